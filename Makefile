@@ -1,0 +1,51 @@
+# make translate   set up, then train and compare the three models on dates
+# make test        set up, then every check: lint, format, types, tests
+# make test-all    the same, slow tests included
+# make docs        set up, then build the site in docs/_build/html
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: setup translate test test-all lint docs clean
+
+setup: $(VENV)/.core
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Installed without build isolation, so that constraints.txt pins the build tools too.
+$(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) setuptools wheel
+	$(PIP_INSTALL) --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(PIP_INSTALL) --no-build-isolation --editable '.[test]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	$(PIP_INSTALL) --no-build-isolation --editable '.[docs]'
+	touch $@
+
+translate: $(VENV)/.core
+	$(BIN)/python -m train.translate
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# One thread a process: two processes share the work of two cores.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+
+test-all: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m ''
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) build docs/_build *.egg-info

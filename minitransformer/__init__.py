@@ -1,0 +1,1 @@
+"""minitransformer: a minimal Transformer library to read, import and train with."""
