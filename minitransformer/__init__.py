@@ -1,1 +1,56 @@
 """minitransformer: a minimal Transformer library to read, import and train with."""
+
+from pathlib import Path
+
+from minitransformer.attention import KVCache, MultiHeadAttention, attention, attention_weights, record_attention
+from minitransformer.blocks import DecoderBlock, EncoderBlock, FeedForward, Stack
+from minitransformer.errors import InputError
+from minitransformer.generation import greedy
+from minitransformer.masks import causal_mask, document_mask, padding_mask, sliding_window_mask
+from minitransformer.models import Loss, Memory, Model, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
+from minitransformer.models.base import read_config
+from minitransformer.positions import ALiBi, LearnedPositions, RelativeBias, Rotary, SinusoidalPositions
+from minitransformer.recurrent import Additive, Location, Multiplicative
+
+__all__ = [
+    "ALiBi",
+    "Additive",
+    "DecoderBlock",
+    "EncoderBlock",
+    "FeedForward",
+    "InputError",
+    "KVCache",
+    "LearnedPositions",
+    "Location",
+    "Loss",
+    "Memory",
+    "Model",
+    "MultiHeadAttention",
+    "Multiplicative",
+    "RNNConfig",
+    "RNNSeq2Seq",
+    "RelativeBias",
+    "Rotary",
+    "SinusoidalPositions",
+    "Stack",
+    "Transformer",
+    "TransformerConfig",
+    "attention",
+    "attention_weights",
+    "causal_mask",
+    "document_mask",
+    "greedy",
+    "load",
+    "padding_mask",
+    "record_attention",
+    "sliding_window_mask",
+]
+
+
+def load(folder: str | Path) -> Model:
+    """The model saved in `folder`, whichever it is: its `config.json` says. `InputError` if it is none of ours."""
+    classes: dict[str, type[Model]] = {"Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
+    name = read_config(Path(folder)).get("model")
+    if name not in classes:
+        raise InputError(f'{folder}: config.json says "model": {name!r}, which is none of {", ".join(classes)}')
+    return classes[name].load(folder)

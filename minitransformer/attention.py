@@ -1,0 +1,341 @@
+"""Attention: each query takes a weighted mean of the values, weighted by how well their keys match it."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from minitransformer.errors import InputError
+from minitransformer.masks import causal_mask
+from minitransformer.positions import AttentionPositions
+
+
+def attention(
+    query: Float[Tensor, "batch heads query head_dim"],
+    key: Float[Tensor, "batch kv_heads key head_dim"],
+    value: Float[Tensor, "batch kv_heads key value_dim"],
+    mask: Bool[Tensor, "#batch #heads #query #key"] | None = None,
+    *,
+    causal: bool = False,
+    bias: Float[Tensor, "#batch #heads #query #key"] | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch heads query value_dim"]:
+    """Scaled dot-product attention: softmax(q kᵀ / √head_dim + bias) v (Vaswani et al. 2017, eq. 1).
+
+    `mask` is True where a query may attend; `causal` adds the rule of `causal_mask`. A query that may attend to
+    nothing returns zeros and sends back zero gradients. Fewer key heads than query heads are shared by
+    consecutive query heads (grouped queries, Ainslie et al. 2023). Raises `InputError` for a mask of another
+    rank or type, and for heads that do not divide.
+    """
+    _check(query, key, mask)
+    if _plain_is_faster(query, key, dropout):
+        weights = attention_weights(query, key, mask, causal=causal, bias=bias, scale=scale)
+        return _weighted_sum(F.dropout(weights, dropout), value)
+
+    # torch aligns its causal mask with the first key, we with the last: the two agree on a square only.
+    square = query.shape[2] == key.shape[2]
+    torch_causal = causal and square and mask is None and bias is None
+    mask, nothing = _mended_mask(query, key, mask, causal and not torch_causal)
+    if bias is not None:
+        bias = bias.to(query.dtype)
+        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
+    output = F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=torch_causal,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return output if nothing is None else output.masked_fill(nothing, 0.0)
+
+
+def attention_weights(
+    query: Float[Tensor, "batch heads query head_dim"],
+    key: Float[Tensor, "batch kv_heads key head_dim"],
+    mask: Bool[Tensor, "#batch #heads #query #key"] | None = None,
+    *,
+    causal: bool = False,
+    bias: Float[Tensor, "#batch #heads #query #key"] | None = None,
+    scale: float | None = None,
+) -> Float[Tensor, "batch heads query key"]:
+    """The weights inside `attention`: softmax(q kᵀ / √head_dim + bias), each row a distribution over keys.
+
+    The row of a query that may attend to nothing is zeros.
+    """
+    _check(query, key, mask)
+    mask, nothing = _mended_mask(query, key, mask, causal)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    # Grouped: the query heads that share a key head are stacked along its query axis, one matmul for all of them.
+    grouped = query.unflatten(1, (key.shape[1], -1)).flatten(2, 3)
+    scores = (grouped * scale @ key.transpose(-2, -1)).view(*query.shape[:3], key.shape[2])
+    if bias is not None:
+        scores = scores + bias
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = scores.softmax(dim=-1).to(query.dtype)
+    return weights if nothing is None else weights.masked_fill(nothing, 0.0)
+
+
+def _weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
+    """weights (B, H, T, S) and value (B, Hkv, S, K) -> (B, H, T, K), with heads grouped as in `attention_weights`."""
+    batch, heads, queries, _ = weights.shape
+    grouped = weights.unflatten(1, (value.shape[1], -1)).flatten(2, 3)
+    return (grouped @ value).view(batch, heads, queries, value.shape[-1])
+
+
+def _mended_mask(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> tuple[Tensor | None, Tensor | None]:
+    """The mask with the causal rule worked in, and which queries may attend to nothing (None: none can).
+
+    Those queries are shown every key, so that no softmax runs over an empty set and gives NaN, here or in
+    the gradient; the caller sets what comes of them to zero.
+    """
+    if causal and query.shape[2] > 1:
+        allowed = causal_mask(query.shape[2], key.shape[2], device=query.device)
+        mask = allowed if mask is None else mask & allowed
+        if mask is allowed and query.shape[2] <= key.shape[2]:
+            return mask, None  # every query sees at least the first key
+    if mask is None:
+        return None, None
+    nothing = ~mask.any(dim=-1, keepdim=True)
+    return mask | nothing, nothing
+
+
+def _plain_is_faster(query: Tensor, key: Tensor, dropout: float) -> bool:
+    """Whether matmuls and a softmax beat torch's fused kernel, which on a CPU cannot drop out and is slow for
+    short sequences in half precision. In float32 it wins at every length from 12 to 1,024."""
+    short_half = query.dtype in (torch.bfloat16, torch.float16) and key.shape[2] <= 64
+    return query.device.type == "cpu" and (dropout > 0.0 or short_half)
+
+
+def _check(query: Tensor, key: Tensor, mask: Tensor | None) -> None:
+    if query.shape[1] % key.shape[1]:
+        raise InputError(f"{query.shape[1]} query heads cannot share {key.shape[1]} key heads evenly")
+    if mask is not None and (mask.dtype != torch.bool or mask.dim() != 4):
+        raise InputError(
+            f"a mask is boolean and 4-D (batch, heads, query, key), True = may attend; got {mask.dtype} of shape "
+            f"{tuple(mask.shape)}: build it with minitransformer.masks"
+        )
+
+
+class AttentionMap(nn.Module):
+    """A parameterless place where attention happens, for `record_attention` to watch.
+
+    A subclass has, beside `forward`, a `weights` that takes the same arguments and gives the map (B, H, T, S).
+    """
+
+    def weights(self, *args: Any, **kwargs: Any) -> Float[Tensor, "batch heads query key"]:
+        raise TypeError(f"{type(self).__name__} does not say what its attention weights are")
+
+
+class ScaledDotProduct(AttentionMap):
+    """`attention` as a module, without a will of its own."""
+
+    def forward(self, *qkv_mask: Tensor | None, dropout: float = 0.0, **options: Any) -> Tensor:
+        return attention(*qkv_mask, dropout=dropout, **options)  # type: ignore[arg-type]
+
+    def weights(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
+        options.pop("dropout", None)  # the map shows the weights before dropout
+        return attention_weights(query, key, mask, **options)
+
+
+class KVCache:
+    """Keys and values of the tokens that one attention layer has seen, for inference only.
+
+    Memory is taken once, for `max_length` slots, and written in place. The batch shares its slots: what is real
+    in a row is for the mask to say, and `positions` (B, max_length) holds each slot's position in its row. When
+    all slots are full, a single new token takes the slot of the oldest, so that attention runs over a sliding
+    window of the last `max_length` tokens.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        num_kv_heads: int,
+        max_length: int,
+        head_dim: int,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        shape = (batch_size, num_kv_heads, max_length, head_dim)
+        self.keys = torch.empty(shape, dtype=dtype, device=device)
+        self.values = torch.empty(shape, dtype=dtype, device=device)
+        self.positions = torch.zeros(batch_size, max_length, dtype=torch.long, device=device)
+        self.max_length = max_length
+        self.num_seen = 0
+
+    @property
+    def length(self) -> int:
+        """How many slots are filled."""
+        return min(self.num_seen, self.max_length)
+
+    def append(self, key: Tensor, value: Tensor, position_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Write T new tokens (B, Hkv, T, K) and return the keys and values of all filled slots, as views."""
+        if torch.is_grad_enabled() and key.requires_grad:
+            raise RuntimeError("a KVCache is written in place: use it under torch.no_grad() or inference_mode()")
+        new = key.shape[2]
+        start = self.num_seen if self.num_seen + new <= self.max_length else self.num_seen % self.max_length
+        if self.num_seen + new > self.max_length and new > 1:
+            raise InputError(
+                f"{new} tokens do not fit in the {self.max_length - self.length} free slots of a cache of "
+                f"{self.max_length}: only single tokens may push out the oldest"
+            )
+        self.keys[:, :, start : start + new] = key
+        self.values[:, :, start : start + new] = value
+        if position_ids is not None:
+            self.positions[:, start : start + new] = position_ids
+        self.num_seen += new
+        return self.filled()
+
+    def filled(self) -> tuple[Tensor, Tensor]:
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+    def select(self, rows: Int[Tensor, " rows"]) -> "KVCache":
+        """A cache with these rows of the batch, repeated or left out at will; only filled slots are copied."""
+        _, heads, _, head_dim = self.keys.shape
+        cache = KVCache(len(rows), heads, self.max_length, head_dim, dtype=self.keys.dtype, device=self.keys.device)
+        filled = self.length
+        for ours, theirs in ((self.keys, cache.keys), (self.values, cache.values)):
+            theirs[:, :, :filled] = ours[:, :, :filled].index_select(0, rows)
+        cache.positions[:, :filled] = self.positions[:, :filled].index_select(0, rows)
+        cache.num_seen = self.num_seen
+        return cache
+
+
+class MultiHeadAttention(nn.Module):
+    """`num_heads` attentions side by side over learned projections (Vaswani et al. 2017, section 3.2.2).
+
+    With `num_kv_heads` below `num_heads` the heads share keys and values in groups; 1 is multi-query attention
+    (Shazeer 2019). `positions` acts inside self-attention (`Rotary`, `ALiBi`, `RelativeBias`). `dropout` falls on
+    the attention weights while training.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        *,
+        num_kv_heads: int | None = None,
+        bias: bool = True,
+        positions: AttentionPositions | None = None,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if num_heads < 1 or d_model % num_heads:
+            raise InputError(f"d_model={d_model} is not divisible by num_heads={num_heads}")
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
+            raise InputError(f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}")
+        self.d_model, self.num_heads, self.num_kv_heads = d_model, num_heads, num_kv_heads
+        self.head_dim = d_model // num_heads
+        self.positions = positions
+        self.dropout = dropout
+        # Rows are [query; key; value], each of whole heads: one matmul where all three read the same states.
+        self.project_in = nn.Linear(d_model, (num_heads + 2 * num_kv_heads) * self.head_dim, bias=bias)
+        self.project_out = nn.Linear(d_model, d_model, bias=bias)
+        self.attend = ScaledDotProduct()
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch query d_model"],
+        memory: Float[Tensor, "batch memory d_model"] | None = None,
+        *,
+        mask: Bool[Tensor, "#batch #heads #query #key"] | None = None,
+        causal: bool = False,
+        cache: KVCache | None = None,
+        position_ids: Int[Tensor, "#batch query"] | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        """Self-attention, or attention to `memory` where it is given.
+
+        With a `cache`, self-attention appends its keys and values and attends to all that are cached, and
+        cross-attention projects `memory` at the first call only. `position_ids` are the places of the query
+        tokens in their sequences, by default counted on from what the cache has seen.
+        """
+        if memory is None:
+            heads, key, value, bias = self._project_self(query, cache, position_ids)
+        else:
+            heads, key, value, bias = *self._project_cross(query, memory, cache), None
+        dropout = self.dropout if self.training else 0.0
+        states = self.attend(heads, key, value, mask, causal=causal, bias=bias, dropout=dropout)
+        return self.project_out(rearrange(states, "batch heads time dim -> batch time (heads dim)"))
+
+    def _project_self(
+        self, states: Tensor, cache: KVCache | None, position_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        turned, value = self._heads(self.project_in(states)).split(
+            [self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=1
+        )
+        bias = None
+        if self.positions is not None:
+            if position_ids is None:
+                start = 0 if cache is None else cache.num_seen
+                position_ids = torch.arange(start, start + states.shape[1], device=states.device)[None]
+            # Queries and keys stand at the same places, so they are turned together.
+            turned = self.positions.rotate(turned, position_ids)
+        query, key = turned.split([self.num_heads, self.num_kv_heads], dim=1)
+        if cache is not None:
+            key, value = cache.append(key, value, position_ids)
+        if self.positions is not None and position_ids is not None:
+            key_positions = position_ids if cache is None else cache.positions[:, : cache.length]
+            bias = self.positions.bias(position_ids, key_positions)
+        return query, key, value, bias
+
+    def _project_cross(self, states: Tensor, memory: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor, Tensor]:
+        weight, bias = self.project_in.weight, self.project_in.bias
+        for_query = self.num_heads * self.head_dim
+        query = F.linear(states, weight[:for_query], None if bias is None else bias[:for_query])
+        if cache is not None and cache.num_seen:
+            return self._heads(query), *cache.filled()
+        projected = F.linear(memory, weight[for_query:], None if bias is None else bias[for_query:])
+        key, value = self._heads(projected).chunk(2, dim=1)
+        return self._heads(query), *((key, value) if cache is None else cache.append(key, value))
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        return rearrange(projected, "batch time (heads dim) -> batch heads time dim", dim=self.head_dim)
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[dict[str, Float[Tensor, "batch heads query key"]]]:
+    """Collect every attention map of `model` while the block runs: {path of the attention module: (B, H, T, S)}.
+
+    A module's calls are joined along T, keys not yet there counting as zeros, so that greedy decoding gives the
+    maps that one pass over the whole sequence would. A module that is shared by n layers has n paths, and call i
+    is filed under path i mod n.
+    """
+    maps: dict[str, Tensor] = {}
+    paths: dict[AttentionMap, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, AttentionMap):
+            # Named after the attention that owns it: "decoder.0.cross_attention", not "....attend".
+            paths.setdefault(module, []).append(path.rpartition(".")[0])
+
+    def watch(module: AttentionMap) -> Any:
+        turn = itertools.cycle(paths[module])
+
+        @torch.no_grad()
+        def hook(_: Any, args: tuple[Any, ...], options: dict[str, Any], output: Any) -> None:
+            path, weights = next(turn), module.weights(*args, **options)
+            if path in maps:
+                earlier = F.pad(maps[path], (0, max(0, weights.shape[-1] - maps[path].shape[-1])))
+                weights = F.pad(weights, (0, max(0, earlier.shape[-1] - weights.shape[-1])))
+                weights = torch.cat([earlier, weights], dim=2)
+            maps[path] = weights
+
+        return module.register_forward_hook(hook, with_kwargs=True)
+
+    handles = [watch(module) for module in paths]
+    try:
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()

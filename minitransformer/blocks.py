@@ -1,0 +1,203 @@
+"""Transformer blocks: attention and a feed-forward network, each with a residual connection and a norm."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from minitransformer.attention import KVCache, MultiHeadAttention
+from minitransformer.errors import InputError
+from minitransformer.positions import AttentionPositions
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,  # with erf; the tanh form differs by up to 5e-4
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu_squared": lambda x: F.relu(x).square(),  # So et al. 2021
+    "swiglu": F.silu,  # of the gate: see FeedForward
+}
+NORMS = ("layernorm", "rmsnorm")
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between, at each position alone (Vaswani et al. 2017, eq. 2).
+
+    "swiglu" has a third: (SiLU(x W) * x V) W2 (Shazeer 2020), so that at equal `d_ff` it holds half as much again.
+    Dropout falls between the layers; the residual's is the block's.
+    """
+
+    def __init__(self, d_model: int, d_ff: int, *, activation: str = "relu", dropout: float = 0.0, bias: bool = True):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise InputError(f"activation={activation!r} is none of {', '.join(ACTIVATIONS)}")
+        self.gated = activation == "swiglu"
+        self.activation = ACTIVATIONS[activation]
+        self.expand = nn.Linear(d_model, 2 * d_ff if self.gated else d_ff, bias=bias)
+        self.contract = nn.Linear(d_ff, d_model, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        hidden = self.expand(states)
+        if self.gated:
+            gate, hidden = hidden.chunk(2, dim=-1)
+            hidden = self.activation(gate) * hidden
+        else:
+            hidden = self.activation(hidden)
+        return self.contract(self.dropout(hidden))
+
+
+class Residual(nn.Module):
+    """x + dropout(sublayer(x)), with a norm over the sublayer's input ("pre-norm") or over the sum ("post-norm").
+
+    Post-norm is the 2017 paper's; pre-norm trains without a warm-up (Xiong et al. 2020).
+    """
+
+    def __init__(self, norm: nn.Module, *, pre_norm: bool, dropout: float):
+        super().__init__()
+        self.norm, self.pre_norm = norm, pre_norm
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, sublayer: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        if self.pre_norm:
+            return states + self.dropout(sublayer(self.norm(states), *args, **kwargs))
+        return self.norm(states + self.dropout(sublayer(states, *args, **kwargs)))
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention, then feed-forward. With `causal=True` it is the block of a GPT."""
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_ff: int,
+        *,
+        pre_norm: bool = False,
+        norm: str = "layernorm",
+        norm_eps: float = 1e-5,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        attention_dropout: float | None = None,
+        num_kv_heads: int | None = None,
+        positions: AttentionPositions | None = None,
+        bias: bool = True,
+        causal: bool = False,
+    ):
+        """`dropout` falls on residuals and inside the feed-forward; `attention_dropout`, None for the same rate,
+        on the attention weights. `norm` is "layernorm" or "rmsnorm"; `bias=False` takes biases from it too."""
+        super().__init__()
+        self.causal = causal
+        self.attention = MultiHeadAttention(
+            d_model,
+            num_heads,
+            num_kv_heads=num_kv_heads,
+            bias=bias,
+            positions=positions,
+            dropout=dropout if attention_dropout is None else attention_dropout,
+        )
+        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=dropout, bias=bias)
+        self.attention_residual, self.feed_forward_residual = (
+            Residual(make_norm(norm, d_model, eps=norm_eps, bias=bias), pre_norm=pre_norm, dropout=dropout)
+            for _ in range(2)
+        )
+
+    def forward(
+        self,
+        states: Float[Tensor, "batch time d_model"],
+        *,
+        mask: Bool[Tensor, "#batch #heads #time key"] | None = None,
+        cache: KVCache | None = None,
+        position_ids: Int[Tensor, "#batch time"] | None = None,
+    ) -> Float[Tensor, "batch time d_model"]:
+        states = self.attention_residual(
+            states, self.attention, mask=mask, causal=self.causal, cache=cache, position_ids=position_ids
+        )
+        return self.feed_forward_residual(states, self.feed_forward)
+
+
+class DecoderBlock(nn.Module):
+    """Causal self-attention, attention to an encoder's states, then feed-forward."""
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_ff: int,
+        *,
+        pre_norm: bool = False,
+        norm: str = "layernorm",
+        norm_eps: float = 1e-5,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        attention_dropout: float | None = None,
+        num_kv_heads: int | None = None,
+        positions: AttentionPositions | None = None,
+        bias: bool = True,
+    ):
+        """As `EncoderBlock`. `positions` acts in the self-attention alone."""
+        super().__init__()
+        self.attention, self.cross_attention = (
+            MultiHeadAttention(
+                d_model,
+                num_heads,
+                num_kv_heads=num_kv_heads,
+                bias=bias,
+                positions=scheme,
+                dropout=dropout if attention_dropout is None else attention_dropout,
+            )
+            for scheme in (positions, None)
+        )
+        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=dropout, bias=bias)
+        self.attention_residual, self.cross_attention_residual, self.feed_forward_residual = (
+            Residual(make_norm(norm, d_model, eps=norm_eps, bias=bias), pre_norm=pre_norm, dropout=dropout)
+            for _ in range(3)
+        )
+
+    def forward(
+        self,
+        states: Float[Tensor, "batch time d_model"],
+        memory: Float[Tensor, "batch memory d_model"],
+        *,
+        mask: Bool[Tensor, "#batch #heads #time key"] | None = None,
+        memory_mask: Bool[Tensor, "#batch #heads #time memory"] | None = None,
+        cache: KVCache | None = None,
+        memory_cache: KVCache | None = None,
+        position_ids: Int[Tensor, "#batch time"] | None = None,
+    ) -> Float[Tensor, "batch time d_model"]:
+        states = self.attention_residual(
+            states, self.attention, mask=mask, causal=True, cache=cache, position_ids=position_ids
+        )
+        states = self.cross_attention_residual(
+            states, self.cross_attention, memory, mask=memory_mask, cache=memory_cache
+        )
+        return self.feed_forward_residual(states, self.feed_forward)
+
+
+class Stack(nn.Module):
+    """Blocks one after another, and after pre-norm blocks one last norm (post-norm blocks end in one already).
+
+    The same block may stand in several places: its parameters are then shared (ALBERT).
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], final_norm: nn.Module | None = None):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.final_norm = final_norm
+
+    def forward(
+        self, states: Tensor, *args: Any, per_layer: Sequence[dict[str, Any]] | None = None, **options: Any
+    ) -> Tensor:
+        """`per_layer` holds what goes to one block only, such as its cache; the rest goes to all."""
+        for index, layer in enumerate(self.layers):
+            own = per_layer[index] if per_layer is not None else {}
+            states = layer(states, *args, **own, **options)
+        return states if self.final_norm is None else self.final_norm(states)
+
+
+def make_norm(name: str, d_model: int, *, eps: float = 1e-5, bias: bool = True) -> nn.Module:
+    """LayerNorm (Ba et al. 2016), or RMSNorm (Zhang and Sennrich 2019), which neither centres nor has a bias."""
+    if name not in NORMS:
+        raise InputError(f"norm={name!r} is none of {', '.join(NORMS)}")
+    return nn.LayerNorm(d_model, eps=eps, bias=bias) if name == "layernorm" else nn.RMSNorm(d_model, eps=eps)

@@ -1,0 +1,133 @@
+"""What every model has: a configuration, parameters to count, a folder to be saved to and loaded from."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from minitransformer.errors import InputError
+
+
+class Memory(NamedTuple):
+    """What `encode` returns: hidden states (B, S, D), which of them are real, and an RNN's last state."""
+
+    states: Float[Tensor, "batch source d_model"]
+    valid: Bool[Tensor, "batch source"]
+    final: tuple[Tensor, ...] | None = None
+
+    def select(self, rows: Tensor) -> "Memory":
+        final = None if self.final is None else tuple(x[rows] for x in self.final)
+        return Memory(self.states[rows], self.valid[rows], final)
+
+
+class Loss(NamedTuple):
+    """A loss as a sum in nats and the number of targets it runs over, so that batches add up exactly."""
+
+    total: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody wants of a loss
+
+
+class Config:
+    """Base of the frozen dataclass that holds a model's sizes; a subclass validates itself in `__post_init__`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Raises `InputError` for unknown, missing or mistyped fields, and for what the class itself refuses."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - set(fields)):
+            raise InputError(f"{cls.__name__} has no {', '.join(unknown)}; it has {', '.join(fields)}")
+        required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+        if missing := sorted(required - set(values)):
+            raise InputError(f"{cls.__name__} needs {', '.join(missing)}")
+        return cls(**values)
+
+    def require_positive(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"{name}={value!r} must be a whole number of at least 1")
+
+    def require_fraction(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+                raise InputError(f"{name}={value!r} must lie between 0 and 1")
+
+    def require_one_of(self, name: str, choices: tuple[str, ...]) -> None:
+        if getattr(self, name) not in choices:
+            raise InputError(f"{name}={getattr(self, name)!r} is none of {', '.join(choices)}")
+
+    def require_ids(self, vocab_size: int, **ids: int) -> None:
+        for name, value in ids.items():
+            if not isinstance(value, int) or not 0 <= value < vocab_size:
+                raise InputError(f"{name}={value!r} is no id in a vocabulary of {vocab_size}")
+        if len(set(ids.values())) < len(ids):
+            raise InputError(f"{', '.join(f'{k}={v}' for k, v in ids.items())} must differ from one another")
+
+
+class Model(nn.Module):
+    """An `nn.Module` built from one configuration and saved as `config.json` and `model.safetensors`."""
+
+    config_class: ClassVar[type[Config]]
+    config: Any
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def num_parameters(self) -> int:
+        """Trainable numbers; a parameter shared by several places counts once."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the configuration and the weights, shared tensors once."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"model": type(self).__name__, **self.config.to_dict()}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_model(self, str(folder / "model.safetensors"))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """A model as it was saved, in evaluation mode, on the CPU.
+
+        Raises `InputError` for a folder that holds no such model or one whose tensors do not fit.
+        """
+        folder = Path(folder)
+        config = read_config(folder)
+        if config.pop("model", None) != cls.__name__:
+            raise InputError(f'{folder} does not hold a {cls.__name__}: see "model" in its config.json')
+        model = cls(cls.config_class.from_dict(config))
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            raise InputError(f"{folder} is half-written: it has a config.json but no model.safetensors")
+        try:
+            load_model(model, str(weights))
+        except (RuntimeError, SafetensorError) as error:
+            raise InputError(f"{weights} does not fit its config.json: {error}") from error
+        return model.eval()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a saved model; `InputError` says what is wrong with the folder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        reason = "does not exist" if not folder.exists() else "has no config.json"
+        raise InputError(f"{folder} is not a saved model: it {reason}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} holds a {type(config).__name__}, not an object of settings")
+    return config

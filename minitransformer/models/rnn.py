@@ -1,0 +1,231 @@
+"""The recurrent encoder-decoder with attention: the talk's, Bahdanau's, Luong's, or none."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from minitransformer.errors import InputError
+from minitransformer.models.base import Loss, Memory
+from minitransformer.models.rnn_parts import (
+    CELLS,
+    BahdanauDecoder,
+    Decoder,
+    LuongDecoder,
+    RecurrentEncoder,
+    RecurrentStack,
+    RNNState,
+    State,
+    TalkDecoder,
+)
+from minitransformer.models.seq2seq import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets, target_loss
+from minitransformer.recurrent import Additive, Location, Multiplicative
+
+ATTENTIONS = ("location", "additive", "dot", "general", "concat", "none")
+
+
+@dataclass(frozen=True)
+class RNNConfig(EncoderDecoderConfig):
+    """The talk's model by default; its published sizes are d_model=64, hidden_size=64, max_length=30.
+
+    `d_model` is the width of the embeddings, `hidden_size` that of each direction of the encoder and of the
+    decoder. `attention` also chooses the decoder around it: "location" the talk's, "additive" Bahdanau's,
+    "dot", "general" and "concat" Luong's (`input_feeding` is for these), "none" for no attention at all.
+    `teacher_forcing` is the chance that a training sequence is fed its true tokens rather than the model's own.
+    `masked=False` is the talk's own handling of lengths: sources are filled up with zero vectors to `max_length`,
+    and attention may fall on those.
+    """
+
+    source_vocab_size: int
+    target_vocab_size: int
+    d_model: int = 64
+    hidden_size: int = 64
+    num_layers: int = 1
+    cell: str = "gru"
+    bidirectional: bool = False
+    attention: str = "location"
+    input_feeding: bool = False
+    masked: bool = True
+    max_length: int = 30
+    dropout: float = 0.1
+    teacher_forcing: float = 1.0
+    label_smoothing: float = 0.0
+    pad_id: int = 0
+    bos_id: int = 2
+    eos_id: int = 3
+
+    def __post_init__(self) -> None:
+        self.require_positive("d_model", "hidden_size", "num_layers")
+        self.require_fraction("teacher_forcing")
+        self.require_one_of("cell", tuple(CELLS))
+        self.require_one_of("attention", ATTENTIONS)
+        super().__post_init__()
+        if self.input_feeding and self.attention not in ("dot", "general", "concat"):
+            raise InputError(f"input_feeding belongs to Luong's attention, not to attention={self.attention!r}")
+
+
+class RNNSeq2Seq(EncoderDecoder):
+    """Source ids in, logits for each next target token out, one step at a time."""
+
+    config_class = RNNConfig
+
+    def __init__(self, config: RNNConfig):
+        super().__init__()
+        c = self.config = config
+        self.source_embedding = nn.Embedding(c.source_vocab_size, c.d_model)
+        self.target_embedding = nn.Embedding(c.target_vocab_size, c.d_model)
+        self.encoder = RecurrentEncoder(
+            c.cell, c.d_model, c.hidden_size, c.num_layers, bidirectional=c.bidirectional, dropout=c.dropout
+        )
+        self.decoder = self._make_decoder(self.encoder.output_size)
+        self.bridge = self._make_bridge()
+        self.output = nn.Linear(self.decoder.output_size, c.target_vocab_size)
+        self.dropout = nn.Dropout(c.dropout)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Recurrent matrices orthogonal, a gate at a time; embeddings N(0, 1); other matrices Xavier-uniform;
+        biases 0; the v of additive attention 0."""
+        for name, parameter in self.named_parameters():
+            if "embedding" in name:
+                nn.init.normal_(parameter)
+            elif "weight_hh" in name:
+                for gate in parameter.split(self.config.hidden_size):
+                    nn.init.orthogonal_(gate)
+            elif parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+    def forward(
+        self,
+        source_ids: Int[Tensor, "batch source"],
+        target_ids: Int[Tensor, "batch target"],
+        source_valid: Bool[Tensor, "batch source"] | None = None,
+    ) -> Float[Tensor, "batch target vocab"]:
+        """Logits for the token after each of `target_ids`, which start with BOS: always teacher-forced."""
+        return self.output(self._features(target_ids, self.encode(source_ids, source_valid)))
+
+    def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
+        self.check_source(ids)
+        states, final = self.encoder(self.dropout(self.source_embedding(ids)), valid)
+        if not self.config.masked:
+            if valid is not None:
+                states = states * valid[..., None]
+            states = nn.functional.pad(states, (0, 0, 0, self.config.max_length - states.shape[1]))
+            return Memory(states, states.new_ones(states.shape[:2], dtype=torch.bool), final)
+        return Memory(states, torch.ones_like(ids, dtype=torch.bool) if valid is None else valid, final)
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
+        """`batch` has `source_ids`, `source_valid` and `target_ids` (BOS ... EOS, then padding).
+
+        In training, sequences whose coin says so are fed the model's own choices, and count until it chooses EOS.
+        """
+        inputs, targets, is_target = decoder_inputs_and_targets(batch["target_ids"], self.config.pad_id)
+        memory = self.encode(batch["source_ids"], batch["source_valid"])
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        if self.training and self.config.teacher_forcing < 1.0:
+            logits, running = self._coin_flip_logits(inputs, memory)
+            is_target = is_target & running
+            logits = logits[is_target]
+        else:
+            logits = self.output(self._features(inputs, memory)[is_target])
+        total = target_loss(logits, targets[is_target], smoothing)
+        return {"lm": Loss(total, self.count_targets(batch)["lm"])}
+
+    @torch.no_grad()
+    def start(
+        self,
+        inputs: Int[Tensor, "batch source"],
+        valid: Bool[Tensor, "batch source"] | None = None,
+        *,
+        max_new_tokens: int,
+    ) -> tuple[Float[Tensor, "batch vocab"], RNNState]:
+        """Encode the source and read BOS: logits of the first target token."""
+        state = self._start(self.encode(inputs, valid))
+        return self.step(torch.full((len(inputs),), self.config.bos_id, device=inputs.device), state)
+
+    @torch.no_grad()
+    def step(self, ids: Int[Tensor, " batch"], state: RNNState) -> tuple[Float[Tensor, "batch vocab"], RNNState]:
+        """Read one more target token per row: logits of the next, and the state after it."""
+        features, state = self.decoder(self.dropout(self.target_embedding(ids)), state)
+        return self.output(features), state
+
+    def _features(self, target_ids: Tensor, memory: Memory) -> Tensor:
+        state = self._start(memory)
+        embedded = self.dropout(self.target_embedding(target_ids))
+        features = []
+        for t in range(target_ids.shape[1]):
+            now, state = self.decoder(embedded[:, t], state)
+            features.append(now)
+        return torch.stack(features, dim=1)
+
+    def _coin_flip_logits(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, V) where each row is fed either its true tokens or the model's own (Williams and Zipser 1989),
+        and which steps (B, T) come before the row's own choice of EOS ended it."""
+        state = self._start(memory)
+        forced = torch.rand(len(inputs), device=inputs.device) < self.config.teacher_forcing
+        running = torch.ones_like(forced)
+        ids = inputs[:, 0]
+        all_logits: list[Tensor] = []
+        all_running: list[Tensor] = []
+        for t in range(inputs.shape[1]):
+            if t:
+                chosen = all_logits[-1].detach().argmax(dim=-1)
+                running = running & (forced | (chosen != self.config.eos_id))
+                ids = torch.where(forced, inputs[:, t], chosen)
+            features, state = self.decoder(self.dropout(self.target_embedding(ids)), state)
+            all_logits.append(self.output(features))
+            all_running.append(running)
+        return torch.stack(all_logits, dim=1), torch.stack(all_running, dim=1)
+
+    def _start(self, memory: Memory) -> RNNState:
+        assert memory.final is not None
+        return self.decoder.start(memory, self._first_state(memory.final))
+
+    def _first_state(self, final: State) -> State:
+        """The decoder's first state: the encoder's last where that fits as it is (the talk, Luong), else
+        tanh(W ·) of it, layer by layer; for Bahdanau of the backward direction alone, whose last word is the first."""
+        if self.bridge is None:
+            return final
+        kinds = self.decoder.rnn.tensors_per_layer
+        per_layer = self.encoder.directions * kinds
+        state: list[Tensor] = []
+        for layer, project in enumerate(self.bridge):
+            last = final[layer * per_layer : (layer + 1) * per_layer]
+            if self.config.attention == "additive":
+                last = last[-kinds:]
+            # One W for h and c of an LSTM: both say the same thing in other words.
+            state.extend(torch.tanh(project(torch.cat(last[kind::kinds], dim=-1))) for kind in range(kinds))
+        return tuple(state)
+
+    def _make_bridge(self) -> nn.ModuleList | None:
+        c = self.config
+        if c.attention != "additive" and not c.bidirectional:
+            return None
+        width = c.hidden_size if c.attention == "additive" else self.encoder.output_size
+        return nn.ModuleList(nn.Linear(width, c.hidden_size) for _ in range(c.num_layers))
+
+    def _make_decoder(self, memory_size: int) -> Decoder:
+        c = self.config
+        hidden = c.hidden_size
+
+        def rnn(input_size: int) -> RecurrentStack:
+            return RecurrentStack(c.cell, input_size, hidden, c.num_layers, c.dropout)
+
+        if c.attention == "none":
+            return Decoder(rnn(c.d_model), hidden)
+        if c.attention == "location":
+            location = Location(c.d_model + hidden, c.max_length)
+            return TalkDecoder(rnn(hidden), hidden, location, c.d_model, memory_size)
+        if c.attention == "additive":
+            additive = Additive(hidden, memory_size, hidden)
+            return BahdanauDecoder(rnn(c.d_model + memory_size), hidden, additive, c.d_model, memory_size)
+        luong = (
+            Additive(hidden, memory_size, hidden)
+            if c.attention == "concat"
+            else Multiplicative(hidden, memory_size, weighted=c.attention == "general")
+        )
+        fed = hidden if c.input_feeding else 0
+        return LuongDecoder(rnn(c.d_model + fed), hidden, luong, memory_size, input_feeding=c.input_feeding)

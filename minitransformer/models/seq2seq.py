@@ -1,0 +1,50 @@
+"""What the encoder-decoder models have in common: their vocabularies, and the loss of a target."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from minitransformer.errors import InputError
+from minitransformer.models.base import Config, Model
+
+
+@dataclass(frozen=True)
+class EncoderDecoderConfig(Config):
+    """The checks that both models' configurations share; the fields are theirs."""
+
+    def __post_init__(self) -> None:
+        self.require_positive("source_vocab_size", "target_vocab_size", "max_length")
+        self.require_fraction("dropout", "label_smoothing")
+        ids = {name: getattr(self, name) for name in ("pad_id", "bos_id", "eos_id")}
+        self.require_ids(self.target_vocab_size, **ids)  # type: ignore[attr-defined]
+
+
+class EncoderDecoder(Model):
+    """Reads `source_ids` and writes `target_ids`."""
+
+    def check_source(self, ids: Int[Tensor, "batch source"]) -> None:
+        if ids.shape[1] > self.config.max_length:
+            raise InputError(
+                f"a source of {ids.shape[1]} tokens is longer than the model's max_length={self.config.max_length}"
+            )
+
+    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """How many targets each term of `loss` runs over, without computing the loss."""
+        return {"lm": (batch["target_ids"][:, 1:] != self.config.pad_id).sum()}
+
+
+def decoder_inputs_and_targets(
+    target_ids: Int[Tensor, "batch length"], pad_id: int
+) -> tuple[Int[Tensor, "batch time"], Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
+    """BOS y1 y2 EOS gives the inputs BOS y1 y2, the targets y1 y2 EOS, and which targets are real."""
+    targets = target_ids[:, 1:]
+    return target_ids[:, :-1], targets, targets != pad_id
+
+
+def target_loss(
+    logits: Float[Tensor, "targets vocab"], targets: Int[Tensor, " targets"], label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Summed cross-entropy; smoothing spreads `label_smoothing` over the whole vocabulary (Szegedy et al. 2016)."""
+    return F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)

@@ -1,0 +1,253 @@
+"""The encoder-decoder Transformer ("Attention is all you need", Vaswani et al. 2017)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from minitransformer.attention import KVCache
+from minitransformer.blocks import ACTIVATIONS, NORMS, DecoderBlock, EncoderBlock, Stack, make_norm
+from minitransformer.errors import InputError
+from minitransformer.masks import padding_mask
+from minitransformer.models.base import Loss, Memory
+from minitransformer.models.seq2seq import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets, target_loss
+from minitransformer.positions import (
+    ALiBi,
+    AttentionPositions,
+    LearnedPositions,
+    RelativeBias,
+    Rotary,
+    SinusoidalPositions,
+)
+
+POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "relative", "none")
+
+
+@dataclass(frozen=True)
+class TransformerConfig(EncoderDecoderConfig):
+    """The base model of the paper by default. `label_smoothing` applies while training only.
+
+    `max_length` bounds the source in tokens, and the target too where positions are learned.
+    `share_embeddings` uses one table for source and target; `tie_output` uses the target's as output layer.
+    """
+
+    source_vocab_size: int
+    target_vocab_size: int
+    d_model: int = 512
+    num_heads: int = 8
+    num_kv_heads: int | None = None
+    d_ff: int = 2048
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    max_length: int = 512
+    positions: str = "sinusoidal"
+    pre_norm: bool = False
+    norm: str = "layernorm"
+    norm_eps: float = 1e-5
+    activation: str = "relu"
+    bias: bool = True
+    share_embeddings: bool = False
+    tie_output: bool = True
+    scale_embedding: bool = True
+    dropout: float = 0.1
+    attention_dropout: float | None = None
+    label_smoothing: float = 0.0
+    pad_id: int = 0
+    bos_id: int = 2
+    eos_id: int = 3
+
+    def __post_init__(self) -> None:
+        self.require_positive("d_model", "num_heads", "d_ff", "num_encoder_layers", "num_decoder_layers")
+        self.require_one_of("positions", POSITIONS)
+        self.require_one_of("norm", NORMS)
+        self.require_one_of("activation", tuple(ACTIVATIONS))
+        super().__post_init__()
+        if self.num_kv_heads is not None:
+            self.require_positive("num_kv_heads")
+        if self.attention_dropout is not None:
+            self.require_fraction("attention_dropout")
+        if self.share_embeddings and self.source_vocab_size != self.target_vocab_size:
+            raise InputError(
+                f"share_embeddings needs one vocabulary, but source_vocab_size={self.source_vocab_size} and "
+                f"target_vocab_size={self.target_vocab_size}"
+            )
+
+
+@dataclass
+class TransformerState:
+    """What decoding carries: the source, and two caches a layer. Positions are shared: all rows start at BOS."""
+
+    memory: Memory
+    caches: list[KVCache]
+    memory_caches: list[KVCache]
+
+    def select(self, rows: Int[Tensor, " rows"]) -> "TransformerState":
+        return TransformerState(
+            self.memory.select(rows),
+            [cache.select(rows) for cache in self.caches],
+            [cache.select(rows) for cache in self.memory_caches],
+        )
+
+
+class Transformer(EncoderDecoder):
+    """Source ids in, logits for each next target token out."""
+
+    config_class = TransformerConfig
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        c = self.config = config
+        self.source_embedding = nn.Embedding(c.source_vocab_size, c.d_model)
+        self.target_embedding = (
+            self.source_embedding if c.share_embeddings else nn.Embedding(c.target_vocab_size, c.d_model)
+        )
+        self.source_positions, self.target_positions = self._input_positions(), self._input_positions()
+        self.embedding_scale = math.sqrt(c.d_model) if c.scale_embedding else 1.0
+        self.dropout = nn.Dropout(c.dropout)
+        options: dict[str, Any] = {
+            "pre_norm": c.pre_norm,
+            "norm": c.norm,
+            "norm_eps": c.norm_eps,
+            "activation": c.activation,
+            "dropout": c.dropout,
+            "attention_dropout": c.attention_dropout,
+            "num_kv_heads": c.num_kv_heads,
+            "bias": c.bias,
+        }
+        sizes = c.d_model, c.num_heads, c.d_ff
+        encoder_positions, decoder_positions = self._attention_positions(True), self._attention_positions(False)
+        encoder = [EncoderBlock(*sizes, positions=encoder_positions, **options) for _ in range(c.num_encoder_layers)]
+        decoder = [DecoderBlock(*sizes, positions=decoder_positions, **options) for _ in range(c.num_decoder_layers)]
+        self.encoder, self.decoder = Stack(encoder, self._final_norm()), Stack(decoder, self._final_norm())
+        self.output = nn.Linear(c.d_model, c.target_vocab_size, bias=False)
+        if c.tie_output:
+            self.output.weight = self.target_embedding.weight
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Embeddings (and a tied output) N(0, 1/d_model), so that scaled by √d_model they have unit variance;
+        matrices Xavier-uniform, with query, key and value each on their own; biases 0, norms 1.
+        """
+        for name, parameter in self.named_parameters():
+            if "embedding" in name:
+                nn.init.normal_(parameter, std=self.config.d_model**-0.5)
+            elif name.endswith("project_in.weight"):
+                head_rows = self.config.d_model // self.config.num_heads
+                key_rows = head_rows * (self.config.num_kv_heads or self.config.num_heads)
+                for part in parameter.split([self.config.d_model, key_rows, key_rows]):
+                    nn.init.xavier_uniform_(part)
+            elif parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def forward(
+        self,
+        source_ids: Int[Tensor, "batch source"],
+        target_ids: Int[Tensor, "batch target"],
+        source_valid: Bool[Tensor, "batch source"] | None = None,
+    ) -> Float[Tensor, "batch target vocab"]:
+        """Logits for the token after each of `target_ids`, which start with BOS. All of `source_ids` are real
+        unless `source_valid` says otherwise."""
+        return self.output(self.decode(target_ids, self.encode(source_ids, source_valid)))
+
+    def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
+        self.check_source(ids)
+        # Unpadded rows need no mask: attention is faster without one.
+        mask = None if valid is None else padding_mask(valid)
+        valid = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
+        # A position is the number of real tokens before it, wherever the padding stands.
+        position_ids = (valid.long().cumsum(dim=1) - 1).clamp(min=0)
+        states = self._embed(ids, position_ids, self.source_embedding, self.source_positions)
+        return Memory(self.encoder(states, mask=mask, position_ids=position_ids), valid)
+
+    def decode(
+        self,
+        target_ids: Int[Tensor, "batch target"],
+        memory: Memory,
+        state: TransformerState | None = None,
+    ) -> Float[Tensor, "batch target d_model"]:
+        """Hidden states of target tokens; with a `state` they follow on those it has seen, and it is updated."""
+        start = state.caches[0].num_seen if state is not None else 0
+        position_ids = torch.arange(start, start + target_ids.shape[1], device=target_ids.device)[None]
+        states = self._embed(target_ids, position_ids, self.target_embedding, self.target_positions)
+        per_layer = None
+        if state is not None:
+            pairs = zip(state.caches, state.memory_caches, strict=True)
+            per_layer = [{"cache": cache, "memory_cache": memory_cache} for cache, memory_cache in pairs]
+        # Targets are padded at the end, if at all: the causal rule already hides that from every real token.
+        return self.decoder(
+            states,
+            memory.states,
+            memory_mask=padding_mask(memory.valid),
+            position_ids=position_ids,
+            per_layer=per_layer,
+        )
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
+        """`batch` has `source_ids`, `source_valid` and `target_ids` (BOS ... EOS, then padding)."""
+        inputs, targets, is_target = decoder_inputs_and_targets(batch["target_ids"], self.config.pad_id)
+        states = self.decode(inputs, self.encode(batch["source_ids"], batch["source_valid"]))
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        total = target_loss(self.output(states[is_target]), targets[is_target], smoothing)
+        return {"lm": Loss(total, self.count_targets(batch)["lm"])}
+
+    @torch.no_grad()
+    def start(
+        self,
+        inputs: Int[Tensor, "batch source"],
+        valid: Bool[Tensor, "batch source"] | None = None,
+        *,
+        max_new_tokens: int,
+    ) -> tuple[Float[Tensor, "batch vocab"], TransformerState]:
+        """Encode the source and read BOS: logits of the first target token."""
+        c = self.config
+        if c.positions == "learned" and max_new_tokens > c.max_length:
+            raise InputError(f"max_new_tokens={max_new_tokens} exceeds the max_length={c.max_length} learned positions")
+        memory = self.encode(inputs, valid)
+
+        def caches(length: int) -> list[KVCache]:
+            heads = c.num_kv_heads or c.num_heads
+            size = len(inputs), heads, length, c.d_model // c.num_heads
+            like = memory.states
+            return [KVCache(*size, dtype=like.dtype, device=like.device) for _ in range(c.num_decoder_layers)]
+
+        state = TransformerState(memory, caches(max_new_tokens), caches(inputs.shape[1]))
+        return self.step(torch.full((len(inputs),), c.bos_id, device=inputs.device), state)
+
+    @torch.no_grad()
+    def step(
+        self, ids: Int[Tensor, " batch"], state: TransformerState
+    ) -> tuple[Float[Tensor, "batch vocab"], TransformerState]:
+        """Read one more target token per row: logits of the next. `state` is updated in place and returned."""
+        return self.output(self.decode(ids[:, None], state.memory, state)[:, 0]), state
+
+    def _embed(self, ids: Tensor, position_ids: Tensor, embedding: nn.Module, positions: nn.Module | None) -> Tensor:
+        states = embedding(ids) * self.embedding_scale
+        if positions is not None:
+            states = states + positions(position_ids)
+        return self.dropout(states)
+
+    def _input_positions(self) -> nn.Module | None:
+        if self.config.positions == "sinusoidal":
+            return SinusoidalPositions(self.config.d_model)
+        if self.config.positions == "learned":
+            return LearnedPositions(self.config.max_length, self.config.d_model)
+        return None
+
+    def _attention_positions(self, bidirectional: bool) -> AttentionPositions | None:
+        c = self.config
+        if c.positions == "rotary":
+            return Rotary(c.d_model // c.num_heads)
+        if c.positions == "alibi":
+            return ALiBi(c.num_heads)
+        if c.positions == "relative":
+            return RelativeBias(c.num_heads, bidirectional=bidirectional)
+        return None
+
+    def _final_norm(self) -> nn.Module | None:
+        c = self.config
+        return make_norm(c.norm, c.d_model, eps=c.norm_eps, bias=c.bias) if c.pre_norm else None

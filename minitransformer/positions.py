@@ -1,0 +1,159 @@
+"""Positional encodings: how a model that sees a set of tokens learns their order.
+
+Two places to put them. `SinusoidalPositions` and `LearnedPositions` give vectors that are added to the
+embeddings. `Rotary`, `ALiBi` and `RelativeBias` act inside self-attention, through the two hooks of
+`AttentionPositions`, and see only the distance between a query and a key.
+
+Positions are integers per row, (batch or 1, time): a padded row counts its real tokens only.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from minitransformer.errors import InputError
+
+
+class SinusoidalPositions(nn.Module):
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i + 1) = cos of the same (Vaswani et al. 2017, section 3.5)."""
+
+    def __init__(self, d_model: int):
+        super().__init__()
+        if d_model % 2:
+            raise InputError(f"sinusoidal positions pair sines with cosines: d_model={d_model} is odd")
+        self.d_model = d_model
+
+    def forward(self, position_ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time {self.d_model}"]:
+        angle = _angles(position_ids, self.d_model, 10000.0)
+        return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2).to(torch.get_default_dtype())
+
+
+class LearnedPositions(nn.Module):
+    """A vector for each position up to `max_length`, learned with the rest (Gehring et al. 2017)."""
+
+    def __init__(self, max_length: int, d_model: int):
+        super().__init__()
+        self.embedding = nn.Embedding(max_length, d_model)
+
+    def forward(self, position_ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time d_model"]:
+        return self.embedding(position_ids)
+
+
+class AttentionPositions(nn.Module):
+    """What attention asks of a position scheme; this base class answers "nothing" to both."""
+
+    def rotate(
+        self, x: Float[Tensor, "batch heads time head_dim"], positions: Int[Tensor, "#batch time"]
+    ) -> Float[Tensor, "batch heads time head_dim"]:
+        """Queries or keys with their positions worked into them."""
+        return x
+
+    def bias(
+        self, query_positions: Int[Tensor, "#batch query"], key_positions: Int[Tensor, "#batch key"]
+    ) -> Float[Tensor, "#batch heads query key"] | None:
+        """A number for each query and key, added to the scaled scores before the softmax."""
+        return None
+
+
+class Rotary(AttentionPositions):
+    """Rotary embedding: pairs of coordinates turn by an angle that grows with the position (Su et al. 2021).
+
+    q·k then depends on the distance alone. Coordinate i is paired with i + head_dim / 2, as in GPT-NeoX and
+    LLaMA; the paper pairs neighbours, which is the same up to a permutation of the learned weights.
+    """
+
+    def __init__(self, head_dim: int, *, base: float = 10000.0):
+        super().__init__()
+        if head_dim % 2:
+            raise InputError(f"rotary positions turn pairs of coordinates: head_dim={head_dim} is odd")
+        self.head_dim, self.base = head_dim, base
+
+    def rotate(
+        self, x: Float[Tensor, "batch heads time head_dim"], positions: Int[Tensor, "#batch time"]
+    ) -> Float[Tensor, "batch heads time head_dim"]:
+        angle = _angles(positions, self.head_dim, self.base)[:, None]
+        cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class ALiBi(AttentionPositions):
+    """A penalty that grows with the distance, at a slope per head and nothing learned (Press et al. 2022).
+
+    The slopes are 2^(-8/n), 2^(-16/n), ... for n heads, n a power of two; for other n the slopes of the next
+    lower power of two are followed by every second slope of the next higher one, as in the authors' code.
+    The distance is taken without its sign, which under a causal mask is the paper's and otherwise its usual extension.
+    """
+
+    slopes: Tensor
+
+    def __init__(self, num_heads: int):
+        super().__init__()
+        lower = 2 ** math.floor(math.log2(num_heads))
+        slopes = _geometric_slopes(lower) + _geometric_slopes(2 * lower)[::2][: num_heads - lower]
+        self.register_buffer("slopes", torch.tensor(slopes), persistent=False)
+
+    def bias(
+        self, query_positions: Int[Tensor, "#batch query"], key_positions: Int[Tensor, "#batch key"]
+    ) -> Float[Tensor, "#batch heads query key"]:
+        distance = (query_positions[:, None, :, None] - key_positions[:, None, None, :]).abs()
+        return -self.slopes[None, :, None, None] * distance
+
+
+class RelativeBias(AttentionPositions):
+    """A learned number per head and bucket of distances (T5: Raffel et al. 2020, section 2.1).
+
+    Half of the buckets hold one distance each, the other half grow logarithmically up to `max_distance`,
+    and the last holds everything beyond. `bidirectional` spends half of the buckets on later keys; without it
+    they all share the bucket of distance 0. T5 hands one such module to all layers of a stack.
+    """
+
+    def __init__(self, num_heads: int, *, num_buckets: int = 32, max_distance: int = 128, bidirectional: bool = True):
+        super().__init__()
+        one_sided = num_buckets // 2 if bidirectional else num_buckets
+        if one_sided < 2 or max_distance <= one_sided // 2:
+            raise InputError(
+                f"num_buckets={num_buckets} and max_distance={max_distance} leave no room: a direction needs at "
+                f"least 2 buckets, and max_distance must exceed its exact half, {one_sided // 2}"
+            )
+        self.num_buckets, self.max_distance, self.bidirectional = num_buckets, max_distance, bidirectional
+        self.embedding = nn.Embedding(num_buckets, num_heads)
+
+    def bias(
+        self, query_positions: Int[Tensor, "#batch query"], key_positions: Int[Tensor, "#batch key"]
+    ) -> Float[Tensor, "#batch heads query key"]:
+        ahead = key_positions[:, None, :] - query_positions[:, :, None]
+        return self.embedding(self.buckets(ahead)).permute(0, 3, 1, 2)
+
+    def buckets(self, ahead: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+        """The bucket of each signed distance (key position - query position)."""
+        if self.bidirectional:
+            count = self.num_buckets // 2
+            offset = (ahead > 0).long() * count
+            distance = ahead.abs()
+        else:
+            count = self.num_buckets
+            offset = torch.zeros_like(ahead)
+            distance = (-ahead).clamp(min=0)
+        exact = count // 2
+        # Clamped before the logarithm, so that distance 0 gives no -inf on the branch that is not taken.
+        growth = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.max_distance / exact)
+        far = (exact + (growth * (count - exact)).long()).clamp(max=count - 1)
+        return offset + torch.where(distance < exact, distance, far)
+
+
+def _angles(positions: Int[Tensor, "batch time"], dim: int, base: float) -> Float[Tensor, "batch time half"]:
+    """positions · base^(-2i/dim) in radians, for i = 0 .. dim/2 - 1.
+
+    In float64 where the device has it: at position 500 a float32 angle is already off by more than 1e-5,
+    and bfloat16 cannot tell position 257 from 258.
+    """
+    dtype = torch.float32 if positions.device.type == "mps" else torch.float64
+    frequency = base ** -(torch.arange(0, dim, 2, device=positions.device, dtype=dtype) / dim)
+    return positions[..., None].to(dtype) * frequency
+
+
+def _geometric_slopes(num_heads: int) -> list[float]:
+    return [2 ** (-8 * (head + 1) / num_heads) for head in range(num_heads)]
