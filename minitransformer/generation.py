@@ -4,7 +4,7 @@
 `model.step(ids, state)` reads one token per row and gives the logits of the next.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -13,6 +13,7 @@ from torch import Tensor
 from minitransformer.errors import InputError
 
 
+@runtime_checkable
 class Decodable(Protocol):
     """What the loop knows of a model."""
 

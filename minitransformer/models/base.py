@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,6 +13,10 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
+from minitransformer.files import atomic, write_json
+
+C = TypeVar("C", bound="Config")
+M = TypeVar("M", bound="Model")
 
 
 class Memory(NamedTuple):
@@ -40,7 +45,7 @@ class Config:
         return dataclasses.asdict(self)  # type: ignore[call-overload]
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls: type[C], values: dict[str, Any]) -> C:
         """Raises `InputError` for unknown, missing or mistyped fields, and for what the class itself refuses."""
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(values) - set(fields)):
@@ -74,7 +79,7 @@ class Config:
             raise InputError(f"{', '.join(f'{k}={v}' for k, v in ids.items())} must differ from one another")
 
 
-class Model(nn.Module):
+class Model(nn.Module, ABC):
     """An `nn.Module` built from one configuration and saved as `config.json` and `model.safetensors`."""
 
     config_class: ClassVar[type[Config]]
@@ -83,6 +88,14 @@ class Model(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    @abstractmethod
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
+        """Each term of the training loss over a batch, as a sum and a count."""
+
+    @abstractmethod
+    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The counts of `loss` without its sums, known from the batch alone."""
 
     def num_parameters(self) -> int:
         """Trainable numbers; a parameter shared by several places counts once."""
@@ -93,12 +106,13 @@ class Model(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"model": type(self).__name__, **self.config.to_dict()}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_model(self, str(folder / "model.safetensors"))
+        write_json(folder / "config.json", config)
+        with atomic(folder / "model.safetensors") as temporary:
+            save_model(self, str(temporary))
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls: type[M], folder: str | Path) -> M:
         """A model as it was saved, in evaluation mode, on the CPU.
 
         Raises `InputError` for a folder that holds no such model or one whose tensors do not fit.

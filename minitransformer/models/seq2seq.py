@@ -31,7 +31,6 @@ class EncoderDecoder(Model):
             )
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """How many targets each term of `loss` runs over, without computing the loss."""
         return {"lm": (batch["target_ids"][:, 1:] != self.config.pad_id).sum()}
 
 

@@ -1,0 +1,113 @@
+"""Corpora by name or path, each a `datasets.DatasetDict` with `train`, `validation` and, where there is one, `test`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minitransformer.data.dates import date_pairs
+from minitransformer.data.files import SPLIT_NAMES, choose_columns, read
+from minitransformer.data.recall import recall_pairs
+from minitransformer.data.splits import Table, grouped_split
+from minitransformer.errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["load"]
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    seed: int = 0,
+    count: int | None = None,
+    locales: Sequence[str] | None = None,
+) -> "datasets.DatasetDict":
+    """A corpus with the columns source, target (and perhaps format), or text, or text, label.
+
+    - `dates`: human dates and ISO dates, in `locales` (English); no test date is in train.
+    - `recall`: key–value pairs and a key to look up.
+    - `hub:NAME` or `hub:NAME:CONFIGURATION`: a data set of the Hugging Face hub. Without a validation split, a random
+      tenth of train becomes it.
+    - anything else is a path (`./dates` is one): see `files.read`. What has no splits of its own is split by `seed`.
+
+    `source` and `target` name the columns of a table, or the suffixes of two line-aligned files; `count` is the number
+    of rows to generate.
+    """
+    import datasets
+
+    name = str(name_or_path)
+    if name in ("dates", "recall"):
+        if source is not None or target is not None:
+            raise InputError(f"{name} has the columns source and target: leave out {source=} and {target=}")
+    elif count is not None:
+        raise InputError(f"count={count} is for what is generated (dates, recall), not for {name}")
+    if locales is not None and name != "dates":
+        raise InputError(f"locales={list(locales)} are for dates, not for {name}")
+
+    if name == "dates":
+        rows = date_pairs(10_000 if count is None else count, seed=seed, locales=locales or ("en",))
+        splits = grouped_split(_columns(rows, "source", "target", "format"), by="target", seed=seed)
+    elif name == "recall":
+        pairs = recall_pairs(20_000 if count is None else count, seed=seed)
+        splits = grouped_split(_columns(pairs, "source", "target"), by="source", seed=seed)
+    elif name.startswith("hub:"):
+        return _load_from_hub(name.removeprefix("hub:"), source, target, seed)
+    else:
+        try:
+            splits = read(Path(name).expanduser(), source=source, target=target, seed=seed)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"no corpus {name!r}: the names are dates, recall and hub:NAME, "
+                f"and there is no file or folder {name}, nor files {name}.*"
+            ) from error
+    return datasets.DatasetDict({split: datasets.Dataset.from_dict(table) for split, table in splits.items()})
+
+
+def _columns(rows: Sequence[tuple[str, ...]], *names: str) -> Table:
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+
+
+def _load_from_hub(name: str, source: str | None, target: str | None, seed: int) -> "datasets.DatasetDict":
+    """A data set of the hub under our names of columns; `label` keeps its `ClassLabel` feature."""
+    import datasets
+
+    repository, _, configuration = name.partition(":")
+    try:
+        _ask_hub(repository)
+        loaded = datasets.load_dataset(repository, configuration or None)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"cannot load {name} from the Hugging Face hub ({' '.join(str(error).split())}): without a network, "
+            "give the path of a folder of train and validation files, or set HF_HUB_OFFLINE=1 for what is in the cache"
+        ) from error
+    splits = {}
+    for split, aliases in SPLIT_NAMES.items():
+        found = next((loaded[alias] for alias in aliases if alias in loaded), None)
+        if found is None:
+            continue
+        if "translation" in found.column_names:  # how the hub's translation corpora hold a pair: {"de": ..., "en": ...}
+            found = found.flatten()
+            found = found.rename_columns({column: column.removeprefix("translation.") for column in found.column_names})
+        chosen = choose_columns(found.column_names, source, target, where=f"hub:{name}")
+        splits[split] = found.select_columns(list(chosen)).rename_columns(chosen)
+    if "train" not in splits:
+        raise InputError(f"hub:{name} has no split called train; it has {list(loaded)}")
+    if "validation" not in splits:
+        halves = splits["train"].train_test_split(test_size=0.1, seed=seed)
+        splits |= {"train": halves["train"], "validation": halves["test"]}
+    return datasets.DatasetDict(splits)
+
+
+def _ask_hub(repository: str) -> None:
+    """One quick question to the hub: `load_dataset` tries an unreachable one again and again, for half a minute."""
+    import huggingface_hub
+
+    try:
+        huggingface_hub.HfApi().dataset_info(repository, timeout=10)
+    except huggingface_hub.errors.OfflineModeIsEnabled:
+        pass  # load_dataset then reads its cache, without asking
+    except Exception as error:  # the HTTP client's own errors, whose classes change with huggingface_hub's version
+        raise ConnectionError(str(error)) from error

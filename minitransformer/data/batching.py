@@ -1,0 +1,114 @@
+"""Batches measured in tokens, of rows of near-equal length, so that little of a batch is padding."""
+
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from minitransformer.errors import InputError
+from minitransformer.tokenization import BOS, EOS, PAD, special_id
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def token_batches(
+    lengths: Sequence[int] | Int[Tensor, "rows"] | Int[Tensor, "rows 2"],
+    max_tokens: int,
+    *,
+    seed: int | None,
+) -> list[list[int]]:
+    """The rows of each batch: every row once, and no batch with more than `max_tokens`, padding included.
+
+    A batch has rows x (longest source + longest target) tokens where `lengths` has both columns, rows x longest where
+    it has one. A row that alone has more than `max_tokens` is a batch of its own. With a seed, rows of equal length and
+    then the batches are shuffled; without one (`seed=None`), rows come from short to long, always in the same batches.
+    """
+    if max_tokens < 1:
+        raise InputError(f"max_tokens={max_tokens} must be at least 1")
+    sizes = torch.as_tensor(lengths, dtype=torch.int64)
+    if sizes.ndim == 1:
+        sizes = sizes.unsqueeze(1)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    order = torch.arange(len(sizes)) if generator is None else torch.randperm(len(sizes), generator=generator)
+    for column in reversed(sizes.unbind(1)):  # by target, then by source: the later sort decides
+        order = order[column[order].argsort(stable=True)]
+
+    batches: list[list[int]] = []
+    longest: list[int] = []
+    for row, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+        grown = list(map(max, longest, size)) if batches else size
+        if batches and (len(batches[-1]) + 1) * sum(grown) <= max_tokens:
+            batches[-1].append(row)
+            longest = grown
+        else:
+            batches.append([row])
+            longest = size
+    if generator is not None:
+        batches = [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+    return batches
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> Int[Tensor, "batch time"]:
+    """The sequences as rows of one tensor, shorter ones filled up with `pad_id` on the right."""
+    rows = [torch.tensor(sequence, dtype=torch.int64) for sequence in sequences]
+    return pad_sequence(rows, batch_first=True, padding_value=pad_id)
+
+
+class Seq2SeqData:
+    """The pairs of a split as token ids, encoded once: a source ends in EOS, a target is BOS ... EOS.
+
+    `lengths` counts those tokens, sources in the first column and targets in the second.
+    """
+
+    def __init__(self, split: "datasets.Dataset", source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> None:
+        self.source_pad_id = special_id(source_tokenizer, PAD)
+        self.target_pad_id = special_id(target_tokenizer, PAD)
+        self.source_ids, self.source_offsets = _encode(split["source"], source_tokenizer, starts_with_bos=False)
+        self.target_ids, self.target_offsets = _encode(split["target"], target_tokenizer, starts_with_bos=True)
+        self.lengths = torch.stack([self.source_offsets.diff(), self.target_offsets.diff()], dim=1)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batches(self, max_tokens: int, *, seed: int | None) -> list[list[int]]:
+        """See `token_batches`."""
+        return token_batches(self.lengths, max_tokens, seed=seed)
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """`source_ids` (B, S), `source_valid` (B, S) and `target_ids` (B, T) of these rows, padded on the right."""
+        source_ids, source_valid = _padded(self.source_ids, self.source_offsets, rows, self.source_pad_id)
+        target_ids, _ = _padded(self.target_ids, self.target_offsets, rows, self.target_pad_id)
+        return {"source_ids": source_ids, "source_valid": source_valid, "target_ids": target_ids}
+
+
+def _encode(
+    texts: Sequence[str], tokenizer: Tokenizer, *, starts_with_bos: bool
+) -> tuple[Int[Tensor, "tokens"], Int[Tensor, "rows_and_one"]]:
+    """The ids of all texts in one row, and where each text starts there, with the end of the last."""
+    before = [special_id(tokenizer, BOS)] if starts_with_bos else []
+    after = [special_id(tokenizer, EOS)]
+    ids, offsets = array("i"), array("q", [0])
+    # In pieces, because an encoding takes a hundred times the room of its ids.
+    for start in range(0, len(texts), 1000):
+        for encoding in tokenizer.encode_batch_fast(list(texts[start : start + 1000]), add_special_tokens=False):
+            ids.extend([*before, *encoding.ids, *after])
+            offsets.append(len(ids))
+    return torch.tensor(ids, dtype=torch.int32), torch.tensor(offsets, dtype=torch.int64)
+
+
+def _padded(
+    ids: Int[Tensor, "tokens"], offsets: Int[Tensor, "rows_and_one"], rows: Sequence[int], pad_id: int
+) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
+    chosen = torch.as_tensor(rows, dtype=torch.int64)
+    starts, ends = offsets[chosen].unsqueeze(1), offsets[chosen + 1].unsqueeze(1)
+    places = starts + torch.arange(int((ends - starts).max()))
+    valid = places < ends
+    # Places past a text's end hold its neighbour's tokens, and past the last text's end nothing.
+    return ids[places.clamp(max=len(ids) - 1)].long().masked_fill(~valid, pad_id), valid

@@ -1,0 +1,49 @@
+"""Splitting a corpus that comes without splits."""
+
+import random
+
+from minitransformer.errors import InputError
+
+Table = dict[str, list[str]]
+"""Columns of equal length, by name."""
+
+
+def grouped_split(table: Table, *, by: str, seed: int = 0) -> dict[str, Table]:
+    """Train, validation and test parts of which no two share a value of column `by`.
+
+    Rows are deduplicated; the n distinct values of `by` are sorted, then shuffled by `random.Random(seed)`; rows with
+    the first n // 10 values are test, with the next n // 10 validation, and all others train, in their old order.
+    """
+    rows = list(dict.fromkeys(zip(*table.values(), strict=True)))
+    values = sorted(set(table[by]))
+    tenth = len(values) // 10
+    if tenth == 0:
+        raise InputError(
+            f"{len(values)} distinct values of {by!r} are too few to split (10 at least): "
+            "give a folder with train and validation files"
+        )
+    random.Random(seed).shuffle(values)
+    part_of = dict.fromkeys(values, "train")
+    part_of |= dict.fromkeys(values[:tenth], "test")
+    part_of |= dict.fromkeys(values[tenth : 2 * tenth], "validation")
+
+    parts: dict[str, Table] = {part: {name: [] for name in table} for part in ("train", "validation", "test")}
+    place = list(table).index(by)
+    for row in rows:
+        for name, value in zip(table, row, strict=True):
+            parts[part_of[row[place]]][name].append(value)
+    return parts
+
+
+def last_tenth_split(table: Table) -> dict[str, Table]:
+    """Train and validation parts of running text: the last tenth of the lines is validation."""
+    count = len(next(iter(table.values())))
+    if count < 10:
+        raise InputError(
+            f"{count} lines are too few to split (10 at least): give a folder with train and validation files"
+        )
+    cut = count - count // 10
+    return {
+        "train": {name: values[:cut] for name, values in table.items()},
+        "validation": {name: values[cut:] for name, values in table.items()},
+    }

@@ -1,0 +1,199 @@
+"""Pictures: attention maps and learning curves, as PNG files.
+
+`..._figure` builds a matplotlib `Figure`, which a notebook shows as it is; the others save one.
+matplotlib is imported only where it is used, and pyplot, with its windows and its global state, never.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from minitransformer.errors import InputError
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+Map = Float[Tensor | np.ndarray, "target source"]
+Maps = Float[Tensor | np.ndarray, "heads target source"]
+Curve = Sequence[tuple[int | float, int | float]]
+
+DPI = 150
+MAX_PIXELS = 10**8  # 400 MB while drawing, and far more than anybody looks at
+
+# Inches. Maps are placed by hand: cells stay square, and labels get the room that their letters need.
+CELL, GAP, TITLE_ROOM, BAR = 0.2, 0.25, 0.25, (0.1, 0.8)
+
+LABEL_SIZE, TITLE_SIZE, HEADING_SIZE = 9, 10, 12
+LETTER = 0.61 / 72  # inches a letter for each point of size: exact for the monospaced labels, about right for titles
+LONGEST_LABEL = 16
+# The second font has signs that the first lacks; matplotlib brings both. Read as a formula, "$x$" would lose its "$".
+LABEL: dict[str, Any] = {"fontfamily": ["DejaVu Sans Mono", "DejaVu Sans"], "fontsize": LABEL_SIZE, "parse_math": False}
+WRONG: dict[str, Any] = {"color": "#c1121f", "fontweight": "bold"}
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionExample:
+    """One map: `weights[t, s]` is how much output token t looked at input token s.
+
+    A string serves as a sequence of one-letter tokens. `correct=False` shows the output tokens in red.
+    """
+
+    weights: Map
+    source: Sequence[str]
+    target: Sequence[str]
+    correct: bool = True
+
+    def __post_init__(self) -> None:
+        shape, tokens = tuple(self.weights.shape), (len(self.target), len(self.source))
+        if shape != tokens or 0 in tokens:
+            raise InputError(f"weights {shape} do not fit (target, source) = {tokens} tokens, 1 or more of each")
+
+
+def attention_map(
+    weights: Map, source: Sequence[str], target: Sequence[str], *, title: str = "", path: Path | str
+) -> Path:
+    """One heat map, input tokens across and output tokens down (Bahdanau et al. 2015, figure 3)."""
+    return _save(attention_figure([[("", AttentionExample(weights, source, target))]], title=title), path)
+
+
+def attention_grid(maps: Mapping[str, Sequence[AttentionExample]], path: Path | str, *, title: str = "") -> Path:
+    """The same examples for several models: `maps` goes from a model's name to its examples, one column a model."""
+    counts = {name: len(examples) for name, examples in maps.items()}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"every model needs a map of the same examples, but their numbers are {counts}")
+    rows = [list(zip(maps, examples, strict=True)) for examples in zip(*maps.values(), strict=True)]
+    return _save(attention_figure(rows, title=title), path)
+
+
+def attention_heads(
+    weights: Maps, source: Sequence[str], target: Sequence[str], *, title: str = "", path: Path | str
+) -> Path:
+    """Every head of one layer, numbered from 1, and last their mean."""
+    panels = [(f"head {i}", AttentionExample(head, source, target)) for i, head in enumerate(weights, start=1)]
+    panels.append(("mean of heads", AttentionExample(weights.mean(0), source, target)))
+    # As many columns as make the whole about half as wide again as it is high.
+    columns = max(1, round(math.sqrt(1.5 * len(panels) * len(target) / len(source))))
+    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    return _save(attention_figure(rows, title=title), path)
+
+
+def learning_curves(
+    curves: Mapping[str, Curve], path: Path | str, *, xlabel: str, ylabel: str, title: str = "", percent: bool = True
+) -> Path:
+    """A line a model through its points (x, y), the last one marked. `percent`: y is a fraction of 1."""
+    return _save(curves_figure(curves, xlabel=xlabel, ylabel=ylabel, title=title, percent=percent), path)
+
+
+def attention_figure(
+    rows: Sequence[Sequence[tuple[str, AttentionExample]]], *, title: str = ""
+) -> "matplotlib.figure.Figure":
+    """Rows of (title, example), a heat map each, with one colour bar for all. Rows may differ in length."""
+    from matplotlib.figure import Figure
+
+    panels = [panel for row in rows for panel in row]
+    if not panels:
+        raise InputError("no attention maps to draw")
+    # Every panel gets the room of the largest: labels left of the cells and above them, the cells, the title.
+    left = max(_label_room(example.target) for _, example in panels)
+    above = max(_label_room(example.source) for _, example in panels) + TITLE_ROOM * any(name for name, _ in panels)
+    across = left + GAP + max(max(CELL * len(x.source), LETTER * TITLE_SIZE * len(name)) for name, x in panels)
+    down = above + GAP + max(CELL * len(example.target) for _, example in panels)
+    width, height = across * max(map(len, rows)), down * len(rows)
+    if width * height * DPI**2 > MAX_PIXELS:
+        raise InputError(f"{width:.0f} by {height:.0f} inches is too large a picture: show fewer or shorter examples")
+    figure = Figure(figsize=(width, height))
+
+    def add_axes(x: float, y: float, wide: float, high: float) -> "matplotlib.axes.Axes":
+        """Inches from the top left; matplotlib wants fractions from the bottom left."""
+        return figure.add_axes((x / width, 1 - (y + high) / height, wide / width, high / height))
+
+    for i, row in enumerate(rows):
+        for j, (name, example) in enumerate(row):
+            axes = add_axes(j * across + left, i * down + above, CELL * len(example.source), CELL * len(example.target))
+            mesh = _draw_map(axes, example)
+            title_pad = 72 * (_label_room(example.source) + 0.05)
+            axes.set_title(name, loc="left", fontsize=TITLE_SIZE, y=1, pad=title_pad, parse_math=False)
+    # Bar, heading and note lie outside the figure's box: saving, like a notebook, grows the box to what is drawn.
+    bar = add_axes(width, above, *BAR)
+    figure.colorbar(mesh, cax=bar, ticks=[0, 0.5, 1]).set_label("weight", fontsize=LABEL_SIZE - 1)
+    bar.tick_params(labelsize=LABEL_SIZE - 1, length=2)
+    figure.text(0, 1 + 0.1 / height, title, va="bottom", fontsize=HEADING_SIZE, parse_math=False)
+    if not all(example.correct for _, example in panels):
+        figure.text(0, 0, "red: differs from the reference", va="top", fontsize=LABEL_SIZE, **WRONG)
+    return figure
+
+
+def curves_figure(
+    curves: Mapping[str, Curve], *, xlabel: str, ylabel: str, title: str = "", percent: bool = True
+) -> "matplotlib.figure.Figure":
+    """What `learning_curves` saves."""
+    from matplotlib import color_sequences
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    empty = [name for name, points in curves.items() if len(points) == 0]
+    if empty or not curves:
+        raise InputError(f"no points to draw for {', '.join(empty) or 'any model'}")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_prop_cycle(color=color_sequences["petroff10"])  # told apart by colour-blind readers too
+    lines = [axes.plot(*zip(*points, strict=True), marker="o", markevery=[-1])[0] for points in curves.values()]
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title, loc="left", parse_math=False)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    for text in axes.legend(lines, list(curves), frameon=False).get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _draw_map(axes: "matplotlib.axes.Axes", example: AttentionExample) -> "matplotlib.collections.QuadMesh":
+    weights = example.weights
+    # NumPy has no bfloat16.
+    values = weights.detach().float().cpu().numpy() if isinstance(weights, Tensor) else weights
+    # White stands for nothing, and lines between the cells lead the eye from a weight to its two tokens.
+    mesh = axes.pcolormesh(values, cmap="Greys", vmin=0, vmax=1, edgecolors="0.85", lw=0.5, antialiased=True)
+    axes.invert_yaxis()
+    axes.set_xticks(np.arange(len(example.source)) + 0.5, [_label(token) for token in example.source])
+    axes.set_yticks(np.arange(len(example.target)) + 0.5, [_label(token) for token in example.target])
+    axes.tick_params(length=0, pad=3, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_color("0.7")
+    for text in axes.get_xticklabels():
+        text.set(**LABEL, rotation=90 if len(text.get_text()) > 1 else 0)
+    for text in axes.get_yticklabels():
+        text.set(**LABEL, **({} if example.correct else WRONG))
+    return mesh
+
+
+def _label(token: str) -> str:
+    """The token as it can be seen: spaces and line ends as signs, unprintable characters as escapes, cut when long."""
+    shown = token.replace("\n", "↵").replace("\t", "⇥")
+    shown = "".join("␣" if c.isspace() else c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+    return shown if len(shown) <= LONGEST_LABEL else shown[: LONGEST_LABEL - 1] + "…"
+
+
+def _label_room(tokens: Sequence[str]) -> float:
+    return LETTER * LABEL_SIZE * max(len(_label(token)) for token in tokens) + 0.1
+
+
+def _save(figure: "matplotlib.figure.Figure", path: Path | str) -> Path:
+    """Write under another name first, so that `path` never holds half a picture."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: pictures are PNG files, so give a name that ends in .png")
+    unfinished = path.with_name(f".{path.name}.tmp")
+    with warnings.catch_warnings():
+        # A script that the fonts lack is drawn as boxes, which says enough: no warning for each letter on top.
+        warnings.filterwarnings("ignore", r"Glyph \d+|Matplotlib currently does not support", UserWarning)
+        figure.savefig(unfinished, format="png", dpi=DPI, bbox_inches="tight")
+    unfinished.replace(path)
+    return path

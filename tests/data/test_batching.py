@@ -1,0 +1,102 @@
+import datasets
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minitransformer.data.batching import Seq2SeqData, pad, token_batches
+from minitransformer.errors import InputError
+from minitransformer.tokenization import train_character_tokenizer
+
+sizes = st.integers(1, 30)
+tables = st.lists(sizes, max_size=60) | st.lists(st.tuples(sizes, sizes), min_size=1, max_size=60).map(torch.tensor)
+seeds = st.none() | st.integers(0, 2**32)
+
+
+def padded_size(lengths, rows):
+    chosen = torch.as_tensor(lengths)[rows].reshape(len(rows), -1)
+    return len(rows) * int(chosen.amax(0).sum())
+
+
+@given(tables, st.integers(1, 200), seeds)
+def test_every_row_is_in_one_batch_and_no_batch_is_too_large(lengths, max_tokens, seed):
+    batches = token_batches(lengths, max_tokens, seed=seed)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert all(padded_size(lengths, batch) <= max_tokens or len(batch) == 1 for batch in batches)
+
+
+@given(tables, st.integers(1, 200), st.integers(0, 2**32))
+def test_batches_depend_on_the_seed_and_not_on_the_global_state(lengths, max_tokens, seed):
+    state = torch.get_rng_state()
+    batches = token_batches(lengths, max_tokens, seed=seed)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)
+    assert token_batches(lengths, max_tokens, seed=seed) == batches
+
+
+def test_another_seed_gives_another_order():
+    lengths = [5] * 50
+    assert token_batches(lengths, 20, seed=0) != token_batches(lengths, 20, seed=1)
+
+
+@given(tables, st.integers(1, 200))
+def test_without_a_seed_rows_come_from_short_to_long(lengths, max_tokens):
+    rows = [row for batch in token_batches(lengths, max_tokens, seed=None) for row in batch]
+    ordered = torch.as_tensor(lengths)[rows].tolist()
+    assert ordered == sorted(ordered)
+
+
+def test_lengths_near_each_other_share_a_batch():
+    lengths = [1, 100] * 50
+    for seed in (None, 0):
+        batches = token_batches(lengths, 1000, seed=seed)
+        assert all(len({lengths[row] for row in batch}) == 1 for batch in batches if len(batch) > 10)
+        assert sum(padded_size(lengths, batch) for batch in batches) < 1.2 * sum(lengths)
+
+
+def test_max_tokens_must_be_positive():
+    with pytest.raises(InputError, match="max_tokens=0"):
+        token_batches([1], 0, seed=None)
+
+
+def test_pad_fills_up_on_the_right():
+    assert pad([[1, 2, 3], [], [4]], pad_id=9).tolist() == [[1, 2, 3], [9, 9, 9], [4, 9, 9]]
+    assert pad([[1]], pad_id=0).dtype == torch.int64
+
+
+@given(st.lists(st.tuples(st.text("abc ", max_size=8), st.text("xyz", max_size=8)), min_size=1, max_size=12), st.data())
+def test_a_batch_holds_the_encoded_pairs_padded(pairs, data):
+    sources, targets = map(list, zip(*pairs, strict=True))
+    source_tokenizer, target_tokenizer = train_character_tokenizer(["abc "]), train_character_tokenizer(["xyz"])
+    split = datasets.Dataset.from_dict({"source": sources, "target": targets})
+    corpus = Seq2SeqData(split, source_tokenizer, target_tokenizer)
+    rows = data.draw(st.lists(st.integers(0, len(pairs) - 1), min_size=1, max_size=5))
+
+    batch = corpus.batch(rows)
+
+    eos = 3
+    source_ids = [[*source_tokenizer.encode(sources[row], add_special_tokens=False).ids, eos] for row in rows]
+    target_ids = [target_tokenizer.encode(targets[row]).ids for row in rows]
+    assert torch.equal(batch["source_ids"], pad(source_ids, 0))
+    assert torch.equal(batch["target_ids"], pad(target_ids, 0))
+    assert torch.equal(batch["source_valid"], pad([[1] * len(ids) for ids in source_ids], 0).bool())
+    assert len(corpus) == len(pairs)
+    assert corpus.lengths[rows].tolist() == [[len(s), len(t)] for s, t in zip(source_ids, target_ids, strict=True)]
+
+
+def test_batches_keep_to_the_tokens_of_both_sides():
+    split = datasets.Dataset.from_dict({"source": ["a" * n for n in range(40)], "target": ["a"] * 40})
+    tokenizer = train_character_tokenizer(["a"])
+    corpus = Seq2SeqData(split, tokenizer, tokenizer)
+    for rows in corpus.batches(100, seed=0):
+        batch = corpus.batch(rows)
+        assert batch["source_ids"].numel() + batch["target_ids"].numel() <= 100
+
+
+def test_a_tokenizer_without_the_specials_is_an_input_error():
+    from tokenizers import Tokenizer, models
+
+    split = datasets.Dataset.from_dict({"source": ["a"], "target": ["a"]})
+    bare = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    with pytest.raises(InputError, match=r"\[PAD\]"):
+        Seq2SeqData(split, bare, bare)

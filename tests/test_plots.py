@@ -1,0 +1,160 @@
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from minitransformer import plots
+from minitransformer.errors import InputError
+from minitransformer.plots import AttentionExample, attention_figure, curves_figure
+
+SOURCE, TARGET = ["9", " ", "a", "[EOS]"], ["1", "-", "[EOS]"]
+
+
+def weights(*heads):
+    return torch.rand(*heads, len(TARGET), len(SOURCE)).softmax(-1)
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """The figures that would have been saved."""
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure) or path)
+    return figures
+
+
+def tick_labels(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def png_size(path):
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def test_importing_loads_no_matplotlib_and_drawing_no_pyplot(tmp_path):
+    code = """
+import sys, numpy
+from minitransformer import plots
+assert "matplotlib" not in sys.modules
+plots.learning_curves({"a": [(0.0, 0.0), (1.0, 1.0)]}, "curves.png", xlabel="x", ylabel="y")
+plots.attention_map(numpy.eye(2), "ab", "ab", path="map.png")
+assert "matplotlib.figure" in sys.modules and "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_every_token_has_its_label_with_input_across_and_output_down():
+    axes = attention_figure([[("model", AttentionExample(weights(), SOURCE, TARGET))]]).axes[0]
+    assert tick_labels(axes.xaxis) == ["9", "␣", "a", "[EOS]"]
+    assert tick_labels(axes.yaxis) == TARGET
+    assert axes.get_title(loc="left") == "model"
+    assert axes.yaxis_inverted()
+    assert [label.get_rotation() for label in axes.get_xticklabels()] == [0, 0, 0, 90]
+
+
+def test_cell_t_s_shows_weights_t_s_from_0_to_1():
+    given = weights()
+    mesh = attention_figure([[("", AttentionExample(given, SOURCE, TARGET))]]).axes[0].collections[0]
+    np.testing.assert_allclose(np.reshape(mesh.get_array(), given.shape), given)
+    assert mesh.get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("token", "label"),
+    [("\n", "↵"), ("a b\u202f", "a␣b␣"), ("\x00", r"\x00"), ("\ud800", r"\ud800"), ("x" * 17, "x" * 15 + "…")],
+)
+def test_labels_show_what_would_be_invisible_or_endless(token, label):
+    axes = attention_figure([[("", AttentionExample(np.ones((1, 1)), [token], "1"))]]).axes[0]
+    assert tick_labels(axes.xaxis) == [label]
+
+
+def test_cells_are_square_and_of_one_size_whatever_the_number_of_tokens():
+    for targets, sources in [(1, 1), (3, 40), (30, 5)]:
+        example = AttentionExample(np.ones((targets, sources)), "s" * sources, "t" * targets)
+        figure = attention_figure([[("", example)]])
+        inches = figure.axes[0].get_position().size * figure.get_size_inches()
+        np.testing.assert_allclose(inches, np.array([sources, targets]) * plots.CELL)
+
+
+def test_only_wrong_outputs_are_red_and_a_note_says_why():
+    right = AttentionExample(weights(), SOURCE, TARGET)
+    wrong = AttentionExample(weights(), SOURCE, TARGET, correct=False)
+    figure = attention_figure([[("a", right), ("b", wrong)]])
+    colours = [to_hex(axes.get_yticklabels()[0].get_color()) for axes in figure.axes[:2]]
+    assert colours == ["#000000", plots.WRONG["color"]]
+    assert any("reference" in text.get_text() for text in figure.texts)
+    assert not any("reference" in text.get_text() for text in attention_figure([[("a", right)]]).texts)
+
+
+def test_any_float_weights_are_drawn_and_their_graph_left_alone(tmp_path):
+    grown = weights().requires_grad_()
+    for given in (grown, weights().bfloat16(), weights().numpy(), weights().double().numpy()):
+        path = plots.attention_map(given, SOURCE, TARGET, title="$x_1$ costs $2", path=tmp_path / "map.png")
+        assert min(png_size(path)) > plots.CELL * len(TARGET) * plots.DPI
+    assert grown.requires_grad
+
+
+def test_a_grid_has_a_column_for_each_model_and_a_row_for_each_example(tmp_path, saved):
+    example = AttentionExample(weights(), SOURCE, TARGET)
+    plots.attention_grid({"GRU": [example, example], "Transformer": [example, example]}, tmp_path / "grid.png")
+    *panels, _bar = saved[0].axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["GRU", "Transformer"] * 2
+    (left, top), (right, _), (_, bottom), _ = [(axes.get_position().x0, axes.get_position().y0) for axes in panels]
+    assert left < right and bottom < top
+
+
+def test_heads_are_followed_by_their_mean(tmp_path, saved):
+    given = weights(2)
+    plots.attention_heads(given, SOURCE, TARGET, path=tmp_path / "heads.png")
+    *panels, _bar = saved[0].axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["head 1", "head 2", "mean of heads"]
+    np.testing.assert_allclose(panels[-1].collections[0].get_array().ravel(), given.mean(0).ravel())
+
+
+def test_curves_name_each_model_mark_its_end_and_show_percent():
+    curves = {"GRU": [(0, 0.0), (10, 0.5)], "_mine, $5 or $6": [(0, 0.25), (5, 1)]}
+    axes = curves_figure(curves, xlabel="time (s)", ylabel="exact match").axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(curves)
+    assert [line.get_markevery() for line in axes.lines] == [[-1], [-1]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("time (s)", "exact match")
+    assert axes.yaxis.get_major_formatter()(0.5).startswith("50")
+    plain = curves_figure(curves, xlabel="step", ylabel="loss", percent=False).axes[0]
+    assert "%" not in plain.yaxis.get_major_formatter()(0.5)
+
+
+def test_what_does_not_fit_is_refused_with_its_sizes(tmp_path):
+    with pytest.raises(InputError, match=r"\(3, 4\) do not fit .* \(3, 5\)"):
+        plots.attention_map(weights(), [*SOURCE, "x"], TARGET, path=tmp_path / "map.png")
+    with pytest.raises(InputError, match=r"\(0, 4\)"):
+        AttentionExample(np.ones((0, 4)), SOURCE, [])
+    example = AttentionExample(weights(), SOURCE, TARGET)
+    with pytest.raises(InputError, match="'GRU': 1, 'Transformer': 2"):
+        plots.attention_grid({"GRU": [example], "Transformer": [example] * 2}, tmp_path / "grid.png")
+    with pytest.raises(InputError, match="no attention maps"):
+        plots.attention_grid({}, tmp_path / "grid.png")
+    with pytest.raises(InputError, match="too large"):
+        plots.attention_map(np.ones((600, 600)), "s" * 600, "t" * 600, path=tmp_path / "map.png")
+    with pytest.raises(InputError, match="GRU"):
+        plots.learning_curves({"GRU": []}, tmp_path / "curves.png", xlabel="x", ylabel="y")
+    with pytest.raises(InputError, match=r"map\.jpg"):
+        plots.attention_map(weights(), SOURCE, TARGET, path=tmp_path / "map.jpg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_saving_replaces_the_picture_and_leaves_nothing_beside_it(tmp_path):
+    path = tmp_path / "map.png"
+    path.write_text("old")
+    assert plots.attention_map(weights(), SOURCE, TARGET, path=str(path)) == path
+    png_size(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_script_without_glyphs_warns_nobody(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.attention_map(np.ones((1, 2)), "日本", "1", title="日本", path=tmp_path / "map.png")
