@@ -1,0 +1,87 @@
+"""`minitransformer translate|attend RUN ...`: use a model that a training script saved."""
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from minitransformer.errors import InputError, reported_to_user
+from minitransformer.plots import attention_heads, attention_map
+from minitransformer.translation import Translator
+
+Run = Annotated[Path, tyro.conf.Positional]
+Texts = Annotated[tuple[str, ...], tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Translate lines: those given, those of --input, or those of standard input. One line out for each line in."""
+
+    run: Run
+    """A model folder, such as runs/translate-.../transformer."""
+    texts: Texts = ()
+    """Lines to translate."""
+    input: Path | None = None
+    """A UTF-8 text file with a line for each text."""
+
+    def __call__(self) -> None:
+        translator = Translator.load(self.run)
+        if self.texts:
+            lines = list(self.texts)
+        elif self.input is not None:
+            lines = read_lines(self.input.read_bytes(), str(self.input))
+        else:
+            lines = read_lines(sys.stdin.buffer.read(), "standard input")
+        for translation in translator(lines):
+            print(translation)
+
+
+@dataclass(frozen=True)
+class Attend:
+    """Translate one text and draw where each output token looked in it."""
+
+    run: Run
+    """A model folder, such as runs/translate-.../transformer."""
+    text: Annotated[str, tyro.conf.Positional]
+    out: Path = Path("attention.png")
+    """The picture to write, a .png file."""
+    heads: bool = False
+    """Draw each head of the last layer by itself, instead of their mean."""
+
+    def __call__(self) -> None:
+        translation, source, target, weights = Translator.load(self.run).attention_map(self.text)
+        if self.heads:
+            path = attention_heads(weights, source, target, title=translation, path=self.out)
+        else:
+            path = attention_map(weights.mean(dim=0), source, target, title=translation, path=self.out)
+        print(f"{translation}\n{path}")
+
+
+def read_lines(data: bytes, name: str) -> list[str]:
+    """The lines of UTF-8 text, ended by \\n or \\r\\n; `InputError` says where it is not UTF-8."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{name} is not UTF-8: byte {data[error.start]:#04x} in line {line}; convert it first"
+        ) from error
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def main(arguments: list[str] | None = None) -> None:
+    # A warning is for whoever runs the command: one line, without the place in our source.
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    with reported_to_user():
+        command = tyro.extras.subcommand_cli_from_dict(
+            {"translate": Translate, "attend": Attend}, prog="minitransformer", args=arguments
+        )
+        command()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""The training loop that every script uses: read `train` from top to bottom.
+
+The run's `State` is all that changes from step to step besides the weights, so that a checkpoint of both goes
+on exactly where it was: batches are a function of the epoch, and the place in it is counted.
+"""
+
+import dataclasses
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from minitransformer.errors import InputError
+from minitransformer.models import Model
+from minitransformer.optim import clip_gradients, learning_rate, set_learning_rate
+from train.checkpoint import load_checkpoint, save_checkpoint
+from train.progress import TrainingProgress
+
+Batch = dict[str, Tensor]
+M = TypeVar("M", bound=Model)
+
+
+@runtime_checkable
+class TrainingData(Protocol):
+    """Batches for ever: lists of rows that depend on the epoch alone, and the tensors of such a list."""
+
+    def epoch(self, number: int) -> Sequence[Sequence[int]]: ...
+
+    def batch(self, rows: Sequence[int]) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How to train one model. Its length is `steps`, `minutes` of training, or whichever comes first."""
+
+    lr: float
+    steps: int | None = None
+    minutes: float | None = None
+    schedule: str = "linear"
+    warmup_steps: int = 100
+    final_lr: float = 0.0
+    clip: float | None = 1.0
+    accumulate: int = 1
+    loss_reduction: str = "mean"
+    evaluations: int = 20
+    checkpoint_seconds: float = 60.0
+    autocast: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.minutes is None:
+            raise InputError("a run needs a length: give it steps or minutes")
+
+
+@dataclass
+class State:
+    """Where a run stands. `seconds` counts training steps alone, not evaluation."""
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    evaluations: int = 0
+    best_score: list[float] | None = None
+    best_step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def progress(self, options: LoopOptions) -> float:
+        """The share of the run that is done, by the limit that is nearer."""
+        by_steps = self.step / options.steps if options.steps else 0.0
+        by_time = self.seconds / (60 * options.minutes) if options.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+
+class TrainingInterrupted(Exception):  # noqa: N818 - it is no error
+    """Ctrl-C came; the run has been saved and can go on."""
+
+
+def train(
+    model: M,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingData,
+    options: LoopOptions,
+    folder: Path,
+    *,
+    evaluate: Callable[[M], Mapping[str, float]],
+    score: Callable[[Mapping[str, float]], Sequence[float]],
+    console: Console,
+    name: str = "training",
+) -> State:
+    """Train `model` and leave it with the weights that had the highest `score` of `evaluate` on validation data.
+
+    Goes on from `folder/checkpoints/latest.safetensors` if there is one. Writes that file every
+    `checkpoint_seconds`, the best weights so far to `best.safetensors`, and `metrics.jsonl`. Raises
+    `TrainingInterrupted` after Ctrl-C, with a checkpoint written.
+    """
+    latest, best = folder / "checkpoints" / "latest.safetensors", folder / "checkpoints" / "best.safetensors"
+    state = State(**load_checkpoint(latest, model, optimizer)) if latest.exists() else State()
+    metrics = MetricsFile(folder / "metrics.jsonl", state.step)
+    batches = batches_from(data, state)
+    saved_at = time.monotonic()
+    model.train()
+    with TrainingProgress(name, console) as progress, interruptible() as stop_requested:
+        while (done := state.progress(options)) < 1.0:
+            began = time.perf_counter()
+            lr = learning_rate(
+                options.schedule,
+                options.lr,
+                step=state.step + 1,
+                progress=done,
+                warmup_steps=options.warmup_steps,
+                final=options.final_lr,
+            )
+            set_learning_rate(optimizer, lr)
+            group = [to_device(next(batches), model.device) for _ in range(options.accumulate)]
+            loss, tokens = accumulate_gradients(model, group, options)
+            norm = clip_gradients(model.parameters(), options.clip)
+            if not torch.isfinite(torch.tensor([loss, norm])).all():
+                raise InputError(f"{name}: loss={loss}, gradient norm={norm} at step {state.step + 1}: lower the rate")
+            optimizer.step()
+            optimizer.zero_grad()
+            state.step += 1
+            state.tokens += tokens
+            state.seconds += time.perf_counter() - began
+
+            done = state.progress(options)
+            speed = state.tokens / state.seconds
+            left = state.seconds * (1 - done) / done
+            progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} tokens/s", left)
+            metrics.write(state, loss=loss, lr=lr, gradient_norm=norm, tokens_per_second=speed)
+            if done >= (state.evaluations + 1) / options.evaluations or done >= 1.0:
+                result = dict(evaluate(model))
+                model.train()
+                state.evaluations = int(done * options.evaluations)
+                state.history.append({"step": state.step, "seconds": state.seconds, **result})
+                metrics.write(state, **{f"validation_{key}": value for key, value in result.items()})
+                if state.best_score is None or list(score(result)) > state.best_score:
+                    state.best_score, state.best_step = list(score(result)), state.step
+                    save_checkpoint(best, model, None, dataclasses.asdict(state))
+                figures = "  ".join(f"{key} {value:.4f}" for key, value in result.items())
+                progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {figures}")
+                metrics.flush()
+            interrupted = stop_requested()
+            if interrupted or done >= 1.0 or time.monotonic() - saved_at > options.checkpoint_seconds:
+                metrics.flush()
+                save_checkpoint(latest, model, optimizer, dataclasses.asdict(state))
+                saved_at = time.monotonic()
+            if interrupted and done < 1.0:
+                raise TrainingInterrupted
+    load_checkpoint(best, model)
+    model.eval()
+    return state
+
+
+def accumulate_gradients(model: Model, group: Sequence[Batch], options: LoopOptions) -> tuple[float, int]:
+    """Add up the gradients of the loss over all batches of `group` as if they were one batch.
+
+    Each term of the loss is divided by its number of targets in the whole group, so that how the group is cut
+    makes no difference. Returns the loss and the number of targets.
+    """
+    counts: dict[str, Tensor] = {}
+    for batch in group:
+        for term, count in model.count_targets(batch).items():
+            counts[term] = counts.get(term, torch.zeros_like(count)) + count
+    sums = options.loss_reduction == "sum"
+    loss = torch.zeros((), device=model.device)
+    for batch in group:
+        with autocast(model.device, options.autocast):
+            losses = model.loss(batch)
+        parts = [part.total / (1 if sums else counts[term].clamp(min=1)) for term, part in losses.items()]
+        objective = torch.stack(parts).sum()
+        objective.backward()
+        loss += objective.detach()
+    return loss.item(), int(sum(count.item() for count in counts.values()))
+
+
+def batches_from(data: TrainingData, state: State) -> Iterator[Batch]:
+    """The run's batches from where `state` stands, one epoch after another; keeps the place in `state`."""
+    while True:
+        rows = data.epoch(state.epoch)
+        while state.position < len(rows):
+            state.position += 1
+            yield data.batch(rows[state.position - 1])
+        state.epoch, state.position = state.epoch + 1, 0
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
+    """Matrix products in `dtype`, everything delicate in float32; None changes nothing."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+class MetricsFile:
+    """`metrics.jsonl`, a JSON object a line. A resumed run first drops what it wrote after its checkpoint.
+
+    Lines wait in memory between evaluations: a write at every step would cost small models a tenth of their speed.
+    """
+
+    def __init__(self, path: Path, step: int):
+        self.path = path
+        self.waiting: list[str] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        path.write_text("".join(kept), encoding="utf-8")
+
+    def write(self, state: State, **values: float) -> None:
+        line = {"step": state.step, "tokens": state.tokens, "seconds": round(state.seconds, 3), **values}
+        self.waiting.append(json.dumps(line) + "\n")
+
+    def flush(self) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(self.waiting)
+        self.waiting.clear()
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C no longer breaks in at once: the yielded function says whether it came. A second one breaks in."""
+    requested = False
+
+    def request(number: int, frame: Any) -> None:
+        nonlocal requested
+        if requested:
+            raise KeyboardInterrupt
+        requested = True
+
+    previous = signal.signal(signal.SIGINT, request)
+    try:
+        yield lambda: requested
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,125 @@
+"""What all training scripts are told in the same words, and the folder that a run lives in."""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+import tyro
+
+from minitransformer.errors import InputError
+from minitransformer.files import write_json
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Flags of every script. A run's length is `minutes` of training, evaluation not counted, or `steps`."""
+
+    minutes: float | None = None
+    """Training time. With --steps too, whichever comes first."""
+    steps: int | None = None
+    """Optimizer steps. A run measured in steps resumes bit for bit."""
+    seed: int = 0
+    """Of the weights, the order of the data and dropout."""
+    device: Device = "auto"
+    precision: Precision = "auto"
+    """auto is bf16 where the hardware multiplies it faster than fp32, else fp32."""
+    out: Path | None = None
+    """The run folder. Default: runs/NAME-DATE-TIME."""
+    resume: str | None = None
+    """A run folder to go on with, or "auto": go on with --out if it is there, else start it."""
+
+    def validate(self) -> None:
+        """Raises `InputError`. Not done on construction, where the command-line parser would wrap the message."""
+        for name in ("minutes", "steps"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"--{name} {value} must be more than 0")
+
+    def torch_device(self) -> torch.device:
+        if self.device != "auto":
+            available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+            if not available[self.device]:
+                raise InputError(f"--device {self.device}: torch sees no such device here; try --device auto")
+            return torch.device(self.device)
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+    def autocast_dtype(self) -> torch.dtype | None:
+        """bfloat16 for mixed precision, None for float32. A CPU without bfloat16 instructions emulates them, at a
+        hundredth of the speed, so "auto" asks."""
+        if self.precision == "fp32":
+            return None
+        device = self.torch_device()
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            fast = device.type == "cpu" and instructions
+        return torch.bfloat16 if fast or self.precision == "bf16" else None
+
+
+S = TypeVar("S", bound=Settings)
+# These may change between a run and its resumption: they say where and whether, not what.
+FREE_ON_RESUME = {"out", "resume", "device"}
+
+
+def open_run(settings_class: type[S], name: str, arguments: list[str] | None = None) -> tuple[S, Path]:
+    """Read the command line, then make the run folder, or find it again for --resume.
+
+    A resumed run keeps its settings: flags left out mean what they meant when it began, and one that says
+    otherwise is refused. So is a folder that already holds something, unless it is resumed.
+    """
+    settings = tyro.cli(settings_class, args=arguments, prog=f"python -m train.{name}")
+    settings.validate()
+    resume = settings.resume
+    folder = settings.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if resume == "auto" and settings.out is None:
+        raise InputError("--resume auto needs --out, the folder to go on with or to start")
+    if resume is not None and resume != "auto":
+        folder = Path(resume)
+    if resume is not None and (resume != "auto" or folder.exists()):
+        saved = _read_settings(folder, settings_class)
+        settings = tyro.cli(settings_class, args=arguments, default=saved, prog=f"python -m train.{name}")
+        if changed := _differences(saved, settings):
+            raise InputError(f"{folder} was started with other settings: {changed}; leave them out to go on")
+        return settings, folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists already: --resume {folder} goes on with a run, --out starts one elsewhere")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", _to_json(settings))
+    return settings, folder
+
+
+def _read_settings(folder: Path, settings_class: type[S]) -> S:
+    path = folder / "config.json"
+    if not path.is_file():
+        reason = "has no config.json" if folder.is_dir() else "is not a folder"
+        raise InputError(f"{folder} is not a run to resume: it {reason}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        fields = {field.name for field in dataclasses.fields(settings_class)}
+        if set(values) != fields:
+            raise InputError(f"it has {', '.join(sorted(values))}")
+        paths = {name: Path(values[name]) for name in ("out",) if values[name] is not None}
+        return settings_class(**{**values, **paths})
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is not the settings of such a run: {error}") from error
+
+
+def _differences(saved: Settings, given: Settings) -> str:
+    before, now = _to_json(saved), _to_json(given)
+    changed = [name for name in before if before[name] != now[name] and name not in FREE_ON_RESUME]
+    return ", ".join(f"{name}={before[name]!r}, now {now[name]!r}" for name in changed)
+
+
+def _to_json(settings: Settings) -> dict[str, Any]:
+    values = dataclasses.asdict(settings)
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

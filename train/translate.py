@@ -1,0 +1,273 @@
+"""Train sequence-to-sequence models on the same pairs, one after another under one budget, and compare them.
+
+python -m train.translate                                  dates: two RNNs with attention against a Transformer
+python -m train.translate --data human-machine.csv         the same on a file of pairs
+python -m train.translate --data recall --models transformer,rnn-additive,rnn-location,rnn-none
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from minitransformer.data import load
+from minitransformer.data.batching import Seq2SeqData
+from minitransformer.data.dates import format_of
+from minitransformer.errors import InputError, reported_to_user
+from minitransformer.files import write_json
+from minitransformer.models import RNNSeq2Seq, Transformer
+from minitransformer.plots import AttentionExample, attention_grid, attention_heads, learning_curves
+from minitransformer.tokenization import train_character_tokenizer
+from minitransformer.translation import Translator
+from train.loop import LoopOptions, State, TrainingInterrupted, train
+from train.recipes import RECIPES, Recipe
+from train.scoring import character_accuracy, exact_match, exact_match_by_group
+from train.settings import Settings, open_run
+
+DEFAULT_MINUTES = 1.2
+
+
+@dataclass(frozen=True)
+class TranslateSettings(Settings):
+    """Train sequence-to-sequence models on the same pairs, one after another under one budget, and compare them.
+
+    --minutes (of training, evaluation not counted; 1.2 if no length is given) and --steps are per model.
+    """
+
+    data: str = "dates"
+    """dates, recall, hub:NAME, or the path of a table, of a folder, or of two aligned files without their suffix."""
+    source: str | None = None
+    """The column or suffix to translate from."""
+    target: str | None = None
+    """The column or suffix to translate into."""
+    models: str = "rnn-location,rnn-additive,transformer"
+    """Which to train, in this order: transformer, rnn-location (the talk's attention), rnn-additive (Bahdanau's),
+    rnn-dot, rnn-general, rnn-concat (Luong's), rnn-none (without attention), talk (the talk's own training)."""
+
+    def validate(self) -> None:
+        super().validate()
+        if unknown := [name for name in self.model_names() if name not in RECIPES]:
+            raise InputError(f"--models {','.join(unknown)}: not one of {', '.join(RECIPES)}")
+
+    def model_names(self) -> list[str]:
+        names = [name.strip() for name in self.models.split(",") if name.strip()]
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"--models {self.models!r}: name at least one, each once, separated by commas")
+        return names
+
+
+class Feed:
+    """The training pairs in batches of `max_tokens`, in an order that depends on the seed and the epoch alone."""
+
+    def __init__(self, pairs: Seq2SeqData, max_tokens: int, seed: int):
+        self.pairs, self.max_tokens, self.seed = pairs, max_tokens, seed
+
+    def epoch(self, number: int) -> Sequence[Sequence[int]]:
+        return self.pairs.batches(self.max_tokens, seed=self.seed * 1_000_003 + number)
+
+    def batch(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        return self.pairs.batch(rows)
+
+
+class Task:
+    """The corpus, its two tokenizers and its batches: what all models share."""
+
+    def __init__(self, settings: TranslateSettings):
+        self.settings = settings
+        self.corpus = load(settings.data, source=settings.source, target=settings.target)
+        if "source" not in self.corpus["train"].column_names:
+            raise InputError(f"--data {settings.data} holds no pairs: it has {self.corpus['train'].column_names}")
+        train_split = self.corpus["train"]
+        self.source_tokenizer = train_character_tokenizer(train_split["source"])
+        self.target_tokenizer = train_character_tokenizer(train_split["target"])
+        self.pairs = {
+            name: Seq2SeqData(split, self.source_tokenizer, self.target_tokenizer)
+            for name, split in self.corpus.items()
+        }
+        # Room for a few characters more than the longest that was seen.
+        self.max_length = max(30, *(int(pairs.lengths[:, 0].max()) for pairs in self.pairs.values()))
+        self.test_split = self.corpus["test" if "test" in self.corpus else "validation"]
+
+    def build(self, recipe: Recipe) -> Transformer | RNNSeq2Seq:
+        torch.manual_seed(self.settings.seed)
+        model = recipe.build(
+            source_vocab_size=self.source_tokenizer.get_vocab_size(),
+            target_vocab_size=self.target_tokenizer.get_vocab_size(),
+            max_length=self.max_length,
+        )
+        return model.to(self.settings.torch_device())
+
+    def translator(self, model: Transformer | RNNSeq2Seq) -> Translator:
+        return Translator(model, self.source_tokenizer, self.target_tokenizer)
+
+    def validate(self, model: Transformer | RNNSeq2Seq) -> dict[str, float]:
+        """Exact match of greedy translations and mean loss in nats per target, on the validation split."""
+        model.eval()
+        split, pairs = self.corpus["validation"], self.pairs["validation"]
+        outputs = self.translator(model)(split["source"])
+        with torch.inference_mode():
+            losses = [
+                model.loss({key: value.to(model.device) for key, value in pairs.batch(rows).items()})["lm"]
+                for rows in pairs.batches(8192, seed=None)
+            ]
+        loss = sum(part.total.item() for part in losses) / sum(part.count.item() for part in losses)
+        return {"exact_match": exact_match(outputs, split["target"]), "loss": loss}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    with reported_to_user():
+        settings, folder = open_run(TranslateSettings, "translate", arguments)
+        try:
+            compare(settings, folder, Console())
+        except TrainingInterrupted:
+            print(f"stopped; to go on: python -m train.translate --resume {folder}")
+            raise SystemExit(130) from None
+
+
+def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict[str, Any]:
+    """Train every model of `settings`, then write `results.json` and the pictures into `folder`."""
+    task = Task(settings)
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in task.corpus.items())
+    console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
+    results: dict[str, Any] = {"data": settings.data, "seed": settings.seed, "models": {}}
+    for name in settings.model_names():
+        results["models"][name] = train_one(name, task, folder / name, console)
+    write_json(folder / "results.json", results)
+    draw(task, list(settings.model_names()), results, folder)
+    show(results["models"], console)
+    console.print(f"\nresults, models and pictures are in {folder}")
+    return results
+
+
+def train_one(name: str, task: Task, folder: Path, console: Console) -> dict[str, Any]:
+    """Train one model, save it and score it on the test split, unless an earlier part of this run did."""
+    report_file = folder / "results.json"
+    if report_file.exists():
+        return json.loads(report_file.read_text(encoding="utf-8"))
+    recipe, settings = RECIPES[name], task.settings
+    model = task.build(recipe)
+    unlimited = settings.minutes is None and settings.steps is None
+    options = LoopOptions(
+        lr=recipe.lr,
+        steps=settings.steps,
+        minutes=DEFAULT_MINUTES if unlimited else settings.minutes,
+        schedule=recipe.schedule,
+        warmup_steps=recipe.warmup_steps,
+        clip=recipe.clip,
+        loss_reduction=recipe.loss_reduction,
+        evaluations=40,
+        autocast=settings.autocast_dtype(),
+    )
+    state = train(
+        model,
+        recipe.optimizer(model, lr=recipe.lr),
+        Feed(task.pairs["train"], recipe.max_tokens, settings.seed),
+        options,
+        folder,
+        evaluate=task.validate,
+        score=lambda result: (result["exact_match"], -result["loss"]),
+        console=console,
+        name=name,
+    )
+    task.translator(model).save(folder)
+    report = score_on_test(task, model, state)
+    write_json(report_file, report)
+    return report
+
+
+def score_on_test(task: Task, model: Transformer | RNNSeq2Seq, state: State) -> dict[str, Any]:
+    """The figures of one model, on pairs that no choice was made on."""
+    split = task.test_split
+    outputs, references = task.translator(model)(split["source"]), split["target"]
+    report: dict[str, Any] = {
+        "exact_match": exact_match(outputs, references),
+        "character_accuracy": character_accuracy(outputs, references),
+        "seconds": state.seconds,
+        "seconds_to_99": next((e["seconds"] for e in state.history if e["exact_match"] >= 0.99), None),
+        "parameters": model.num_parameters(),
+        "tokens_per_second": state.tokens / state.seconds,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "validation": state.history,
+    }
+    groups = [format_of(text) for text in split["source"]]
+    if set(groups) != {"other"}:
+        report["by_format"] = exact_match_by_group(outputs, references, groups)
+    return report
+
+
+def draw(task: Task, names: Sequence[str], results: Mapping[str, Any], folder: Path) -> None:
+    """Learning curves, and the attention of every model over the same test examples."""
+    curves = {
+        name: [(0.0, 0.0)] + [(e["seconds"], e["exact_match"]) for e in results["models"][name]["validation"]]
+        for name in names
+    }
+    learning_curves(
+        curves,
+        folder / "learning_curves.png",
+        xlabel="training time, seconds",
+        ylabel="exact match on validation pairs",
+    )
+    examples = chosen_examples(task.test_split)
+    maps: dict[str, list[AttentionExample]] = {}
+    for name in names:
+        translator = Translator.load(folder / name)
+        if getattr(translator.model.config, "attention", None) == "none":
+            continue
+        for row in examples:
+            text, source, target, weights = translator.attention_map(row["source"])
+            example = AttentionExample(weights.mean(dim=0), source, target, correct=text == row["target"])
+            maps.setdefault(name, []).append(example)
+        if len(weights) > 1:
+            attention_heads(weights, source, target, title=name, path=folder / f"heads-{name}.png")
+    if maps:
+        attention_grid(maps, folder / "attention.png")
+
+
+def chosen_examples(split: datasets.Dataset, most: int = 4) -> list[dict[str, str]]:
+    """The first test pair of each of the commonest date formats; the first pairs where they are no dates."""
+    by_format: dict[str, list[dict[str, str]]] = {}
+    for source, target in zip(split["source"], split["target"], strict=True):
+        by_format.setdefault(format_of(source), []).append({"source": source, "target": target})
+    if len(by_format) == 1:
+        return next(iter(by_format.values()))[:most]
+    return [rows[0] for rows in sorted(by_format.values(), key=len, reverse=True)[:most]]
+
+
+def show(models: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    """The table of results, and exact match by date format where there are dates."""
+    table = Table(title="on the test pairs")
+    table.add_column("model")
+    for column in ("parameters", "exact match", "characters", "seconds to 99%", "training seconds", "target tokens/s"):
+        table.add_column(column, justify="right")
+    for name, report in models.items():
+        to_99 = report["seconds_to_99"]
+        table.add_row(
+            name,
+            f"{report['parameters']:,}",
+            f"{report['exact_match']:.2%}",
+            f"{report['character_accuracy']:.2%}",
+            "not reached" if to_99 is None else f"{to_99:.1f}",
+            f"{report['seconds']:.1f}",
+            f"{report['tokens_per_second']:,.0f}",
+        )
+    console.print(table)
+    formats = next(iter(models.values())).get("by_format", {})
+    if formats:
+        table = Table(title="exact match by format")
+        for column in ("format", "pairs", *models):
+            table.add_column(column, justify="left" if column == "format" else "right")
+        for name, first in formats.items():
+            shares = (f"{report['by_format'][name]['exact_match']:.1%}" for report in models.values())
+            table.add_row(name, f"{first['count']:.0f}", *shares)
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()
