@@ -18,7 +18,7 @@ def character_accuracy(outputs: Sequence[str], references: Sequence[str]) -> flo
 
 def exact_match_by_group(
     outputs: Sequence[str], references: Sequence[str], groups: Sequence[str]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, int | float]]:
     """For each group of rows, largest first: how many there are, and the share that is exactly right."""
     right: dict[str, list[bool]] = defaultdict(list)
     for output, reference, group in zip(outputs, references, groups, strict=True):

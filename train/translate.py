@@ -6,6 +6,7 @@ python -m train.translate --data recall --models transformer,rnn-additive,rnn-lo
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,14 @@ class TranslateSettings(Settings):
     """Which to train, in this order: transformer, rnn-location (the talk's attention), rnn-additive (Bahdanau's),
     rnn-dot, rnn-general, rnn-concat (Luong's), rnn-none (without attention), talk (the talk's own training)."""
 
+    pool: int = 1
+    """Pairs are sorted by length within this many batches at a time: more of them save padding, but mix less.
+    On dates the length gives the format away, and 1 learns best."""
+
     def validate(self) -> None:
         super().validate()
+        if self.pool < 1:
+            raise InputError(f"--pool {self.pool} must be at least 1")
         if unknown := [name for name in self.model_names() if name not in RECIPES]:
             raise InputError(f"--models {','.join(unknown)}: not one of {', '.join(RECIPES)}")
 
@@ -65,11 +72,11 @@ class TranslateSettings(Settings):
 class Feed:
     """The training pairs in batches of `max_tokens`, in an order that depends on the seed and the epoch alone."""
 
-    def __init__(self, pairs: Seq2SeqData, max_tokens: int, seed: int):
-        self.pairs, self.max_tokens, self.seed = pairs, max_tokens, seed
+    def __init__(self, pairs: Seq2SeqData, max_tokens: int, pool: int, seed: int):
+        self.pairs, self.max_tokens, self.pool, self.seed = pairs, max_tokens, pool, seed
 
     def epoch(self, number: int) -> Sequence[Sequence[int]]:
-        return self.pairs.batches(self.max_tokens, seed=self.seed * 1_000_003 + number)
+        return self.pairs.batches(self.max_tokens, seed=self.seed * 1_000_003 + number, pool=self.pool)
 
     def batch(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         return self.pairs.batch(rows)
@@ -92,6 +99,7 @@ class Task:
         }
         # Room for a few characters more than the longest that was seen.
         self.max_length = max(30, *(int(pairs.lengths[:, 0].max()) for pairs in self.pairs.values()))
+        self.max_new_tokens = max(int(pairs.lengths[:, 1].max()) for pairs in self.pairs.values()) + 10
         self.test_split = self.corpus["test" if "test" in self.corpus else "validation"]
 
     def build(self, recipe: Recipe) -> Transformer | RNNSeq2Seq:
@@ -106,11 +114,15 @@ class Task:
     def translator(self, model: Transformer | RNNSeq2Seq) -> Translator:
         return Translator(model, self.source_tokenizer, self.target_tokenizer)
 
+    def translations(self, model: Transformer | RNNSeq2Seq, split: datasets.Dataset) -> list[str]:
+        # Bounded near the longest target, or models that cannot stop yet would take most of the time.
+        return self.translator(model)(split["source"], max_new_tokens=self.max_new_tokens)
+
     def validate(self, model: Transformer | RNNSeq2Seq) -> dict[str, float]:
         """Exact match of greedy translations and mean loss in nats per target, on the validation split."""
         model.eval()
         split, pairs = self.corpus["validation"], self.pairs["validation"]
-        outputs = self.translator(model)(split["source"])
+        outputs = self.translations(model, split)
         with torch.inference_mode():
             losses = [
                 model.loss({key: value.to(model.device) for key, value in pairs.batch(rows).items()})["lm"]
@@ -124,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
         settings, folder = open_run(TranslateSettings, "translate", arguments)
         try:
-            compare(settings, folder, Console())
+            compare(settings, folder, wide_console())
         except TrainingInterrupted:
             print(f"stopped; to go on: python -m train.translate --resume {folder}")
             raise SystemExit(130) from None
@@ -132,14 +144,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict[str, Any]:
     """Train every model of `settings`, then write `results.json` and the pictures into `folder`."""
+    finished = folder / "results.json"
+    if finished.exists():
+        results = json.loads(finished.read_text(encoding="utf-8"))
+        show(results["models"], console)
+        return results
     task = Task(settings)
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in task.corpus.items())
     console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
-    results: dict[str, Any] = {"data": settings.data, "seed": settings.seed, "models": {}}
-    for name in settings.model_names():
-        results["models"][name] = train_one(name, task, folder / name, console)
-    write_json(folder / "results.json", results)
-    draw(task, list(settings.model_names()), results, folder)
+    models = {name: train_one(name, task, folder / name, console) for name in settings.model_names()}
+    results = {"data": settings.data, "seed": settings.seed, "models": models}
+    draw(task, results, folder)
+    write_json(finished, results)
     show(results["models"], console)
     console.print(f"\nresults, models and pictures are in {folder}")
     return results
@@ -167,7 +183,7 @@ def train_one(name: str, task: Task, folder: Path, console: Console) -> dict[str
     state = train(
         model,
         recipe.optimizer(model, lr=recipe.lr),
-        Feed(task.pairs["train"], recipe.max_tokens, settings.seed),
+        Feed(task.pairs["train"], recipe.max_tokens, settings.pool, settings.seed),
         options,
         folder,
         evaluate=task.validate,
@@ -184,7 +200,7 @@ def train_one(name: str, task: Task, folder: Path, console: Console) -> dict[str
 def score_on_test(task: Task, model: Transformer | RNNSeq2Seq, state: State) -> dict[str, Any]:
     """The figures of one model, on pairs that no choice was made on."""
     split = task.test_split
-    outputs, references = task.translator(model)(split["source"]), split["target"]
+    outputs, references = task.translations(model, split), split["target"]
     report: dict[str, Any] = {
         "exact_match": exact_match(outputs, references),
         "character_accuracy": character_accuracy(outputs, references),
@@ -202,11 +218,11 @@ def score_on_test(task: Task, model: Transformer | RNNSeq2Seq, state: State) -> 
     return report
 
 
-def draw(task: Task, names: Sequence[str], results: Mapping[str, Any], folder: Path) -> None:
+def draw(task: Task, results: Mapping[str, Any], folder: Path) -> None:
     """Learning curves, and the attention of every model over the same test examples."""
     curves = {
-        name: [(0.0, 0.0)] + [(e["seconds"], e["exact_match"]) for e in results["models"][name]["validation"]]
-        for name in names
+        name: [(0.0, 0.0)] + [(e["seconds"], e["exact_match"]) for e in report["validation"]]
+        for name, report in results["models"].items()
     }
     learning_curves(
         curves,
@@ -216,7 +232,7 @@ def draw(task: Task, names: Sequence[str], results: Mapping[str, Any], folder: P
     )
     examples = chosen_examples(task.test_split)
     maps: dict[str, list[AttentionExample]] = {}
-    for name in names:
+    for name in results["models"]:
         translator = Translator.load(folder / name)
         if getattr(translator.model.config, "attention", None) == "none":
             continue
@@ -238,6 +254,11 @@ def chosen_examples(split: datasets.Dataset, most: int = 4) -> list[dict[str, st
     if len(by_format) == 1:
         return next(iter(by_format.values()))[:most]
     return [rows[0] for rows in sorted(by_format.values(), key=len, reverse=True)[:most]]
+
+
+def wide_console() -> Console:
+    """Standard output; where that is no terminal, wide enough for the tables."""
+    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 def show(models: Mapping[str, Mapping[str, Any]], console: Console) -> None:

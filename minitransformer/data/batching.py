@@ -22,12 +22,16 @@ def token_batches(
     max_tokens: int,
     *,
     seed: int | None,
+    pool: int | None = None,
 ) -> list[list[int]]:
     """The rows of each batch: every row once, and no batch with more than `max_tokens`, padding included.
 
     A batch has rows x (longest source + longest target) tokens where `lengths` has both columns, rows x longest where
     it has one. A row that alone has more than `max_tokens` is a batch of its own. With a seed, rows of equal length and
     then the batches are shuffled; without one (`seed=None`), rows come from short to long, always in the same batches.
+
+    Batches of one length each have the least padding, but also the least variety. With a `pool` the shuffled rows are
+    sorted within pools of about that many batches only; 1 sorts nothing across batches.
     """
     if max_tokens < 1:
         raise InputError(f"max_tokens={max_tokens} must be at least 1")
@@ -37,8 +41,11 @@ def token_batches(
     generator = None if seed is None else torch.Generator().manual_seed(seed)
 
     order = torch.arange(len(sizes)) if generator is None else torch.randperm(len(sizes), generator=generator)
+    pool_rows = len(sizes)
+    if pool is not None and len(sizes):
+        pool_rows = max(1, int(pool * max_tokens / sizes.sum(dim=1).float().mean()))
     for column in reversed(sizes.unbind(1)):  # by target, then by source: the later sort decides
-        order = order[column[order].argsort(stable=True)]
+        order = torch.cat([rows[column[rows].argsort(stable=True)] for rows in order.split(max(1, pool_rows))])
 
     batches: list[list[int]] = []
     longest: list[int] = []
@@ -77,9 +84,9 @@ class Seq2SeqData:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def batches(self, max_tokens: int, *, seed: int | None) -> list[list[int]]:
+    def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> list[list[int]]:
         """See `token_batches`."""
-        return token_batches(self.lengths, max_tokens, seed=seed)
+        return token_batches(self.lengths, max_tokens, seed=seed, pool=pool)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """`source_ids` (B, S), `source_valid` (B, S) and `target_ids` (B, T) of these rows, padded on the right."""

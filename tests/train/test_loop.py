@@ -1,0 +1,190 @@
+import io
+import json
+import os
+import signal
+
+import pytest
+import torch
+from rich.console import Console
+
+from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
+from minitransformer.optim import adamw
+from train.loop import LoopOptions, TrainingInterrupted, accumulate_gradients, train
+
+SIZES = dict(source_vocab_size=9, target_vocab_size=9, d_model=8, max_length=12, dropout=0.1)
+MODELS = {
+    "transformer": lambda: Transformer(
+        TransformerConfig(**SIZES, num_heads=2, d_ff=16, num_encoder_layers=1, num_decoder_layers=1)
+    ),
+    "rnn": lambda: RNNSeq2Seq(RNNConfig(**SIZES, hidden_size=8, attention="additive", bidirectional=True)),
+    "rnn-coin": lambda: RNNSeq2Seq(RNNConfig(**SIZES, hidden_size=8, teacher_forcing=0.5)),
+}
+
+
+class Copying:
+    """Twenty rows of uneven length whose target is their source; `at_batch` runs before the batch of that number."""
+
+    def __init__(self, at_batch=None):
+        generator = torch.Generator().manual_seed(1)
+        lengths = torch.randint(1, 8, (20,), generator=generator)
+        self.rows = [torch.randint(4, 9, (n,), generator=generator) for n in lengths.tolist()]
+        self.at_batch, self.given = at_batch or {}, 0
+
+    def epoch(self, number):
+        order = torch.randperm(20, generator=torch.Generator().manual_seed(number)).tolist()
+        return [order[i : i + 4] for i in range(0, 20, 4)]
+
+    def batch(self, rows):
+        self.given += 1
+        self.at_batch.get(self.given, lambda: None)()
+        chosen = [self.rows[row] for row in rows]
+        pad = torch.nn.utils.rnn.pad_sequence
+        source = pad(chosen, batch_first=True)
+        target = [torch.cat([torch.tensor([2]), row, torch.tensor([3])]) for row in chosen]
+        return {"source_ids": source, "source_valid": source != 0, "target_ids": pad(target, batch_first=True)}
+
+
+def run(folder, kind, *, data=None, steps=12, **options):
+    torch.manual_seed(0)
+    model = MODELS[kind]()
+    data = data or Copying()
+    held_out = Copying().batch([0, 1, 2])
+
+    def evaluate(model):
+        model.eval()
+        with torch.no_grad():
+            return {"loss": model.loss(held_out)["lm"].total.item()}
+
+    options = LoopOptions(lr=0.01, steps=steps, warmup_steps=2, evaluations=4, **options)
+    state = train(
+        model, adamw(model, lr=0.01), data, options, folder, evaluate=evaluate, score=lambda r: [-r["loss"]],
+        console=quiet(),
+    )  # fmt: skip
+    return model, state
+
+
+def quiet():
+    return Console(file=io.StringIO())
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def lines(folder):
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    timeless = [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in metrics]
+    assert all("seconds" in line for line in metrics)
+    return timeless
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_stopped_and_resumed_run_ends_bit_equal(tmp_path, kind, accumulate):
+    whole, whole_state = run(tmp_path / "whole", kind, accumulate=accumulate)
+    stops = {4 * accumulate: interrupt, 7 * accumulate: interrupt}
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path / "cut", kind, data=Copying(stops), accumulate=accumulate)
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path / "cut", kind, data=Copying({3: interrupt}), accumulate=accumulate)
+    resumed, resumed_state = run(tmp_path / "cut", kind, accumulate=accumulate)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
+    assert (resumed_state.step, resumed_state.tokens) == (whole_state.step, whole_state.tokens)
+
+
+def test_a_run_killed_after_its_checkpoint_repeats_the_lost_steps_once(tmp_path):
+    run(tmp_path / "whole", "transformer")
+
+    def die():
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run(tmp_path / "cut", "transformer", data=Copying({8: die}), checkpoint_seconds=0.0)
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "loss": 1.0}\n{"step": 9, "lo')  # what a kill may leave behind
+    run(tmp_path / "cut", "transformer")
+    assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("kind", ["transformer", "rnn"])
+def test_accumulated_gradients_equal_those_of_one_batch(kind):
+    model = MODELS[kind]().eval()
+    data = Copying()
+    options = LoopOptions(lr=1.0, steps=1)
+    loss, count = accumulate_gradients(model, [data.batch([0, 1, 2, 3, 4])], options)
+    whole = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    split_loss, split_count = accumulate_gradients(
+        model, [data.batch([0, 1]), data.batch([2]), data.batch([3, 4])], options
+    )
+    assert count == split_count
+    assert loss == pytest.approx(split_loss, rel=1e-6)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-6)
+
+
+def test_summed_reduction_is_the_mean_times_the_count():
+    model = MODELS["transformer"]().eval()
+    batch = Copying().batch([0, 1])
+    mean, count = accumulate_gradients(model, [batch], LoopOptions(lr=1.0, steps=1))
+    total, _ = accumulate_gradients(model, [batch], LoopOptions(lr=1.0, steps=1, loss_reduction="sum"))
+    assert total == pytest.approx(mean * count, rel=1e-5)
+
+
+def test_the_model_is_left_with_its_best_weights(tmp_path):
+    scores = iter([1.0, 3.0, 2.0, 0.0])
+    seen = []
+
+    def evaluate(model):
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return {"score": next(scores)}
+
+    model = MODELS["rnn"]()
+    state = train(
+        model,
+        adamw(model, lr=0.1),
+        Copying(),
+        LoopOptions(lr=0.1, steps=8, warmup_steps=0, evaluations=4),
+        tmp_path,
+        evaluate=evaluate,
+        score=lambda result: [result["score"]],
+        console=quiet(),
+    )
+    assert state.best_step == 4
+    assert all(torch.equal(tensor, seen[1][name]) for name, tensor in model.state_dict().items())
+    assert not torch.equal(seen[1]["output.weight"], seen[3]["output.weight"])
+    assert not model.training
+
+
+def test_training_in_bfloat16_keeps_float32_weights(tmp_path):
+    model, state = run(tmp_path, "transformer", steps=3, autocast=torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert state.step == 3
+
+
+def test_minutes_end_a_run_and_drive_its_schedule(tmp_path):
+    _, state = run(tmp_path, "transformer", steps=None, minutes=0.005)
+    assert 0.3 <= state.seconds < 3
+    rates = [line["lr"] for line in lines(tmp_path) if "lr" in line]
+    assert rates[-1] < 0.2 * max(rates)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
+    def ruin(model):
+        with torch.no_grad():
+            next(model.parameters()).fill_(float("nan"))
+        return {"score": 0.0}
+
+    model = MODELS["transformer"]()
+    with pytest.raises(InputError, match=r"loss=nan.*step 3"):
+        train(
+            model, adamw(model, lr=0.1), Copying(), LoopOptions(lr=0.1, steps=4, evaluations=2), tmp_path,
+            evaluate=ruin, score=lambda result: [result["score"]], console=quiet(),
+        )  # fmt: skip
+
+
+def test_a_run_without_a_length_is_refused():
+    with pytest.raises(InputError, match="steps or minutes"):
+        LoopOptions(lr=0.1)

@@ -1,0 +1,92 @@
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from minitransformer import InputError
+from train.settings import Settings, open_run
+
+
+@dataclass(frozen=True)
+class Some(Settings):
+    """Settings of some script."""
+
+    size: int = 3
+
+
+def test_a_new_run_writes_its_settings(tmp_path):
+    settings, folder = open_run(Some, "some", ["--out", str(tmp_path / "run"), "--size", "5"])
+    assert settings.size == 5
+    assert json.loads((folder / "config.json").read_text())["size"] == 5
+
+
+def test_a_run_folder_is_never_overwritten(tmp_path):
+    open_run(Some, "some", ["--out", str(tmp_path / "run")])
+    with pytest.raises(InputError, match=r"exists already.*--resume"):
+        open_run(Some, "some", ["--out", str(tmp_path / "run")])
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        open_run(Some, "some", ["--out", str(tmp_path / "file")])
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("way", [["--resume", "RUN"], ["--resume", "auto", "--out", "RUN"]])
+def test_a_resumed_run_keeps_its_settings(tmp_path, way):
+    run = str(tmp_path / "run")
+    way = [run if word == "RUN" else word for word in way]
+    open_run(Some, "some", ["--out", run, "--size", "5", "--steps", "9"])
+    settings, folder = open_run(Some, "some", way)
+    assert (settings.size, settings.steps, folder) == (5, 9, tmp_path / "run")
+
+
+def test_resuming_with_other_settings_names_them(tmp_path):
+    run = str(tmp_path / "run")
+    open_run(Some, "some", ["--out", run, "--size", "5"])
+    with pytest.raises(InputError, match="size=5, now 6"):
+        open_run(Some, "some", ["--resume", run, "--size", "6"])
+    assert open_run(Some, "some", ["--resume", run, "--size", "5"])[0].size == 5
+
+
+def test_resume_auto_starts_a_run_that_is_not_there(tmp_path):
+    settings, folder = open_run(Some, "some", ["--resume", "auto", "--out", str(tmp_path / "new"), "--size", "4"])
+    assert settings.size == 4
+    assert (folder / "config.json").exists()
+    with pytest.raises(InputError, match="needs --out"):
+        open_run(Some, "some", ["--resume", "auto"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "has no config.json"), ("{", "not the settings"), ('{"size": 3}', "not the settings"), ("[]", "not the")],
+)
+def test_resuming_what_is_not_a_run_says_so(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        open_run(Some, "some", ["--resume", str(tmp_path)])
+    with pytest.raises(InputError, match="is not a folder"):
+        open_run(Some, "some", ["--resume", str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize("flags", [["--steps", "0"], ["--minutes", "-1"]])
+def test_a_length_must_be_positive(tmp_path, flags):
+    with pytest.raises(InputError, match="must be more than 0"):
+        open_run(Some, "some", ["--out", str(tmp_path / "run"), *flags])
+    assert not (tmp_path / "run").exists()
+
+
+def test_precision_auto_is_float32_where_bfloat16_is_emulated(monkeypatch):
+    settings = Settings(device="cpu")
+    for supported, dtype in ((False, None), (True, torch.bfloat16)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda supported=supported: supported)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert settings.autocast_dtype() is dtype
+    assert Settings(device="cpu", precision="fp32").autocast_dtype() is None
+    assert Settings(device="cpu", precision="bf16").autocast_dtype() is torch.bfloat16
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there, and here it is")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="--device cuda"):
+        Settings(device="cuda").torch_device()

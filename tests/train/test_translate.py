@@ -1,0 +1,190 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import minitransformer
+from minitransformer.__main__ import main as command
+from minitransformer.data.dates import date_pairs
+from train.recipes import RECIPES
+from train.translate import main
+
+MODELS = ("rnn-location", "rnn-none", "transformer", "talk")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A table as the talk's: an index column, then the pair, under names of their own."""
+    path = tmp_path_factory.mktemp("data") / "pairs.csv"
+    rows = [f"{i},{human},{iso}" for i, (human, iso, _) in enumerate(date_pairs(60, seed=3))]
+    path.write_text("\n".join([",human,machine", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(pairs, tmp_path_factory):
+    """A finished run of a few steps."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    main(["--data", str(pairs), "--models", ",".join(MODELS), "--steps", "3", "--out", str(folder), "--device", "cpu"])
+    return folder
+
+
+def refused(capsys, arguments, program=main):
+    """The one line on standard error of a command that must end with exit code 2."""
+    with pytest.raises(SystemExit) as exit_:
+        program(arguments)
+    assert exit_.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_the_run_folder_holds_results_models_and_pictures(run):
+    results = json.loads((run / "results.json").read_text())
+    assert tuple(results["models"]) == MODELS
+    for name, report in results["models"].items():
+        assert {
+            "exact_match",
+            "character_accuracy",
+            "seconds",
+            "seconds_to_99",
+            "parameters",
+            "tokens_per_second",
+        } <= set(report)
+        assert report["parameters"] == minitransformer.load(run / name).num_parameters()
+        assert report["steps"] == 3
+        assert sum(group["count"] for group in report["by_format"].values()) == 6
+        metrics = [json.loads(line) for line in (run / name / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3]
+    for picture in ("learning_curves.png", "attention.png", "heads-transformer.png"):
+        assert (run / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_default_models_have_66_000_parameters_within_two_percent():
+    for name in ("rnn-location", "rnn-additive", "transformer", "rnn-dot", "rnn-general", "rnn-concat", "rnn-none"):
+        model = RECIPES[name].build(source_vocab_size=39, target_vocab_size=15, max_length=30)
+        assert abs(model.num_parameters() / 66_000 - 1) < 0.02, (name, model.num_parameters())
+
+
+def test_the_talks_recipe_is_the_talks_model():
+    model = RECIPES["talk"].build(source_vocab_size=37, target_vocab_size=13, max_length=30)
+    assert model.num_parameters() == 66_091
+    assert not model.config.masked
+    assert model.config.teacher_forcing == 0.5
+
+
+def test_a_finished_run_is_not_trained_again(run):
+    before = {path: path.stat().st_mtime_ns for path in run.glob("*/model.safetensors")}
+    main(["--resume", str(run)])
+    assert before == {path: path.stat().st_mtime_ns for path in run.glob("*/model.safetensors")}
+
+
+def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_weights(pairs, tmp_path):
+    flags = ["--data", str(pairs), "--models", "transformer", "--steps", "60", "--device", "cpu", "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    start = [sys.executable, "-m", "train.translate"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*start, *flags, str(whole)], check=True, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*start, *flags, str(cut)], env=environment, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if "step" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait() == 130
+    assert f"--resume {cut}" in rest
+    assert not (cut / "results.json").exists()
+    subprocess.run([*start, "--resume", str(cut)], check=True, env=environment, stdout=subprocess.DEVNULL)
+    assert (whole / "transformer" / "model.safetensors").read_bytes() == (
+        cut / "transformer" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_lines_are_translated_in_order_from_arguments_a_file_or_standard_input(run, tmp_path, capsys, monkeypatch):
+    texts = ["friday october 20 1995", "3/9/16", "", "27 07 95"]
+    command(["translate", str(run / "transformer"), *texts])
+    from_arguments = capsys.readouterr().out
+    assert len(from_arguments.splitlines()) == 4
+    assert from_arguments.splitlines()[2] == ""
+    file = tmp_path / "lines.txt"
+    file.write_text("\r\n".join(texts) + "\r\n", encoding="utf-8-sig", newline="")
+    command(["translate", str(run / "transformer"), "--input", str(file)])
+    assert capsys.readouterr().out == from_arguments
+    with file.open("rb") as stream, monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", type("Stdin", (), {"buffer": stream}))
+        command(["translate", str(run / "transformer")])
+    assert capsys.readouterr().out == from_arguments
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "rnn-none"])
+def test_attend_draws_a_map_for_every_model_with_attention(run, name, tmp_path, capsys):
+    command(["attend", str(run / name), "3 02 97", "--out", str(tmp_path / "map.png")])
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_attend_draws_heads_one_by_one(run, tmp_path):
+    command(["attend", str(run / "transformer"), "3 02 97", "--heads", "--out", str(tmp_path / "heads.png")])
+    assert (tmp_path / "heads.png").exists()
+
+
+def test_unknown_characters_are_counted_in_a_warning_and_read_on(run, capsys):
+    command(["translate", str(run / "transformer"), "1990 ∞∞é"])
+    output = capsys.readouterr()
+    assert len(output.out.splitlines()) == 1
+    assert output.err.startswith("warning: 3 characters were never seen in training")
+    assert "'∞' (2)" in output.err
+
+
+def test_what_cannot_be_used_is_refused_in_one_line(run, tmp_path, capsys):
+    def translate(*arguments):
+        return refused(capsys, ["translate", *map(str, arguments)], command)
+
+    model = run / "transformer"
+    assert "line 2 has 60 tokens, but the model reads 29" in translate(model, "3/9/16", "1" * 60)
+    assert "does not exist" in translate(tmp_path / "nowhere", "x")
+    assert "has no config.json" in translate(tmp_path, "x")
+    assert "which is none of" in translate(run, "x")
+    assert "No such file" in translate(model, "--input", tmp_path / "nowhere")
+    (tmp_path / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
+    assert "not UTF-8: byte 0xe9 in line 2" in translate(model, "--input", tmp_path / "latin.txt")
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "config.json").write_text((model / "config.json").read_text())
+    assert "half-written" in translate(half, "x")
+    assert "no attention" in refused(capsys, ["attend", str(run / "rnn-none"), "3/9/16"], command)
+    assert "empty line" in refused(capsys, ["attend", str(model), " "], command)
+    assert ".png" in refused(capsys, ["attend", str(model), "3/9/16", "--out", str(tmp_path / "map.gif")], command)
+
+
+def test_bad_settings_and_data_are_refused_before_anything_is_written(pairs, tmp_path, capsys):
+    out = tmp_path / "run"
+
+    def train(*arguments):
+        return refused(capsys, [*map(str, arguments), "--out", str(out)])
+
+    assert "--models rnn-nought: not one of" in train("--models", "rnn-nought")
+    assert "each once" in train("--models", "talk,talk")
+    assert "--steps 0" in train("--steps", "0")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.csv", b"", "empty"),
+        ("latin.csv", b"source,target\ncaf\xe9,x\n", "UTF-8"),
+        ("few.csv", b"source,target\na,b\n", "too few"),
+        ("columns.csv", b"a,b,c\n1,2,3\n", "column"),
+        ("text.txt", b"one\n" * 30, "pairs"),
+        ("data.docx", b"x", "docx"),
+        ("missing.csv", None, "missing.csv"),
+    ],
+)
+def test_unusable_data_is_refused_in_one_line(tmp_path, capsys, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    line = refused(capsys, ["--data", str(tmp_path / name), "--steps", "1", "--out", str(tmp_path / "run")])
+    assert message in line
