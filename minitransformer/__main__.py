@@ -1,7 +1,6 @@
 """`minitransformer translate|attend RUN ...`: use a model that a training script saved."""
 
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -74,8 +73,6 @@ def read_lines(data: bytes, name: str) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    # A warning is for whoever runs the command: one line, without the place in our source.
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     with reported_to_user():
         command = tyro.extras.subcommand_cli_from_dict(
             {"translate": Translate, "attend": Attend}, prog="minitransformer", args=arguments

@@ -1,6 +1,8 @@
 """What goes wrong because of what a user handed in, and how a program says so."""
 
+import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,21 +13,28 @@ class InputError(ValueError):
 
 @contextmanager
 def reported_to_user() -> Iterator[None]:
-    """Turn an `InputError` or an operating-system error into one line on stderr and exit code 2.
+    """Turn an `InputError` or an operating-system error into one line on stderr and exit code 2, a warning into a line.
 
     Any other exception is a bug and keeps its traceback.
     """
+    showwarning = warnings.showwarning
+    # One line as well, without the place in our source.
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         yield
+        sys.stdout.flush()
     except InputError as error:
         message = str(error)
     except BrokenPipeError:
-        # The reader of our output went away (`... | head`): not an error of the user's.
-        sys.stderr.close()
+        # The reader of our output went away (`... | head`): no error of the user's, and the interpreter, which
+        # flushes once more on its way out, must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except OSError as error:
         message = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     else:
         return
+    finally:
+        warnings.showwarning = showwarning
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(2)

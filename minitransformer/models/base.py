@@ -4,7 +4,7 @@ import dataclasses
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_type_hints
 
 import torch
 from jaxtyping import Bool, Float
@@ -39,7 +39,16 @@ class Loss(NamedTuple):
 
 
 class Config:
-    """Base of the frozen dataclass that holds a model's sizes; a subclass validates itself in `__post_init__`."""
+    """Base of the frozen dataclass that holds a model's sizes. `__post_init__` checks the types of all fields;
+    a subclass calls it, then checks their values with the `require_...` methods."""
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            value, kinds = getattr(self, name), get_args(hint) or (hint,)
+            # Exact types: True is no number here, but 1 will do for 1.0.
+            if type(value) not in kinds and not (type(value) is int and float in kinds):
+                wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+                raise InputError(f"{name}={value!r} must be of type {wanted}")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)  # type: ignore[call-overload]
@@ -56,15 +65,16 @@ class Config:
         return cls(**values)
 
     def require_positive(self, *names: str) -> None:
+        """Whole numbers of at least 1, other numbers above 0; None passes where its type allows it."""
         for name in names:
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{name}={value!r} must be a whole number of at least 1")
+            if value is not None and not (value >= 1 if isinstance(value, int) else value > 0):
+                raise InputError(f"{name}={value!r} must be {'at least 1' if isinstance(value, int) else 'above 0'}")
 
     def require_fraction(self, *names: str) -> None:
         for name in names:
             value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{name}={value!r} must lie between 0 and 1")
 
     def require_one_of(self, name: str, choices: tuple[str, ...]) -> None:
@@ -73,7 +83,7 @@ class Config:
 
     def require_ids(self, vocab_size: int, **ids: int) -> None:
         for name, value in ids.items():
-            if not isinstance(value, int) or not 0 <= value < vocab_size:
+            if not 0 <= value < vocab_size:
                 raise InputError(f"{name}={value!r} is no id in a vocabulary of {vocab_size}")
         if len(set(ids.values())) < len(ids):
             raise InputError(f"{', '.join(f'{k}={v}' for k, v in ids.items())} must differ from one another")
@@ -128,7 +138,7 @@ class Model(nn.Module, ABC):
         try:
             load_model(model, str(weights))
         except (RuntimeError, SafetensorError) as error:
-            raise InputError(f"{weights} does not fit its config.json: {error}") from error
+            raise InputError(f"{weights} does not fit its config.json: {' '.join(str(error).split())}") from error
         return model.eval()
 
 

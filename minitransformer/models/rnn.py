@@ -56,11 +56,11 @@ class RNNConfig(EncoderDecoderConfig):
     eos_id: int = 3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require_positive("d_model", "hidden_size", "num_layers")
         self.require_fraction("teacher_forcing")
         self.require_one_of("cell", tuple(CELLS))
         self.require_one_of("attention", ATTENTIONS)
-        super().__post_init__()
         if self.input_feeding and self.attention not in ("dot", "general", "concat"):
             raise InputError(f"input_feeding belongs to Luong's attention, not to attention={self.attention!r}")
 
@@ -110,12 +110,11 @@ class RNNSeq2Seq(EncoderDecoder):
     def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
         self.check_source(ids)
         states, final = self.encoder(self.dropout(self.source_embedding(ids)), valid)
+        valid = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
         if not self.config.masked:
-            if valid is not None:
-                states = states * valid[..., None]
-            states = nn.functional.pad(states, (0, 0, 0, self.config.max_length - states.shape[1]))
-            return Memory(states, states.new_ones(states.shape[:2], dtype=torch.bool), final)
-        return Memory(states, torch.ones_like(ids, dtype=torch.bool) if valid is None else valid, final)
+            states = self._fill_up(states, valid)
+            valid = states.new_ones(states.shape[:2], dtype=torch.bool)
+        return Memory(states, valid, final)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `source_ids`, `source_valid` and `target_ids` (BOS ... EOS, then padding).
@@ -179,6 +178,12 @@ class RNNSeq2Seq(EncoderDecoder):
             all_logits.append(self.output(features))
             all_running.append(running)
         return torch.stack(all_logits, dim=1), torch.stack(all_running, dim=1)
+
+    def _fill_up(self, states: Tensor, valid: Tensor) -> Tensor:
+        """The states of real tokens in order, then zero vectors up to `max_length`."""
+        place = (valid.long().cumsum(dim=1) - 1).clamp(min=0)[..., None].expand_as(states)
+        filled = states.new_zeros(len(states), self.config.max_length, states.shape[2])
+        return filled.scatter_add(1, place, states * valid[..., None])
 
     def _start(self, memory: Memory) -> RNNState:
         assert memory.final is not None

@@ -15,6 +15,7 @@ class EncoderDecoderConfig(Config):
     """The checks that both models' configurations share; the fields are theirs."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require_positive("source_vocab_size", "target_vocab_size", "max_length")
         self.require_fraction("dropout", "label_smoothing")
         ids = {name: getattr(self, name) for name in ("pad_id", "bos_id", "eos_id")}

@@ -60,15 +60,13 @@ class TransformerConfig(EncoderDecoderConfig):
     eos_id: int = 3
 
     def __post_init__(self) -> None:
-        self.require_positive("d_model", "num_heads", "d_ff", "num_encoder_layers", "num_decoder_layers")
+        super().__post_init__()
+        self.require_positive("d_model", "num_heads", "num_kv_heads", "d_ff", "norm_eps")
+        self.require_positive("num_encoder_layers", "num_decoder_layers")
+        self.require_fraction("attention_dropout")
         self.require_one_of("positions", POSITIONS)
         self.require_one_of("norm", NORMS)
         self.require_one_of("activation", tuple(ACTIVATIONS))
-        super().__post_init__()
-        if self.num_kv_heads is not None:
-            self.require_positive("num_kv_heads")
-        if self.attention_dropout is not None:
-            self.require_fraction("attention_dropout")
         if self.share_embeddings and self.source_vocab_size != self.target_vocab_size:
             raise InputError(
                 f"share_embeddings needs one vocabulary, but source_vocab_size={self.source_vocab_size} and "
@@ -228,7 +226,7 @@ class Transformer(EncoderDecoder):
     def _embed(self, ids: Tensor, position_ids: Tensor, embedding: nn.Module, positions: nn.Module | None) -> Tensor:
         states = embedding(ids) * self.embedding_scale
         if positions is not None:
-            states = states + positions(position_ids)
+            states = states + positions(position_ids).to(states.dtype)
         return self.dropout(states)
 
     def _input_positions(self) -> nn.Module | None:

@@ -1,0 +1,90 @@
+"""Compile and export every piece and model, without the type checks of the test suite, which get in dynamo's way.
+
+Prints one line a case; exits with 1 if one of them failed. Run by test_compile.py.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minitransformer import (
+    ALiBi,
+    DecoderBlock,
+    EncoderBlock,
+    MultiHeadAttention,
+    RelativeBias,
+    RNNConfig,
+    RNNSeq2Seq,
+    Rotary,
+    Stack,
+    Transformer,
+    TransformerConfig,
+    padding_mask,
+)
+from minitransformer.models.rnn import ATTENTIONS
+
+D_MODEL, HEADS = 8, 4
+SCHEMES = {
+    "none": lambda: None,
+    "rotary": lambda: Rotary(D_MODEL // HEADS),
+    "alibi": lambda: ALiBi(HEADS),
+    "relative": lambda: RelativeBias(HEADS, num_buckets=6, max_distance=5),
+}
+Case = tuple[str, nn.Module, tuple[Tensor, ...], dict[str, Any]]
+
+
+def cases() -> Iterator[Case]:
+    states, memory = torch.randn(2, 4, D_MODEL), torch.randn(2, 5, D_MODEL)
+    mask = padding_mask(torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=torch.bool))
+    memory_mask = padding_mask(torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]], dtype=torch.bool))
+    yield "self-attention", MultiHeadAttention(D_MODEL, HEADS), (states,), {"mask": mask, "causal": True}
+    for name, scheme in SCHEMES.items():
+        # Grouped heads, and places given to one block and counted by the other, so that all of it is covered.
+        options = {"positions": scheme(), "num_kv_heads": 2}
+        encoder, decoder = EncoderBlock(D_MODEL, HEADS, 6, **options), DecoderBlock(D_MODEL, HEADS, 6, **options)
+        yield f"encoder block {name}", encoder, (states,), {"mask": mask, "position_ids": torch.arange(4)[None]}
+        yield f"decoder block {name}", decoder, (states, memory), {"mask": mask, "memory_mask": memory_mask}
+    options = {"causal": True, "pre_norm": True, "norm": "rmsnorm", "activation": "swiglu", "bias": False}
+    shared = EncoderBlock(D_MODEL, HEADS, 6, **options)
+    yield "causal stack of one shared block", Stack([shared] * 2, nn.RMSNorm(D_MODEL)), (states,), {}
+
+    ids = torch.tensor([[4, 5], [6, 1]]), torch.tensor([[2, 7], [2, 8]]), torch.tensor([[True, True], [True, False]])
+    sizes = {"source_vocab_size": 9, "target_vocab_size": 9, "d_model": D_MODEL, "max_length": 3}
+    transformer = TransformerConfig(**sizes, num_heads=HEADS, d_ff=6, num_encoder_layers=1, num_decoder_layers=1)
+    yield "Transformer", Transformer(transformer), ids, {}
+    for name in ATTENTIONS:
+        # The talk's attention in the talk's way: with padding left in.
+        config = RNNConfig(**sizes, hidden_size=6, attention=name, masked=name != "location")
+        yield f"RNNSeq2Seq {name}", RNNSeq2Seq(config), ids, {}
+    lstm = RNNConfig(**sizes, hidden_size=6, cell="lstm", bidirectional=True, attention="general", input_feeding=True)
+    yield "RNNSeq2Seq LSTM, both directions, input feeding", RNNSeq2Seq(lstm), ids, {}
+
+
+def check(module: nn.Module, args: tuple[Tensor, ...], options: dict[str, Any]) -> None:
+    expected = module.eval()(*args, **options)
+    compiled = torch.compile(module, fullgraph=True, backend="eager")(*args, **options)
+    torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-5)
+    exported = torch.export.export(module, args, options).module()(*args, **options)
+    torch.testing.assert_close(exported, expected, rtol=0, atol=1e-5)
+
+
+def main() -> int:
+    torch.manual_seed(0)
+    failed = False
+    for name, module, args, options in cases():
+        torch.compiler.reset()
+        try:
+            check(module, args, options)
+        except Exception as error:
+            failed = True
+            print(f"FAILED {name}: {type(error).__name__}: {' '.join(str(error).split())}", flush=True)
+        else:
+            print(f"ok {name}", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,496 @@
+import importlib
+import inspect
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers_pieces import (
+    assert_near,
+    assert_same_with_gradients,
+    copy_attention,
+    few_examples,
+    leaves,
+    places,
+    uneven_valid,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from transformers import T5Config
+from transformers.models.t5.modeling_t5 import T5Attention
+
+from minitransformer import (
+    ALiBi,
+    InputError,
+    MultiHeadAttention,
+    RelativeBias,
+    Rotary,
+    attention,
+    attention_weights,
+    causal_mask,
+    document_mask,
+    padding_mask,
+    record_attention,
+    sliding_window_mask,
+)
+
+HEADS, HEAD_DIM, VALUE_DIM = 4, 3, 2
+LENGTHS = [(2, 4), (4, 4), (4, 3), (1, 4)]  # queries, keys
+
+# `minitransformer.attention` is the function; the module of that name is reached like this.
+module = importlib.import_module("minitransformer.attention")
+
+
+@pytest.fixture(params=["plain", "fused"])
+def kernel(request, monkeypatch):
+    """Both ways to compute attention: matmuls and a softmax, and torch's fused kernel."""
+    monkeypatch.setattr(module, "_plain_is_faster", lambda *_: request.param == "plain")
+    return request.param
+
+
+def visibility(kind, queries, keys):
+    """A kind of mask twice over: what `attention` is given, and a rule (row, head, query, key) -> bool.
+
+    Row 0 is all real, row 1 padded on both sides, row 2 has nothing real.
+    """
+    valid = torch.zeros(3, keys, dtype=torch.bool)
+    valid[0], valid[1, 1:-1] = True, True
+    documents = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 2, 2]])
+    own_head = torch.rand(3, HEADS, queries, keys) < 0.6
+    behind = keys - queries
+
+    def real(b, h, i, j):
+        return bool(valid[b, j])
+
+    def past(b, h, i, j):
+        return j <= behind + i
+
+    def near(b, h, i, j):
+        return behind + i - 2 < j <= behind + i
+
+    def same_document(b, h, i, j):
+        return bool(documents[b, i] == documents[b, j])
+
+    def both(*rules):
+        return lambda *at: all(rule(*at) for rule in rules)
+
+    padding, window = padding_mask(valid), sliding_window_mask(queries, keys, 2)
+    return {
+        "everything": lambda: (None, False, lambda *_: True),
+        "causal flag": lambda: (None, True, past),
+        "causal mask": lambda: (causal_mask(queries, keys), False, past),
+        "padding": lambda: (padding, False, real),
+        "window": lambda: (window, False, near),
+        "padding, causal": lambda: (padding, True, both(real, past)),
+        "padding, window": lambda: (padding & window, False, both(real, near)),
+        "a head's own": lambda: (own_head, False, lambda *at: bool(own_head[at])),
+        "documents": lambda: (document_mask(documents), False, same_document),
+        "documents, padding, causal": lambda: (
+            document_mask(documents) & padding,
+            True,
+            both(same_document, real, past),
+        ),
+    }[kind]()
+
+
+KINDS = ["everything", "causal flag", "causal mask", "padding", "window", "padding, causal", "padding, window"]
+KINDS += ["a head's own"]
+CASES = [(kind, *lengths) for kind in KINDS for lengths in LENGTHS]
+CASES += [(kind, 4, 4) for kind in ("documents", "documents, padding, causal")]
+
+
+def attention_by_loop(query, key, value, allowed, bias=None, scale=None):
+    """The formula, one query at a time: the output, and the weights of every query."""
+    batch, heads, queries, head_dim = query.shape
+    scale = 1 / math.sqrt(head_dim) if scale is None else scale
+    output = query.new_zeros(batch, heads, queries, value.shape[-1], dtype=torch.float64)
+    weights = query.new_zeros(batch, heads, queries, key.shape[2], dtype=torch.float64)
+    for b, h, i in itertools.product(range(batch), range(heads), range(queries)):
+        kv_head = h // (heads // key.shape[1])
+        seen = [j for j in range(key.shape[2]) if allowed(b, h, i, j)]
+        if not seen:
+            continue
+        scores = key[b, kv_head, seen].double() @ query[b, h, i].double() * scale
+        if bias is not None:
+            scores = scores + bias.expand(batch, heads, -1, -1)[b, h, i, seen]
+        exponentials = torch.exp(scores)
+        row = exponentials / exponentials.sum()
+        output[b, h, i] = row @ value[b, kv_head, seen].double()
+        weights[b, h, i, seen] = row
+    return output, weights
+
+
+def inputs(queries, keys, kv_heads=HEADS, dtype=torch.float64):
+    return leaves(
+        (3, HEADS, queries, HEAD_DIM), (3, kv_heads, keys, HEAD_DIM), (3, kv_heads, keys, VALUE_DIM), dtype=dtype
+    )
+
+
+def same(*tensors):
+    return [(tensor, tensor) for tensor in tensors]
+
+
+@pytest.mark.parametrize("kv_heads", [4, 1])  # 2 follows with bias and scale
+@pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
+def test_attention_equals_a_loop(kernel, kind, queries, keys, kv_heads):
+    mask, causal, allowed = visibility(kind, queries, keys)
+    query, key, value = inputs(queries, keys, kv_heads)
+    expected, _ = attention_by_loop(query, key, value, allowed)
+    ours = attention(query, key, value, mask, causal=causal)
+    assert_same_with_gradients(ours, expected, same(query, key, value))
+
+
+@pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
+def test_attention_with_bias_and_scale_equals_a_loop(kernel, kind, queries, keys):
+    mask, causal, allowed = visibility(kind, queries, keys)
+    query, key, value = inputs(queries, keys, kv_heads=2)
+    (bias,) = leaves((1, HEADS, queries, keys))
+    expected, _ = attention_by_loop(query, key, value, allowed, bias, scale=0.3)
+    ours = attention(query, key, value, mask, causal=causal, bias=bias, scale=0.3)
+    assert_same_with_gradients(ours, expected, same(query, key, value, bias))
+
+
+@pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
+def test_attention_weights_equal_a_loop_and_recombine_to_attention(kernel, kind, queries, keys):
+    mask, causal, allowed = visibility(kind, queries, keys)
+    query, key, value = inputs(queries, keys, kv_heads=2)
+    (bias,) = leaves((3, 1, queries, keys))  # a row's own, the same for all heads
+    _, expected = attention_by_loop(query, key, value, allowed, bias, scale=0.3)
+    weights = attention_weights(query, key, mask, causal=causal, bias=bias, scale=0.3)
+    assert_same_with_gradients(weights, expected, same(query, key, bias))
+    recombined = weights @ value.repeat_interleave(2, dim=1)
+    assert_near(recombined, attention(query, key, value, mask, causal=causal, bias=bias, scale=0.3), 1e-12)
+
+
+@pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
+def test_float32_attention_equals_a_float64_loop(kernel, kind, queries, keys):
+    mask, causal, allowed = visibility(kind, queries, keys)
+    query, key, value = inputs(queries, keys, kv_heads=2, dtype=torch.float32)
+    (bias,) = leaves((1, HEADS, queries, keys), dtype=torch.float32)
+    expected, _ = attention_by_loop(query, key, value, allowed, bias)
+    ours = attention(query, key, value, mask, causal=causal, bias=bias)
+    assert_same_with_gradients(ours, expected.float(), same(query, key, value, bias), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["everything", "causal flag", "padding, causal"])
+def test_bfloat16_attention_is_as_exact_as_bfloat16(kernel, kind):
+    mask, causal, allowed = visibility(kind, 4, 4)
+    query, key, value = inputs(4, 4, kv_heads=2, dtype=torch.bfloat16)
+    bias = torch.randn(1, HEADS, 4, 4)  # float32, as position schemes give it
+    expected, _ = attention_by_loop(query, key, value, allowed, bias)
+    ours = attention(query, key, value, mask, causal=causal, bias=bias)
+    assert ours.dtype == torch.bfloat16
+    assert_near(ours.double(), expected, 4e-2)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 1])
+@pytest.mark.parametrize("case", ["mask", "causal", "bias", "scale"])
+def test_attention_equals_torchs(kernel, case, kv_heads):
+    queries, keys = (4, 4) if case == "causal" else (3, 5)
+    query, key, value = inputs(queries, keys, kv_heads)
+    mask = torch.rand(3, 1, queries, keys) < 0.6
+    mask[..., 0] = True  # torch gives NaN where a query may attend to nothing
+    bias = torch.randn(1, HEADS, queries, keys, dtype=torch.float64)
+    ours, theirs = {
+        "mask": ({"mask": mask}, {"attn_mask": mask}),
+        "causal": ({"causal": True}, {"is_causal": True}),
+        "bias": ({"bias": bias}, {"attn_mask": bias}),
+        "scale": ({"scale": 2.0}, {"scale": 2.0}),
+    }[case]
+    expected = F.scaled_dot_product_attention(query, key, value, enable_gqa=True, **theirs)
+    assert_same_with_gradients(attention(query, key, value, **ours), expected, same(query, key, value))
+
+
+def test_a_query_that_may_attend_to_nothing_gets_zeros_and_sends_back_zero_gradients(kernel):
+    query, key, value = inputs(2, 3)
+    (bias,) = leaves((1, HEADS, 2, 3))
+    mask = torch.ones(3, 1, 2, 3, dtype=torch.bool)
+    mask[0, :, 0] = False  # one query of row 0
+    mask[1] = False  # all of row 1
+    output = attention(query, key, value, mask, bias=bias)
+    assert not output[0, :, 0].any() and not output[1].any()
+    assert output[0, :, 1].all() and output[2].all()
+    # Anomaly mode fails on a NaN that appears on the way back, even if it is multiplied away later.
+    with torch.autograd.set_detect_anomaly(True):
+        output.square().sum().backward()
+    for leaf in (query, key, value, bias):
+        assert leaf.grad.isfinite().all()
+    assert not query.grad[0, :, 0].any() and not query.grad[1].any()
+    assert not key.grad[1].any() and not value.grad[1].any()
+    assert query.grad[0, :, 1].any() and value.grad[0].any()
+
+
+def test_attention_over_no_keys_at_all_is_zeros(kernel):
+    query, key, value = inputs(2, 0)
+    output = attention(query, key, value)
+    assert output.shape == (3, HEADS, 2, VALUE_DIM) and not output.any()
+
+
+def test_what_a_masked_key_holds_changes_nothing(kernel):
+    query, key, value = inputs(3, 4)
+    mask = padding_mask(torch.tensor([[True, True, True, False]]))
+    before = attention(query, key, value, mask, causal=True)
+    with torch.no_grad():
+        key[:, :, 3], value[:, :, 3] = 1e6, -1e6
+    assert torch.equal(attention(query, key, value, mask, causal=True), before)
+
+
+@few_examples
+@given(shift=st.floats(-50, 50), queries=st.integers(1, 4), keys=st.integers(1, 4))
+def test_a_bias_that_is_the_same_for_all_keys_changes_nothing(shift, queries, keys):
+    torch.manual_seed(0)
+    query, key, _ = inputs(queries, keys)
+    bias = torch.full((1, 1, queries, 1), shift, dtype=torch.float64)
+    assert_near(attention_weights(query, key, bias=bias), attention_weights(query, key), 1e-12)
+
+
+@few_examples
+@given(data=st.data(), queries=st.integers(1, 4), keys=st.integers(1, 4))
+def test_each_row_of_weights_is_a_distribution_over_visible_keys_or_zeros(data, queries, keys):
+    visible = data.draw(st.lists(st.booleans(), min_size=queries * keys, max_size=queries * keys))
+    mask = torch.tensor(visible).view(1, 1, queries, keys)
+    causal = data.draw(st.booleans())
+    torch.manual_seed(0)
+    query, key, _ = inputs(queries, keys)
+    weights = attention_weights(query, key, mask, causal=causal)
+    visible = (mask & causal_mask(queries, keys) if causal else mask).expand_as(weights)
+    assert torch.equal(weights > 0, visible)
+    assert_near(weights.sum(dim=-1), visible.any(dim=-1).double(), 1e-12)
+
+
+def test_dropout_keeps_the_mean_and_drops_weights(kernel):
+    query, key, value = (tensor.detach()[:1] for tensor in inputs(2, 3, kv_heads=2))
+    many = [tensor.expand(4000, -1, -1, -1) for tensor in (query, key, value)]
+    dropped = attention(*many, causal=True, dropout=0.4)
+    assert_near(dropped.mean(dim=0), attention(query, key, value, causal=True)[0], 0.1)
+    assert (dropped.std(dim=0) > 0.1).all()
+
+
+def test_dropping_every_weight_leaves_zeros(kernel):
+    assert not attention(*inputs(2, 3), dropout=1.0).any()
+
+
+# A wrong shape is caught by the type checks that the suite runs under before the function itself is reached;
+# a user's program runs without them.
+unchecked = inspect.unwrap(attention), inspect.unwrap(attention_weights)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        torch.ones(3, 5, dtype=torch.bool),
+        torch.ones(3, 3, 5, dtype=torch.bool),
+        torch.ones(3, 4, 3, 5),
+        torch.ones(3, 4, 3, 5, dtype=torch.long),
+    ],
+    ids=["2-D", "3-D", "float", "integer"],
+)
+def test_a_mask_of_another_rank_or_type_is_refused(mask):
+    query, key, value = inputs(3, 5)
+    told = rf"boolean and 4-D .* True = may attend; got {mask.dtype} of shape .*{', '.join(map(str, mask.shape))}"
+    with pytest.raises(InputError, match=told):
+        unchecked[0](query, key, value, mask)
+    with pytest.raises(InputError, match=told):
+        unchecked[1](query, key, mask)
+
+
+def test_query_heads_that_key_heads_do_not_divide_are_refused():
+    query, key, value = inputs(3, 5, kv_heads=3)
+    with pytest.raises(InputError, match="4 query heads cannot share 3 key heads"):
+        attention(query, key, value)
+
+
+# Multi-head attention
+
+
+def random_attention(*args, dtype=torch.float64, **options):
+    """A MultiHeadAttention whose biases are not zero."""
+    ours = MultiHeadAttention(*args, **options).to(dtype)
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    return ours
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_self_attention_equals_torchs(kernel, causal):
+    theirs = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64)
+    ours = MultiHeadAttention(8, 2).double()
+    parameters = copy_attention(ours, theirs)
+    (states,) = leaves((2, 5, 8))
+    valid = uneven_valid([5, 3], 5)
+    blocked = ~torch.ones(5, 5, dtype=torch.bool).tril() if causal else None
+    expected, their_weights = theirs(
+        states, states, states, key_padding_mask=~valid, attn_mask=blocked, average_attn_weights=False
+    )
+    with record_attention(ours) as maps:
+        output = ours(states, mask=padding_mask(valid), causal=causal)
+    assert_same_with_gradients(output, expected, [*same(states), *parameters])
+    assert_near(maps[""], their_weights.detach(), 1e-10)
+
+
+@pytest.mark.parametrize("queries", [3, 5, 6])
+def test_cross_attention_equals_torchs(kernel, queries):
+    theirs = nn.MultiheadAttention(8, 4, batch_first=True, dtype=torch.float64)
+    ours = MultiHeadAttention(8, 4).double()
+    parameters = copy_attention(ours, theirs)
+    states, memory = leaves((2, queries, 8), (2, 5, 8))
+    valid = uneven_valid([5, 2], 5)
+    allowed = torch.rand(queries, 5) < 0.6
+    allowed[:, 0] = True
+    expected, _ = theirs(states, memory, memory, key_padding_mask=~valid, attn_mask=~allowed)
+    output = ours(states, memory, mask=padding_mask(valid) & allowed[None, None])
+    assert_same_with_gradients(output, expected, [*same(states, memory), *parameters])
+
+
+def test_attention_without_bias_equals_torchs():
+    theirs = nn.MultiheadAttention(8, 2, bias=False, batch_first=True, dtype=torch.float64)
+    ours = MultiHeadAttention(8, 2, bias=False).double()
+    parameters = copy_attention(ours, theirs)
+    states, memory = leaves((2, 3, 8), (2, 4, 8))
+    assert_same_with_gradients(ours(states), theirs(states, states, states)[0], [*same(states), *parameters])
+    expected, _ = theirs(states, memory, memory)
+    assert_same_with_gradients(ours(states, memory), expected, [*same(states, memory), *parameters])
+
+
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_grouped_heads_equal_torchs_with_each_key_head_repeated(kernel, kv_heads, cross):
+    """A shared key head is so many equal ones, and its gradient their sum."""
+    theirs = nn.MultiheadAttention(8, 4, batch_first=True, dtype=torch.float64)
+    ours = random_attention(8, 4, num_kv_heads=kv_heads)
+
+    def repeated(rows):
+        query, key, value = rows.split([8, 2 * kv_heads, 2 * kv_heads])
+        key, value = (x.unflatten(0, (kv_heads, 2)).repeat_interleave(4 // kv_heads, 0) for x in (key, value))
+        return torch.cat([query, key.flatten(0, 1), value.flatten(0, 1)])
+
+    states, memory = leaves((2, 4, 8), (2, 5, 8))
+    memory = memory if cross else states
+    valid = uneven_valid([memory.shape[1], 2], memory.shape[1])
+    expected, _ = torch.func.functional_call(
+        theirs,
+        {
+            "in_proj_weight": repeated(ours.project_in.weight),
+            "in_proj_bias": repeated(ours.project_in.bias),
+            "out_proj.weight": ours.project_out.weight,
+            "out_proj.bias": ours.project_out.bias,
+        },
+        (states, memory, memory),
+        {"key_padding_mask": ~valid},
+    )
+    output = ours(states, memory if cross else None, mask=padding_mask(valid))
+    assert_same_with_gradients(output, expected, same(states, *([memory] if cross else []), *ours.parameters()))
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_relative_bias_in_attention_equals_t5s(bidirectional):
+    """T5 does not scale its scores: unscaled here by √head_dim in the query's weights."""
+    config = T5Config(
+        d_model=8,
+        d_kv=4,
+        num_heads=2,
+        dropout_rate=0.0,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=10,
+        is_decoder=not bidirectional,
+    )
+    theirs = T5Attention(config, has_relative_attention_bias=True, layer_idx=0).double()
+    positions = RelativeBias(2, num_buckets=8, max_distance=10, bidirectional=bidirectional)
+    ours = MultiHeadAttention(8, 2, bias=False, positions=positions).double()
+    with torch.no_grad():
+        ours.project_in.weight.copy_(torch.cat([2 * theirs.q.weight, theirs.k.weight, theirs.v.weight]))
+        ours.project_out.weight.copy_(theirs.o.weight)
+        positions.embedding.weight.copy_(theirs.relative_attention_bias.weight)
+    (states,) = leaves((2, 12, 8))
+    mask = padding_mask(uneven_valid([12, 7], 12))
+    if not bidirectional:
+        mask = mask & causal_mask(12)
+    expected = theirs(states, mask=torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -1e300))[0]
+    output = ours(states, mask=mask)
+    tables = positions.embedding.weight, theirs.relative_attention_bias.weight
+    assert_same_with_gradients(output, expected, [*same(states), tables])
+
+
+def test_positions_do_not_act_in_cross_attention():
+    ours = random_attention(8, 2, positions=Rotary(4))
+    without = MultiHeadAttention(8, 2).double()
+    without.load_state_dict(ours.state_dict())
+    states, memory = leaves((1, 3, 8), (1, 4, 8))
+    assert torch.equal(ours(states, memory), without(states, memory))
+    assert not torch.allclose(ours(states), without(states))
+
+
+def scheme(name, heads, head_dim):
+    return {
+        "none": lambda: None,
+        "rotary": lambda: Rotary(head_dim),
+        "alibi": lambda: ALiBi(heads),
+        "relative": lambda: RelativeBias(heads, num_buckets=8, max_distance=10),
+    }[name]()
+
+
+@pytest.mark.parametrize("name", ["none", "rotary", "alibi", "relative"])
+@few_examples
+@given(lengths=st.lists(st.integers(1, 5), min_size=2, max_size=3), left=st.booleans())
+def test_a_padded_row_gives_what_it_gives_alone(name, lengths, left):
+    torch.manual_seed(0)
+    ours = random_attention(8, 2, positions=scheme(name, 2, 4))
+    valid = uneven_valid(lengths, max(lengths) + 1, left=left)
+    states = torch.randn(*valid.shape, 8, dtype=torch.float64)
+    output = ours(states, mask=padding_mask(valid), causal=True, position_ids=places(valid))
+    for row, real in enumerate(valid):
+        assert_near(output[row, real], ours(states[row, real][None], causal=True)[0], 1e-10)
+
+
+def test_packed_documents_give_what_each_gives_alone():
+    ours = random_attention(8, 2, positions=Rotary(4))
+    documents = torch.tensor([[0, 0, 0, 1, 1]])
+    states = torch.randn(1, 5, 8, dtype=torch.float64)
+    output = ours(states, mask=document_mask(documents), causal=True)
+    for document in (0, 1):
+        own = documents[0] == document
+        assert_near(output[:, own], ours(states[:, own], causal=True), 1e-10)
+
+
+@pytest.mark.parametrize("name", ["none", "rotary", "alibi", "relative"])
+def test_a_later_token_changes_no_earlier_output(kernel, name):
+    ours = random_attention(8, 2, positions=scheme(name, 2, 4))
+    states = torch.randn(1, 4, 8, dtype=torch.float64)
+    changed = states.clone()
+    changed[:, 2] += 1
+    before, after = ours(states, causal=True), ours(changed, causal=True)
+    assert torch.equal(before[:, :2], after[:, :2])
+    assert (before[:, 2:] != after[:, 2:]).all()
+
+
+def test_positions_learn_through_attention(kernel):
+    ours = random_attention(8, 2, positions=RelativeBias(2))
+    ours(torch.randn(1, 3, 8, dtype=torch.float64), causal=True).square().sum().backward()
+    assert ours.positions.embedding.weight.grad[:3].any()
+
+
+def test_dropout_falls_on_attention_in_training_only(kernel):
+    ours = random_attention(8, 2, dropout=1.0)
+    without = MultiHeadAttention(8, 2).double()
+    without.load_state_dict(ours.state_dict())
+    states, memory = leaves((2, 3, 8), (2, 4, 8))
+    for inputs in ((states,), (states, memory)):
+        # With every weight dropped, only the output's bias is left.
+        assert torch.equal(ours.train()(*inputs), ours.project_out.bias.expand(2, 3, 8))
+        assert torch.equal(ours.eval()(*inputs), without(*inputs))
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "told"),
+    [
+        ((100, 3), {}, "d_model=100 is not divisible by num_heads=3"),
+        ((8, 0), {}, "d_model=8 is not divisible by num_heads=0"),
+        ((8, 4), {"num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
+        ((8, 4), {"num_kv_heads": 0}, "num_heads=4 is not divisible by num_kv_heads=0"),
+    ],
+)
+def test_sizes_that_do_not_divide_are_refused(args, options, told):
+    with pytest.raises(InputError, match=told):
+        MultiHeadAttention(*args, **options)

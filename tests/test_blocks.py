@@ -1,0 +1,248 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers_pieces import assert_near, assert_same_with_gradients, copy_by_name, leaves, uneven_valid
+from torch import nn
+
+from minitransformer import DecoderBlock, EncoderBlock, FeedForward, InputError, Rotary, Stack, padding_mask
+from minitransformer.blocks import ACTIVATIONS, make_norm
+
+D_MODEL, HEADS, D_FF = 8, 2, 6
+PIECES = {
+    "project_in.": "in_proj_",
+    "project_out": "out_proj",
+    "feed_forward.expand": "linear1",
+    "feed_forward.contract": "linear2",
+}
+ENCODER_NAMES = {
+    "feed_forward_residual.norm": "norm2",
+    "attention_residual.norm": "norm1",
+    "attention.": "self_attn.",
+    **PIECES,
+}
+DECODER_NAMES = {
+    "feed_forward_residual.norm": "norm3",
+    "cross_attention_residual.norm": "norm2",
+    "attention_residual.norm": "norm1",
+    "cross_attention.": "multihead_attn.",
+    "attention.": "self_attn.",
+    **PIECES,
+}
+
+
+def options(pre_norm, activation, bias):
+    """The same choices in our words and in torch's."""
+    ours = {"pre_norm": pre_norm, "activation": activation, "bias": bias, "norm_eps": 1e-3}
+    theirs = {"norm_first": pre_norm, "activation": activation, "bias": bias, "layer_norm_eps": 1e-3}
+    return ours, {**theirs, "dropout": 0.0, "batch_first": True, "dtype": torch.float64}
+
+
+def later(length):
+    """torch's mask says what may *not* be attended to."""
+    return torch.ones(length, length, dtype=torch.bool).triu(1)
+
+
+every_kind = pytest.mark.parametrize(
+    ("pre_norm", "activation", "bias"),
+    [(p, a, b) for p in (False, True) for a in ("relu", "gelu") for b in (True, False)],
+)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@every_kind
+def test_encoder_block_equals_torchs(pre_norm, activation, bias, causal):
+    our_options, their_options = options(pre_norm, activation, bias)
+    theirs = nn.TransformerEncoderLayer(D_MODEL, HEADS, D_FF, **their_options)
+    ours = EncoderBlock(D_MODEL, HEADS, D_FF, causal=causal, **our_options).double()
+    parameters = copy_by_name(ours, theirs, ENCODER_NAMES)
+    (states,) = leaves((3, 5, D_MODEL))
+    valid = uneven_valid([5, 3, 1], 5)
+    expected = theirs(states, src_mask=later(5) if causal else None, src_key_padding_mask=~valid)
+    output = ours(states, mask=padding_mask(valid))
+    assert_same_with_gradients(output, expected, [(states, states), *parameters])
+
+
+@every_kind
+def test_decoder_block_equals_torchs(pre_norm, activation, bias):
+    our_options, their_options = options(pre_norm, activation, bias)
+    theirs = nn.TransformerDecoderLayer(D_MODEL, HEADS, D_FF, **their_options)
+    ours = DecoderBlock(D_MODEL, HEADS, D_FF, **our_options).double()
+    parameters = copy_by_name(ours, theirs, DECODER_NAMES)
+    states, memory = leaves((3, 4, D_MODEL), (3, 5, D_MODEL))
+    valid, memory_valid = uneven_valid([4, 1, 3], 4), uneven_valid([2, 5, 1], 5)
+    expected = theirs(states, memory, later(4), tgt_key_padding_mask=~valid, memory_key_padding_mask=~memory_valid)
+    output = ours(states, memory, mask=padding_mask(valid), memory_mask=padding_mask(memory_valid))
+    assert_same_with_gradients(output, expected, [(states, states), (memory, memory), *parameters])
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_a_stack_ends_in_a_norm_after_pre_norm_blocks_only(pre_norm):
+    our_options, their_options = options(pre_norm, "relu", True)
+    layer = nn.TransformerEncoderLayer(D_MODEL, HEADS, D_FF, **their_options)
+    final = {"norm": nn.LayerNorm(D_MODEL, dtype=torch.float64)} if pre_norm else {}
+    theirs = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False, **final)
+    ours = Stack(
+        [EncoderBlock(D_MODEL, HEADS, D_FF, **our_options) for _ in range(2)],
+        make_norm("layernorm", D_MODEL) if pre_norm else None,
+    ).double()
+    parameters = copy_by_name(ours, theirs, {"final_norm.": "norm.", **ENCODER_NAMES})
+    (states,) = leaves((2, 4, D_MODEL))
+    valid = uneven_valid([4, 2], 4)
+    expected = theirs(states, src_key_padding_mask=~valid)
+    output = ours(states, mask=padding_mask(valid))
+    assert_same_with_gradients(output, expected, [(states, states), *parameters])
+
+
+def test_a_block_that_stands_in_several_places_shares_its_parameters():
+    block = EncoderBlock(D_MODEL, HEADS, D_FF).double()
+    stack = Stack([block] * 3)
+    assert list(stack.parameters()) == list(block.parameters())
+    (states,) = leaves((2, 4, D_MODEL))
+    assert_same_with_gradients(
+        stack(states), block(block(block(states))), [(p, p) for p in (states, *block.parameters())]
+    )
+
+
+def test_a_stack_hands_each_block_what_is_its_own_and_all_of_them_the_rest():
+    class Adds(nn.Module):
+        def forward(self, states, shared, *, own, everywhere):
+            return 10 * states + shared + own + everywhere
+
+    stack = Stack([Adds(), Adds()], nn.Identity())
+    output = stack(torch.zeros(1), 1, per_layer=[{"own": 2}, {"own": 3}], everywhere=4)
+    assert output.item() == 10 * (1 + 2 + 4) + (1 + 3 + 4)
+
+
+FORMULAS = {
+    "relu": torch.relu,
+    "gelu": nn.GELU(),
+    "gelu_tanh": nn.GELU(approximate="tanh"),
+    "relu_squared": lambda x: torch.where(x > 0, x * x, 0.0),
+}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", FORMULAS)
+def test_feed_forward_is_two_linear_layers_around_an_activation(activation, bias):
+    ours = FeedForward(3, 5, activation=activation, bias=bias).double()
+    (states,) = leaves((2, 4, 3))
+    hidden = FORMULAS[activation](F.linear(states, ours.expand.weight, ours.expand.bias))
+    expected = F.linear(hidden, ours.contract.weight, ours.contract.bias)
+    assert_same_with_gradients(ours(states), expected, [(p, p) for p in (states, *ours.parameters())])
+    assert len(list(ours.parameters())) == (4 if bias else 2)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_swiglu_gates_one_half_with_the_silu_of_the_other(bias):
+    ours = FeedForward(3, 5, activation="swiglu", bias=bias).double()
+    (states,) = leaves((2, 4, 3))
+    weights, biases = ours.expand.weight, ours.expand.bias if bias else torch.zeros(10, dtype=torch.float64)
+    gate = states @ weights[:5].T + biases[:5]
+    hidden = gate / (1 + torch.exp(-gate)) * (states @ weights[5:].T + biases[5:])
+    expected = hidden @ ours.contract.weight.T + (ours.contract.bias if bias else 0)
+    assert_same_with_gradients(ours(states), expected, [(p, p) for p in (states, *ours.parameters())])
+
+
+def test_every_activation_is_tested():
+    assert {*FORMULAS, "swiglu"} == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_rmsnorm_block_equals_the_formula(pre_norm):
+    ours = EncoderBlock(D_MODEL, HEADS, D_FF, norm="rmsnorm", norm_eps=1e-3, pre_norm=pre_norm).double()
+    norms = ours.attention_residual.norm, ours.feed_forward_residual.norm
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+    first, second = (
+        lambda x, norm=norm: norm.weight * x / (x.square().mean(dim=-1, keepdim=True) + 1e-3).sqrt() for norm in norms
+    )
+    (states,) = leaves((2, 3, D_MODEL))
+    if pre_norm:
+        middle = states + ours.attention(first(states))
+        expected = middle + ours.feed_forward(second(middle))
+    else:
+        middle = first(states + ours.attention(states))
+        expected = second(middle + ours.feed_forward(middle))
+    assert_same_with_gradients(ours(states), expected, [(p, p) for p in (states, *ours.parameters())])
+    assert not any("norm.bias" in name for name, _ in ours.named_parameters())
+
+
+def make_block(kind, **options):
+    """A block, and the inputs it takes beside its states."""
+    block = {"encoder": EncoderBlock, "decoder": DecoderBlock}[kind](D_MODEL, HEADS, D_FF, **options)
+    return block, () if kind == "encoder" else (torch.randn(2, 4, D_MODEL),)
+
+
+every_block = pytest.mark.parametrize("kind", ["encoder", "decoder"])
+
+
+@every_block
+def test_dropout_acts_in_training_only(kind):
+    dropping, memory = make_block(kind, dropout=0.5)
+    without, _ = make_block(kind)
+    without.load_state_dict(dropping.state_dict())
+    states = torch.randn(2, 3, D_MODEL)
+    assert torch.equal(dropping.eval()(states, *memory), without.eval()(states, *memory))
+    assert not torch.equal(dropping.train()(states, *memory), dropping(states, *memory))
+
+
+@every_block
+def test_dropping_everything_leaves_the_residual_stream(kind):
+    states = torch.randn(2, 3, D_MODEL)
+    block, memory = make_block(kind, pre_norm=True, dropout=1.0)
+    assert torch.equal(block.train()(states, *memory), states)
+    block, memory = make_block(kind, pre_norm=False, dropout=1.0)
+    norm = nn.LayerNorm(D_MODEL)
+    assert_near(block.train()(states, *memory), norm(states), 1e-4)  # a norm of a norm is almost the first
+
+
+def test_dropping_all_that_feed_forward_hides_leaves_its_bias():
+    ours = FeedForward(3, 5, dropout=1.0)
+    assert torch.equal(ours.train()(torch.randn(2, 3)), ours.contract.bias.expand(2, 3))
+
+
+@every_block
+def test_attention_dropout_is_the_blocks_unless_it_is_given(kind):
+    for options, expected in [
+        ({"dropout": 0.3}, 0.3),
+        ({"dropout": 0.3, "attention_dropout": 0.0}, 0.0),
+        ({"dropout": 0.3, "attention_dropout": 0.1}, 0.1),
+        ({}, 0.0),
+    ]:
+        block, _ = make_block(kind, **options)
+        attentions = [block.attention] if kind == "encoder" else [block.attention, block.cross_attention]
+        assert [attention.dropout for attention in attentions] == [expected] * len(attentions)
+        assert block.attention_residual.dropout.p == block.feed_forward.dropout.p == options.get("dropout", 0.0)
+
+
+@every_block
+def test_without_bias_a_block_has_matrices_and_norm_weights_only(kind):
+    block, _ = make_block(kind, bias=False)
+    assert not [name for name, _ in block.named_parameters() if name.endswith("bias")]
+
+
+def test_positions_act_in_the_decoders_self_attention_alone():
+    positions = Rotary(D_MODEL // HEADS)
+    block = DecoderBlock(D_MODEL, HEADS, D_FF, positions=positions)
+    assert block.attention.positions is positions
+    assert block.cross_attention.positions is None
+
+
+@every_block
+def test_position_ids_reach_self_attention(kind):
+    block, memory = make_block(kind, positions=Rotary(D_MODEL // HEADS))
+    states = torch.randn(2, 3, D_MODEL)
+    counted = block(states, *memory, position_ids=torch.arange(3)[None])
+    assert torch.equal(block(states, *memory), counted)
+    spread = block(states, *memory, position_ids=torch.tensor([[0, 5, 9]]))
+    assert not torch.allclose(spread, counted, atol=1e-4)
+
+
+@pytest.mark.parametrize("build", [EncoderBlock, DecoderBlock])
+def test_an_unknown_name_is_refused_with_the_names_there_are(build):
+    with pytest.raises(InputError, match="activation='tanh' is none of relu, gelu, gelu_tanh"):
+        build(D_MODEL, HEADS, D_FF, activation="tanh")
+    with pytest.raises(InputError, match="norm='batchnorm' is none of layernorm, rmsnorm"):
+        build(D_MODEL, HEADS, D_FF, norm="batchnorm")
+    with pytest.raises(InputError, match="d_model=8 is not divisible by num_heads=3"):
+        build(D_MODEL, 3, D_FF)

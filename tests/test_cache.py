@@ -1,0 +1,216 @@
+import pytest
+import torch
+from helpers_pieces import assert_near, few_examples, places, uneven_valid
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from minitransformer import (
+    ALiBi,
+    DecoderBlock,
+    EncoderBlock,
+    InputError,
+    KVCache,
+    MultiHeadAttention,
+    RelativeBias,
+    Rotary,
+    Stack,
+    padding_mask,
+    sliding_window_mask,
+)
+
+D_MODEL, HEADS, HEAD_DIM = 8, 4, 2
+SCHEMES = {
+    "none": lambda: None,
+    "rotary": lambda: Rotary(HEAD_DIM),
+    "alibi": lambda: ALiBi(HEADS),
+    "relative": lambda: RelativeBias(HEADS, num_buckets=6, max_distance=5, bidirectional=False),
+}
+every_scheme = pytest.mark.parametrize("name", SCHEMES)
+
+
+@pytest.fixture(autouse=True)
+def inference():
+    with torch.no_grad():
+        yield
+
+
+def random_attention(name="none", **options):
+    """Weights large enough that a wrong key shows, biases that are not zero."""
+    torch.manual_seed(0)
+    ours = MultiHeadAttention(D_MODEL, HEADS, positions=SCHEMES[name](), **options)
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=0.6)
+    return ours
+
+
+def new_cache(max_length, *, batch=2, kv_heads=HEADS):
+    """Filled with NaN, so that a slot which is read before it was written shows."""
+    cache = KVCache(batch, kv_heads, max_length, HEAD_DIM)
+    cache.keys.fill_(torch.nan)
+    cache.values.fill_(torch.nan)
+    return cache
+
+
+def in_chunks(layer, states, cache, sizes, **options):
+    return torch.cat([layer(chunk, cache=cache, **options) for chunk in states.split(sizes, dim=1)], dim=1)
+
+
+@every_scheme
+@few_examples
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5), kv_heads=st.sampled_from([4, 2, 1]))
+def test_cached_attention_equals_uncached_however_the_sequence_is_split(name, sizes, kv_heads):
+    ours = random_attention(name, num_kv_heads=kv_heads)
+    states = torch.randn(2, sum(sizes), D_MODEL)
+    cached = in_chunks(ours, states, new_cache(sum(sizes), kv_heads=kv_heads), sizes, causal=True)
+    assert_near(cached, ours(states, causal=True), 1e-5)
+
+
+@every_scheme
+@few_examples
+@given(lengths=st.lists(st.integers(1, 4), min_size=2, max_size=3), left=st.booleans(), num_new=st.integers(1, 3))
+def test_padded_rows_decode_as_each_row_alone(name, lengths, left, num_new):
+    """Prompts of different lengths, padded on either side, then new tokens for all rows at once."""
+    ours = random_attention(name)
+    prompt_valid = uneven_valid(lengths, max(lengths) + 1, left=left)
+    valid = torch.cat([prompt_valid, torch.ones(len(lengths), num_new, dtype=torch.bool)], dim=1)
+    states, position_ids = torch.randn(*valid.shape, D_MODEL), places(valid)
+    cache = new_cache(valid.shape[1], batch=len(lengths))
+    outputs, start = [], 0
+    for size in [prompt_valid.shape[1]] + [1] * num_new:
+        now = slice(start, start + size)
+        mask = padding_mask(valid[:, : start + size])
+        outputs.append(ours(states[:, now], mask=mask, causal=True, cache=cache, position_ids=position_ids[:, now]))
+        start += size
+    output = torch.cat(outputs, dim=1)
+    for row, real in enumerate(valid):
+        assert_near(output[row, real], ours(states[row, real][None], causal=True)[0], 1e-5)
+
+
+@every_scheme
+@few_examples
+@given(max_length=st.integers(1, 5), prompt=st.integers(1, 5), num_new=st.integers(1, 9))
+def test_a_full_cache_slides_over_the_last_max_length_tokens(name, max_length, prompt, num_new):
+    prompt = min(prompt, max_length)
+    ours = random_attention(name)
+    states = torch.randn(2, prompt + num_new, D_MODEL)
+    cached = in_chunks(ours, states, new_cache(max_length), [prompt] + [1] * num_new, causal=True)
+    window = sliding_window_mask(states.shape[1], states.shape[1], max_length)
+    assert_near(cached, ours(states, mask=window), 1e-5)
+
+
+@pytest.mark.parametrize("name", ["rotary", "alibi"])
+def test_a_stack_with_full_caches_equals_the_full_sequence_under_a_sliding_window(name):
+    layers = [EncoderBlock(D_MODEL, HEADS, 6, causal=True, positions=SCHEMES[name](), pre_norm=True) for _ in range(2)]
+    stack = Stack(layers, nn.LayerNorm(D_MODEL)).eval()
+    states = torch.randn(2, 12, D_MODEL)
+    per_layer = [{"cache": new_cache(5)} for _ in layers]
+    steps = states.split([4] + [1] * 8, dim=1)
+    cached = torch.cat([stack(step, per_layer=per_layer) for step in steps], dim=1)
+    assert_near(cached, stack(states, mask=sliding_window_mask(12, 12, 5)), 1e-5)
+    assert not torch.allclose(cached, stack(states), atol=1e-3)
+
+
+@every_scheme
+@few_examples
+@given(rows=st.lists(st.integers(0, 2), min_size=1, max_size=5), seen=st.integers(1, 7), num_new=st.integers(1, 3))
+def test_selected_rows_go_on_as_their_own_sequences(name, rows, seen, num_new):
+    """Whether slots are free or all of them full; and each copy goes its own way."""
+    ours = random_attention(name)
+    earlier, later = torch.randn(3, seen, D_MODEL), torch.randn(len(rows), num_new, D_MODEL)
+    cache = new_cache(5, batch=3)
+    in_chunks(ours, earlier, cache, [1] * seen)
+    selected = in_chunks(ours, later, cache.select(torch.tensor(rows)), [1] * num_new)
+    states = torch.cat([earlier[rows], later], dim=1)
+    expected = ours(states, mask=sliding_window_mask(states.shape[1], states.shape[1], 5))
+    assert_near(selected, expected[:, seen:], 1e-5)
+
+
+@pytest.mark.parametrize("rows", [[0, 1], [1, 1, 0], [1]])
+def test_select_leaves_the_original_untouched(rows):
+    ours = random_attention("alibi")
+    states = torch.randn(2, 4, D_MODEL)
+    cache = new_cache(6)
+    ours(states, causal=True, cache=cache)
+    before = cache.keys.clone(), cache.values.clone(), cache.positions.clone()
+    ours(torch.randn(len(rows), 2, D_MODEL), causal=True, cache=cache.select(torch.tensor(rows)))
+    after = cache.keys, cache.values, cache.positions
+    for old, new in zip(before, after, strict=True):
+        torch.testing.assert_close(new, old, rtol=0, atol=0, equal_nan=True)
+    assert cache.num_seen == cache.length == 4
+
+
+def test_a_selected_cache_is_of_the_same_type():
+    cache = KVCache(2, 1, 3, 4, dtype=torch.float64)
+    selected = cache.select(torch.tensor([1, 1, 0]))
+    assert selected.keys.shape == selected.values.shape == (3, 1, 3, 4)
+    assert selected.keys.dtype == selected.values.dtype == torch.float64
+    assert selected.max_length == 3 and selected.num_seen == 0
+
+
+def test_keys_are_written_in_place_and_read_without_a_copy():
+    cache = new_cache(3)
+    storage = cache.keys.data_ptr(), cache.values.data_ptr()
+    for step in range(5):
+        new = torch.full((2, HEADS, 1, HEAD_DIM), float(step))
+        keys, values = cache.append(new, -new)
+        assert (keys.data_ptr(), values.data_ptr()) == storage
+        assert cache.num_seen == step + 1 and cache.length == keys.shape[2] == values.shape[2] == min(step + 1, 3)
+        held = list(range(max(0, step - 2), step + 1))
+        assert sorted(keys[0, 0, :, 0].tolist()) == held
+        assert torch.equal(keys, -values)
+
+
+def test_cross_attention_projects_its_memory_once():
+    ours = random_attention()
+    queries, memory = torch.randn(2, 4, D_MODEL), torch.randn(2, 3, D_MODEL)
+    mask = padding_mask(uneven_valid([3, 2], 3))
+    cache = new_cache(3)
+    first = ours(queries[:, :1], memory, mask=mask, cache=cache)
+    rest = ours(queries[:, 1:], torch.full_like(memory, torch.nan), mask=mask, cache=cache)
+    assert cache.num_seen == 3
+    assert_near(torch.cat([first, rest], dim=1), ours(queries, memory, mask=mask), 1e-6)
+
+
+@every_scheme
+def test_a_cached_decoder_block_equals_uncached_after_its_rows_are_reordered(name):
+    block = DecoderBlock(D_MODEL, HEADS, 6, positions=SCHEMES[name](), num_kv_heads=2).eval()
+    states, memory = torch.randn(2, 5, D_MODEL), torch.randn(2, 3, D_MODEL)
+    valid = uneven_valid([3, 1], 3)
+    caches = {"cache": new_cache(5, kv_heads=2), "memory_cache": new_cache(3, kv_heads=2)}
+    first = block(states[:, :3], memory, memory_mask=padding_mask(valid), **caches)
+    rows = torch.tensor([1, 0, 1])
+    caches = {key: cache.select(rows) for key, cache in caches.items()}
+    forgotten, mask = torch.full((3, 3, D_MODEL), torch.nan), padding_mask(valid[rows])
+    steps = [block(states[rows, t : t + 1], forgotten, memory_mask=mask, **caches) for t in (3, 4)]
+    expected = block(states, memory, memory_mask=padding_mask(valid))
+    assert_near(first, expected[:, :3], 1e-5)
+    assert_near(torch.cat(steps, dim=1), expected[rows, 3:], 1e-5)
+
+
+def test_a_cache_refuses_to_be_used_with_gradients():
+    ours = random_attention()
+    states, cache = torch.randn(2, 1, D_MODEL), new_cache(3)
+    with torch.enable_grad(), pytest.raises(RuntimeError, match=r"torch\.no_grad\(\) or inference_mode\(\)"):
+        ours(states, cache=cache)
+    assert cache.num_seen == 0 and cache.keys.isnan().all()
+
+
+def test_a_cache_serves_inference_mode():
+    ours = random_attention()
+    with torch.inference_mode():
+        states = torch.randn(2, 3, D_MODEL)
+        cached = in_chunks(ours, states, new_cache(3), [1, 2], causal=True)
+        assert_near(cached, ours(states, causal=True), 1e-5)
+
+
+@pytest.mark.parametrize(("seen", "new", "free"), [(3, 2, 1), (0, 5, 4), (4, 2, 0), (6, 3, 0)])
+def test_only_single_tokens_may_push_out_the_oldest(seen, new, free):
+    ours, cache = random_attention(), new_cache(4)
+    for token in torch.randn(seen, 2, 1, D_MODEL):
+        ours(token, cache=cache)
+    before = cache.keys.clone()
+    with pytest.raises(InputError, match=f"{new} tokens do not fit in the {free} free slots of a cache of 4"):
+        ours(torch.randn(2, new, D_MODEL), causal=True, cache=cache)
+    assert cache.num_seen == seen
+    torch.testing.assert_close(cache.keys, before, rtol=0, atol=0, equal_nan=True)

@@ -1,0 +1,190 @@
+import math
+
+import pytest
+import torch
+from helpers_pieces import assert_near, assert_same_with_gradients, few_examples, leaves
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig, T5Config
+from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
+from transformers.models.t5.modeling_t5 import T5Attention
+
+from minitransformer import (
+    ALiBi,
+    InputError,
+    LearnedPositions,
+    RelativeBias,
+    Rotary,
+    SinusoidalPositions,
+    attention_weights,
+)
+from minitransformer.positions import AttentionPositions
+
+UNEVEN = torch.tensor([[0, 1, 2, 3, 4], [0, 0, 0, 1, 2]])  # the second row has two pads on the left
+
+
+def test_sinusoids_equal_the_formula_up_to_position_5000():
+    d_model = 6
+    positions = [0, 1, 2, 255, 256, 257, 1023, 4999, 5000]
+    expected = [
+        [f(p / 10000 ** (2 * i / d_model)) for i in range(d_model // 2) for f in (math.sin, math.cos)]
+        for p in positions
+    ]
+    ours = SinusoidalPositions(d_model)(torch.tensor([positions, positions[::-1]]))
+    assert_near(ours, torch.tensor([expected, expected[::-1]]), 1e-6)
+
+
+def test_sinusoids_of_an_odd_width_are_refused():
+    with pytest.raises(InputError, match="d_model=5 is odd"):
+        SinusoidalPositions(5)
+
+
+def test_learned_positions_look_up_each_rows_own_place():
+    positions = LearnedPositions(6, 3)
+    assert torch.equal(positions(UNEVEN), positions.embedding.weight[UNEVEN])
+
+
+def test_learned_positions_send_gradients_to_the_places_that_were_used():
+    positions = LearnedPositions(6, 3)
+    positions(UNEVEN).sum().backward()
+    assert positions.embedding.weight.grad[:, 0].tolist() == [4, 2, 2, 1, 1, 0]
+
+
+def test_the_base_class_changes_nothing():
+    x = torch.randn(1, 2, 5, 4)
+    scheme = AttentionPositions()
+    assert scheme.rotate(x, UNEVEN[:1]) is x
+    assert scheme.bias(UNEVEN, UNEVEN) is None
+
+
+def test_rotary_equals_llamas():
+    config = LlamaConfig(hidden_size=24, num_attention_heads=4, max_position_embeddings=64)
+    query, key = leaves((2, 4, 5, 6), (2, 4, 5, 6), dtype=torch.float32)
+    positions = UNEVEN + torch.tensor([[7], [30]])
+    expected = apply_rotary_pos_emb(query, key, *LlamaRotaryEmbedding(config)(query, positions))
+    rotary = Rotary(6, base=config.rope_parameters["rope_theta"])
+    for leaf, theirs in zip((query, key), expected, strict=True):
+        assert_same_with_gradients(rotary.rotate(leaf, positions), theirs, [(leaf, leaf)], tolerance=1e-5)
+
+
+def test_rotary_turns_pairs_as_complex_numbers():
+    """Coordinates i and i + half are one complex number, multiplied by e^(i · position · base^(-2i/d))."""
+    (x,) = leaves((2, 1, 5, 6))
+    frequency = torch.tensor([50.0 ** (-2 * i / 6) for i in range(3)], dtype=torch.float64)
+    turn = torch.polar(torch.ones(2, 1, 5, 3, dtype=torch.float64), UNEVEN[:, None, :, None] * frequency)
+    turned = torch.complex(x[..., :3], x[..., 3:]) * turn
+    expected = torch.cat([turned.real, turned.imag], dim=-1)
+    assert_same_with_gradients(Rotary(6, base=50.0).rotate(x, UNEVEN), expected, [(x, x)])
+
+
+@few_examples
+@given(query_at=st.integers(0, 4000), key_at=st.integers(0, 4000), shift=st.integers(1, 4000))
+def test_rotary_scores_depend_on_the_distance_only(query_at, key_at, shift):
+    rotary = Rotary(8)
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
+
+    def score(i, j):
+        return (rotary.rotate(query, torch.tensor([[i]])) * rotary.rotate(key, torch.tensor([[j]]))).sum()
+
+    assert_near(score(query_at + shift, key_at + shift), score(query_at, key_at), 1e-9)
+
+
+def test_rotary_scores_change_with_the_distance():
+    rotary, x = Rotary(4), torch.ones(1, 1, 5, 4)
+    scores = (rotary.rotate(x, UNEVEN[:1]) * x).sum(dim=-1).flatten()
+    assert len({round(score, 4) for score in scores.tolist()}) == 5
+
+
+def test_rotary_of_an_odd_width_is_refused():
+    with pytest.raises(InputError, match="head_dim=3 is odd"):
+        Rotary(3)
+
+
+@pytest.mark.parametrize("num_heads", [1, 2, 3, 5, 8, 12, 16, 25])
+def test_alibi_slopes_equal_blooms(num_heads):
+    """BLOOM gives each key slope · position, whatever the query: at position 1 that is the slope."""
+    theirs = build_alibi_tensor(torch.ones(1, 2, dtype=torch.long), num_heads, torch.float32)[:, 0, 1]
+    assert_near(ALiBi(num_heads).slopes, theirs, 1e-7)
+
+
+def test_alibi_gives_the_weights_that_blooms_gives_on_uneven_rows():
+    """A query's bias may differ by a constant from BLOOM's; the softmax does not see that."""
+    valid = torch.tensor([[True] * 5, [False, False, True, True, True]])
+    mask = torch.ones(5, 5, dtype=torch.bool).tril() & valid[:, None, None, :]
+    query, key = torch.randn(2, 2, 3, 5, 4)
+    theirs = build_alibi_tensor(valid.long(), 3, torch.float32).view(2, 3, 1, 5)
+    ours = attention_weights(query, key, mask, bias=ALiBi(3).bias(UNEVEN, UNEVEN))
+    expected = attention_weights(query, key, mask, bias=theirs)
+    assert_near(ours, expected, 1e-6)
+
+
+def test_alibi_penalises_distance_on_both_sides_alike():
+    bias = ALiBi(2).bias(torch.tensor([[2]]), torch.tensor([[0, 1, 2, 3, 4]]))
+    assert bias.shape == (1, 2, 1, 5)
+    assert bias[0, :, 0].tolist() == [[-d / 16 for d in (2, 1, 0, 1, 2)], [-d / 256 for d in (2, 1, 0, 1, 2)]]
+
+
+def t5_attention(num_heads, num_buckets, max_distance, bidirectional):
+    config = T5Config(
+        d_model=num_heads,
+        d_kv=1,
+        num_heads=num_heads,
+        relative_attention_num_buckets=num_buckets,
+        relative_attention_max_distance=max_distance,
+        is_decoder=not bidirectional,
+    )
+    return T5Attention(config, has_relative_attention_bias=True, layer_idx=0)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (8, 20), (6, 5), (4, 2)])
+def test_relative_buckets_equal_t5s(num_buckets, max_distance, bidirectional):
+    if not bidirectional and max_distance <= num_buckets // 2:
+        max_distance = num_buckets
+    ours = RelativeBias(2, num_buckets=num_buckets, max_distance=max_distance, bidirectional=bidirectional)
+    ahead = torch.arange(-300, 301)
+    theirs = T5Attention._relative_position_bucket(ahead, bidirectional, num_buckets, max_distance)
+    assert torch.equal(ours.buckets(ahead), theirs)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_relative_bias_equals_t5s(bidirectional):
+    """With earlier keys in a cache, too: three queries that stand at 4, 5 and 6 of seven keys."""
+    theirs = t5_attention(3, 8, 10, bidirectional)
+    ours = RelativeBias(3, num_buckets=8, max_distance=10, bidirectional=bidirectional)
+    ours.embedding.load_state_dict(theirs.relative_attention_bias.state_dict())
+    keys = torch.arange(7)[None]
+    assert_same_with_gradients(
+        ours.bias(keys[:, 4:], keys),
+        theirs.compute_bias(3, 7, past_seen_tokens=4),
+        [(ours.embedding.weight, theirs.relative_attention_bias.weight)],
+        tolerance=1e-6,
+    )
+
+
+def test_relative_bias_follows_each_rows_own_positions():
+    scheme = RelativeBias(2)
+    bias = scheme.bias(UNEVEN, UNEVEN)
+    assert torch.equal(bias[1:, :, 2:, 2:], bias[:1, :, :3, :3])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"num_buckets": 3}, {"max_distance": 8}, {"num_buckets": 32, "max_distance": 16, "bidirectional": False}],
+)
+def test_relative_buckets_that_leave_no_room_are_refused(options):
+    with pytest.raises(InputError, match=r"num_buckets=\d+ and max_distance=\d+ leave no room"):
+        RelativeBias(2, **options)
+
+
+@few_examples
+@given(st.sampled_from(["alibi", "relative", "one-sided"]), st.integers(0, 5000))
+def test_biases_depend_on_the_distance_only(name, shift):
+    scheme = {
+        "alibi": ALiBi(2),
+        "relative": RelativeBias(2),
+        "one-sided": RelativeBias(2, bidirectional=False),
+    }[name]
+    assert torch.equal(scheme.bias(UNEVEN + shift, UNEVEN + shift), scheme.bias(UNEVEN, UNEVEN))

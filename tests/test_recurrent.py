@@ -1,0 +1,167 @@
+import pytest
+import torch
+from helpers_pieces import assert_near, assert_same_with_gradients, few_examples, leaves, places
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from minitransformer import Additive, InputError, Location, Multiplicative
+from minitransformer.recurrent import RecurrentAttention
+
+QUERY_DIM, MEMORY_DIM = 3, 4
+# All real, padded on the right, on the left, in the middle; and nothing real at all.
+VALID = torch.tensor(
+    [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 1, 1, 1], [1, 0, 1, 0, 1], [0, 0, 0, 0, 0]], dtype=torch.bool
+)
+
+
+# Each kind with its score as a formula of one query and one state, which stands at `place` among the real ones.
+def additive():
+    ours = Additive(QUERY_DIM, MEMORY_DIM, 6)
+    nn.init.normal_(ours.v)
+    w, u = ours.project_query, ours.project_key
+    return ours, lambda query, state, place: ours.v @ torch.tanh(w.weight @ query + u.weight @ state)
+
+
+def concat():
+    """Luong's form: one matrix over [query; state]."""
+    ours, _ = additive()
+
+    def score(query, state, place):
+        both = torch.cat([ours.project_query.weight, ours.project_key.weight], dim=1)
+        return ours.v @ torch.tanh(both @ torch.cat([query, state]))
+
+    return ours, score
+
+
+def general():
+    ours = Multiplicative(QUERY_DIM, MEMORY_DIM)
+    return ours, lambda query, state, place: query @ ours.project_key.weight @ state
+
+
+def dot():
+    return Multiplicative(MEMORY_DIM, MEMORY_DIM, weighted=False), lambda query, state, place: query @ state
+
+
+def location():
+    ours = Location(QUERY_DIM, 7)
+    return ours, lambda query, state, place: (ours.score.weight @ query + ours.score.bias)[place]
+
+
+every_kind = pytest.mark.parametrize("build", [additive, concat, general, dot, location])
+
+
+def inputs(build, targets=2):
+    query_dim = MEMORY_DIM if build is dot else QUERY_DIM
+    return leaves((len(VALID), targets, query_dim), (len(VALID), VALID.shape[1], MEMORY_DIM))
+
+
+@every_kind
+def test_the_context_is_the_mean_of_real_states_weighted_by_the_softmax_of_their_scores(build):
+    ours, score = build()
+    ours.double()
+    query, states = inputs(build)
+    expected = []
+    for row, real in enumerate(VALID):
+        for now in query[row]:
+            context = torch.zeros(MEMORY_DIM, dtype=torch.float64)
+            if real.any():
+                scores = [score(now, state, place) for place, state in enumerate(states[row, real])]
+                exponentials = torch.stack(scores).exp()
+                context = exponentials / exponentials.sum() @ states[row, real]
+            expected.append(context)
+    expected = torch.stack(expected).view(len(VALID), -1, MEMORY_DIM)
+    output = ours(query, ours.keys(states), states, VALID)
+    assert_same_with_gradients(output, expected, [(p, p) for p in (query, states, *ours.parameters())])
+
+
+@every_kind
+def test_a_source_without_a_real_token_reads_as_zeros_and_gets_zero_gradients(build):
+    ours, _ = build()
+    ours.double()
+    query, states = inputs(build)
+    output = ours(query, ours.keys(states), states, VALID)
+    assert not output[-1].any() and output[:-1].all()
+    # Anomaly mode fails on a NaN that appears on the way back, even if it is multiplied away later.
+    with torch.autograd.set_detect_anomaly(True):
+        output.square().sum().backward()
+    assert all(leaf.grad.isfinite().all() for leaf in (query, states, *ours.parameters()))
+    assert not query.grad[-1].any() and not states.grad[-1].any()
+
+
+@every_kind
+def test_what_padding_holds_changes_nothing(build):
+    ours, _ = build()
+    ours.double()
+    query, states = inputs(build)
+    before = ours(query, ours.keys(states), states, VALID)
+    with torch.no_grad():
+        states[~VALID] = 1e6
+    after = ours(query, ours.keys(states), states, VALID)
+    assert torch.equal(after, before)
+    after.sum().backward()
+    assert not states.grad[~VALID].any() and states.grad[VALID].any(dim=-1).all()
+
+
+@every_kind
+@few_examples
+@given(st.lists(st.booleans(), min_size=5, max_size=5).filter(any))
+def test_a_padded_source_reads_as_it_does_alone(build, real):
+    torch.manual_seed(0)
+    ours, _ = build()
+    ours.double()
+    query, states = (leaf[:1] for leaf in inputs(build))
+    valid = torch.tensor([real])
+    alone = states[:, valid[0]]
+    output = ours(query, ours.keys(states), states, valid)
+    assert_near(output, ours(query, ours.keys(alone), alone, torch.ones(1, sum(real), dtype=torch.bool)), 1e-12)
+
+
+@every_kind
+def test_many_targets_at_once_read_what_each_reads_alone(build):
+    ours, _ = build()
+    ours.double()
+    query, states = inputs(build, targets=3)
+    keys = ours.keys(states)
+    steps = [ours(query[:, t : t + 1], keys, states, VALID) for t in range(3)]
+    assert_near(ours(query, keys, states, VALID), torch.cat(steps, dim=1), 1e-12)
+
+
+def test_untrained_additive_attention_reads_all_real_states_alike():
+    ours = Additive(QUERY_DIM, MEMORY_DIM, 6).double()
+    query, states = inputs(additive)
+    means = torch.stack([states[row, real].mean(dim=0) for row, real in enumerate(VALID[:-1])])
+    output = ours(query, ours.keys(states), states, VALID)[:-1]
+    assert_near(output, means[:, None].expand_as(output), 1e-12)
+
+
+def test_additive_attention_learns_from_its_zero_start():
+    ours = Additive(QUERY_DIM, MEMORY_DIM, 6).double()
+    query, states = inputs(additive)
+    ours(query, ours.keys(states), states, VALID).square().sum().backward()
+    assert ours.v.grad.all()
+
+
+def test_location_never_looks_at_the_states():
+    ours = Location(QUERY_DIM, 7)
+    query, states = torch.randn(5, 2, QUERY_DIM), torch.randn(5, 5, MEMORY_DIM)
+    scores = ours.scores(query, ours.keys(states), VALID)
+    assert torch.equal(ours.scores(query, ours.keys(torch.randn_like(states)), VALID), scores)
+    real = VALID[:, None].expand_as(scores)
+    by_place = ours.score(query).gather(2, places(VALID)[:, None].expand_as(scores))
+    assert torch.equal(scores[real], by_place[real])
+
+
+def test_dot_attention_has_no_parameters_and_needs_equal_sizes():
+    assert not list(Multiplicative(4, 4, weighted=False).parameters())
+    with pytest.raises(InputError, match=r"query_dim=3 and memory_dim=4: use general attention"):
+        Multiplicative(3, 4, weighted=False)
+
+
+def test_an_attention_without_scores_says_so():
+    class Silent(RecurrentAttention):
+        pass
+
+    states = torch.zeros(1, 2, 3)
+    with pytest.raises(TypeError, match="Silent does not say how it scores"):
+        Silent()(states, states, states, torch.ones(1, 2, dtype=torch.bool))

@@ -1,0 +1,508 @@
+import dataclasses
+import itertools
+import math
+
+import jaxtyping
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers_models import (
+    LAYOUTS,
+    RNNS,
+    SOURCE_VOCAB,
+    TARGET_VOCAB,
+    assert_close,
+    batch_of,
+    built,
+    choose_eos,
+    gradients,
+    layout,
+    likeliest,
+    padded,
+    rows_of,
+    sources,
+    targets,
+    tiny_rnn,
+    until,
+)
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+from minitransformer import InputError, RNNConfig, RNNSeq2Seq, record_attention
+from minitransformer.models.rnn_parts import RecurrentEncoder, RecurrentStack
+
+CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
+LUONG = ("dot", "general", "concat")
+
+
+def test_the_talks_model_has_its_number_of_parameters():
+    assert RNNSeq2Seq(RNNConfig(37, 13)).num_parameters() == 66_091
+
+
+# Against torch's recurrent layers
+
+
+def torch_layers(cells, cell, input_size, *, directions=1):
+    """`nn.GRU` or `nn.LSTM` with the weights of our cells, which come layer by layer, forward first."""
+    num_layers = len(cells) // directions
+    layers = CELLS[cell](input_size, cells[0].hidden_size, num_layers, batch_first=True, bidirectional=directions == 2)
+    pairs = []
+    for index, ours in enumerate(cells):
+        suffix = f"_l{index // directions}" + "_reverse" * (index % directions)
+        pairs += [(parameter, getattr(layers, name + suffix)) for name, parameter in ours.named_parameters()]
+    with torch.no_grad():
+        for ours, theirs in pairs:
+            theirs.copy_(ours)
+    return layers, pairs
+
+
+def assert_same_gradients(pairs):
+    for ours, theirs in pairs:
+        assert theirs.grad.abs().max() > 0
+        assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("where", LAYOUTS)
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_encoder_is_torchs_on_packed_sequences(cell, num_layers, directions, where):
+    torch.manual_seed(0)
+    encoder = RecurrentEncoder(cell, 5, 4, num_layers, bidirectional=directions == 2, dropout=0.0)
+    layers, pairs = torch_layers(encoder.cells, cell, 5, directions=directions)
+    lengths = [3, 6, 1]
+    rows = [torch.randn(length, 5) for length in lengths]
+    valid = layout(lengths, where)
+    x = torch.randn(*valid.shape, 5)
+    x[valid] = torch.cat(rows)
+    theirs = pad_sequence(rows, batch_first=True).requires_grad_()
+    ours = x.requires_grad_()
+
+    states, final = encoder(ours, valid)
+    packed = pack_padded_sequence(theirs, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
+    outputs, last = layers(packed)
+    outputs = pad_packed_sequence(outputs, batch_first=True)[0]
+    at_left = layout(lengths, "right")[:, : max(lengths)]
+    assert_close(states[valid], outputs[at_left])
+    # Theirs is one tensor for h, and one for c, over layers and directions; ours has h and c side by side.
+    last = (last,) if cell == "gru" else last
+    expected = torch.stack(last, dim=1).flatten(0, 1)
+    assert_close(torch.stack(final), expected)
+
+    weights, final_weights = torch.randn_like(outputs[at_left]), torch.randn_like(expected)
+    ((states[valid] * weights).sum() + (torch.stack(final) * final_weights).sum()).backward()
+    ((outputs[at_left] * weights).sum() + (expected * final_weights).sum()).backward()
+    assert_same_gradients(pairs)
+    assert_close(ours.grad[valid], theirs.grad[at_left])
+    assert ours.grad[~valid].abs().max() == 0
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_decoder_steps_are_torchs_over_the_sequence(cell, num_layers):
+    torch.manual_seed(0)
+    stack = RecurrentStack(cell, 5, 4, num_layers, dropout=0.0)
+    layers, pairs = torch_layers(stack.cells, cell, 5)
+    x, kinds = torch.randn(2, 6, 5), stack.tensors_per_layer
+    first = torch.randn(num_layers, kinds, 2, 4)
+
+    state, tops = tuple(first.flatten(0, 1)), []
+    for t in range(6):
+        state = stack(x[:, t], state)
+        tops.append(stack.top(state))
+    outputs, last = layers(x, first[:, 0] if kinds == 1 else tuple(first.unbind(dim=1)))
+    assert_close(torch.stack(tops, dim=1), outputs)
+    last = (last,) if kinds == 1 else last
+    assert_close(torch.stack(state), torch.stack(last, dim=1).flatten(0, 1))
+
+    weights = torch.randn_like(outputs)
+    (torch.stack(tops, dim=1) * weights).sum().backward()
+    (outputs * weights).sum().backward()
+    assert_same_gradients(pairs)
+
+
+def test_dropout_falls_between_layers_only():
+    stack, encoder = (
+        RecurrentStack("gru", 5, 64, 2, dropout=0.5),
+        RecurrentEncoder("gru", 5, 64, 2, bidirectional=True, dropout=0.5),
+    )
+    read = []
+    for cell in (stack.cells[1], encoder.cells[2], encoder.cells[3]):
+        cell.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    x = torch.randn(4, 5)
+    top = stack.top(stack(x, (torch.ones(4, 64), torch.ones(4, 64))))
+    states, _ = encoder(x[:, None], None)
+    assert all(0.3 < (between == 0).float().mean() < 0.7 for between in read)
+    assert len(read) == 3
+    assert (top != 0).all()
+    assert (states != 0).all()
+
+
+# Against the papers' equations, in float64 on one unpadded row
+
+
+def gru(cell, x, h):
+    """torch's GRU: the reset gate acts on U h, after the matrix."""
+    xr, xz, xn = (cell.weight_ih @ x + cell.bias_ih).chunk(3)
+    hr, hz, hn = (cell.weight_hh @ h + cell.bias_hh).chunk(3)
+    z = torch.sigmoid(xz + hz)
+    return (1 - z) * torch.tanh(xn + torch.sigmoid(xr + hr) * hn) + z * h
+
+
+def lstm(cell, x, h, c):
+    i, f, g, o = (cell.weight_ih @ x + cell.bias_ih + cell.weight_hh @ h + cell.bias_hh).chunk(4)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def exact_model(**options):
+    """A model in float64, a source and a target, the logits (T, V) it gives, and its encoder's (states, final)."""
+    model = tiny_rnn(**options).double()
+    [row], target = sources(model, 5), targets(model, 1, 4)
+    memory = model.encode(row[None])
+    return model, target[0], model(row[None], target)[0], memory.states[0], [x[0] for x in memory.final]
+
+
+def assert_exact(logits, expected):
+    assert logits.dtype == torch.float64
+    assert_close(logits, torch.stack(expected), tolerance=1e-10)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_talks_decoder_follows_its_equations(masked):
+    model, target, logits, states, [h] = exact_model(attention="location", masked=masked)
+    # The talk fills the source up with zero vectors, and lets attention fall on those.
+    assert len(states) == (5 if masked else model.config.max_length)
+    assert (states[5:] == 0).all()
+    decoder, expected = model.decoder, []
+    for y in target:
+        embedded = model.target_embedding.weight[y]
+        score = decoder.attention.score
+        a = (score.weight @ torch.cat([embedded, h]) + score.bias)[: len(states)].softmax(dim=0)
+        mixed = decoder.combine.weight @ torch.cat([embedded, a @ states]) + decoder.combine.bias
+        h = gru(decoder.rnn.cells[0], mixed.relu(), h)
+        expected.append(model.output.weight @ h + model.output.bias)
+    assert_exact(logits, expected)
+
+
+def test_the_unmasked_talk_sees_zeros_in_place_of_padding():
+    model, row = tiny_rnn(masked=False), torch.tensor([4, 5, 6])
+    valid = torch.tensor([[True, True, True, False, False]])
+    memory = model.encode(padded(model, [row], valid), valid)
+    assert memory.states.shape[1] == memory.valid.shape[1] == model.config.max_length
+    assert memory.valid.all()
+    assert (memory.states[0, 3:] == 0).all()
+    assert (memory.states[0, :3] != 0).all()
+
+
+@pytest.mark.parametrize("where", LAYOUTS)
+def test_an_unmasked_talk_gives_a_padded_row_what_it_gives_alone(where):
+    model, lengths = tiny_rnn(masked=False), [4, 1, 3]
+    rows, target, valid = sources(model, *lengths), targets(model, 3, 3), layout(lengths, where)
+    logits = model(padded(model, rows, valid), target, valid)
+    for row, ids, together in zip(rows, target, logits, strict=True):
+        assert_close(together, model(row[None], ids[None])[0])
+
+
+def test_bahdanaus_decoder_follows_its_equations():
+    model, target, logits, states, _ = exact_model(attention="additive", bidirectional=True)
+    decoder, [bridge], expected = model.decoder, model.bridge, []
+    attention = decoder.attention
+    backward_at_position_1 = states[0, 8:]
+    s = torch.tanh(bridge.weight @ backward_at_position_1 + bridge.bias)
+    for y in target:
+        embedded = model.target_embedding.weight[y]
+        from_query = attention.project_query.weight @ s
+        scores = [attention.v @ torch.tanh(from_query + attention.project_key.weight @ h) for h in states]
+        context = torch.stack(scores).softmax(dim=0) @ states
+        t = decoder.readout.weight @ torch.cat([s, embedded, context]) + decoder.readout.bias
+        maxout = torch.stack([torch.maximum(t[2 * k], t[2 * k + 1]) for k in range(len(t) // 2)])
+        s = gru(decoder.rnn.cells[0], torch.cat([embedded, context]), s)
+        expected.append(model.output.weight @ maxout + model.output.bias)
+    assert_exact(logits, expected)
+
+
+@pytest.mark.parametrize("fed", [False, True], ids=["unfed", "fed"])
+@pytest.mark.parametrize("attention", LUONG)
+def test_luongs_decoder_follows_its_equations(attention, fed):
+    model, target, logits, states, [h, c] = exact_model(attention=attention, input_feeding=fed, cell="lstm")
+    decoder, expected = model.decoder, []
+    parts = decoder.attention
+    if attention == "concat":
+        both = torch.cat([parts.project_query.weight, parts.project_key.weight], dim=1)
+    score = {
+        "dot": lambda h, source: h @ source,
+        "general": lambda h, source: h @ parts.project_key.weight @ source,
+        "concat": lambda h, source: parts.v @ torch.tanh(both @ torch.cat([h, source])),
+    }[attention]
+    attentional = torch.zeros(8, dtype=torch.float64)
+    for y in target:
+        embedded = model.target_embedding.weight[y]
+        h, c = lstm(decoder.rnn.cells[0], torch.cat([embedded, attentional]) if fed else embedded, h, c)
+        context = torch.stack([score(h, source) for source in states]).softmax(dim=0) @ states
+        attentional = torch.tanh(decoder.combine.weight @ torch.cat([context, h]))
+        expected.append(model.output.weight @ attentional + model.output.bias)
+    assert_exact(logits, expected)
+
+
+def test_without_attention_the_source_is_its_last_state():
+    model, target, logits, _, [h] = exact_model(attention="none")
+    expected = []
+    for y in target:
+        h = gru(model.decoder.rnn.cells[0], model.target_embedding.weight[y], h)
+        expected.append(model.output.weight @ h + model.output.bias)
+    assert_exact(logits, expected)
+
+
+def test_two_directions_are_bridged_layer_by_layer_h_and_c_alike():
+    model = tiny_rnn(attention="general", cell="lstm", bidirectional=True, num_layers=2).double()
+    [row] = sources(model, 4)
+    memory = model.encode(row[None])
+    h1, c1, h1_back, c1_back, h2, c2, h2_back, c2_back = memory.final
+    expected = []
+    for bridge, pairs in zip(
+        model.bridge, ([(h1, h1_back), (c1, c1_back)], [(h2, h2_back), (c2, c2_back)]), strict=True
+    ):
+        expected += [torch.tanh(torch.cat(pair, dim=-1) @ bridge.weight.T + bridge.bias) for pair in pairs]
+    seen = []
+    model.decoder.rnn.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+    model(row[None], targets(model, 1, 1))
+    assert_close(torch.stack(seen[0]), torch.stack(expected), tolerance=1e-10)
+
+
+def test_an_untrained_additive_attention_is_uniform():
+    torch.manual_seed(0)
+    model = RNNSeq2Seq(RNNConfig(SOURCE_VOCAB, TARGET_VOCAB, attention="additive", bidirectional=True)).eval()
+    lengths = [2, 5, 3]
+    valid = layout(lengths)
+    with record_attention(model) as maps:
+        model(padded(model, sources(model, *lengths), valid), targets(model, 3, 2), valid)
+    uniform = valid / torch.tensor(lengths)[:, None]
+    assert_close(maps["decoder.attention"], uniform[:, None, None].expand(-1, 1, 2, -1))
+
+
+@pytest.mark.parametrize("build", RNNS)
+def test_recorded_maps_are_distributions_over_real_tokens(build):
+    model = built(build)
+    valid = torch.cat([layout([2, 1, 3]), torch.zeros(1, 5, dtype=torch.bool)])  # and a source of nothing but padding
+    with torch.no_grad(), record_attention(model) as maps:
+        model(padded(model, sources(model, 2, 1, 3), valid), targets(model, 4, 2), valid)
+    if model.config.attention == "none":
+        assert not maps
+        return
+    [weights] = maps.values()
+    if not model.config.masked:
+        valid = torch.ones(4, model.config.max_length, dtype=torch.bool)
+    assert weights.shape == (4, 1, 2, valid.shape[1])
+    assert_close(weights.sum(dim=-1), valid.any(dim=1).float()[:, None, None].expand(-1, 1, 2))
+    assert (weights * ~valid[:, None, None]).abs().max() == 0
+
+
+# Teacher forcing
+
+FORCED = [
+    {},
+    {"attention": "additive", "bidirectional": True},
+    {"attention": "dot", "input_feeding": True, "cell": "lstm"},
+]
+every_kind_of_decoder = pytest.mark.parametrize("options", FORCED, ids=["talk", "bahdanau", "luong"])
+
+
+def training_model(teacher_forcing, **options):
+    return tiny_rnn(teacher_forcing=teacher_forcing, dropout=0.0, **options).train()
+
+
+def cross_entropy(logits, labels, counted):
+    return F.cross_entropy(logits[counted], labels[counted], reduction="sum")
+
+
+@every_kind_of_decoder
+def test_full_teacher_forcing_is_the_cross_entropy_of_forward(options):
+    model = training_model(1.0, **options)
+    batch = batch_of(model)
+    ids = batch["target_ids"]
+    logits = model(batch["source_ids"], ids[:, :-1], batch["source_valid"])
+    assert_close(model.loss(batch)["lm"].total, cross_entropy(logits, ids[:, 1:], ids[:, 1:] != 0))
+
+
+@every_kind_of_decoder
+def test_without_teacher_forcing_the_model_reads_its_own_choices_until_it_ends(options):
+    steps, possible = [], []
+    for seed in range(5):
+        model = training_model(0.0, seed=seed, **options)
+        with torch.no_grad():
+            model.output.weight *= 3  # choices that differ from row to row
+        rows = sources(model, 3, 5, 2, 4, 1, 3)
+        texts = [likeliest(model, row, 5) for row in rows]
+        choose_eos(model, texts)
+        batch = batch_of(model, target_lengths=(6, 6, 3, 6, 5, 2), source_rows=rows)
+        loss = model.loss(batch)["lm"]
+        loss.total.backward()
+        fed_back = gradients(model)
+
+        model.zero_grad()
+        losses = []
+        for row, text, ids in zip(rows, texts, batch["target_ids"], strict=True):
+            labels = ids[1:][ids[1:] != model.config.pad_id]
+            # It chooses its last token from all before it: after an EOS it has nothing more to choose.
+            chosen = until(model.config.eos_id, text)[: len(labels)]
+            logits = model(row[None], torch.tensor([[model.config.bos_id, *chosen[:-1]]]))[0]
+            losses.append(F.cross_entropy(logits, labels[: len(chosen)], reduction="sum"))
+            steps.append(len(chosen))
+            possible.append(len(labels))
+        assert_close(loss.total, sum(losses))
+        assert loss.count == sum(possible[-6:]) == model.count_targets(batch)["lm"]
+        sum(losses).backward()
+        for name, gradient in gradients(model).items():
+            assert_close(fed_back[name], gradient, tolerance=1e-4)
+    # Otherwise this would show less than it says.
+    assert any(1 < step < most for step, most in zip(steps, possible, strict=True))
+    assert any(step == most == 5 for step, most in zip(steps, possible, strict=True))
+
+
+def test_nothing_counts_after_the_model_has_chosen_to_end():
+    model = training_model(0.0)
+    with torch.no_grad():
+        model.output.bias[model.config.eos_id] += 100.0
+    batch = batch_of(model, target_lengths=(4, 2, 6))
+    first_step_only = {**batch, "target_ids": batch["target_ids"][:, :2]}
+    assert_close(model.loss(batch)["lm"].total, model.loss(first_step_only)["lm"].total)
+
+
+def test_padding_is_not_read_even_where_the_coin_forces():
+    """A forced row that has ended is fed its padding: whatever follows, its loss is that of the row alone."""
+    model = training_model(0.5)
+    batch = batch_of(model, target_lengths=(3, 3, 3))
+    wider = {**batch, "target_ids": F.pad(batch["target_ids"], (0, 4), value=model.config.pad_id)}
+    losses = []
+    for each in (batch, wider):
+        torch.manual_seed(3)
+        losses.append(model.loss(each)["lm"].total)
+    assert_close(*losses)
+
+
+def test_the_coin_is_thrown_for_each_row_by_torchs_generator():
+    model = training_model(0.5)
+    batch = batch_of(model, source_lengths=(3, 4), target_lengths=(5, 6))
+    forced, free = (
+        [training_model(ratio).loss(rows_of(batch, row))["lm"].total for row in range(2)] for ratio in (1.0, 0.0)
+    )
+    assert all(abs(a - b) > 1e-2 for a, b in zip(forced, free, strict=True))
+
+    def throw(seed):
+        torch.manual_seed(seed)
+        return model.loss(batch)["lm"].total.item()
+
+    possible = [(a + b).item() for a, b in itertools.product(*zip(forced, free, strict=True))]
+    thrown = [throw(seed) for seed in range(16)]
+    which = [min(range(4), key=lambda i: abs(possible[i] - total)) for total in thrown]
+    assert thrown == pytest.approx([possible[i] for i in which], abs=1e-4)
+    assert set(which) == {0, 1, 2, 3}
+    assert thrown == [throw(seed) for seed in range(16)]
+
+
+def test_teacher_forcing_is_the_chance_of_being_forced():
+    model = training_model(0.25)
+    row = batch_of(model, source_lengths=(3,), target_lengths=(6,))
+    forced, free = (training_model(ratio).loss(row)["lm"].total.item() for ratio in (1.0, 0.0))
+    torch.manual_seed(0)
+    total = model.loss(rows_of(row, *[0] * 400))["lm"].total.item()
+    assert (total - 400 * free) / (forced - free) == pytest.approx(100, abs=4 * math.sqrt(400 * 0.25 * 0.75))
+
+
+def test_a_fed_back_row_is_smoothed_like_any_other():
+    smooth, plain = training_model(0.0, label_smoothing=0.4), training_model(0.0)
+    batch = batch_of(smooth, target_lengths=(2, 2, 2))  # one step: nothing is fed back yet
+    forced = training_model(1.0, label_smoothing=0.4)
+    assert_close(smooth.loss(batch)["lm"].total, forced.loss(batch)["lm"].total)
+    assert smooth.loss(batch)["lm"].total != plain.loss(batch)["lm"].total
+
+
+@every_kind_of_decoder
+def test_evaluation_is_teacher_forced_and_unsmoothed(options):
+    model = tiny_rnn(teacher_forcing=0.0, label_smoothing=0.3, dropout=0.5, **options)
+    batch = batch_of(model)
+    ids = batch["target_ids"]
+    logits = model(batch["source_ids"], ids[:, :-1], batch["source_valid"])
+    assert_close(model.loss(batch)["lm"].total, cross_entropy(logits, ids[:, 1:], ids[:, 1:] != 0))
+
+
+# Initialisation and configuration
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attention": "location"},
+        {"attention": "additive", "cell": "lstm"},
+        {"attention": "general", "input_feeding": True},
+    ],
+    ids=["talk", "bahdanau-lstm", "luong"],
+)
+def test_initial_weights_are_as_init_weights_says(options):
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "hidden_size": 24, "num_layers": 2, "bidirectional": True}
+    model = RNNSeq2Seq(RNNConfig(90, 90, **sizes, **options))
+    kinds = set()
+    for name, parameter in model.named_parameters():
+        weight = parameter.detach()
+        if "embedding" in name:
+            kinds.add("embedding")
+            assert weight.std().item() == pytest.approx(1, rel=0.06)
+            assert abs(weight.mean()) < 4 / math.sqrt(weight.numel())
+        elif "weight_hh" in name:
+            kinds.add("recurrent")
+            gates = weight.split(24)
+            assert len(gates) == (4 if options.get("cell") == "lstm" else 3)
+            for gate in gates:
+                assert_close(gate @ gate.T, torch.eye(24))
+            assert (gates[0] - gates[1]).abs().max() > 0.1
+        elif weight.dim() == 2:
+            kinds.add("matrix")
+            bound = math.sqrt(6 / sum(weight.shape))
+            assert 0.97 * bound < weight.abs().max() <= bound
+            assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.06)
+        else:
+            kinds.add("zero")
+            assert (weight == 0).all()
+    assert kinds == {"embedding", "recurrent", "matrix", "zero"}
+
+
+REFUSED = [
+    ({"d_model": "64"}, "d_model='64'"),
+    ({"d_model": 0}, "d_model=0"),
+    ({"hidden_size": 2.5}, "hidden_size=2.5"),
+    ({"num_layers": 0}, "num_layers=0"),
+    ({"num_layers": True}, "num_layers=True"),
+    ({"max_length": -1}, "max_length=-1"),
+    ({"dropout": "x"}, "dropout='x'"),
+    ({"dropout": -0.5}, "dropout=-0.5"),
+    ({"teacher_forcing": 1.01}, "teacher_forcing=1.01"),
+    ({"label_smoothing": "0.1"}, "label_smoothing='0.1'"),
+    ({"cell": "rnn"}, "cell='rnn' is none of gru, lstm"),
+    ({"attention": "luong"}, "attention='luong' is none of location, additive"),
+    ({"input_feeding": True}, "attention='location'"),
+    ({"attention": "dot", "bidirectional": True}, "query_dim=8 and memory_dim=16"),
+    ({"bidirectional": "no"}, "bidirectional='no'"),
+    ({"masked": "no"}, "masked='no'"),
+    ({"attention": "dot", "input_feeding": "no"}, "input_feeding='no'"),
+    ({"source_vocab_size": -2}, "source_vocab_size=-2"),
+    ({"pad_id": 3}, "pad_id=3, bos_id=2, eos_id=3 must differ"),
+    ({"eos_id": 9}, "eos_id=9 is no id in a vocabulary of 9"),
+    ({"bos_id": None}, "bos_id=None"),
+    ({"pad_id": True}, "pad_id=True"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_an_impossible_configuration_is_refused_with_its_values(options, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+    sizes = {"source_vocab_size": 11, "target_vocab_size": 9, "d_model": 6, "hidden_size": 8}
+    with pytest.raises(InputError) as refusal:
+        RNNSeq2Seq(RNNConfig(**(sizes | options)))
+    assert message in str(refusal.value)
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RNNConfig(11, 9).cell = "lstm"

@@ -1,0 +1,220 @@
+import json
+from functools import partial
+
+import jaxtyping
+import pytest
+import torch
+from helpers_models import (
+    A_FEW_MODELS,
+    TARGET_VOCAB,
+    assert_close,
+    batch_of,
+    built,
+    sources,
+    targets,
+    tiny_rnn,
+    tiny_transformer,
+)
+from safetensors.torch import load_file, save_file
+
+import minitransformer
+from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
+
+SHARED = {"share_embeddings": True, "source_vocab_size": TARGET_VOCAB}
+
+
+@pytest.mark.parametrize("build", A_FEW_MODELS)
+@pytest.mark.parametrize("load", ["its class", "the package"])
+def test_a_loaded_model_gives_the_same_bits(build, load, tmp_path):
+    model = build(dropout=0.5, label_smoothing=0.25)
+    folder = model.save(tmp_path / "run" / "model")
+    loaded = (minitransformer if load == "the package" else type(model)).load(folder)
+    assert type(loaded) is type(model)
+    assert loaded.config == model.config
+    assert not any(module.training for module in loaded.modules())
+    [row], target = sources(model, 5), targets(model, 1, 4)
+    assert torch.equal(loaded(row[None], target), model(row[None], target))
+
+
+def test_a_folder_may_be_named_by_a_string(tmp_path):
+    model = tiny_rnn()
+    model.save(str(tmp_path / "model"))
+    for load in (minitransformer.load, RNNSeq2Seq.load):
+        assert load(str(tmp_path / "model")).config == model.config
+
+
+def test_saving_again_replaces_what_was_there(tmp_path):
+    tiny_rnn().save(tmp_path)
+    model = tiny_transformer()
+    model.save(tmp_path)
+    assert torch.equal(minitransformer.load(tmp_path).output.weight, model.output.weight)
+
+
+def test_saving_a_model_in_training_leaves_it_there(tmp_path):
+    model = tiny_rnn().train()
+    model.save(tmp_path)
+    assert model.training
+
+
+@pytest.mark.parametrize("build", [tiny_transformer, tiny_rnn])
+def test_the_config_names_the_model_and_every_setting(build, tmp_path):
+    model = build(dropout=0.25)
+    model.save(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert saved.pop("model") == type(model).__name__
+    assert saved == model.config.to_dict()
+    assert type(model.config).from_dict(saved) == model.config
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("build", "not_saved"),
+    [
+        (partial(tiny_transformer), 1),
+        (partial(tiny_transformer, tie_output=False), 0),
+        (partial(tiny_transformer, **SHARED), 2),
+        (partial(tiny_transformer, tie_output=False, **SHARED), 1),
+        (partial(tiny_transformer, tie_output=False, positions="relative"), 2),
+        (partial(tiny_rnn, attention="additive"), 0),
+    ],
+    ids=["tied", "untied", "shared-tied", "shared", "relative", "rnn"],
+)
+def test_shared_tensors_are_saved_once_and_still_shared_when_loaded(build, not_saved, tmp_path):
+    model = build()
+    model.save(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert len(saved) == len(model.state_dict()) - not_saved
+    assert sum(tensor.numel() for tensor in saved.values()) == model.num_parameters()
+
+    loaded = minitransformer.load(tmp_path)
+    assert loaded.num_parameters() == model.num_parameters()
+    assert same_tensors(loaded) == same_tensors(model)
+
+    # Shared in training too: after a step the two still agree.
+    batch = batch_of(model)
+    for each in (model, loaded):
+        each.loss(batch)["lm"].total.backward()
+        torch.optim.SGD(each.parameters(), lr=0.01).step()
+    for ours, theirs in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True):
+        assert_close(theirs, ours)
+
+
+def same_tensors(model):
+    """The names of each parameter that has several."""
+    names = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
+@pytest.mark.parametrize("build", [tiny_transformer, tiny_rnn])
+def test_a_compiled_model_is_saved_like_any_other(build, tmp_path):
+    model = build()
+    torch.compile(model, backend="eager").save(tmp_path / "wrapped")
+    assert not any("_orig_mod" in name for name in load_file(tmp_path / "wrapped" / "model.safetensors"))
+    loaded = minitransformer.load(tmp_path / "wrapped")
+    [row], target = sources(model, 3), targets(model, 1, 2)
+    assert type(loaded) is type(model)
+    assert torch.equal(loaded(row[None], target), model(row[None], target))
+
+
+def test_a_model_that_compiles_itself_is_saved_like_any_other(tmp_path):
+    model = tiny_rnn()
+    names = set(model.state_dict())
+    model.compile(backend="eager")
+    model.save(tmp_path)
+    assert set(load_file(tmp_path / "model.safetensors")) == names
+
+
+# What can be wrong with a folder
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.update({name: value for name, value in changes.items() if value is not ...})
+    for name in [name for name, value in changes.items() if value is ...]:
+        del config[name]
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
+def edit_tensors(folder, change):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def truncate(path, length):
+    path.write_bytes(path.read_bytes()[:length])
+
+
+WRONG = {
+    "no config.json": (lambda f: (f / "config.json").unlink(), ["has no config.json"]),
+    "invalid JSON": (lambda f: (f / "config.json").write_text("{d_model: 64}"), ["config.json", "not valid JSON"]),
+    "not text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), ["config.json", "not valid JSON"]),
+    "empty config": (lambda f: (f / "config.json").write_text(""), ["config.json", "not valid JSON"]),
+    "a list": (lambda f: (f / "config.json").write_text("[1, 2]"), ["config.json", "list"]),
+    "null": (lambda f: (f / "config.json").write_text("null"), ["config.json", "NoneType"]),
+    "unknown field": (lambda f: edit_config(f, heads=4, size=1), ["TransformerConfig has no heads, size", "num_heads"]),
+    "missing field": (lambda f: edit_config(f, source_vocab_size=...), ["TransformerConfig needs source_vocab_size"]),
+    "mistyped size": (lambda f: edit_config(f, d_model="16"), ["d_model='16'"]),
+    "mistyped rate": (lambda f: edit_config(f, dropout="x"), ["dropout='x'"]),
+    "mistyped choice": (lambda f: edit_config(f, positions=3), ["positions=3"]),
+    "mistyped id": (lambda f: edit_config(f, pad_id=0.0), ["pad_id=0.0"]),
+    "mistyped switch": (lambda f: edit_config(f, pre_norm="no"), ["pre_norm='no'"]),
+    "mistyped epsilon": (lambda f: edit_config(f, norm_eps="small"), ["norm_eps='small'"]),
+    "impossible sizes": (lambda f: edit_config(f, num_heads=3), ["d_model=16 is not divisible by num_heads=3"]),
+    "another of ours": (lambda f: edit_config(f, model="RNNSeq2Seq"), ["RNNConfig has no"]),
+    "none of ours": (lambda f: edit_config(f, model="bert"), ["'bert'", "Transformer, RNNSeq2Seq"]),
+    "no model": (lambda f: edit_config(f, model=...), ["None", "Transformer, RNNSeq2Seq"]),
+    "model no name": (lambda f: edit_config(f, model=["Transformer"]), ["['Transformer']", "Transformer, RNNSeq2Seq"]),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), ["no model.safetensors"]),
+    "empty weights": (lambda f: truncate(f / "model.safetensors", 0), ["model.safetensors"]),
+    "weights cut in the header": (lambda f: truncate(f / "model.safetensors", 100), ["model.safetensors"]),
+    "weights cut in a tensor": (lambda f: truncate(f / "model.safetensors", -4), ["model.safetensors"]),
+    "another shape": (lambda f: edit_config(f, d_ff=25), ["model.safetensors", "[24, 16]", "[25, 16]"]),
+    "a layer too few": (lambda f: edit_config(f, num_encoder_layers=3), ["model.safetensors", "encoder.layers.2"]),
+    "a layer too many": (lambda f: edit_config(f, num_encoder_layers=1), ["model.safetensors", "encoder.layers.1"]),
+    "another name": (
+        lambda f: edit_tensors(f, lambda t: t.update(head=t.pop("source_embedding.weight"))),
+        ["model.safetensors", "head", "source_embedding.weight"],
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_folder_that_holds_no_such_model_is_refused_in_one_line(wrong, tmp_path, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+    damage, says = WRONG[wrong]
+    folder = built(tiny_transformer).save(tmp_path / "model")
+    damage(folder)
+    with pytest.raises(InputError) as refusal:
+        minitransformer.load(folder)
+    message = str(refusal.value)
+    assert [part for part in says if part not in message] == []
+    assert "\n" not in message
+
+
+def test_what_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere is not a saved model: it does not exist"):
+        minitransformer.load(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("{}")
+    with pytest.raises(InputError, match=r"file is not a saved model"):
+        Transformer.load(tmp_path / "file")
+
+
+def test_a_class_loads_its_own_models_only(tmp_path):
+    tiny_rnn().save(tmp_path)
+    with pytest.raises(InputError, match=rf"{tmp_path.name} does not hold a Transformer"):
+        Transformer.load(tmp_path)
+
+
+def test_the_package_loads_either_model(tmp_path):
+    for build, expected in ((tiny_rnn, RNNSeq2Seq), (tiny_transformer, Transformer)):
+        assert type(minitransformer.load(build().save(tmp_path / expected.__name__))) is expected
+
+
+def test_a_setting_left_out_has_its_default():
+    assert TransformerConfig.from_dict({"source_vocab_size": 5, "target_vocab_size": 6}) == TransformerConfig(5, 6)
+    assert RNNConfig.from_dict({"source_vocab_size": 5, "target_vocab_size": 6}) == RNNConfig(5, 6)

@@ -1,0 +1,341 @@
+import dataclasses
+import math
+
+import jaxtyping
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers_models import (
+    SOURCE_VOCAB,
+    TARGET_VOCAB,
+    assert_close,
+    batch_of,
+    layout,
+    padded,
+    sources,
+    targets,
+    tiny_transformer,
+)
+
+from minitransformer import InputError, Transformer, TransformerConfig, record_attention
+
+POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "relative", "none")
+
+
+def marian(*, shared):
+    """A random MarianMTModel of the sizes of `tiny_transformer`, every parameter off its special value."""
+    from transformers import MarianConfig, MarianMTModel  # seconds to import
+
+    sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "max_position_embeddings": 16}
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
+    paper = {"scale_embedding": True, "activation_function": "relu"}
+    ids = {"pad_token_id": 0, "decoder_start_token_id": 2, "eos_token_id": 3, "forced_eos_token_id": None}
+    vocabularies = {
+        "vocab_size": TARGET_VOCAB if shared else SOURCE_VOCAB,
+        "decoder_vocab_size": TARGET_VOCAB,
+        "share_encoder_decoder_embeddings": shared,
+    }
+    torch.manual_seed(1)
+    model = MarianMTModel(MarianConfig(**sizes, **heads, **paper, **ids, **vocabularies)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "embed_positions" not in name:
+                parameter += 0.3 * torch.randn_like(parameter)
+        # Their table is [all sines, all cosines]; the paper has them in turns.
+        for stack in (model.model.encoder, model.model.decoder):
+            table = stack.embed_positions.weight
+            table.copy_(table.unflatten(1, (2, -1)).transpose(1, 2).flatten(1))
+            # Ours learns id 0 like any other where it stands for a real token.
+            stack.embed_tokens.padding_idx = None
+    return model
+
+
+def counterparts(ours, theirs):
+    """Pairs (ours, [theirs, ...]) of parameters: ours is theirs, or theirs one below the other."""
+    pairs = [
+        (ours.source_embedding.weight, [theirs.model.encoder.embed_tokens.weight]),
+        (ours.target_embedding.weight, [theirs.model.decoder.embed_tokens.weight]),
+    ]
+
+    def same(our_module, *their_modules):
+        for name, parameter in our_module.named_parameters():
+            pairs.append((parameter, [getattr(module, name) for module in their_modules]))
+
+    def attention(mine, other):
+        same(mine.project_in, other.q_proj, other.k_proj, other.v_proj)
+        same(mine.project_out, other.out_proj)
+
+    for stack, other_stack in ((ours.encoder, theirs.model.encoder), (ours.decoder, theirs.model.decoder)):
+        for mine, other in zip(stack.layers, other_stack.layers, strict=True):
+            attention(mine.attention, other.self_attn)
+            same(mine.attention_residual.norm, other.self_attn_layer_norm)
+            same(mine.feed_forward.expand, other.fc1)
+            same(mine.feed_forward.contract, other.fc2)
+            same(mine.feed_forward_residual.norm, other.final_layer_norm)
+            if hasattr(mine, "cross_attention"):
+                attention(mine.cross_attention, other.encoder_attn)
+                same(mine.cross_attention_residual.norm, other.encoder_attn_layer_norm)
+    return pairs
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "separate"])
+def test_logits_and_gradients_are_those_of_marian(shared):
+    ours = tiny_transformer(share_embeddings=shared, source_vocab_size=TARGET_VOCAB if shared else SOURCE_VOCAB)
+    theirs = marian(shared=shared)
+    pairs = counterparts(ours, theirs)
+    assert {id(p) for p in ours.parameters()} == {id(p) for p, _ in pairs}
+    with torch.no_grad():
+        for mine, others in pairs:
+            mine.copy_(torch.cat(others))
+
+    # Theirs counts positions from the first slot, so padding stands at the right here.
+    valid = layout([5, 2, 4], "right")
+    batch = {**batch_of(ours), "source_ids": padded(ours, sources(ours, 5, 2, 4), valid), "source_valid": valid}
+    inputs, labels = batch["target_ids"][:, :-1], batch["target_ids"][:, 1:]
+    our_logits = ours(batch["source_ids"], inputs, valid)
+    their_logits = theirs(
+        input_ids=batch["source_ids"], attention_mask=valid.long(), decoder_input_ids=inputs, use_cache=False
+    ).logits
+    assert_close(our_logits, their_logits)
+
+    ours.loss(batch)["lm"].total.backward()
+    F.cross_entropy(their_logits.transpose(1, 2), labels, ignore_index=0, reduction="sum").backward()
+    for mine, others in pairs:
+        assert_relatively_close(mine.grad, torch.cat([other.grad for other in others]))
+
+
+def assert_relatively_close(actual, expected, tolerance=1e-5):
+    assert expected.abs().max() > 0
+    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+def test_padding_at_the_left_gives_what_marian_gives_of_the_row_alone():
+    ours, theirs = tiny_transformer(), marian(shared=False)
+    with torch.no_grad():
+        for mine, others in counterparts(ours, theirs):
+            mine.copy_(torch.cat(others))
+    rows, target, valid = sources(ours, 5, 2), targets(ours, 2, 4), layout([5, 2], "left")
+    logits = ours(padded(ours, rows, valid), target, valid)
+    for row, ids, together in zip(rows, target, logits, strict=True):
+        alone = theirs(input_ids=row[None], decoder_input_ids=ids[None], use_cache=False).logits[0]
+        assert_close(together, alone)
+
+
+def test_the_base_stack_has_the_papers_number_of_parameters():
+    with torch.device("meta"):
+        model = Transformer(TransformerConfig(37_000, 37_000, share_embeddings=True))
+    assert model.num_parameters() - 37_000 * 512 == 44_138_496
+
+
+def test_the_arm_that_is_compared_with_the_talk_is_of_its_size():
+    sizes = {"d_model": 32, "num_heads": 4, "d_ff": 146, "num_encoder_layers": 2, "num_decoder_layers": 2}
+    assert Transformer(TransformerConfig(37, 13, **sizes)).num_parameters() == 65_672
+
+
+def test_frozen_parameters_are_not_counted():
+    model = tiny_transformer()
+    before = model.num_parameters()
+    model.source_embedding.requires_grad_(False)
+    assert before - model.num_parameters() == SOURCE_VOCAB * 16
+
+
+def test_shared_and_tied_tables_are_one_parameter():
+    model = tiny_transformer(share_embeddings=True, source_vocab_size=TARGET_VOCAB)
+    assert model.source_embedding.weight is model.target_embedding.weight is model.output.weight
+    separate = tiny_transformer(tie_output=False)
+    tables = {id(m.weight) for m in (separate.source_embedding, separate.target_embedding, separate.output)}
+    assert len(tables) == 3
+
+
+def test_relative_positions_share_one_table_a_stack():
+    model = tiny_transformer(positions="relative")
+    for stack in (model.encoder, model.decoder):
+        assert len({id(layer.attention.positions.embedding.weight) for layer in stack.layers}) == 1
+    encoder, decoder = model.encoder.layers[0].attention.positions, model.decoder.layers[0].attention.positions
+    assert encoder.bidirectional
+    assert not decoder.bidirectional
+    assert encoder is not decoder
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_only_without_positions_is_the_source_a_bag_of_words(positions):
+    model = tiny_transformer(positions=positions)
+    source, target = torch.tensor([[4, 5, 6, 7], [6, 4, 7, 5]]), targets(model, 1, 3).repeat(2, 1)
+    logits, shuffled = model(source, target)
+    same = torch.allclose(logits, shuffled, atol=1e-5)
+    assert same == (positions == "none")
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_a_model_may_be_cast_to_half_precision(positions):
+    model = tiny_transformer(positions=positions)
+    [row], target = sources(model, 4), targets(model, 1, 3)
+    expected = model(row[None], target)
+    logits = model.bfloat16()(row[None], target)
+    assert logits.dtype == torch.bfloat16
+    assert_close(logits.float(), expected, tolerance=0.2)
+
+
+def test_only_pre_norm_stacks_end_in_a_norm():
+    assert tiny_transformer().encoder.final_norm is tiny_transformer().decoder.final_norm is None
+    model = tiny_transformer(pre_norm=True, norm="rmsnorm")
+    assert isinstance(model.encoder.final_norm, torch.nn.RMSNorm)
+    assert isinstance(model.decoder.final_norm, torch.nn.RMSNorm)
+
+
+def test_embeddings_are_scaled_by_the_root_of_d_model():
+    scaled, plain = tiny_transformer(positions="none"), tiny_transformer(positions="none", scale_embedding=False)
+    with torch.no_grad():
+        for table in (plain.source_embedding, plain.target_embedding):
+            table.weight *= 4  # √16
+        plain.output.weight = torch.nn.Parameter(scaled.output.weight.clone())
+    [row], target = sources(scaled, 4), targets(scaled, 1, 3)
+    assert_close(scaled(row[None], target), plain(row[None], target))
+
+
+def test_dropout_acts_on_embeddings_with_their_positions():
+    model = tiny_transformer(dropout=0.5, attention_dropout=0.0).train()
+    inputs = []
+    model.encoder.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    model.encode(torch.full((8, 16), 5))
+    dropped = (inputs[0] == 0).float().mean()
+    assert 0.4 < dropped < 0.6
+
+
+def test_attention_dropout_has_a_rate_of_its_own():
+    model = tiny_transformer(dropout=0.25, attention_dropout=0.75)
+    assert {layer.attention.dropout for layer in (*model.encoder.layers, *model.decoder.layers)} == {0.75}
+    assert {layer.cross_attention.dropout for layer in model.decoder.layers} == {0.75}
+    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.25}
+    assert tiny_transformer(dropout=0.25).encoder.layers[0].attention.dropout == 0.25
+
+
+def assert_uniform(weight, bound):
+    """Drawn evenly from ±bound: a few hundred numbers come near the ends and have the right spread."""
+    assert 0.97 * bound < weight.abs().max() <= bound
+    assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.06)
+    assert abs(weight.mean()) < 4 * bound / math.sqrt(3 * weight.numel())
+
+
+def assert_normal(weight, std):
+    assert weight.std().item() == pytest.approx(std, rel=0.06)
+    assert abs(weight.mean()) < 4 * std / math.sqrt(weight.numel())
+    assert weight.abs().max() > 2.5 * std
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tie_output": False, "positions": "learned", "num_kv_heads": 2}, {"share_embeddings": True}],
+    ids=["tied", "untied-learned-grouped", "shared"],
+)
+def test_initial_weights_are_as_init_weights_says(options):
+    torch.manual_seed(0)
+    sizes = {"d_model": 64, "num_heads": 8, "d_ff": 96, "num_encoder_layers": 1, "num_decoder_layers": 1}
+    model = Transformer(TransformerConfig(80, 80, max_length=64, **sizes, **options))
+    unseen = dict(model.named_parameters())
+
+    def take(*endings):
+        found = {name: unseen.pop(name) for name in list(unseen) if name.endswith(endings)}
+        assert found
+        return [parameter.detach() for parameter in found.values()]
+
+    for table in take("embedding.weight"):
+        assert_normal(table, 1 / 8)
+    key_rows = 8 * options.get("num_kv_heads", 8)
+    for weight in take("project_in.weight"):
+        for part in weight.split([64, key_rows, key_rows]):
+            assert_uniform(part, math.sqrt(6 / (64 + len(part))))
+    for weight in take("project_out.weight", "expand.weight", "contract.weight"):
+        assert_uniform(weight, math.sqrt(6 / sum(weight.shape)))
+    if not options.get("tie_output", True):
+        assert_uniform(take("output.weight")[0], math.sqrt(6 / (80 + 64)))
+    assert all((bias == 0).all() for bias in take(".bias"))
+    assert all((weight == 1).all() for weight in take("norm.weight"))
+    assert not unseen
+
+
+def test_recorded_weights_times_values_are_what_attention_gives():
+    model = tiny_transformer(num_kv_heads=2, positions="relative")
+    seen = {}
+
+    def watch(path):
+        return lambda _, args, output: seen.update({path: (args[2], output)})
+
+    for path, module in model.named_modules():
+        if path.endswith(".attend"):
+            module.register_forward_hook(watch(path.removesuffix(".attend")))
+    valid = layout([2, 4, 3])
+    with record_attention(model) as maps:
+        model(padded(model, sources(model, 2, 4, 3), valid), targets(model, 3, 5), valid)
+    assert maps.keys() == seen.keys()
+    assert len(maps) == 2 + 2 * 2
+    for path, (value, output) in seen.items():
+        assert_close(maps[path] @ value.repeat_interleave(2, dim=1), output)
+        assert_close(maps[path].sum(dim=-1), torch.ones(3, 4, output.shape[2]))
+        if not path.startswith("decoder") or "cross" in path:
+            assert (maps[path] * ~valid[:, None, None, :]).abs().max() == 0
+
+
+def test_learned_positions_bound_the_target_too():
+    model = tiny_transformer(positions="learned", max_length=5)
+    [row] = sources(model, 5)
+    _, state = model.start(row[None], max_new_tokens=5)
+    for _ in range(4):
+        _, state = model.step(torch.tensor([4]), state)
+    with pytest.raises(InputError, match=r"max_new_tokens=6 .* max_length=5"):
+        model.start(row[None], max_new_tokens=6)
+    tiny_transformer(positions="rotary", max_length=5).start(row[None], max_new_tokens=6)
+
+
+REFUSED = [
+    ({"d_model": 100, "num_heads": 3}, "d_model=100 is not divisible by num_heads=3"),
+    ({"num_heads": 4, "num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
+    ({"d_model": 15, "num_heads": 3}, "d_model=15 is odd"),
+    ({"d_model": 12, "num_heads": 4, "positions": "rotary"}, "head_dim=3 is odd"),
+    ({"d_model": "64"}, "d_model='64'"),
+    ({"d_model": 64.0}, "d_model=64.0"),
+    ({"d_model": True}, "d_model=True"),
+    ({"num_heads": 0}, "num_heads=0"),
+    ({"num_kv_heads": 0}, "num_kv_heads=0"),
+    ({"d_ff": -1}, "d_ff=-1"),
+    ({"num_encoder_layers": 0}, "num_encoder_layers=0"),
+    ({"num_decoder_layers": None}, "num_decoder_layers=None"),
+    ({"max_length": -1}, "max_length=-1"),
+    ({"source_vocab_size": 0}, "source_vocab_size=0"),
+    ({"target_vocab_size": "9"}, "target_vocab_size='9'"),
+    ({"dropout": "x"}, "dropout='x'"),
+    ({"dropout": 1.5}, "dropout=1.5"),
+    ({"dropout": float("nan")}, "dropout=nan"),
+    ({"attention_dropout": -0.1}, "attention_dropout=-0.1"),
+    ({"label_smoothing": None}, "label_smoothing=None"),
+    ({"positions": "rope"}, "positions='rope' is none of sinusoidal, learned"),
+    ({"norm": "batchnorm"}, "norm='batchnorm' is none of layernorm, rmsnorm"),
+    ({"activation": "tanh"}, "activation='tanh' is none of relu"),
+    ({"norm_eps": "x"}, "norm_eps='x'"),
+    ({"norm_eps": -1.0}, "norm_eps=-1.0"),
+    ({"pre_norm": "no"}, "pre_norm='no'"),
+    ({"bias": "no"}, "bias='no'"),
+    ({"tie_output": "no"}, "tie_output='no'"),
+    ({"scale_embedding": None}, "scale_embedding=None"),
+    ({"share_embeddings": "no", "source_vocab_size": 9}, "share_embeddings='no'"),
+    ({"share_embeddings": True}, "source_vocab_size=11 and target_vocab_size=9"),
+    ({"pad_id": 3}, "pad_id=3, bos_id=2, eos_id=3 must differ"),
+    ({"eos_id": 9}, "eos_id=9 is no id in a vocabulary of 9"),
+    ({"bos_id": -1}, "bos_id=-1"),
+    ({"pad_id": "0"}, "pad_id='0'"),
+    ({"pad_id": True}, "pad_id=True"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_an_impossible_configuration_is_refused_with_its_values(options, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+    sizes = {"source_vocab_size": 11, "target_vocab_size": 9, "d_model": 16, "num_heads": 4, "d_ff": 8}
+    with pytest.raises(InputError) as refusal:
+        Transformer(TransformerConfig(**(sizes | options)))
+    assert message in str(refusal.value)
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TransformerConfig(11, 9).dropout = 0.5
