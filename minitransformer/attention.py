@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -167,6 +166,8 @@ class KVCache:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
+        if max_length < 1:
+            raise InputError(f"max_length={max_length}: a cache needs at least one slot")
         shape = (batch_size, num_kv_heads, max_length, head_dim)
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty(shape, dtype=dtype, device=device)
@@ -199,6 +200,13 @@ class KVCache:
 
     def filled(self) -> tuple[Tensor, Tensor]:
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+    def next_positions(self) -> Int[Tensor, "batch 1"]:
+        """Where each row goes on: one after its last position, 0 in an empty cache."""
+        if not self.num_seen:
+            return torch.zeros_like(self.positions[:, :1])
+        last = (self.num_seen - 1) % self.max_length
+        return self.positions[:, last : last + 1] + 1
 
     def select(self, rows: Int[Tensor, " rows"]) -> "KVCache":
         """A cache with these rows of the batch, repeated or left out at will; only filled slots are copied."""
@@ -236,8 +244,12 @@ class MultiHeadAttention(nn.Module):
             raise InputError(f"d_model={d_model} is not divisible by num_heads={num_heads}")
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise InputError(f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}")
+        if not 0 <= dropout <= 1:
+            raise InputError(f"dropout={dropout} must lie between 0 and 1")
         self.d_model, self.num_heads, self.num_kv_heads = d_model, num_heads, num_kv_heads
         self.head_dim = d_model // num_heads
+        if positions is not None:
+            positions.check_sizes(num_heads, self.head_dim)
         self.positions = positions
         self.dropout = dropout
         # Rows are [query; key; value], each of whole heads: one matmul where all three read the same states.
@@ -259,7 +271,7 @@ class MultiHeadAttention(nn.Module):
 
         With a `cache`, self-attention appends its keys and values and attends to all that are cached, and
         cross-attention projects `memory` at the first call only. `position_ids` are the places of the query
-        tokens in their sequences, by default counted on from what the cache has seen.
+        tokens in their sequences, by default counted on from the last in the cache.
         """
         if memory is None:
             heads, key, value, bias = self._project_self(query, cache, position_ids)
@@ -267,7 +279,7 @@ class MultiHeadAttention(nn.Module):
             heads, key, value, bias = *self._project_cross(query, memory, cache), None
         dropout = self.dropout if self.training else 0.0
         states = self.attend(heads, key, value, mask, causal=causal, bias=bias, dropout=dropout)
-        return self.project_out(rearrange(states, "batch heads time dim -> batch time (heads dim)"))
+        return self.project_out(states.transpose(1, 2).flatten(2))
 
     def _project_self(
         self, states: Tensor, cache: KVCache | None, position_ids: Tensor | None
@@ -278,8 +290,9 @@ class MultiHeadAttention(nn.Module):
         bias = None
         if self.positions is not None:
             if position_ids is None:
-                start = 0 if cache is None else cache.num_seen
-                position_ids = torch.arange(start, start + states.shape[1], device=states.device)[None]
+                position_ids = torch.arange(states.shape[1], device=states.device)[None]
+                if cache is not None:
+                    position_ids = position_ids + cache.next_positions()
             # Queries and keys stand at the same places, so they are turned together.
             turned = self.positions.rotate(turned, position_ids)
         query, key = turned.split([self.num_heads, self.num_kv_heads], dim=1)
@@ -301,16 +314,18 @@ class MultiHeadAttention(nn.Module):
         return self._heads(query), *((key, value) if cache is None else cache.append(key, value))
 
     def _heads(self, projected: Tensor) -> Tensor:
-        return rearrange(projected, "batch time (heads dim) -> batch heads time dim", dim=self.head_dim)
+        # (B, T, heads · head_dim) -> (B, heads, T, head_dim); einops would say so, at twice the time to compile.
+        return projected.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
 
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, Float[Tensor, "batch heads query key"]]]:
     """Collect every attention map of `model` while the block runs: {path of the attention module: (B, H, T, S)}.
 
-    A module's calls are joined along T, keys not yet there counting as zeros, so that greedy decoding gives the
-    maps that one pass over the whole sequence would. A module that is shared by n layers has n paths, and call i
-    is filed under path i mod n.
+    A module's calls, all of one batch size, are joined along T, keys not yet there counting as zeros, so that greedy
+    decoding gives the maps that one pass over the whole sequence would. Columns are slots of the cache: tokens in
+    order, until a full cache overwrites its oldest. A module that is shared by n layers has n paths, and call i is
+    filed under path i mod n.
     """
     maps: dict[str, Tensor] = {}
     paths: dict[AttentionMap, list[str]] = {}

@@ -190,8 +190,7 @@ class Stack(nn.Module):
         self, states: Tensor, *args: Any, per_layer: Sequence[dict[str, Any]] | None = None, **options: Any
     ) -> Tensor:
         """`per_layer` holds what goes to one block only, such as its cache; the rest goes to all."""
-        for index, layer in enumerate(self.layers):
-            own = per_layer[index] if per_layer is not None else {}
+        for layer, own in zip(self.layers, per_layer or [{}] * len(self.layers), strict=True):
             states = layer(states, *args, **own, **options)
         return states if self.final_norm is None else self.final_norm(states)
 

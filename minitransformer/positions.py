@@ -42,7 +42,10 @@ class LearnedPositions(nn.Module):
 
 
 class AttentionPositions(nn.Module):
-    """What attention asks of a position scheme; this base class answers "nothing" to both."""
+    """What attention asks of a position scheme; this base class changes nothing."""
+
+    def check_sizes(self, num_heads: int, head_dim: int) -> None:
+        """Raises `InputError` if the scheme was made for other sizes than those of the attention it is handed to."""
 
     def rotate(
         self, x: Float[Tensor, "batch heads time head_dim"], positions: Int[Tensor, "#batch time"]
@@ -70,6 +73,10 @@ class Rotary(AttentionPositions):
             raise InputError(f"rotary positions turn pairs of coordinates: head_dim={head_dim} is odd")
         self.head_dim, self.base = head_dim, base
 
+    def check_sizes(self, num_heads: int, head_dim: int) -> None:
+        if head_dim != self.head_dim:
+            raise InputError(f"Rotary({self.head_dim}) does not fit attention of head_dim={head_dim}")
+
     def rotate(
         self, x: Float[Tensor, "batch heads time head_dim"], positions: Int[Tensor, "#batch time"]
     ) -> Float[Tensor, "batch heads time head_dim"]:
@@ -91,15 +98,22 @@ class ALiBi(AttentionPositions):
 
     def __init__(self, num_heads: int):
         super().__init__()
+        if num_heads < 1:
+            raise InputError(f"num_heads={num_heads} must be at least 1")
         lower = 2 ** math.floor(math.log2(num_heads))
         slopes = _geometric_slopes(lower) + _geometric_slopes(2 * lower)[::2][: num_heads - lower]
         self.register_buffer("slopes", torch.tensor(slopes), persistent=False)
+
+    def check_sizes(self, num_heads: int, head_dim: int) -> None:
+        if num_heads != len(self.slopes):
+            raise InputError(f"ALiBi({len(self.slopes)}) does not fit attention of num_heads={num_heads}")
 
     def bias(
         self, query_positions: Int[Tensor, "#batch query"], key_positions: Int[Tensor, "#batch key"]
     ) -> Float[Tensor, "#batch heads query key"]:
         distance = (query_positions[:, None, :, None] - key_positions[:, None, None, :]).abs()
-        return -self.slopes[None, :, None, None] * distance
+        # In float32 whatever the slopes were cast to: bfloat16 cannot tell distance 257 from 258.
+        return -self.slopes.float()[None, :, None, None] * distance
 
 
 class RelativeBias(AttentionPositions):
@@ -120,6 +134,10 @@ class RelativeBias(AttentionPositions):
             )
         self.num_buckets, self.max_distance, self.bidirectional = num_buckets, max_distance, bidirectional
         self.embedding = nn.Embedding(num_buckets, num_heads)
+
+    def check_sizes(self, num_heads: int, head_dim: int) -> None:
+        if num_heads != self.embedding.embedding_dim:
+            raise InputError(f"RelativeBias({self.embedding.embedding_dim}) does not fit num_heads={num_heads}")
 
     def bias(
         self, query_positions: Int[Tensor, "#batch query"], key_positions: Int[Tensor, "#batch key"]

@@ -126,6 +126,8 @@ class Location(RecurrentAttention):
         keys: Float[Tensor, "batch source key_dim"],
         valid: Bool[Tensor, "batch source"],
     ) -> Float[Tensor, "batch target source"]:
+        if keys.shape[1] > self.score.out_features:
+            raise InputError(f"a source of {keys.shape[1]} tokens is longer than max_length={self.score.out_features}")
         place = (valid.long().cumsum(dim=1) - 1).clamp(min=0)
         place = place[:, None].expand(-1, query.shape[1], -1)
         return self.score(query).gather(2, place)

@@ -15,7 +15,7 @@ LAYOUTS = ("left", "scattered", "right")
 
 def tiny_transformer(*, seed=0, **options):
     """In evaluation mode, with every parameter off its special value: no norm is 1 and no bias 0."""
-    sizes = {"d_model": 16, "num_heads": 4, "d_ff": 24, "num_encoder_layers": 2, "num_decoder_layers": 2}
+    sizes = {"d_model": 16, "num_heads": 4, "d_ff": 24, "num_encoder_layers": 1, "num_decoder_layers": 2}
     vocabularies = {"source_vocab_size": SOURCE_VOCAB, "target_vocab_size": TARGET_VOCAB, "max_length": 16}
     torch.manual_seed(seed)
     return nudged(Transformer(TransformerConfig(**(vocabularies | sizes | options)))).eval()
@@ -156,12 +156,12 @@ def step_logits(model, source, valid, target_ids):
 
 
 @torch.no_grad()
-def likeliest(model, row, steps):
-    """The likeliest continuation of one unpadded row, past any EOS, the whole model run anew for each token."""
-    ids = [model.config.bos_id]
+def likeliest(model, rows, steps):
+    """The likeliest continuations of unpadded rows, past any EOS, the whole model run anew for each token."""
+    ids = torch.full((len(rows), 1), model.config.bos_id)
     for _ in range(steps):
-        ids.append(int(model(row[None], torch.tensor([ids]))[0, -1].argmax()))
-    return ids[1:]
+        ids = torch.cat([ids, model(torch.stack(rows), ids)[:, -1:].argmax(dim=-1)], dim=1)
+    return ids[:, 1:].tolist()
 
 
 def until(eos_id, ids):

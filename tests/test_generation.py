@@ -84,8 +84,8 @@ def writer(build, seed=0):
             model.output.weight += 0.3 * torch.randn_like(model.output.weight)
         else:
             model.output.weight *= 3
-    rows = sources(model, 4, 1, 3, 2)
-    texts = [likeliest(model, row, 4) for row in rows]
+    rows = sources(model, *[3] * 6)
+    texts = likeliest(model, rows, 4)
     choose_eos(model, texts)
     return model, rows, [until(model.config.eos_id, text) for text in texts]
 

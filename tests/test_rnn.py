@@ -328,12 +328,12 @@ def test_full_teacher_forcing_is_the_cross_entropy_of_forward(options):
 @every_kind_of_decoder
 def test_without_teacher_forcing_the_model_reads_its_own_choices_until_it_ends(options):
     steps, possible = [], []
-    for seed in range(5):
+    for seed in range(4):
         model = training_model(0.0, seed=seed, **options)
         with torch.no_grad():
             model.output.weight *= 3  # choices that differ from row to row
-        rows = sources(model, 3, 5, 2, 4, 1, 3)
-        texts = [likeliest(model, row, 5) for row in rows]
+        rows = sources(model, *[3] * 6)
+        texts = likeliest(model, rows, 5)
         choose_eos(model, texts)
         batch = batch_of(model, target_lengths=(6, 6, 3, 6, 5, 2), source_rows=rows)
         loss = model.loss(batch)["lm"]

@@ -19,7 +19,7 @@ class Recipe:
 
     build: Callable[..., Transformer | RNNSeq2Seq]
     lr: float
-    max_tokens: int = 4096
+    max_tokens: int = 2400
     schedule: str = "linear"
     warmup_steps: int = 100
     optimizer: Callable[..., torch.optim.Optimizer] = adamw
@@ -43,10 +43,11 @@ RECIPES = {
     "transformer": Recipe(
         transformer(
             d_model=32,
-            num_heads=4,
+            num_heads=2,
             d_ff=146,
             num_encoder_layers=2,
             num_decoder_layers=2,
+            positions="rotary",
             pre_norm=True,
             dropout=0.0,
         ),

@@ -31,14 +31,14 @@ from train.recipes import RECIPES, Recipe
 from train.scoring import character_accuracy, exact_match, exact_match_by_group
 from train.settings import Settings, open_run
 
-DEFAULT_MINUTES = 1.2
+DEFAULT_MINUTES = 1.0
 
 
 @dataclass(frozen=True)
 class TranslateSettings(Settings):
     """Train sequence-to-sequence models on the same pairs, one after another under one budget, and compare them.
 
-    --minutes (of training, evaluation not counted; 1.2 if no length is given) and --steps are per model.
+    --minutes (of training, evaluation not counted; 1 if no length is given) and --steps are per model.
     """
 
     data: str = "dates"
@@ -168,6 +168,7 @@ def train_one(name: str, task: Task, folder: Path, console: Console) -> dict[str
         return json.loads(report_file.read_text(encoding="utf-8"))
     recipe, settings = RECIPES[name], task.settings
     model = task.build(recipe)
+    settings.set_threads(model.num_parameters())
     unlimited = settings.minutes is None and settings.steps is None
     options = LoopOptions(
         lr=recipe.lr,
