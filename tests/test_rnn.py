@@ -482,7 +482,7 @@ REFUSED = [
     ({"cell": "rnn"}, "cell='rnn' is none of gru, lstm"),
     ({"attention": "luong"}, "attention='luong' is none of location, additive"),
     ({"input_feeding": True}, "attention='location'"),
-    ({"attention": "dot", "bidirectional": True}, "query_dim=8 and memory_dim=16"),
+    ({"attention": "dot", "bidirectional": True}, "bidirectional=True has 2 x 8"),
     ({"bidirectional": "no"}, "bidirectional='no'"),
     ({"masked": "no"}, "masked='no'"),
     ({"attention": "dot", "input_feeding": "no"}, "input_feeding='no'"),

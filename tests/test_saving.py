@@ -173,7 +173,7 @@ WRONG = {
     "empty weights": (lambda f: truncate(f / "model.safetensors", 0), ["model.safetensors"]),
     "weights cut in the header": (lambda f: truncate(f / "model.safetensors", 100), ["model.safetensors"]),
     "weights cut in a tensor": (lambda f: truncate(f / "model.safetensors", -4), ["model.safetensors"]),
-    "another shape": (lambda f: edit_config(f, d_ff=25), ["model.safetensors", "[24, 16]", "[25, 16]"]),
+    "another shape": (lambda f: edit_config(f, d_ff=25), ["model.safetensors", "(24, 16)", "(25, 16)"]),
     "a layer too few": (lambda f: edit_config(f, num_decoder_layers=3), ["model.safetensors", "decoder.layers.2"]),
     "a layer too many": (lambda f: edit_config(f, num_decoder_layers=1), ["model.safetensors", "decoder.layers.1"]),
     "another name": (

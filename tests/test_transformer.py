@@ -290,8 +290,8 @@ def test_learned_positions_bound_the_target_too():
 REFUSED = [
     ({"d_model": 100, "num_heads": 3}, "d_model=100 is not divisible by num_heads=3"),
     ({"num_heads": 4, "num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
-    ({"d_model": 15, "num_heads": 3}, "d_model=15 is odd"),
-    ({"d_model": 12, "num_heads": 4, "positions": "rotary"}, "head_dim=3 is odd"),
+    ({"d_model": 15, "num_heads": 3}, "an odd number, 15"),
+    ({"d_model": 12, "num_heads": 4, "positions": "rotary"}, "an odd number, 3"),
     ({"d_model": "64"}, "d_model='64'"),
     ({"d_model": 64.0}, "d_model=64.0"),
     ({"d_model": True}, "d_model=True"),

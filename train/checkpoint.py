@@ -7,17 +7,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
+from minitransformer.models.weights import copy_weights, own_tensors
 
 
 def save_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, state: dict[str, Any]
 ) -> None:
     """Weights, optimizer state, random states and `state` (JSON), written under another name and then renamed."""
-    tensors = {f"model/{name}": tensor for name, tensor in _own_tensors(model)}
+    tensors = {f"model/{name}": tensor for name, tensor in own_tensors(model).items()}
     if optimizer is not None:
         for name, parameter in model.named_parameters():
             for key, value in optimizer.state.get(parameter, {}).items():
@@ -34,10 +35,10 @@ def save_checkpoint(
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
     """Put a checkpoint back in place and return its `state`. Without an optimizer, the weights alone."""
     try:
-        with safe_open(path, framework="pt") as file, torch.no_grad():
+        with safe_open(path, framework="pt") as file:
             names = set(file.keys())
-            for name, tensor in _own_tensors(model):
-                tensor.copy_(file.get_tensor(f"model/{name}"))
+            weights = {n.removeprefix("model/"): file.get_tensor(n) for n in names if n.startswith("model/")}
+            copy_weights(model, weights, str(path))
             if optimizer is not None:
                 for name, parameter in model.named_parameters():
                     found = {n.split("/")[1]: n for n in names if n.startswith("optimizer/") and n.endswith(f"/{name}")}
@@ -47,10 +48,4 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
                     torch.cuda.set_rng_state(file.get_tensor("random/cuda"))
             return json.loads(file.metadata()["state"])
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged or of another model: {error}") from error
-
-
-def _own_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters and persistent buffers, each once however many names it has."""
-    persistent = model.state_dict(keep_vars=True).keys()
-    return [*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if n in persistent)]
+        raise InputError(f"{path} is damaged: {error}") from error

@@ -8,12 +8,11 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_type_hints
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
-from minitransformer.files import atomic, write_json
+from minitransformer.files import write_json
+from minitransformer.models.weights import load_weights, save_weights
 
 C = TypeVar("C", bound="Config")
 M = TypeVar("M", bound="Model")
@@ -77,6 +76,10 @@ class Config:
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{name}={value!r} must lie between 0 and 1")
 
+    def require_multiple(self, name: str, divisor: str) -> None:
+        if getattr(self, name) % getattr(self, divisor):
+            raise InputError(f"{name}={getattr(self, name)} is not divisible by {divisor}={getattr(self, divisor)}")
+
     def require_one_of(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
             raise InputError(f"{name}={getattr(self, name)!r} is none of {', '.join(choices)}")
@@ -117,8 +120,7 @@ class Model(nn.Module, ABC):
         folder.mkdir(parents=True, exist_ok=True)
         config = {"model": type(self).__name__, **self.config.to_dict()}
         write_json(folder / "config.json", config)
-        with atomic(folder / "model.safetensors") as temporary:
-            save_model(self, str(temporary))
+        save_weights(self, folder / "model.safetensors")
         return folder
 
     @classmethod
@@ -129,16 +131,14 @@ class Model(nn.Module, ABC):
         """
         folder = Path(folder)
         config = read_config(folder)
-        if config.pop("model", None) != cls.__name__:
-            raise InputError(f'{folder} does not hold a {cls.__name__}: see "model" in its config.json')
+        name = config.pop("model", None)
+        if name != cls.__name__:
+            raise InputError(f'{folder} does not hold a {cls.__name__}: its config.json says "model": {name!r}')
         model = cls(cls.config_class.from_dict(config))
         weights = folder / "model.safetensors"
         if not weights.is_file():
             raise InputError(f"{folder} is half-written: it has a config.json but no model.safetensors")
-        try:
-            load_model(model, str(weights))
-        except (RuntimeError, SafetensorError) as error:
-            raise InputError(f"{weights} does not fit its config.json: {' '.join(str(error).split())}") from error
+        load_weights(model, weights)
         return model.eval()
 
 
@@ -146,7 +146,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a saved model; `InputError` says what is wrong with the folder."""
     path = folder / "config.json"
     if not path.is_file():
-        reason = "does not exist" if not folder.exists() else "has no config.json"
+        reason = "has no config.json" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
         raise InputError(f"{folder} is not a saved model: it {reason}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

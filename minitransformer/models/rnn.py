@@ -61,6 +61,11 @@ class RNNConfig(EncoderDecoderConfig):
         self.require_fraction("teacher_forcing")
         self.require_one_of("cell", tuple(CELLS))
         self.require_one_of("attention", ATTENTIONS)
+        if self.attention == "dot" and self.bidirectional:
+            raise InputError(
+                f"attention='dot' compares states of one size, but an encoder with bidirectional=True has "
+                f"2 x {self.hidden_size}: use attention='general'"
+            )
         if self.input_feeding and self.attention not in ("dot", "general", "concat"):
             raise InputError(f"input_feeding belongs to Luong's attention, not to attention={self.attention!r}")
 
@@ -109,6 +114,8 @@ class RNNSeq2Seq(EncoderDecoder):
 
     def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
         self.check_source(ids)
+        if not ids.shape[1]:
+            raise InputError("a recurrent encoder needs at least one token: the source is empty")
         states, final = self.encoder(self.dropout(self.source_embedding(ids)), valid)
         valid = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
         if not self.config.masked:
@@ -119,7 +126,8 @@ class RNNSeq2Seq(EncoderDecoder):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `source_ids`, `source_valid` and `target_ids` (BOS ... EOS, then padding).
 
-        In training, sequences whose coin says so are fed the model's own choices, and count until it chooses EOS.
+        In training, sequences whose coin says so are fed the model's own choices; their loss adds up until it
+        chooses EOS, as the talk's does, while the count is that of all targets.
         """
         inputs, targets, is_target = decoder_inputs_and_targets(batch["target_ids"], self.config.pad_id)
         memory = self.encode(batch["source_ids"], batch["source_valid"])

@@ -63,10 +63,19 @@ class TransformerConfig(EncoderDecoderConfig):
         super().__post_init__()
         self.require_positive("d_model", "num_heads", "num_kv_heads", "d_ff", "norm_eps")
         self.require_positive("num_encoder_layers", "num_decoder_layers")
+        self.require_multiple("d_model", "num_heads")
+        if self.num_kv_heads is not None:
+            self.require_multiple("num_heads", "num_kv_heads")
         self.require_fraction("attention_dropout")
         self.require_one_of("positions", POSITIONS)
         self.require_one_of("norm", NORMS)
         self.require_one_of("activation", tuple(ACTIVATIONS))
+        paired = {"sinusoidal": self.d_model, "rotary": self.d_model // self.num_heads}.get(self.positions, 0)
+        if paired % 2:
+            raise InputError(
+                f"{self.positions} positions pair coordinates: d_model={self.d_model} with num_heads={self.num_heads} "
+                f"leaves an odd number, {paired}"
+            )
         if self.share_embeddings and self.source_vocab_size != self.target_vocab_size:
             raise InputError(
                 f"share_embeddings needs one vocabulary, but source_vocab_size={self.source_vocab_size} and "
@@ -170,7 +179,12 @@ class Transformer(EncoderDecoder):
     ) -> Float[Tensor, "batch target d_model"]:
         """Hidden states of target tokens; with a `state` they follow on those it has seen, and it is updated."""
         start = state.caches[0].num_seen if state is not None else 0
-        position_ids = torch.arange(start, start + target_ids.shape[1], device=target_ids.device)[None]
+        end = start + target_ids.shape[1]
+        if self.config.positions == "learned" and end > self.config.max_length:
+            raise InputError(
+                f"a target of {end} tokens exceeds the max_length={self.config.max_length} learned positions"
+            )
+        position_ids = torch.arange(start, end, device=target_ids.device)[None]
         states = self._embed(target_ids, position_ids, self.target_embedding, self.target_positions)
         per_layer = None
         if state is not None:

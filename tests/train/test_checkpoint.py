@@ -62,5 +62,5 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, share):
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     save_checkpoint(tmp_path / "c.safetensors", small(16), None, {})
-    with pytest.raises(InputError, match="of another model"):
+    with pytest.raises(InputError, match="does not fit the model"):
         load_checkpoint(tmp_path / "c.safetensors", small(8))
