@@ -43,15 +43,15 @@ RECIPES = {
     "transformer": Recipe(
         transformer(
             d_model=32,
-            num_heads=2,
+            num_heads=4,
             d_ff=146,
             num_encoder_layers=2,
             num_decoder_layers=2,
-            positions="rotary",
+            positions="relative",
             pre_norm=True,
             dropout=0.0,
         ),
-        lr=1e-2,
+        lr=5e-3,
     ),
     "rnn-location": Recipe(rnn(attention="location", d_model=64, hidden_size=64, dropout=0.0), lr=1e-2),
     "rnn-additive": Recipe(

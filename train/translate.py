@@ -6,16 +6,14 @@ python -m train.translate --data recall --models transformer,rnn-additive,rnn-lo
 """
 
 import json
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from minitransformer.data import load
 from minitransformer.data.batching import Seq2SeqData
@@ -23,11 +21,11 @@ from minitransformer.data.dates import format_of
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
-from minitransformer.plots import AttentionExample, attention_grid, attention_heads, learning_curves
 from minitransformer.tokenization import train_character_tokenizer
 from minitransformer.translation import Translator
 from train.loop import LoopOptions, State, TrainingInterrupted, train
 from train.recipes import RECIPES, Recipe
+from train.report import draw, show, wide_console
 from train.scoring import character_accuracy, exact_match, exact_match_by_group
 from train.settings import Settings, open_run
 
@@ -51,14 +49,20 @@ class TranslateSettings(Settings):
     """Which to train, in this order: transformer, rnn-location (the talk's attention), rnn-additive (Bahdanau's),
     rnn-dot, rnn-general, rnn-concat (Luong's), rnn-none (without attention), talk (the talk's own training)."""
 
+    lr: float | None = None
+    """Peak learning rate. Default: what was best on the validation dates, model by model."""
+    max_tokens: int | None = None
+    """Source and target tokens of a batch, padding included. Default: 2,400."""
     pool: int = 1
     """Pairs are sorted by length within this many batches at a time: more of them save padding, but mix less.
     On dates the length gives the format away, and 1 learns best."""
 
     def validate(self) -> None:
         super().validate()
-        if self.pool < 1:
-            raise InputError(f"--pool {self.pool} must be at least 1")
+        for name in ("lr", "max_tokens", "pool"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
         if unknown := [name for name in self.model_names() if name not in RECIPES]:
             raise InputError(f"--models {','.join(unknown)}: not one of {', '.join(RECIPES)}")
 
@@ -154,7 +158,7 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
     console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
     models = {name: train_one(name, task, folder / name, console) for name in settings.model_names()}
     results = {"data": settings.data, "seed": settings.seed, "models": models}
-    draw(task, results, folder)
+    draw(models, task.test_split, folder)
     write_json(finished, results)
     show(results["models"], console)
     console.print(f"\nresults, models and pictures are in {folder}")
@@ -166,7 +170,9 @@ def train_one(name: str, task: Task, folder: Path, console: Console) -> dict[str
     report_file = folder / "results.json"
     if report_file.exists():
         return json.loads(report_file.read_text(encoding="utf-8"))
-    recipe, settings = RECIPES[name], task.settings
+    settings = task.settings
+    recipe = RECIPES[name]
+    recipe = replace(recipe, lr=settings.lr or recipe.lr, max_tokens=settings.max_tokens or recipe.max_tokens)
     model = task.build(recipe)
     settings.set_threads(model.num_parameters())
     unlimited = settings.minutes is None and settings.steps is None
@@ -217,78 +223,6 @@ def score_on_test(task: Task, model: Transformer | RNNSeq2Seq, state: State) -> 
     if set(groups) != {"other"}:
         report["by_format"] = exact_match_by_group(outputs, references, groups)
     return report
-
-
-def draw(task: Task, results: Mapping[str, Any], folder: Path) -> None:
-    """Learning curves, and the attention of every model over the same test examples."""
-    curves = {
-        name: [(0.0, 0.0)] + [(e["seconds"], e["exact_match"]) for e in report["validation"]]
-        for name, report in results["models"].items()
-    }
-    learning_curves(
-        curves,
-        folder / "learning_curves.png",
-        xlabel="training time, seconds",
-        ylabel="exact match on validation pairs",
-    )
-    examples = chosen_examples(task.test_split)
-    maps: dict[str, list[AttentionExample]] = {}
-    for name in results["models"]:
-        translator = Translator.load(folder / name)
-        if getattr(translator.model.config, "attention", None) == "none":
-            continue
-        for row in examples:
-            text, source, target, weights = translator.attention_map(row["source"])
-            example = AttentionExample(weights.mean(dim=0), source, target, correct=text == row["target"])
-            maps.setdefault(name, []).append(example)
-        if len(weights) > 1:
-            attention_heads(weights, source, target, title=name, path=folder / f"heads-{name}.png")
-    if maps:
-        attention_grid(maps, folder / "attention.png")
-
-
-def chosen_examples(split: datasets.Dataset, most: int = 4) -> list[dict[str, str]]:
-    """The first test pair of each of the commonest date formats; the first pairs where they are no dates."""
-    by_format: dict[str, list[dict[str, str]]] = {}
-    for source, target in zip(split["source"], split["target"], strict=True):
-        by_format.setdefault(format_of(source), []).append({"source": source, "target": target})
-    if len(by_format) == 1:
-        return next(iter(by_format.values()))[:most]
-    return [rows[0] for rows in sorted(by_format.values(), key=len, reverse=True)[:most]]
-
-
-def wide_console() -> Console:
-    """Standard output; where that is no terminal, wide enough for the tables."""
-    return Console(width=None if sys.stdout.isatty() else 120)
-
-
-def show(models: Mapping[str, Mapping[str, Any]], console: Console) -> None:
-    """The table of results, and exact match by date format where there are dates."""
-    table = Table(title="on the test pairs")
-    table.add_column("model")
-    for column in ("parameters", "exact match", "characters", "seconds to 99%", "training seconds", "target tokens/s"):
-        table.add_column(column, justify="right")
-    for name, report in models.items():
-        to_99 = report["seconds_to_99"]
-        table.add_row(
-            name,
-            f"{report['parameters']:,}",
-            f"{report['exact_match']:.2%}",
-            f"{report['character_accuracy']:.2%}",
-            "not reached" if to_99 is None else f"{to_99:.1f}",
-            f"{report['seconds']:.1f}",
-            f"{report['tokens_per_second']:,.0f}",
-        )
-    console.print(table)
-    formats = next(iter(models.values())).get("by_format", {})
-    if formats:
-        table = Table(title="exact match by format")
-        for column in ("format", "pairs", *models):
-            table.add_column(column, justify="left" if column == "format" else "right")
-        for name, first in formats.items():
-            shares = (f"{report['by_format'][name]['exact_match']:.1%}" for report in models.values())
-            table.add_row(name, f"{first['count']:.0f}", *shares)
-        console.print(table)
 
 
 if __name__ == "__main__":

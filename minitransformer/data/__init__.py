@@ -51,7 +51,7 @@ def load(
         rows = date_pairs(10_000 if count is None else count, seed=seed, locales=locales or ("en",))
         splits = grouped_split(_columns(rows, "source", "target", "format"), by="target", seed=seed)
     elif name == "recall":
-        pairs = recall_pairs(20_000 if count is None else count, seed=seed)
+        pairs = recall_pairs(100_000 if count is None else count, seed=seed)
         splits = grouped_split(_columns(pairs, "source", "target"), by="source", seed=seed)
     elif name.startswith("hub:"):
         return _load_from_hub(name.removeprefix("hub:"), source, target, seed)

@@ -7,8 +7,8 @@ from string import ascii_lowercase, digits
 from minitransformer.errors import InputError
 
 
-def recall_pairs(count: int = 20_000, *, pairs: int = 12, seed: int = 0) -> list[tuple[str, str]]:
-    """`count` distinct rows such as ("a3f7k0|f", "7"): key–value pairs, then the key whose value is asked for.
+def recall_pairs(count: int = 100_000, *, pairs: int = 12, seed: int = 0) -> list[tuple[str, str]]:
+    """`count` distinct rows such as ("a3f7k0|f", "f7"): key–value pairs, then the key whose pair is asked for.
 
     Keys are distinct letters and values are digits, which may repeat. A guess is right 10% of the time; a model that
     sees which digits there are but not where, and names the commonest, is right 26% of the time for 12 pairs.
@@ -25,5 +25,5 @@ def recall_pairs(count: int = 20_000, *, pairs: int = 12, seed: int = 0) -> list
         values = generator.choices(digits, k=pairs)
         asked = generator.randrange(pairs)
         source = "".join(key + value for key, value in zip(keys, values, strict=True)) + "|" + keys[asked]
-        rows[source] = values[asked]
+        rows[source] = keys[asked] + values[asked]
     return list(rows.items())

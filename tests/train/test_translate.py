@@ -168,6 +168,8 @@ def test_bad_settings_and_data_are_refused_before_anything_is_written(pairs, tmp
     assert "--models rnn-nought: not one of" in train("--models", "rnn-nought")
     assert "each once" in train("--models", "talk,talk")
     assert "--steps 0" in train("--steps", "0")
+    assert "--lr -1" in train("--lr", "-1")
+    assert "--max-tokens 0" in train("--max-tokens", "0")
     assert not out.exists()
 
 
