@@ -24,7 +24,7 @@ from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.tokenization import train_character_tokenizer
 from minitransformer.translation import Translator
 from train.loop import LoopOptions, State, TrainingInterrupted, train
-from train.recipes import RECIPES, Recipe
+from train.recipes import RECIPES, Recipe, recipe_for
 from train.report import draw, show, wide_console
 from train.scoring import character_accuracy, exact_match, exact_match_by_group
 from train.settings import Settings, open_run
@@ -171,7 +171,7 @@ def train_one(name: str, task: Task, folder: Path, console: Console) -> dict[str
     if report_file.exists():
         return json.loads(report_file.read_text(encoding="utf-8"))
     settings = task.settings
-    recipe = RECIPES[name]
+    recipe = recipe_for(name, settings.data)
     recipe = replace(recipe, lr=settings.lr or recipe.lr, max_tokens=settings.max_tokens or recipe.max_tokens)
     model = task.build(recipe)
     settings.set_threads(model.num_parameters())
