@@ -51,6 +51,8 @@ def load(folder: str | Path) -> Model:
     """The model saved in `folder`, whichever it is: its `config.json` says. `InputError` if it is none of ours."""
     classes: dict[str, type[Model]] = {"Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
     name = read_config(Path(folder)).get("model")
+    if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
+        raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")
     if not isinstance(name, str) or name not in classes:
         raise InputError(f'{folder}: config.json says "model": {name!r}, which is none of {", ".join(classes)}')
     return classes[name].load(folder)

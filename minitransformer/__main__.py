@@ -1,6 +1,7 @@
 """`minitransformer translate|attend RUN ...`: use a model that a training script saved."""
 
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,8 @@ class Translate:
     """A UTF-8 text file with a line for each text."""
 
     def __call__(self) -> None:
+        if self.texts and self.input is not None:
+            raise InputError(f"texts and --input {self.input} at once: give one or the other")
         translator = Translator.load(self.run)
         if self.texts:
             lines = list(self.texts)
@@ -34,6 +37,10 @@ class Translate:
             lines = read_lines(self.input.read_bytes(), str(self.input))
         else:
             lines = read_lines(sys.stdin.buffer.read(), "standard input")
+        if empty := sum(not line.strip() for line in lines):
+            warnings.warn(f"{empty} of {len(lines)} lines are empty and stay so", stacklevel=2)
+        if not lines:
+            raise InputError("there are no lines to translate: the input is empty")
         for translation in translator(lines):
             print(translation)
 

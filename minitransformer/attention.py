@@ -193,8 +193,9 @@ class KVCache:
             )
         self.keys[:, :, start : start + new] = key
         self.values[:, :, start : start + new] = value
-        if position_ids is not None:
-            self.positions[:, start : start + new] = position_ids
+        if position_ids is None:
+            position_ids = self.next_positions() + torch.arange(new, device=key.device)
+        self.positions[:, start : start + new] = position_ids
         self.num_seen += new
         return self.filled()
 

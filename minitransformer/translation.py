@@ -62,7 +62,7 @@ class Translator:
         Raises `InputError` for a line longer than the model's `max_length`.
         """
         sources = self.encode(lines)
-        self._warn_of_unknown(lines)
+        self._warn_of_unknown([line for line in lines if line.strip()])
         results = [""] * len(lines)
         # Neighbours in length run together, so that little is padding.
         waiting = sorted((i for i, line in enumerate(lines) if line.strip()), key=lambda i: len(sources[i]))
@@ -70,12 +70,12 @@ class Translator:
             longest = len(sources[waiting[-1]])
             size = max(1, self.batch_tokens // longest)
             rows, waiting = waiting[-size:], waiting[:-size]
-            limit = longest + 50 if max_new_tokens is None else max_new_tokens
-            if getattr(self.model.config, "positions", None) == "learned":
-                limit = min(limit, self.model.config.max_length)
+            limits = [self._limit(len(sources[i])) if max_new_tokens is None else max_new_tokens for i in rows]
             inputs, valid = self._batch([sources[i] for i in rows])
-            output = greedy(self.model, inputs, valid, max_new_tokens=limit)
-            for row, text in zip(rows, self.target_tokenizer.decode_batch(output.tolist()), strict=True):
+            output = greedy(self.model, inputs, valid, max_new_tokens=max(limits)).tolist()
+            # Each line within its own limit, whatever runs beside it.
+            kept = [ids[:limit] for ids, limit in zip(output, limits, strict=True)]
+            for row, text in zip(rows, self.target_tokenizer.decode_batch(kept), strict=True):
                 results[row] = text
         return results
 
@@ -100,15 +100,21 @@ class Translator:
             raise InputError("there is nothing to look at in an empty line")
         inputs, valid = self._batch(self.encode([line]))
         with record_attention(self.model) as maps:
-            output = greedy(self.model, inputs, valid, max_new_tokens=inputs.shape[1] + 50)
+            output = greedy(self.model, inputs, valid, max_new_tokens=self._limit(inputs.shape[1]))
         cross = [weights for path, weights in maps.items() if path.endswith(("cross_attention", "decoder.attention"))]
         if not cross:
             raise InputError("this model has no attention to look at")
+        self._warn_of_unknown([line])
         target_ids = output[0].tolist()
         source = [str(self.source_tokenizer.id_to_token(i)) for i in inputs[0].tolist()]
         target = [str(self.target_tokenizer.id_to_token(i)) for i in target_ids]
         text = self.target_tokenizer.decode(target_ids)
         return text, source, target, cross[-1][0, :, :, : len(source)]
+
+    def _limit(self, source_length: int) -> int:
+        """How many tokens a translation may have."""
+        learned = getattr(self.model.config, "positions", None) == "learned"
+        return min(source_length + 50, self.model.config.max_length) if learned else source_length + 50
 
     def _batch(self, sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         lengths = torch.tensor([len(source) for source in sources])

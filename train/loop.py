@@ -137,6 +137,7 @@ def train(
             progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} tokens/s", left)
             metrics.write(state, loss=loss, lr=lr, gradient_norm=norm, tokens_per_second=speed)
             if done >= (state.evaluations + 1) / options.evaluations or done >= 1.0:
+                model.eval()
                 result = dict(evaluate(model))
                 model.train()
                 state.evaluations = int(done * options.evaluations)
@@ -153,7 +154,7 @@ def train(
                 metrics.flush()
                 save_checkpoint(latest, model, optimizer, dataclasses.asdict(state))
                 saved_at = time.monotonic()
-            if interrupted and done < 1.0:
+            if interrupted:
                 raise TrainingInterrupted
     load_checkpoint(best, model)
     model.eval()

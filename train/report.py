@@ -1,7 +1,8 @@
 """What a comparison shows: tables on the terminal, learning curves and attention maps in the run folder."""
 
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from minitransformer.data.dates import format_of
+from minitransformer.errors import InputError
 from minitransformer.plots import AttentionExample, attention_grid, attention_heads, learning_curves
 from minitransformer.translation import Translator
 
@@ -37,9 +39,17 @@ def draw(models: Mapping[str, Any], test_split: datasets.Dataset, folder: Path) 
             example = AttentionExample(weights.mean(dim=0), source, target, correct=text == row["target"])
             maps.setdefault(name, []).append(example)
         if len(weights) > 1:
-            attention_heads(weights, source, target, title=name, path=folder / f"heads-{name}.png")
+            draw_or_warn(attention_heads, weights, source, target, title=name, path=folder / f"heads-{name}.png")
     if maps:
-        attention_grid(maps, folder / "attention.png")
+        draw_or_warn(attention_grid, maps, path=folder / "attention.png")
+
+
+def draw_or_warn(draw_picture: Callable[..., Path], *args: Any, path: Path, **options: Any) -> None:
+    """A picture of very long texts would be too large; the figures it goes with are written all the same."""
+    try:
+        draw_picture(*args, path=path, **options)
+    except InputError as error:
+        warnings.warn(f"no {path.name}: {error}", stacklevel=2)
 
 
 def chosen_examples(split: datasets.Dataset, most: int = 4) -> list[dict[str, str]]:

@@ -42,7 +42,7 @@ class Settings:
         """Raises `InputError`. Not done on construction, where the command-line parser would wrap the message."""
         for name in ("minutes", "steps", "threads"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise InputError(f"--{name} {value} must be more than 0")
 
     def torch_device(self) -> torch.device:
@@ -81,7 +81,7 @@ FREE_ON_RESUME = {"out", "resume", "device"}
 
 
 def open_run(settings_class: type[S], name: str, arguments: list[str] | None = None) -> tuple[S, Path]:
-    """Read the command line, then make the run folder, or find it again for --resume.
+    """Read the command line and choose the run folder, which `create_run` makes once all input has been read.
 
     A resumed run keeps its settings: flags left out mean what they meant when it began, and one that says
     otherwise is refused. So is a folder that already holds something, unless it is resumed.
@@ -94,17 +94,24 @@ def open_run(settings_class: type[S], name: str, arguments: list[str] | None = N
         raise InputError("--resume auto needs --out, the folder to go on with or to start")
     if resume is not None and resume != "auto":
         folder = Path(resume)
-    if resume is not None and (resume != "auto" or folder.exists()):
+    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if resume is not None and (resume != "auto" or taken):
         saved = _read_settings(folder, settings_class)
         settings = tyro.cli(settings_class, args=arguments, default=saved, prog=f"python -m train.{name}")
         if changed := _differences(saved, settings):
             raise InputError(f"{folder} was started with other settings: {changed}; leave them out to go on")
+        settings.validate()
         return settings, folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if taken:
         raise InputError(f"{folder} exists already: --resume {folder} goes on with a run, --out starts one elsewhere")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", _to_json(settings))
     return settings, folder
+
+
+def create_run(folder: Path, settings: Settings) -> None:
+    """Make the folder of a new run and write its settings; a resumed one has them already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.json").exists():
+        write_json(folder / "config.json", _to_json(settings))
 
 
 def _read_settings(folder: Path, settings_class: type[S]) -> S:

@@ -27,7 +27,7 @@ from train.loop import LoopOptions, State, TrainingInterrupted, train
 from train.recipes import RECIPES, Recipe, recipe_for
 from train.report import draw, show, wide_console
 from train.scoring import character_accuracy, exact_match, exact_match_by_group
-from train.settings import Settings, open_run
+from train.settings import Settings, create_run, open_run
 
 DEFAULT_MINUTES = 1.0
 
@@ -101,7 +101,7 @@ class Task:
             name: Seq2SeqData(split, self.source_tokenizer, self.target_tokenizer)
             for name, split in self.corpus.items()
         }
-        # Room for a few characters more than the longest that was seen.
+        # The talk's limit, or the longest source there is.
         self.max_length = max(30, *(int(pairs.lengths[:, 0].max()) for pairs in self.pairs.values()))
         self.max_new_tokens = max(int(pairs.lengths[:, 1].max()) for pairs in self.pairs.values()) + 10
         self.test_split = self.corpus["test" if "test" in self.corpus else "validation"]
@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings, folder = open_run(TranslateSettings, "translate", arguments)
         try:
             compare(settings, folder, wide_console())
-        except TrainingInterrupted:
+        except (TrainingInterrupted, KeyboardInterrupt):
             print(f"stopped; to go on: python -m train.translate --resume {folder}")
             raise SystemExit(130) from None
 
@@ -154,13 +154,15 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
         show(results["models"], console)
         return results
     task = Task(settings)
+    device = settings.torch_device()
+    create_run(folder, settings)
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in task.corpus.items())
-    console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
+    console.print(f"{settings.data}: {sizes} pairs; runs on {device}; writes {folder}")
     models = {name: train_one(name, task, folder / name, console) for name in settings.model_names()}
     results = {"data": settings.data, "seed": settings.seed, "models": models}
-    draw(models, task.test_split, folder)
     write_json(finished, results)
-    show(results["models"], console)
+    show(models, console)
+    draw(models, task.test_split, folder)
     console.print(f"\nresults, models and pictures are in {folder}")
     return results
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from minitransformer import InputError
-from train.settings import Settings, open_run
+from train.settings import Settings, create_run
+from train.settings import open_run as choose_run
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,21 @@ class Some(Settings):
     """Settings of some script."""
 
     size: int = 3
+
+
+def open_run(settings_class, name, arguments):
+    settings, folder = choose_run(settings_class, name, arguments)
+    create_run(folder, settings)
+    return settings, folder
+
+
+def test_nothing_is_written_before_the_run_is_created(tmp_path):
+    choose_run(Some, "some", ["--out", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_auto_starts_in_an_empty_folder(tmp_path):
+    assert open_run(Some, "some", ["--out", str(tmp_path), "--resume", "auto"])[1] == tmp_path
 
 
 def test_a_new_run_writes_its_settings(tmp_path):
@@ -69,7 +85,7 @@ def test_resuming_what_is_not_a_run_says_so(tmp_path, content, message):
         open_run(Some, "some", ["--resume", str(tmp_path / "nowhere")])
 
 
-@pytest.mark.parametrize("flags", [["--steps", "0"], ["--minutes", "-1"]])
+@pytest.mark.parametrize("flags", [["--steps", "0"], ["--minutes", "-1"], ["--minutes", "nan"]])
 def test_a_length_must_be_positive(tmp_path, flags):
     with pytest.raises(InputError, match="must be more than 0"):
         open_run(Some, "some", ["--out", str(tmp_path / "run"), *flags])

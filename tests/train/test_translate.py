@@ -147,7 +147,10 @@ def test_what_cannot_be_used_is_refused_in_one_line(run, tmp_path, capsys):
     assert "line 2 has 60 tokens, but the model reads 29" in translate(model, "3/9/16", "1" * 60)
     assert "does not exist" in translate(tmp_path / "nowhere", "x")
     assert "has no config.json" in translate(tmp_path, "x")
-    assert "which is none of" in translate(run, "x")
+    assert "give one of them, such as" in translate(run, "x")
+    assert "one or the other" in translate(model, "x", "--input", tmp_path / "nowhere")
+    (tmp_path / "empty.txt").write_text("")
+    assert "no lines" in translate(model, "--input", tmp_path / "empty.txt")
     assert "No such file" in translate(model, "--input", tmp_path / "nowhere")
     (tmp_path / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
     assert "not UTF-8: byte 0xe9 in line 2" in translate(model, "--input", tmp_path / "latin.txt")
@@ -191,3 +194,4 @@ def test_unusable_data_is_refused_in_one_line(tmp_path, capsys, name, content, m
         (tmp_path / name).write_bytes(content)
     line = refused(capsys, ["--data", str(tmp_path / name), "--steps", "1", "--out", str(tmp_path / "run")])
     assert message in line
+    assert not (tmp_path / "run").exists()
