@@ -158,9 +158,9 @@ def test_what_cannot_be_used_is_refused_in_one_line(run, tmp_path, capsys):
     half.mkdir()
     (half / "config.json").write_text((model / "config.json").read_text())
     assert "half-written" in translate(half, "x")
-    assert "no attention" in refused(capsys, ["attend", str(run / "rnn-none"), "3/9/16"], command)
+    assert "no attention" in refused(capsys, ["attend", str(run / "rnn-none"), "1990"], command)
     assert "empty line" in refused(capsys, ["attend", str(model), " "], command)
-    assert ".png" in refused(capsys, ["attend", str(model), "3/9/16", "--out", str(tmp_path / "map.gif")], command)
+    assert ".png" in refused(capsys, ["attend", str(model), "1990", "--out", str(tmp_path / "map.gif")], command)
 
 
 def test_bad_settings_and_data_are_refused_before_anything_is_written(pairs, tmp_path, capsys):
