@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from minitransformer.errors import InputError
+from minitransformer.files import atomic
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -186,14 +187,12 @@ def _label_room(tokens: Sequence[str]) -> float:
 
 
 def _save(figure: "matplotlib.figure.Figure", path: Path | str) -> Path:
-    """Write under another name first, so that `path` never holds half a picture."""
+    """`path` never holds half a picture."""
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: pictures are PNG files, so give a name that ends in .png")
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with warnings.catch_warnings():
+    with atomic(path) as unfinished, warnings.catch_warnings():
         # A script that the fonts lack is drawn as boxes, which says enough: no warning for each letter on top.
         warnings.filterwarnings("ignore", r"Glyph \d+|Matplotlib currently does not support", UserWarning)
         figure.savefig(unfinished, format="png", dpi=DPI, bbox_inches="tight")
-    unfinished.replace(path)
     return path

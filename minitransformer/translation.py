@@ -14,6 +14,7 @@ from torch import Tensor
 from minitransformer.attention import record_attention
 from minitransformer.data.batching import pad
 from minitransformer.errors import InputError
+from minitransformer.files import atomic
 from minitransformer.generation import greedy
 from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.tokenization import EOS, load_tokenizer, special_id, unknown_characters
@@ -51,8 +52,9 @@ class Translator:
     def save(self, folder: str | Path) -> Path:
         """Write the model, `source_tokenizer.json` and `target_tokenizer.json`."""
         folder = self.model.save(folder)
-        self.source_tokenizer.save(str(folder / "source_tokenizer.json"))
-        self.target_tokenizer.save(str(folder / "target_tokenizer.json"))
+        for side, tokenizer in (("source", self.source_tokenizer), ("target", self.target_tokenizer)):
+            with atomic(folder / f"{side}_tokenizer.json") as temporary:
+                tokenizer.save(str(temporary))
         return folder
 
     def __call__(self, lines: Sequence[str], *, max_new_tokens: int | None = None) -> list[str]:

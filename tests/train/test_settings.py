@@ -102,7 +102,7 @@ def test_precision_auto_is_float32_where_bfloat16_is_emulated(monkeypatch):
     assert Settings(device="cpu", precision="bf16").autocast_dtype() is torch.bfloat16
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there, and here it is")
-def test_a_device_that_is_not_there_is_refused():
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="--device cuda"):
         Settings(device="cuda").torch_device()
