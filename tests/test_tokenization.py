@@ -3,6 +3,8 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from tokenizers.implementations import ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerFast
 
 from minitransformer.errors import InputError
@@ -11,6 +13,7 @@ from minitransformer.tokenization import (
     EOS,
     PAD,
     UNK,
+    end_of_text_id,
     load_tokenizer,
     train_character_tokenizer,
     unknown_characters,
@@ -88,3 +91,22 @@ def test_unknown_characters_are_counted():
     tokenizer = train_character_tokenizer(["ab"])
     assert unknown_characters(tokenizer, ["aéx", "b", "👩é"]) == {"é": 2, "x": 1, "👩": 1}
     assert unknown_characters(tokenizer, ["ab"]) == {}
+
+
+def test_the_end_of_text_is_ours_or_that_of_gpt2_or_roberta(tmp_path):
+    ours = train_character_tokenizer(["ab"])
+    assert ours.decode([end_of_text_id(ours)]) == ""
+    assert end_of_text_id(ours) == ours.token_to_id(EOS) != ours.token_to_id(PAD)
+    for name in ("<|endoftext|>", "</s>"):
+        theirs = ByteLevelBPETokenizer()
+        theirs.train_from_iterator(["ab"], vocab_size=300, show_progress=False)
+        theirs.add_special_tokens([name])
+        theirs.save(str(tmp_path / "tokenizer.json"))
+        loaded = load_tokenizer(tmp_path / "tokenizer.json")
+        assert end_of_text_id(loaded) == loaded.get_vocab_size() - 1
+        assert loaded.encode(f"ab{name}").ids[-1] == end_of_text_id(loaded)
+
+
+def test_a_tokenizer_without_an_end_of_text_is_refused_with_the_names_it_might_have():
+    with pytest.raises(InputError, match=r"\[EOS\], <\|endoftext\|>, </s>"):
+        end_of_text_id(Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
