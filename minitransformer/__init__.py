@@ -7,17 +7,29 @@ from minitransformer.blocks import DecoderBlock, EncoderBlock, FeedForward, Stac
 from minitransformer.errors import InputError
 from minitransformer.generation import greedy
 from minitransformer.masks import causal_mask, document_mask, padding_mask, sliding_window_mask
-from minitransformer.models import Loss, Memory, Model, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
+from minitransformer.models import (
+    GPT,
+    GPTConfig,
+    Loss,
+    Memory,
+    Model,
+    RNNConfig,
+    RNNSeq2Seq,
+    Transformer,
+    TransformerConfig,
+)
 from minitransformer.models.base import read_config
 from minitransformer.positions import ALiBi, LearnedPositions, RelativeBias, Rotary, SinusoidalPositions
 from minitransformer.recurrent import Additive, Location, Multiplicative
 
 __all__ = [
+    "GPT",
     "ALiBi",
     "Additive",
     "DecoderBlock",
     "EncoderBlock",
     "FeedForward",
+    "GPTConfig",
     "InputError",
     "KVCache",
     "LearnedPositions",
@@ -49,7 +61,7 @@ __all__ = [
 
 def load(folder: str | Path) -> Model:
     """The model saved in `folder`, whichever it is: its `config.json` says. `InputError` if it is none of ours."""
-    classes: dict[str, type[Model]] = {"Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
+    classes: dict[str, type[Model]] = {"GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
     name = read_config(Path(folder)).get("model")
     if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
         raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")

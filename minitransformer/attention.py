@@ -226,7 +226,8 @@ class MultiHeadAttention(nn.Module):
 
     With `num_kv_heads` below `num_heads` the heads share keys and values in groups; 1 is multi-query attention
     (Shazeer 2019). `positions` acts inside self-attention (`Rotary`, `ALiBi`, `RelativeBias`). `dropout` falls on
-    the attention weights while training.
+    the attention weights while training. `qk_norm` puts each head's queries and keys through an RMSNorm before
+    they are turned (Henry et al. 2020), so that no score grows with the length of the states.
     """
 
     def __init__(
@@ -238,6 +239,7 @@ class MultiHeadAttention(nn.Module):
         bias: bool = True,
         positions: AttentionPositions | None = None,
         dropout: float = 0.0,
+        qk_norm: bool = False,
     ):
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -256,6 +258,8 @@ class MultiHeadAttention(nn.Module):
         # Rows are [query; key; value], each of whole heads: one matmul where all three read the same states.
         self.project_in = nn.Linear(d_model, (num_heads + 2 * num_kv_heads) * self.head_dim, bias=bias)
         self.project_out = nn.Linear(d_model, d_model, bias=bias)
+        self.query_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if qk_norm else None
+        self.key_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if qk_norm else None
         self.attend = ScaledDotProduct()
 
     def forward(
@@ -288,6 +292,7 @@ class MultiHeadAttention(nn.Module):
         turned, value = self._heads(self.project_in(states)).split(
             [self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=1
         )
+        turned = self._normed(turned, self.num_heads)
         bias = None
         if self.positions is not None:
             if position_ids is None:
@@ -309,10 +314,18 @@ class MultiHeadAttention(nn.Module):
         for_query = self.num_heads * self.head_dim
         query = F.linear(states, weight[:for_query], None if bias is None else bias[:for_query])
         if cache is not None and cache.num_seen:
-            return self._heads(query), *cache.filled()
+            return self._normed(self._heads(query), self.num_heads), *cache.filled()
         projected = F.linear(memory, weight[for_query:], None if bias is None else bias[for_query:])
         key, value = self._heads(projected).chunk(2, dim=1)
-        return self._heads(query), *((key, value) if cache is None else cache.append(key, value))
+        query, key = self._normed(self._heads(query), self.num_heads), self._normed(key, 0)
+        return query, *((key, value) if cache is None else cache.append(key, value))
+
+    def _normed(self, heads: Tensor, num_queries: int) -> Tensor:
+        """Heads of which the first `num_queries` are queries and the rest keys, each normalised as such."""
+        if self.query_norm is None or self.key_norm is None:
+            return heads
+        query, key = heads.split([num_queries, heads.shape[1] - num_queries], dim=1)
+        return torch.cat([self.query_norm(query), self.key_norm(key)], dim=1)
 
     def _heads(self, projected: Tensor) -> Tensor:
         # (B, T, heads · head_dim) -> (B, heads, T, head_dim); einops would say so, at twice the time to compile.

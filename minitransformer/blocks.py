@@ -84,9 +84,12 @@ class EncoderBlock(nn.Module):
         positions: AttentionPositions | None = None,
         bias: bool = True,
         causal: bool = False,
+        activation_dropout: float | None = None,
+        qk_norm: bool = False,
     ):
-        """`dropout` falls on residuals and inside the feed-forward; `attention_dropout`, None for the same rate,
-        on the attention weights. `norm` is "layernorm" or "rmsnorm"; `bias=False` takes biases from it too."""
+        """`dropout` falls on residuals; `attention_dropout` on the attention weights and `activation_dropout` inside
+        the feed-forward, None for the same rate. `norm` is "layernorm" or "rmsnorm"; `bias=False` takes biases
+        from it too."""
         super().__init__()
         self.causal = causal
         self.attention = MultiHeadAttention(
@@ -96,8 +99,10 @@ class EncoderBlock(nn.Module):
             bias=bias,
             positions=positions,
             dropout=dropout if attention_dropout is None else attention_dropout,
+            qk_norm=qk_norm,
         )
-        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=dropout, bias=bias)
+        inner = dropout if activation_dropout is None else activation_dropout
+        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=inner, bias=bias)
         self.attention_residual, self.feed_forward_residual = (
             Residual(make_norm(norm, d_model, eps=norm_eps, bias=bias), pre_norm=pre_norm, dropout=dropout)
             for _ in range(2)

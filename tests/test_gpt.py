@@ -1,0 +1,73 @@
+"""GPT against transformers' GPT-2: logits, gradients, parameter counts."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from minitransformer.models import GPT, GPTConfig
+
+PIECES = {
+    "attention.project_in": "attn.c_attn",
+    "attention.project_out": "attn.c_proj",
+    "feed_forward.expand": "mlp.c_fc",
+    "feed_forward.contract": "mlp.c_proj",
+    "attention_residual.norm": "ln_1",
+    "feed_forward_residual.norm": "ln_2",
+}
+
+
+def pairs(ours, theirs):
+    body = theirs.transformer
+    yield ours.embedding.weight, body.wte.weight, False
+    yield ours.positions.embedding.weight, body.wpe.weight, False
+    yield ours.decoder.final_norm.weight, body.ln_f.weight, False
+    yield ours.decoder.final_norm.bias, body.ln_f.bias, False
+    for layer, block in zip(ours.decoder.layers, body.h, strict=True):
+        for our_name, their_name in PIECES.items():
+            mine, other = layer.get_submodule(our_name), block.get_submodule(their_name)
+            yield mine.weight, other.weight, other.weight.dim() == 2  # their Conv1D is (in, out)
+            yield mine.bias, other.bias, False
+
+
+@pytest.mark.parametrize(("d_model", "heads", "layers"), [(12, 3, 2), (10, 5, 1), (16, 1, 3)])
+def test_logits_and_gradients_equal_those_of_gpt2_on_padded_rows(d_model, heads, layers):
+    config = GPT2Config(vocab_size=11, n_positions=9, n_embd=d_model, n_head=heads, n_layer=layers)
+    theirs = GPT2LMHeadModel(config).eval()
+    ours = GPT(
+        GPTConfig(vocab_size=11, max_length=9, d_model=d_model, num_heads=heads, num_layers=layers, eos_id=0)
+    ).eval()
+    with torch.no_grad():
+        for mine, other, transposed in pairs(ours, theirs):
+            other += 0.2 * torch.randn_like(other)
+            mine.copy_(other.T if transposed else other)
+    ids = torch.randint(11, (3, 7))
+    valid = torch.arange(7) < torch.tensor([[7], [4], [1]])
+    expected = theirs(ids, attention_mask=valid.long()).logits
+    logits = ours(ids, valid)
+    torch.testing.assert_close(logits[valid], expected[valid], rtol=0, atol=1e-5)
+    upstream = torch.randn_like(logits[valid])
+    (logits[valid] * upstream).sum().backward()
+    (expected[valid] * upstream).sum().backward()
+    for mine, other, transposed in pairs(ours, theirs):
+        torch.testing.assert_close(mine.grad, other.grad.T if transposed else other.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("preset", "count"), [(GPTConfig.gpt2(), 124_439_808), (GPTConfig.gpt2_xl(), 1_557_611_200)])
+def test_presets_have_the_published_number_of_parameters(preset, count):
+    with torch.device("meta"):
+        assert GPT(preset).num_parameters() == count
+
+
+MODERN = {"norm": "rmsnorm", "activation": "relu_squared", "bias": False, "qk_norm": True, "num_kv_heads": 2}
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary", "alibi", "none"])
+def test_a_later_token_changes_no_earlier_logit(positions):
+    sizes = {"vocab_size": 9, "max_length": 8, "d_model": 16, "num_heads": 4, "num_layers": 2, "eos_id": 0}
+    model = GPT(GPTConfig(**sizes, positions=positions, logit_softcap=5.0, **MODERN)).eval()
+    ids = torch.randint(9, (2, 6))
+    changed = ids.clone()
+    changed[:, 4] = (ids[:, 4] + 1) % 9
+    before, after = model(ids), model(changed)
+    torch.testing.assert_close(after[:, :4], before[:, :4], rtol=0, atol=1e-6)
+    assert not torch.allclose(after[:, 4:], before[:, 4:])
