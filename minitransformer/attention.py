@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minitransformer.cache import KVCache
 from minitransformer.errors import InputError
 from minitransformer.masks import causal_mask
 from minitransformer.positions import AttentionPositions
@@ -147,80 +148,6 @@ class ScaledDotProduct(AttentionMap):
         return attention_weights(query, key, mask, **options)
 
 
-class KVCache:
-    """Keys and values of the tokens that one attention layer has seen, for inference only.
-
-    Memory is taken once, for `max_length` slots, and written in place. The batch shares its slots: what is real
-    in a row is for the mask to say, and `positions` (B, max_length) holds each slot's position in its row. When
-    all slots are full, a single new token takes the slot of the oldest, so that attention runs over a sliding
-    window of the last `max_length` tokens.
-    """
-
-    def __init__(
-        self,
-        batch_size: int,
-        num_kv_heads: int,
-        max_length: int,
-        head_dim: int,
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ):
-        if max_length < 1:
-            raise InputError(f"max_length={max_length}: a cache needs at least one slot")
-        shape = (batch_size, num_kv_heads, max_length, head_dim)
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty(shape, dtype=dtype, device=device)
-        self.positions = torch.zeros(batch_size, max_length, dtype=torch.long, device=device)
-        self.max_length = max_length
-        self.num_seen = 0
-
-    @property
-    def length(self) -> int:
-        """How many slots are filled."""
-        return min(self.num_seen, self.max_length)
-
-    def append(self, key: Tensor, value: Tensor, position_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Write T new tokens (B, Hkv, T, K) and return the keys and values of all filled slots, as views."""
-        if torch.is_grad_enabled() and key.requires_grad:
-            raise RuntimeError("a KVCache is written in place: use it under torch.no_grad() or inference_mode()")
-        new = key.shape[2]
-        start = self.num_seen if self.num_seen + new <= self.max_length else self.num_seen % self.max_length
-        if self.num_seen + new > self.max_length and new > 1:
-            raise InputError(
-                f"{new} tokens do not fit in the {self.max_length - self.length} free slots of a cache of "
-                f"{self.max_length}: only single tokens may push out the oldest"
-            )
-        self.keys[:, :, start : start + new] = key
-        self.values[:, :, start : start + new] = value
-        if position_ids is None:
-            position_ids = self.next_positions() + torch.arange(new, device=key.device)
-        self.positions[:, start : start + new] = position_ids
-        self.num_seen += new
-        return self.filled()
-
-    def filled(self) -> tuple[Tensor, Tensor]:
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
-    def next_positions(self) -> Int[Tensor, "batch 1"]:
-        """Where each row goes on: one after its last position, 0 in an empty cache."""
-        if not self.num_seen:
-            return torch.zeros_like(self.positions[:, :1])
-        last = (self.num_seen - 1) % self.max_length
-        return self.positions[:, last : last + 1] + 1
-
-    def select(self, rows: Int[Tensor, " rows"]) -> "KVCache":
-        """A cache with these rows of the batch, repeated or left out at will; only filled slots are copied."""
-        _, heads, _, head_dim = self.keys.shape
-        cache = KVCache(len(rows), heads, self.max_length, head_dim, dtype=self.keys.dtype, device=self.keys.device)
-        filled = self.length
-        for ours, theirs in ((self.keys, cache.keys), (self.values, cache.values)):
-            theirs[:, :, :filled] = ours[:, :, :filled].index_select(0, rows)
-        cache.positions[:, :filled] = self.positions[:, :filled].index_select(0, rows)
-        cache.num_seen = self.num_seen
-        return cache
-
-
 class MultiHeadAttention(nn.Module):
     """`num_heads` attentions side by side over learned projections (Vaswani et al. 2017, section 3.2.2).
 
@@ -292,7 +219,9 @@ class MultiHeadAttention(nn.Module):
         turned, value = self._heads(self.project_in(states)).split(
             [self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=1
         )
-        turned = self._normed(turned, self.num_heads)
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = turned.split([self.num_heads, self.num_kv_heads], dim=1)
+            turned = torch.cat([self.query_norm(query), self.key_norm(key)], dim=1)
         bias = None
         if self.positions is not None:
             if position_ids is None:
@@ -312,20 +241,17 @@ class MultiHeadAttention(nn.Module):
     def _project_cross(self, states: Tensor, memory: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor, Tensor]:
         weight, bias = self.project_in.weight, self.project_in.bias
         for_query = self.num_heads * self.head_dim
-        query = F.linear(states, weight[:for_query], None if bias is None else bias[:for_query])
+        projected = F.linear(states, weight[:for_query], None if bias is None else bias[:for_query])
+        query = self._heads(projected)
+        if self.query_norm is not None:
+            query = self.query_norm(query)
         if cache is not None and cache.num_seen:
-            return self._normed(self._heads(query), self.num_heads), *cache.filled()
+            return query, *cache.filled()
         projected = F.linear(memory, weight[for_query:], None if bias is None else bias[for_query:])
         key, value = self._heads(projected).chunk(2, dim=1)
-        query, key = self._normed(self._heads(query), self.num_heads), self._normed(key, 0)
+        if self.key_norm is not None:
+            key = self.key_norm(key)
         return query, *((key, value) if cache is None else cache.append(key, value))
-
-    def _normed(self, heads: Tensor, num_queries: int) -> Tensor:
-        """Heads of which the first `num_queries` are queries and the rest keys, each normalised as such."""
-        if self.query_norm is None or self.key_norm is None:
-            return heads
-        query, key = heads.split([num_queries, heads.shape[1] - num_queries], dim=1)
-        return torch.cat([self.query_norm(query), self.key_norm(key)], dim=1)
 
     def _heads(self, projected: Tensor) -> Tensor:
         # (B, T, heads · head_dim) -> (B, heads, T, head_dim); einops would say so, at twice the time to compile.

@@ -10,10 +10,15 @@ Positions are integers per row, (batch or 1, time): a padded row counts its real
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
+
+
+def token_positions(valid: Bool[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
+    """The number of real tokens before each real one, wherever the padding stands."""
+    return (valid.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
 class SinusoidalPositions(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from minitransformer.attention import AttentionMap
 from minitransformer.errors import InputError
+from minitransformer.positions import token_positions
 
 
 class ReadMemory(AttentionMap):
@@ -128,7 +129,7 @@ class Location(RecurrentAttention):
     ) -> Float[Tensor, "batch target source"]:
         if keys.shape[1] > self.score.out_features:
             raise InputError(f"a source of {keys.shape[1]} tokens is longer than max_length={self.score.out_features}")
-        place = (valid.long().cumsum(dim=1) - 1).clamp(min=0)
+        place = token_positions(valid)
         place = place[:, None].expand(-1, query.shape[1], -1)
         return self.score(query).gather(2, place)
 

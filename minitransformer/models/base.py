@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_type_hints
 
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
@@ -35,6 +36,13 @@ class Loss(NamedTuple):
 
     total: Tensor
     count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody wants of a loss
+
+
+def target_loss(
+    logits: Float[Tensor, "targets vocab"], targets: Int[Tensor, " targets"], label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Summed cross-entropy; smoothing spreads `label_smoothing` over the whole vocabulary (Szegedy et al. 2016)."""
+    return F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
 
 
 class Config:

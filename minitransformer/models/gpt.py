@@ -7,12 +7,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from minitransformer.blocks import ACTIVATIONS, NORMS, EncoderBlock, Stack, make_norm
+from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.errors import InputError
-from minitransformer.masks import padding_mask
-from minitransformer.models.base import Config, Loss, Memory, Model
-from minitransformer.models.seq2seq import target_loss
-from minitransformer.positions import ALiBi, AttentionPositions, LearnedPositions, Rotary
+from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
+from minitransformer.models.transformer_parts import (
+    attention_positions,
+    block_options,
+    check_block_fields,
+    final_norm,
+    padding_and_positions,
+)
+from minitransformer.positions import LearnedPositions
 
 POSITIONS = ("learned", "rotary", "alibi", "none")
 
@@ -45,21 +50,10 @@ class GPTConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("vocab_size", "max_length", "d_model", "num_heads", "num_kv_heads", "d_ff", "num_layers")
-        self.require_positive("norm_eps", "logit_softcap")
-        self.require_multiple("d_model", "num_heads")
-        if self.num_kv_heads is not None:
-            self.require_multiple("num_heads", "num_kv_heads")
-        self.require_fraction("dropout", "attention_dropout")
-        self.require_one_of("positions", POSITIONS)
-        self.require_one_of("norm", NORMS)
-        self.require_one_of("activation", tuple(ACTIVATIONS))
+        check_block_fields(self, POSITIONS)
+        self.require_positive("vocab_size", "max_length", "num_layers", "logit_softcap")
+        self.require_fraction("dropout")
         self.require_ids(self.vocab_size, eos_id=self.eos_id)
-        if self.positions == "rotary" and self.d_model // self.num_heads % 2:
-            raise InputError(
-                f"rotary positions pair coordinates: d_model={self.d_model} with num_heads={self.num_heads} "
-                f"leaves an odd number, {self.d_model // self.num_heads}"
-            )
 
     @classmethod
     def tiny(cls) -> "GPTConfig":
@@ -94,32 +88,22 @@ class GPT(Model):
         self.embedding = nn.Embedding(c.vocab_size, c.d_model)
         self.positions = LearnedPositions(c.max_length, c.d_model) if c.positions == "learned" else None
         self.dropout = nn.Dropout(c.dropout)
-        scheme: AttentionPositions | None = None
-        if c.positions == "rotary":
-            scheme = Rotary(c.d_model // c.num_heads)
-        elif c.positions == "alibi":
-            scheme = ALiBi(c.num_heads)
+        scheme = attention_positions(c, bidirectional=False)
         blocks = [
             EncoderBlock(
                 c.d_model,
                 c.num_heads,
                 c.d_ff or 4 * c.d_model,
                 pre_norm=True,
-                norm=c.norm,
-                norm_eps=c.norm_eps,
-                activation=c.activation,
-                dropout=c.dropout,
-                attention_dropout=c.attention_dropout,
-                activation_dropout=0.0,  # GPT-2 has none inside its feed-forward
-                num_kv_heads=c.num_kv_heads,
-                positions=scheme,
-                bias=c.bias,
                 causal=True,
+                positions=scheme,
                 qk_norm=c.qk_norm,
+                activation_dropout=0.0,  # GPT-2 has none inside its feed-forward
+                **block_options(c),
             )
             for _ in range(c.num_layers)
         ]
-        self.decoder = Stack(blocks, make_norm(c.norm, c.d_model, eps=c.norm_eps, bias=c.bias))
+        self.decoder = Stack(blocks, final_norm(c))
         self.output = nn.Linear(c.d_model, c.vocab_size, bias=False)
         if c.tie_output:
             self.output.weight = self.embedding.weight
@@ -146,10 +130,7 @@ class GPT(Model):
         """Hidden states, in which no token has seen a later one."""
         if self.positions is not None and ids.shape[1] > self.config.max_length:
             raise InputError(f"{ids.shape[1]} tokens are more than the model's max_length={self.config.max_length}")
-        mask = None if valid is None else padding_mask(valid)
-        valid = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
-        # A position is the number of real tokens before it, wherever the padding stands.
-        position_ids = (valid.long().cumsum(dim=1) - 1).clamp(min=0)
+        mask, valid, position_ids = padding_and_positions(ids, valid)
         states = self.embedding(ids)
         if self.positions is not None:
             states = states + self.positions(position_ids)

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
-from minitransformer.models.base import Loss, Memory
+from minitransformer.models.base import Loss, Memory, target_loss
 from minitransformer.models.rnn_parts import (
     CELLS,
     BahdanauDecoder,
@@ -19,7 +19,8 @@ from minitransformer.models.rnn_parts import (
     State,
     TalkDecoder,
 )
-from minitransformer.models.seq2seq import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets, target_loss
+from minitransformer.models.seq2seq import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets
+from minitransformer.positions import token_positions
 from minitransformer.recurrent import Additive, Location, Multiplicative
 
 ATTENTIONS = ("location", "additive", "dot", "general", "concat", "none")
@@ -189,7 +190,7 @@ class RNNSeq2Seq(EncoderDecoder):
 
     def _fill_up(self, states: Tensor, valid: Tensor) -> Tensor:
         """The states of real tokens in order, then zero vectors up to `max_length`."""
-        place = (valid.long().cumsum(dim=1) - 1).clamp(min=0)[..., None].expand_as(states)
+        place = token_positions(valid)[..., None].expand_as(states)
         filled = states.new_zeros(len(states), self.config.max_length, states.shape[2])
         return filled.scatter_add(1, place, states * valid[..., None])
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from minitransformer.errors import InputError
@@ -41,10 +40,3 @@ def decoder_inputs_and_targets(
     """BOS y1 y2 EOS gives the inputs BOS y1 y2, the targets y1 y2 EOS, and which targets are real."""
     targets = target_ids[:, 1:]
     return target_ids[:, :-1], targets, targets != pad_id
-
-
-def target_loss(
-    logits: Float[Tensor, "targets vocab"], targets: Int[Tensor, " targets"], label_smoothing: float = 0.0
-) -> Float[Tensor, ""]:
-    """Summed cross-entropy; smoothing spreads `label_smoothing` over the whole vocabulary (Szegedy et al. 2016)."""
-    return F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)

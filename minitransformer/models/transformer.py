@@ -2,26 +2,25 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minitransformer.attention import KVCache
-from minitransformer.blocks import ACTIVATIONS, NORMS, DecoderBlock, EncoderBlock, Stack, make_norm
+from minitransformer.blocks import DecoderBlock, EncoderBlock, Stack
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
-from minitransformer.models.base import Loss, Memory
-from minitransformer.models.seq2seq import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets, target_loss
-from minitransformer.positions import (
-    ALiBi,
-    AttentionPositions,
-    LearnedPositions,
-    RelativeBias,
-    Rotary,
-    SinusoidalPositions,
+from minitransformer.models.base import Loss, Memory, target_loss
+from minitransformer.models.seq2seq import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets
+from minitransformer.models.transformer_parts import (
+    attention_positions,
+    block_options,
+    check_block_fields,
+    final_norm,
+    padding_and_positions,
 )
+from minitransformer.positions import LearnedPositions, SinusoidalPositions
 
 POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "relative", "none")
 
@@ -61,21 +60,8 @@ class TransformerConfig(EncoderDecoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("d_model", "num_heads", "num_kv_heads", "d_ff", "norm_eps")
+        check_block_fields(self, POSITIONS)
         self.require_positive("num_encoder_layers", "num_decoder_layers")
-        self.require_multiple("d_model", "num_heads")
-        if self.num_kv_heads is not None:
-            self.require_multiple("num_heads", "num_kv_heads")
-        self.require_fraction("attention_dropout")
-        self.require_one_of("positions", POSITIONS)
-        self.require_one_of("norm", NORMS)
-        self.require_one_of("activation", tuple(ACTIVATIONS))
-        paired = {"sinusoidal": self.d_model, "rotary": self.d_model // self.num_heads}.get(self.positions, 0)
-        if paired % 2:
-            raise InputError(
-                f"{self.positions} positions pair coordinates: d_model={self.d_model} with num_heads={self.num_heads} "
-                f"leaves an odd number, {paired}"
-            )
         if self.share_embeddings and self.source_vocab_size != self.target_vocab_size:
             raise InputError(
                 f"share_embeddings needs one vocabulary, but source_vocab_size={self.source_vocab_size} and "
@@ -114,21 +100,14 @@ class Transformer(EncoderDecoder):
         self.source_positions, self.target_positions = self._input_positions(), self._input_positions()
         self.embedding_scale = math.sqrt(c.d_model) if c.scale_embedding else 1.0
         self.dropout = nn.Dropout(c.dropout)
-        options: dict[str, Any] = {
-            "pre_norm": c.pre_norm,
-            "norm": c.norm,
-            "norm_eps": c.norm_eps,
-            "activation": c.activation,
-            "dropout": c.dropout,
-            "attention_dropout": c.attention_dropout,
-            "num_kv_heads": c.num_kv_heads,
-            "bias": c.bias,
-        }
+        options = {"pre_norm": c.pre_norm, **block_options(c)}
         sizes = c.d_model, c.num_heads, c.d_ff
-        encoder_positions, decoder_positions = self._attention_positions(True), self._attention_positions(False)
+        encoder_positions, decoder_positions = (attention_positions(c, bidirectional=both) for both in (True, False))
         encoder = [EncoderBlock(*sizes, positions=encoder_positions, **options) for _ in range(c.num_encoder_layers)]
         decoder = [DecoderBlock(*sizes, positions=decoder_positions, **options) for _ in range(c.num_decoder_layers)]
-        self.encoder, self.decoder = Stack(encoder, self._final_norm()), Stack(decoder, self._final_norm())
+        self.encoder, self.decoder = (
+            Stack(layers, final_norm(c) if c.pre_norm else None) for layers in (encoder, decoder)
+        )
         self.output = nn.Linear(c.d_model, c.target_vocab_size, bias=False)
         if c.tie_output:
             self.output.weight = self.target_embedding.weight
@@ -163,11 +142,7 @@ class Transformer(EncoderDecoder):
 
     def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
         self.check_source(ids)
-        # Unpadded rows need no mask: attention is faster without one.
-        mask = None if valid is None else padding_mask(valid)
-        valid = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
-        # A position is the number of real tokens before it, wherever the padding stands.
-        position_ids = (valid.long().cumsum(dim=1) - 1).clamp(min=0)
+        mask, valid, position_ids = padding_and_positions(ids, valid)
         states = self._embed(ids, position_ids, self.source_embedding, self.source_positions)
         return Memory(self.encoder(states, mask=mask, position_ids=position_ids), valid)
 
@@ -249,17 +224,3 @@ class Transformer(EncoderDecoder):
         if self.config.positions == "learned":
             return LearnedPositions(self.config.max_length, self.config.d_model)
         return None
-
-    def _attention_positions(self, bidirectional: bool) -> AttentionPositions | None:
-        c = self.config
-        if c.positions == "rotary":
-            return Rotary(c.d_model // c.num_heads)
-        if c.positions == "alibi":
-            return ALiBi(c.num_heads)
-        if c.positions == "relative":
-            return RelativeBias(c.num_heads, bidirectional=bidirectional)
-        return None
-
-    def _final_norm(self) -> nn.Module | None:
-        c = self.config
-        return make_norm(c.norm, c.d_model, eps=c.norm_eps, bias=c.bias) if c.pre_norm else None

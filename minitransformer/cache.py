@@ -1,0 +1,81 @@
+"""The memory of decoding: keys and values of the tokens that an attention layer has seen."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from minitransformer.errors import InputError
+
+
+class KVCache:
+    """Keys and values of the tokens that one attention layer has seen, for inference only.
+
+    Memory is taken once, for `max_length` slots, and written in place. The batch shares its slots: what is real
+    in a row is for the mask to say, and `positions` (B, max_length) holds each slot's position in its row. When
+    all slots are full, a single new token takes the slot of the oldest, so that attention runs over a sliding
+    window of the last `max_length` tokens.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        num_kv_heads: int,
+        max_length: int,
+        head_dim: int,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        if max_length < 1:
+            raise InputError(f"max_length={max_length}: a cache needs at least one slot")
+        shape = (batch_size, num_kv_heads, max_length, head_dim)
+        self.keys = torch.empty(shape, dtype=dtype, device=device)
+        self.values = torch.empty(shape, dtype=dtype, device=device)
+        self.positions = torch.zeros(batch_size, max_length, dtype=torch.long, device=device)
+        self.max_length = max_length
+        self.num_seen = 0
+
+    @property
+    def length(self) -> int:
+        """How many slots are filled."""
+        return min(self.num_seen, self.max_length)
+
+    def append(self, key: Tensor, value: Tensor, position_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Write T new tokens (B, Hkv, T, K) and return the keys and values of all filled slots, as views."""
+        if torch.is_grad_enabled() and key.requires_grad:
+            raise RuntimeError("a KVCache is written in place: use it under torch.no_grad() or inference_mode()")
+        new = key.shape[2]
+        start = self.num_seen if self.num_seen + new <= self.max_length else self.num_seen % self.max_length
+        if self.num_seen + new > self.max_length and new > 1:
+            raise InputError(
+                f"{new} tokens do not fit in the {self.max_length - self.length} free slots of a cache of "
+                f"{self.max_length}: only single tokens may push out the oldest"
+            )
+        self.keys[:, :, start : start + new] = key
+        self.values[:, :, start : start + new] = value
+        if position_ids is None:
+            position_ids = self.next_positions() + torch.arange(new, device=key.device)
+        self.positions[:, start : start + new] = position_ids
+        self.num_seen += new
+        return self.filled()
+
+    def filled(self) -> tuple[Tensor, Tensor]:
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+    def next_positions(self) -> Int[Tensor, "batch 1"]:
+        """Where each row goes on: one after its last position, 0 in an empty cache."""
+        if not self.num_seen:
+            return torch.zeros_like(self.positions[:, :1])
+        last = (self.num_seen - 1) % self.max_length
+        return self.positions[:, last : last + 1] + 1
+
+    def select(self, rows: Int[Tensor, " rows"]) -> "KVCache":
+        """A cache with these rows of the batch, repeated or left out at will; only filled slots are copied."""
+        _, heads, _, head_dim = self.keys.shape
+        cache = KVCache(len(rows), heads, self.max_length, head_dim, dtype=self.keys.dtype, device=self.keys.device)
+        filled = self.length
+        for ours, theirs in ((self.keys, cache.keys), (self.values, cache.values)):
+            theirs[:, :, :filled] = ours[:, :, :filled].index_select(0, rows)
+        cache.positions[:, :filled] = self.positions[:, :filled].index_select(0, rows)
+        cache.num_seen = self.num_seen
+        return cache

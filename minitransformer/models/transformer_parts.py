@@ -1,0 +1,66 @@
+"""What the models made of Transformer blocks share: the checks of their sizes, and the parts a configuration names."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from minitransformer.blocks import ACTIVATIONS, NORMS, make_norm
+from minitransformer.errors import InputError
+from minitransformer.masks import padding_mask
+from minitransformer.models.base import Config
+from minitransformer.positions import ALiBi, AttentionPositions, RelativeBias, Rotary, token_positions
+
+
+def check_block_fields(config: Any, positions: tuple[str, ...]) -> None:
+    """The fields that describe blocks; `positions` are the schemes that the model knows. Raises `InputError`."""
+    c: Config = config
+    c.require_positive("d_model", "num_heads", "num_kv_heads", "d_ff", "norm_eps")
+    c.require_multiple("d_model", "num_heads")
+    if config.num_kv_heads is not None:
+        c.require_multiple("num_heads", "num_kv_heads")
+    c.require_fraction("attention_dropout")
+    c.require_one_of("positions", positions)
+    c.require_one_of("norm", NORMS)
+    c.require_one_of("activation", tuple(ACTIVATIONS))
+    head_dim = config.d_model // config.num_heads
+    paired = {"sinusoidal": config.d_model, "rotary": head_dim}.get(config.positions, 0)
+    if paired % 2:
+        raise InputError(
+            f"{config.positions} positions pair coordinates: d_model={config.d_model} with "
+            f"num_heads={config.num_heads} leaves an odd number, {paired}"
+        )
+
+
+def block_options(config: Any) -> dict[str, Any]:
+    """The keyword arguments of a block that are fields of the configuration."""
+    names = ("norm", "norm_eps", "activation", "dropout", "attention_dropout", "num_kv_heads", "bias")
+    return {name: getattr(config, name) for name in names}
+
+
+def attention_positions(config: Any, *, bidirectional: bool) -> AttentionPositions | None:
+    """The scheme `config.positions` if it acts inside attention."""
+    if config.positions == "rotary":
+        return Rotary(config.d_model // config.num_heads)
+    if config.positions == "alibi":
+        return ALiBi(config.num_heads)
+    if config.positions == "relative":
+        return RelativeBias(config.num_heads, bidirectional=bidirectional)
+    return None
+
+
+def final_norm(config: Any) -> nn.Module:
+    return make_norm(config.norm, config.d_model, eps=config.norm_eps, bias=config.bias)
+
+
+def padding_and_positions(
+    ids: Int[Tensor, "batch time"], valid: Bool[Tensor, "batch time"] | None
+) -> tuple[Bool[Tensor, "batch 1 1 time"] | None, Bool[Tensor, "batch time"], Int[Tensor, "#batch time"]]:
+    """The padding mask, which tokens are real, and their positions.
+
+    Unpadded rows need no mask, without which attention is faster, and share one row of positions.
+    """
+    if valid is None:
+        return None, torch.ones_like(ids, dtype=torch.bool), torch.arange(ids.shape[1], device=ids.device)[None]
+    return padding_mask(valid), valid, token_positions(valid)
