@@ -5,7 +5,7 @@ from pathlib import Path
 from minitransformer.attention import KVCache, MultiHeadAttention, attention, attention_weights, record_attention
 from minitransformer.blocks import DecoderBlock, EncoderBlock, FeedForward, Stack
 from minitransformer.errors import InputError
-from minitransformer.generation import greedy
+from minitransformer.generation import Sampler, greedy, sample, stream
 from minitransformer.masks import causal_mask, document_mask, padding_mask, sliding_window_mask
 from minitransformer.models import (
     GPT,
@@ -43,6 +43,7 @@ __all__ = [
     "RNNSeq2Seq",
     "RelativeBias",
     "Rotary",
+    "Sampler",
     "SinusoidalPositions",
     "Stack",
     "Transformer",
@@ -55,14 +56,20 @@ __all__ = [
     "load",
     "padding_mask",
     "record_attention",
+    "sample",
     "sliding_window_mask",
+    "stream",
 ]
 
 
 def load(folder: str | Path) -> Model:
-    """The model saved in `folder`, whichever it is: its `config.json` says. `InputError` if it is none of ours."""
+    """The model saved in `folder`, whichever it is, ours or a checkpoint of Hugging Face: its `config.json` says.
+    `InputError` if it is none that we know."""
     classes: dict[str, type[Model]] = {"GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
-    name = read_config(Path(folder)).get("model")
+    config = read_config(Path(folder))
+    if "model" not in config and config.get("model_type") == "gpt2":
+        return GPT.from_pretrained(folder)
+    name = config.get("model")
     if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
         raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")
     if not isinstance(name, str) or name not in classes:

@@ -1,4 +1,4 @@
-"""`minitransformer translate|attend RUN ...`: use a model that a training script saved."""
+"""`minitransformer translate|generate|attend RUN ...`: use a model that a training script saved."""
 
 import sys
 import warnings
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
+from minitransformer.completion import Completer
 from minitransformer.errors import InputError, reported_to_user
+from minitransformer.generation import Sampler
 from minitransformer.plots import attention_heads, attention_map
 from minitransformer.translation import Translator
 
@@ -43,6 +46,49 @@ class Translate:
             raise InputError("there are no lines to translate: the input is empty")
         for translation in translator(lines):
             print(translation)
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Go on with a text, printed as it comes."""
+
+    run: Run
+    """A run of train.pretrain, or a GPT-2 checkpoint of Hugging Face with its tokenizer.json."""
+    prompt: str = ""
+    """What to go on with. Without one, the model begins a text."""
+    max_new_tokens: int = 500
+    temperature: float = 0.8
+    """Below 1 plays safe, above 1 is bolder; 0 always takes the likeliest token."""
+    top_k: int | None = None
+    """Draw from the k likeliest tokens only."""
+    top_p: float | None = None
+    """Draw from the likeliest tokens that together have this probability."""
+    min_p: float | None = None
+    """Draw from tokens at least this many times as likely as the likeliest."""
+    repetition_penalty: float = 1.0
+    """Above 1 makes tokens that have occurred less likely."""
+    stop: tuple[str, ...] = ()
+    """Tokens to stop at, besides the end of text."""
+    seed: int | None = None
+    """The same seed gives the same text."""
+
+    def __call__(self) -> None:
+        completer = Completer.load(self.run)
+        generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
+        stop_ids = {token: completer.tokenizer.token_to_id(token) for token in self.stop}
+        if unknown := [token for token, index in stop_ids.items() if index is None]:
+            raise InputError(f"--stop {' '.join(map(repr, unknown))}: no single token of this model's tokenizer")
+        pieces = completer.stream(
+            self.prompt,
+            choose=Sampler(self.temperature, self.top_k, self.top_p, self.min_p, generator),
+            max_new_tokens=self.max_new_tokens,
+            repetition_penalty=self.repetition_penalty,
+            stop_ids=stop_ids.values(),
+        )
+        print(self.prompt, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
 
 
 @dataclass(frozen=True)
@@ -82,7 +128,7 @@ def read_lines(data: bytes, name: str) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
         command = tyro.extras.subcommand_cli_from_dict(
-            {"translate": Translate, "attend": Attend}, prog="minitransformer", args=arguments
+            {"translate": Translate, "generate": Generate, "attend": Attend}, prog="minitransformer", args=arguments
         )
         command()
 

@@ -1,25 +1,38 @@
 """Optimizers and learning-rate schedules."""
 
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from minitransformer.blocks import Stack
 from minitransformer.errors import InputError
+from minitransformer.hardware import multiplies_bfloat16
 
 SCHEDULES = ("constant", "noam", "cosine", "linear", "wsd")
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The parameters of `model` in two groups: weight decay falls on matrices, not on norms, biases or embeddings."""
-    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.dim() >= 2 and p not in embeddings]
-    kept = [p for p in parameters if p.dim() < 2 or p in embeddings]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+def parameter_groups(
+    model: nn.Module, weight_decay: float, *, exclude: Collection[nn.Parameter] = ()
+) -> list[dict[str, Any]]:
+    """The parameters of `model`, without those of `exclude`, in two groups: weight decay falls on matrices, not on
+    norms, biases or embeddings."""
+    left_out, decayed = set(exclude), _decayed(model)
+    kept = [p for p in model.parameters() if p.requires_grad and p not in set(decayed)]
+    groups = [
+        {"params": [p for p in parameters if p not in left_out], "weight_decay": decay}
+        for parameters, decay in ((decayed, weight_decay), (kept, 0.0))
+    ]
     return [group for group in groups if group["params"]]
+
+
+def _decayed(model: nn.Module) -> list[nn.Parameter]:
+    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    return [p for p in model.parameters() if p.requires_grad and p.dim() >= 2 and p not in embeddings]
 
 
 def adamw(
@@ -29,10 +42,116 @@ def adamw(
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.98),
     eps: float = 1e-9,
+    exclude: Collection[nn.Parameter] = (),
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019), fused into one pass over the parameters; β and ε of Vaswani et al. 2017."""
-    groups = parameter_groups(model, weight_decay)
+    groups = parameter_groups(model, weight_decay, exclude=exclude)
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+
+
+class Muon(torch.optim.Muon):
+    """`torch.optim.Muon` (Jordan et al. 2024: momentum, made orthogonal by Newton–Schulz iterations), the same update
+    with fewer and larger operations: matrices of one shape go through the iterations together.
+
+    They run in bfloat16, as torch's do, only where the hardware has it: emulated, a step would take seconds.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters: list[Tensor] = []
+            gradients: list[Tensor] = []
+            momenta: list[Tensor] = []
+            self._init_group(group, parameters, gradients, momenta)
+            momentum = group["momentum"]
+            torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+            updates = list(torch._foreach_lerp(gradients, momenta, momentum) if group["nesterov"] else momenta)
+            by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
+            for place, parameter in enumerate(parameters):
+                rows, columns = parameter.shape
+                by_shape[min(rows, columns), max(rows, columns)].append(place)
+            for (rows, _), places in by_shape.items():
+                wide = torch.stack([updates[i] if updates[i].shape[0] == rows else updates[i].T for i in places])
+                wide = orthogonal(wide, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                for i, update in zip(places, wide.to(updates[0].dtype), strict=True):
+                    updates[i] = update if parameters[i].shape[0] == rows else update.T
+            for parameter, update in zip(parameters, updates, strict=True):
+                rate = group["lr"] * _muon_scale(parameter.shape, group["adjust_lr_fn"])
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=rate)
+        return loss
+
+
+def _muon_scale(shape: torch.Size, rule: str | None) -> float:
+    """How much longer than the learning rate a step of a matrix of this shape is, under torch's two rules."""
+    if rule == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(shape))
+    return math.sqrt(max(1, shape[0] / shape[1]))
+
+
+def orthogonal(
+    matrices: Float[Tensor, "batch rows columns"],
+    coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
+    steps: int = 5,
+    eps: float = 1e-7,
+) -> Float[Tensor, "batch rows columns"]:
+    """Each matrix (rows <= columns) with its singular values brought near 1, by iterations of
+    X <- aX + (bA + cA²)X with A = XXᵀ."""
+    a, b, c = coefficients
+    x = matrices.bfloat16() if multiplies_bfloat16(matrices.device) else matrices.float()
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+class JoinedOptimizer(torch.optim.Optimizer):
+    """Several optimizers as one: their groups side by side, and one `state` for all of their parameters."""
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]):
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        super().__init__(groups, {})
+        self.param_groups = groups  # the very same, not copies: a rate that is set here is theirs
+        self.optimizers = optimizers
+        for optimizer in optimizers:
+            optimizer.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss
+
+
+def muon(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 0.01,
+    momentum: float = 0.95,
+    steps: int = 5,
+    **options: Any,
+) -> torch.optim.Optimizer:
+    """`Muon` for the matrices inside blocks; `adamw` with `options` for embeddings, output head, norms and biases.
+
+    Muon's steps are scaled to the length of AdamW's (Liu et al. 2025), so that both share one learning rate.
+    """
+    inside = {p for stack in model.modules() if isinstance(stack, Stack) for p in stack.layers.parameters()}
+    hidden = [p for p in _decayed(model) if p.dim() == 2 and p in inside]
+    if not hidden:
+        raise InputError(f"a {type(model).__name__} has no matrices inside blocks for Muon: take adamw")
+    matrices = Muon(
+        hidden, lr=lr, weight_decay=weight_decay, momentum=momentum, ns_steps=steps, adjust_lr_fn="match_rms_adamw"
+    )
+    return JoinedOptimizer([matrices, adamw(model, lr=lr, weight_decay=weight_decay, exclude=hidden, **options)])
 
 
 def learning_rate(

@@ -4,8 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from minitransformer import InputError, Transformer, TransformerConfig
-from minitransformer.optim import SCHEDULES, adamw, clip_gradients, learning_rate, parameter_groups
+from minitransformer import GPT, GPTConfig, InputError, Transformer, TransformerConfig
+from minitransformer.optim import (
+    SCHEDULES,
+    Muon,
+    adamw,
+    clip_gradients,
+    learning_rate,
+    muon,
+    orthogonal,
+    parameter_groups,
+    set_learning_rate,
+)
 
 
 def test_weight_decay_falls_on_matrices_only():
@@ -89,3 +99,78 @@ def test_clipping_keeps_the_direction_and_bounds_the_length():
     assert clip_gradients([parameter], 1.0) == 5.0
     assert math.isclose(parameter.grad.norm().item(), 1.0, rel_tol=1e-5)
     torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]))
+
+
+def test_muon_equals_torchs_on_every_shape_at_once():
+    """Torch's runs in bfloat16: 0.05 is what that leaves of an update whose entries are near 1."""
+    torch.manual_seed(0)
+    shapes = [(12, 5), (5, 12), (8, 8), (8, 8), (7, 9)]
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    options = {"lr": 0.1, "weight_decay": 0.2, "momentum": 0.9, "ns_steps": 4}
+    for rule in ("match_rms_adamw", "original"):
+        pairs = Muon(ours, adjust_lr_fn=rule, **options), torch.optim.Muon(theirs, adjust_lr_fn=rule, **options)
+        for _ in range(3):
+            for mine, other in zip(ours, theirs, strict=True):
+                mine.grad = torch.randn_like(mine)
+                other.grad = mine.grad.clone()
+            for optimizer in pairs:
+                optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=0.05)
+
+
+def test_orthogonal_brings_singular_values_near_one():
+    values = torch.linalg.svdvals(orthogonal(torch.randn(6, 16, 40)))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+
+
+def tiny_gpt(**options):
+    return GPT(
+        GPTConfig(vocab_size=9, max_length=8, d_model=8, num_heads=2, num_layers=2, eos_id=0, dropout=0.0, **options)
+    )
+
+
+def test_muon_takes_the_matrices_inside_blocks_and_adamw_the_rest():
+    model = tiny_gpt(tie_output=False)
+    optimizer = muon(model, lr=0.01, weight_decay=0.1)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    grouped = [{names[p] for p in group["params"]} for group in optimizer.param_groups]
+    assert grouped[0] == {n for n, p in model.named_parameters() if ".layers." in n and p.dim() == 2}
+    assert grouped[1] == {"output.weight"}
+    assert set.union(*grouped) == set(names.values())
+    assert sum(map(len, grouped)) == len(names)
+
+
+def test_joined_optimizers_step_as_each_alone_and_share_their_state():
+    torch.manual_seed(0)
+    model, twin = tiny_gpt(), tiny_gpt()
+    twin.load_state_dict(model.state_dict())
+    joined = muon(model, lr=0.01)
+    hidden = [p for n, p in twin.named_parameters() if ".layers." in n and p.dim() == 2]
+    alone = (
+        Muon(hidden, lr=0.01, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        adamw(twin, lr=0.01, exclude=hidden),
+    )
+    ids = torch.randint(9, (3, 6))
+    for _ in range(2):
+        set_learning_rate(joined, 0.02)
+        for optimizer in alone:
+            set_learning_rate(optimizer, 0.02)
+        for some in (model, twin):
+            some.loss({"ids": ids})["lm"].total.backward()
+        joined.step()
+        joined.zero_grad()
+        for optimizer in alone:
+            optimizer.step()
+            optimizer.zero_grad()
+    for (name, mine), other in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, other), name
+        assert joined.state[mine].keys() & {"momentum_buffer", "exp_avg"}
+        assert mine.grad is None
+
+
+def test_muon_refuses_a_model_without_blocks():
+    with pytest.raises(InputError, match="a Linear has no matrices inside blocks for Muon: take adamw"):
+        muon(nn.Linear(2, 2), lr=0.1)

@@ -6,13 +6,14 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 import tyro
 
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
+from minitransformer.hardware import multiplies_bfloat16
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -21,6 +22,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 @dataclass(frozen=True)
 class Settings:
     """Flags of every script. A run's length is `minutes` of training, evaluation not counted, or `steps`."""
+
+    settings_file: ClassVar[str] = "config.json"
 
     minutes: float | None = None
     """Training time. With --steps too, whichever comes first."""
@@ -62,16 +65,8 @@ class Settings:
         torch.set_num_threads(self.threads or (1 if num_parameters < 500_000 else all_cores))
 
     def autocast_dtype(self) -> torch.dtype | None:
-        """bfloat16 for mixed precision, None for float32. A CPU without bfloat16 instructions emulates them, at a
-        hundredth of the speed, so "auto" asks."""
-        if self.precision == "fp32":
-            return None
-        device = self.torch_device()
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-            fast = device.type == "cpu" and instructions
+        """bfloat16 for mixed precision, None for float32."""
+        fast = self.precision == "auto" and multiplies_bfloat16(self.torch_device())
         return torch.bfloat16 if fast or self.precision == "bf16" else None
 
 
@@ -89,7 +84,7 @@ def open_run(settings_class: type[S], name: str, arguments: list[str] | None = N
     settings = tyro.cli(settings_class, args=arguments, prog=f"python -m train.{name}")
     settings.validate()
     resume = settings.resume
-    folder = settings.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = settings.out or Path("runs") / f"{name.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     if resume == "auto" and settings.out is None:
         raise InputError("--resume auto needs --out, the folder to go on with or to start")
     if resume is not None and resume != "auto":
@@ -110,21 +105,21 @@ def open_run(settings_class: type[S], name: str, arguments: list[str] | None = N
 def create_run(folder: Path, settings: Settings) -> None:
     """Make the folder of a new run and write its settings; a resumed one has them already."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "config.json").exists():
-        write_json(folder / "config.json", _to_json(settings))
+    if not (folder / settings.settings_file).exists():
+        write_json(folder / settings.settings_file, _to_json(settings))
 
 
 def _read_settings(folder: Path, settings_class: type[S]) -> S:
-    path = folder / "config.json"
+    path = folder / settings_class.settings_file
     if not path.is_file():
-        reason = "has no config.json" if folder.is_dir() else "is not a folder"
+        reason = f"has no {path.name}" if folder.is_dir() else "is not a folder"
         raise InputError(f"{folder} is not a run to resume: it {reason}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         fields = {field.name for field in dataclasses.fields(settings_class)}
         if set(values) != fields:
             raise InputError(f"it has {', '.join(sorted(values))}")
-        paths = {name: Path(values[name]) for name in ("out",) if values[name] is not None}
+        paths = {name: Path(values[name]) for name in ("out", "init") if values.get(name) is not None}
         return settings_class(**{**values, **paths})
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} is not the settings of such a run: {error}") from error

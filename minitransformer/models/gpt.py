@@ -1,23 +1,30 @@
 """GPT: a causal model that predicts each next token (GPT-2: Radford et al. 2019)."""
 
 import math
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from minitransformer.blocks import EncoderBlock, Stack
+from minitransformer.cache import KVCache
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
+from minitransformer.models.gpt_state import GPTState
 from minitransformer.models.transformer_parts import (
     attention_positions,
     block_options,
     check_block_fields,
     final_norm,
+    left_padded,
     padding_and_positions,
 )
 from minitransformer.positions import LearnedPositions
+from minitransformer.pretrained import GPT2HubConfig, export_pretrained, load_pretrained
 
 POSITIONS = ("learned", "rotary", "alibi", "none")
 
@@ -109,12 +116,13 @@ class GPT(Model):
             self.output.weight = self.embedding.weight
         self.init_weights()
 
-    def init_weights(self) -> None:
-        """Matrices and embeddings N(0, 0.02), those that write to the residual stream divided by √(2 · layers);
-        biases 0, norms 1."""
+    def init_weights(self, *, zero_residual: bool = False) -> None:
+        """Matrices and embeddings N(0, 0.02), those that write to the residual stream divided by √(2 · layers), as
+        in GPT-2, or 0 with `zero_residual`: every block then starts as the identity. Biases 0, norms 1."""
+        residual_std = 0.0 if zero_residual else 0.02 / math.sqrt(2 * self.config.num_layers)
         for name, parameter in self.named_parameters():
             if name.endswith(("project_out.weight", "contract.weight")):
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.num_layers))
+                nn.init.normal_(parameter, std=residual_std)
             elif parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.02)
             elif name.endswith("bias"):
@@ -131,11 +139,7 @@ class GPT(Model):
         if self.positions is not None and ids.shape[1] > self.config.max_length:
             raise InputError(f"{ids.shape[1]} tokens are more than the model's max_length={self.config.max_length}")
         mask, valid, position_ids = padding_and_positions(ids, valid)
-        states = self.embedding(ids)
-        if self.positions is not None:
-            states = states + self.positions(position_ids)
-        states = self.decoder(self.dropout(states), mask=mask, position_ids=position_ids)
-        return Memory(states, valid)
+        return Memory(self._states(ids, position_ids, mask), valid)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `ids` (B, T), and `valid` (B, T) where they are padded: each token predicts the next real one."""
@@ -147,6 +151,67 @@ class GPT(Model):
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"lm": self._is_target(batch).sum()}
 
+    @torch.no_grad()
+    def start(
+        self,
+        inputs: Int[Tensor, "batch prompt"],
+        valid: Bool[Tensor, "batch prompt"] | None = None,
+        *,
+        max_new_tokens: int,
+    ) -> tuple[Float[Tensor, "batch vocab"], GPTState]:
+        """Read the prompts, padded wherever they like: logits of the first new token.
+
+        A prompt without tokens starts from `eos_id`; of one longer than `max_length` the last part is read, with a
+        warning.
+        """
+        limit = self.config.max_length
+        valid = torch.ones_like(inputs, dtype=torch.bool) if valid is None else valid
+        if not inputs.shape[1] or not bool(valid.any(dim=1).all()):
+            first = inputs.new_full((len(inputs), 1), self.config.eos_id)
+            inputs, valid = (
+                torch.cat([first, inputs], dim=1),
+                torch.cat([~valid.any(dim=1, keepdim=True), valid], dim=1),
+            )
+        inputs, padding = left_padded(inputs, valid)
+        if (length := inputs.shape[1]) > limit:
+            warnings.warn(f"a prompt of {length} tokens: the model reads the last {limit}, its context", stacklevel=2)
+            inputs, padding = inputs[:, -limit:], None if padding is None else padding[:, -limit:]
+        return self._read(inputs, padding, num_slots=min(inputs.shape[1] + max_new_tokens, limit))
+
+    @torch.no_grad()
+    def step(self, ids: Int[Tensor, " batch"], state: GPTState) -> tuple[Float[Tensor, "batch vocab"], GPTState]:
+        """Read one more token per row: logits of the next. `state` is updated in place, and returned or replaced.
+
+        When the context is full, learned positions start again from the last half of it, row by row; otherwise the
+        oldest token is dropped, as under a `sliding_window_mask` of `max_length`.
+        """
+        if self.positions is not None and state.caches[0].num_seen == self.config.max_length:
+            return self._read(*state.last_half(ids), num_slots=self.config.max_length)
+        mask = state.append(ids)
+        per_layer = [{"cache": cache} for cache in state.caches]
+        states = self._states(ids[:, None], state.position_ids, mask, per_layer)
+        state.position_ids = state.position_ids + 1
+        return self._logits(states[:, 0]), state
+
+    def _read(self, ids: Tensor, valid: Tensor | None, *, num_slots: int) -> tuple[Tensor, GPTState]:
+        """Fresh caches of `num_slots` that have read `ids`, padded on the left where not `valid`."""
+        c = self.config
+        size = len(ids), c.num_kv_heads or c.num_heads, num_slots, c.d_model // c.num_heads
+        like = self.embedding.weight
+        caches = [KVCache(*size, dtype=like.dtype, device=like.device) for _ in range(c.num_layers)]
+        mask, _, position_ids = padding_and_positions(ids, valid)
+        states = self._states(ids, position_ids, mask, [{"cache": cache} for cache in caches])
+        state = GPTState(caches, position_ids[:, -1:] + 1, ids, valid, max_length=c.max_length)
+        return self._logits(states[:, -1]), state
+
+    def _states(
+        self, ids: Tensor, position_ids: Tensor, mask: Tensor | None, per_layer: list[dict[str, KVCache]] | None = None
+    ) -> Tensor:
+        states = self.embedding(ids)
+        if self.positions is not None:
+            states = states + self.positions(position_ids)
+        return self.decoder(self.dropout(states), mask=mask, position_ids=position_ids, per_layer=per_layer)
+
     def _is_target(self, batch: dict[str, Tensor]) -> Tensor:
         """A token is a target where it is real and has a real one before it to predict it."""
         if "valid" not in batch:
@@ -156,3 +221,18 @@ class GPT(Model):
     def _logits(self, states: Tensor) -> Tensor:
         logits, cap = self.output(states), self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    @classmethod
+    def from_pretrained(cls, folder_or_hub_id: str | Path) -> "GPT":
+        """A GPT-2 of Hugging Face's, from a folder or else the hub, in float32, in evaluation mode, on the CPU.
+
+        Raises `InputError` for a checkpoint that is not there, is damaged or not a GPT-2's, or computes otherwise.
+        """
+        return load_pretrained(cls, GPT2HubConfig, folder_or_hub_id)
+
+    def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
+        """Write a checkpoint that `transformers.GPT2LMHeadModel` and, with a `tokenizer`, `AutoTokenizer` read.
+
+        Raises `InputError` for a model that is no GPT-2, naming the fields, and for a tokenizer of another vocabulary.
+        """
+        return export_pretrained(self, GPT2HubConfig, folder, tokenizer)

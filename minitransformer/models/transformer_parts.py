@@ -64,3 +64,15 @@ def padding_and_positions(
     if valid is None:
         return None, torch.ones_like(ids, dtype=torch.bool), torch.arange(ids.shape[1], device=ids.device)[None]
     return padding_mask(valid), valid, token_positions(valid)
+
+
+def left_padded(
+    ids: Int[Tensor, "batch time"], valid: Bool[Tensor, "batch time"]
+) -> tuple[Int[Tensor, "batch width"], Bool[Tensor, "batch width"] | None]:
+    """The real tokens of each row moved to its end, in as few columns as hold them; None: no row is padded."""
+    counts = valid.sum(dim=1)
+    width = int(counts.max())
+    order = valid.long().argsort(dim=1, stable=True)  # padding first, then the tokens as they stood
+    ids = ids.gather(1, order)[:, ids.shape[1] - width :]
+    valid = torch.arange(width, device=ids.device) >= width - counts[:, None]
+    return ids, None if bool(valid.all()) else valid

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers_scripts import refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
@@ -30,16 +31,6 @@ def run(pairs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     main(["--data", str(pairs), "--models", ",".join(MODELS), "--steps", "3", "--out", str(folder), "--device", "cpu"])
     return folder
-
-
-def refused(capsys, arguments, program=main):
-    """The one line on standard error of a command that must end with exit code 2."""
-    with pytest.raises(SystemExit) as exit_:
-        program(arguments)
-    assert exit_.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    return lines[0]
 
 
 def test_the_run_folder_holds_results_models_and_pictures(run):
@@ -167,7 +158,7 @@ def test_bad_settings_and_data_are_refused_before_anything_is_written(pairs, tmp
     out = tmp_path / "run"
 
     def train(*arguments):
-        return refused(capsys, [*map(str, arguments), "--out", str(out)])
+        return refused(capsys, [*map(str, arguments), "--out", str(out)], main)
 
     assert "--models rnn-nought: not one of" in train("--models", "rnn-nought")
     assert "each once" in train("--models", "talk,talk")
@@ -192,6 +183,6 @@ def test_bad_settings_and_data_are_refused_before_anything_is_written(pairs, tmp
 def test_unusable_data_is_refused_in_one_line(tmp_path, capsys, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    line = refused(capsys, ["--data", str(tmp_path / name), "--steps", "1", "--out", str(tmp_path / "run")])
+    line = refused(capsys, ["--data", str(tmp_path / name), "--steps", "1", "--out", str(tmp_path / "run")], main)
     assert message in line
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,213 @@
+"""From a checkpoint to a model of ours and back, whatever the architecture."""
+
+import dataclasses
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from minitransformer.errors import InputError
+from minitransformer.files import atomic, write_json
+from minitransformer.models.base import Config, Model, read_config
+from minitransformer.models.weights import own_tensors
+from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
+
+M = TypeVar("M", bound=Model)
+H = TypeVar("H", bound="HubConfig")
+
+
+class TheirTensor(NamedTuple):
+    """A tensor's name in a checkpoint, and whether it lies there as (in, out), which `nn.Linear` has as (out, in)."""
+
+    name: str
+    transposed: bool = False
+
+
+class HubConfig(Config, ABC):
+    """A Hugging Face architecture's settings under its own names and with its own defaults, and the way to ours."""
+
+    model_type: ClassVar[str]
+    architecture: ClassVar[str]
+    """The class of `transformers` that reads an export."""
+    prefix: ClassVar[str]
+    """What names of tensors begin with, except the head's; a checkpoint of the body alone leaves it out."""
+    ignored: ClassVar[str]
+    """A pattern of the names, without the prefix, of tensors that hold nothing learned."""
+    generates: ClassVar[bool]
+    """Whether the model goes on from a text, which then must not end in [EOS]."""
+
+    @classmethod
+    def from_json(cls: type[H], settings: dict[str, Any]) -> H:
+        """What of a `config.json` matters; most of the rest concerns other tasks. `InputError` for a mistyped value."""
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        return cls(**{name: value for name, value in settings.items() if name in known})
+
+    @classmethod
+    @abstractmethod
+    def from_ours(cls: type[H], ours: dict[str, Any]) -> H:
+        """From the fields of our configuration; `InputError` names all that the architecture cannot express."""
+
+    @abstractmethod
+    def to_ours(self) -> dict[str, Any]:
+        """The fields of our configuration; `InputError` names a setting that our model cannot express."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, TheirTensor]:
+        """Where each of our model's own tensors lies, prefix included."""
+
+    @abstractmethod
+    def copies(self) -> dict[str, str]:
+        """Tied tensors that a checkpoint may hold a second time, and the names of their firsts."""
+
+
+def load_pretrained(model_class: type[M], hub_class: type[HubConfig], folder_or_hub_id: str | Path) -> M:
+    """A model from a checkpoint, in evaluation mode, on the CPU, in float32 whatever the checkpoint's floats are.
+
+    Raises `InputError` for a checkpoint of another architecture, one that our model cannot express, or one whose
+    tensors do not fit its `config.json`: before memory is taken for a model of those sizes.
+    """
+    folder = checkpoint_folder(folder_or_hub_id)
+    settings = read_config(folder)
+    if (model_type := settings.get("model_type")) != hub_class.model_type:
+        if "model" in settings:
+            raise InputError(f"{folder} holds a model saved by minitransformer: read it with {settings['model']}.load")
+        raise InputError(
+            f"{folder} is a checkpoint of {model_type!r}; {model_class.__name__} reads {hub_class.model_type!r}"
+        )
+    try:
+        theirs = hub_class.from_json(settings)
+        config: Any = model_class.config_class.from_dict(theirs.to_ours())
+    except InputError as error:
+        raise InputError(f"{folder / 'config.json'}: {error}") from error
+    tensors = read_tensors(folder)
+    if config.num_layers > len(tensors):
+        raise InputError(f"{folder}: config.json asks for {config.num_layers} layers of {len(tensors)} tensors in all")
+    try:
+        with torch.device("meta"):
+            own = own_tensors(model_class(config))
+    except (RuntimeError, TypeError) as error:  # what torch raises where a number of bytes exceeds 64 bits
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{folder}: no memory holds a model of the sizes in config.json ({reason})") from error
+    fitted = _fit(tensors, theirs, {name: tuple(tensor.shape) for name, tensor in own.items()}, folder)
+    model = model_class(config)
+    with torch.no_grad():
+        for name, tensor in own_tensors(model).items():
+            tensor.copy_(fitted[name])
+    return model.eval()
+
+
+def _fit(
+    tensors: dict[str, Tensor], theirs: HubConfig, shapes: Mapping[str, tuple[int, ...]], folder: Path
+) -> dict[str, Tensor]:
+    """The checkpoint's `tensors` under our names and in our layout; `InputError` names those that do not fit."""
+    prefix = theirs.prefix
+    bare = not any(name.startswith(prefix) for name in tensors)
+    tensors = {
+        name: tensor for name, tensor in tensors.items() if not re.fullmatch(theirs.ignored, name.removeprefix(prefix))
+    }
+    places = theirs.tensors()
+    copies = theirs.copies()
+    if bare:
+        places = {name: place._replace(name=place.name.removeprefix(prefix)) for name, place in places.items()}
+        copies = {second: first.removeprefix(prefix) for second, first in copies.items()}
+    for second, first in copies.items():
+        if second in tensors:
+            one, other = tensors.pop(second), tensors.get(first)
+            if other is None:
+                tensors[first] = one
+            elif not torch.equal(one, other):
+                raise InputError(
+                    f"{folder}: {second} differs from {first}, which it equals in a tied model: "
+                    'to read both, set "tie_word_embeddings": false in config.json'
+                )
+    wanted = {place.name: shapes[name][::-1] if place.transposed else shapes[name] for name, place in places.items()}
+    wrong = [f"{name} is missing" for name in wanted if name not in tensors]
+    wrong += [f"{name} is none of the model's" for name in tensors if name not in wanted]
+    for name, shape in wanted.items():
+        if name in tensors and tuple(tensors[name].shape) != shape:
+            wrong.append(f"{name} has shape {tuple(tensors[name].shape)}, not {shape}")
+        elif name in tensors and not tensors[name].is_floating_point():
+            wrong.append(f"{name} holds {tensors[name].dtype}, not floats")
+    if wrong:
+        more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        raise InputError(f"{folder}: {len(wrong)} of the tensors do not fit config.json: {'; '.join(wrong[:10])}{more}")
+    return {name: tensors[at].T if transposed else tensors[at] for name, (at, transposed) in places.items()}
+
+
+def export_pretrained(
+    model: Model, hub_class: type[HubConfig], folder: str | Path, tokenizer: Tokenizer | None = None
+) -> Path:
+    """Write a checkpoint that `transformers` reads: `config.json`, `model.safetensors` and, with a `tokenizer`, the
+    files of that. Other files of the folder stay.
+
+    Raises `InputError`, before anything is written, for a model that the architecture cannot express, a tokenizer that
+    does not fit the model, or a folder that holds a model saved by `Model.save`, whose files have the same names.
+    """
+    theirs = hub_class.from_ours(model.config.to_dict())
+    folder = Path(folder)
+    if (folder / "config.json").is_file() and "model" in read_config(folder):
+        raise InputError(f"{folder} holds a model saved by minitransformer, which would be lost: export to another one")
+    token_ids = {name: value for name, value in theirs.to_dict().items() if name.endswith("_token_id")}
+    names = {} if tokenizer is None else _special_tokens(tokenizer, model.config.vocab_size, token_ids)
+    own = own_tensors(model)
+    tensors = {
+        name: (own[ours].detach().T if transposed else own[ours].detach()).contiguous()
+        for ours, (name, transposed) in theirs.tensors().items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    head = {"architectures": [theirs.architecture], "model_type": theirs.model_type, "dtype": dtype}
+    write_json(folder / "config.json", head | theirs.to_dict())
+    if theirs.generates:
+        if tokenizer is not None and "pad_token" in names:
+            token_ids["pad_token_id"] = tokenizer.token_to_id(names["pad_token"])
+        write_json(folder / "generation_config.json", token_ids)
+    if tokenizer is not None:
+        _write_tokenizer(tokenizer, names, folder, model.config.max_length, generates=theirs.generates)
+    return folder
+
+
+def _special_tokens(tokenizer: Tokenizer, vocab_size: int, token_ids: Mapping[str, int | None]) -> dict[str, str]:
+    """What `transformers` calls the tokenizer's special tokens: the model's by their ids, the others by their names."""
+    vocabulary = tokenizer.get_vocab()
+    if (largest := max(vocabulary.values())) >= vocab_size:
+        raise InputError(f"the tokenizer has ids up to {largest}, the model only vocab_size={vocab_size} of them")
+    names = {
+        role: next(token for token in usual if token in vocabulary)
+        for role, usual in {"pad_token": ("[PAD]", "<pad>"), "unk_token": ("[UNK]", "<unk>")}.items()
+        if any(token in vocabulary for token in usual)
+    }
+    for role, token_id in token_ids.items():
+        token = None if token_id is None else tokenizer.id_to_token(token_id)
+        if token_id is not None and token is None:
+            raise InputError(f"the tokenizer has no token of the model's {role}={token_id}")
+        if token is not None:
+            names[role.removesuffix("_id")] = token
+    return names
+
+
+def _write_tokenizer(
+    tokenizer: Tokenizer, names: Mapping[str, str], folder: Path, max_length: int, *, generates: bool
+) -> None:
+    if generates and tokenizer.num_special_tokens_to_add(False):
+        tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        tokenizer.post_processor = None
+    with atomic(folder / "tokenizer.json") as temporary:
+        tokenizer.save(str(temporary))
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_length,
+        "clean_up_tokenization_spaces": False,  # to take out spaces before a full stop was once the default
+        # `transformers` makes added tokens of the special ones. Where ours are none, "[PAD]" in a text stays text.
+        "split_special_tokens": not added.intersection(names.values()),
+    }
+    write_json(folder / "tokenizer_config.json", settings | dict(names))

@@ -1,0 +1,173 @@
+"""GPT from step to step: with a cache or without, padded or not, beyond its context."""
+
+import functools
+
+import pytest
+import torch
+from helpers_models import assert_close, layout, nudged, until
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from minitransformer import InputError, greedy, sliding_window_mask
+from minitransformer.models import GPT, GPTConfig
+
+VOCAB, EOS = 13, 5
+POSITIONS = ("learned", "rotary", "alibi", "none")
+every_scheme = pytest.mark.parametrize("positions", POSITIONS)
+every_kind = pytest.mark.parametrize("kv_heads", [4, 2, 1])
+
+
+@functools.cache
+def tiny_gpt(positions="learned", kv_heads=None, max_length=16, **options):
+    """In evaluation mode, with every parameter off its special value."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": VOCAB, "d_model": 16, "num_heads": 4, "num_layers": 2, "eos_id": EOS}
+    config = GPTConfig(**sizes, positions=positions, num_kv_heads=kv_heads, max_length=max_length, **options)
+    return nudged(GPT(config)).eval()
+
+
+def rows(*lengths, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(VOCAB, (length,), generator=generator) for length in lengths]
+
+
+def padded(prompts, valid):
+    ids = torch.randint(VOCAB, valid.shape)
+    ids[valid] = torch.cat(prompts)
+    return ids
+
+
+def decode(model, inputs, valid, follow):
+    """The logits of `start` and of one `step` for each column of `follow`."""
+    logits, state = model.start(inputs, valid, max_new_tokens=follow.shape[1] + 1)
+    collected = [logits]
+    for ids in follow.unbind(dim=1):
+        logits, state = model.step(ids, state)
+        collected.append(logits)
+    return torch.stack(collected, dim=1)
+
+
+@torch.no_grad()
+def without_cache(model, row, first):
+    """The logits after each token of `row` from number `first` on; all of it read anew under a sliding window, or, of
+    learned positions, from the last half of the context on whenever that is full."""
+    limit, places = model.config.max_length, torch.arange(len(row))[None]
+    if model.config.positions != "learned":
+        mask = sliding_window_mask(len(row), len(row), limit)
+        return model._logits(model._states(row[None], places, mask))[0, first - 1 :]
+    context, collected = row[:first].tolist()[-limit:], []
+    for ids in [*row[first:].tolist(), None]:
+        collected.append(model(torch.tensor([context]))[0, -1])
+        context = [*context[-(limit // 2 - 1) :], ids] if len(context) == limit else [*context, ids]
+    return torch.stack(collected)
+
+
+@every_scheme
+@every_kind
+@pytest.mark.parametrize("where", ["left", "scattered", "right", "mixed"])
+def test_cached_logits_of_padded_prompts_equal_those_of_each_row_read_whole(positions, kv_heads, where):
+    model = tiny_gpt(positions, kv_heads)
+    prompts, follow = rows(3, 5, 1), torch.stack(rows(6, 6, 6, seed=1))
+    valid = layout([3, 5, 1], where)
+    logits = decode(model, padded(prompts, valid), valid, follow)
+    for prompt, after, row in zip(prompts, follow, logits, strict=True):
+        assert_close(row, without_cache(model, torch.cat([prompt, after]), len(prompt)))
+
+
+@every_scheme
+@pytest.mark.parametrize("max_length", [4, 7])
+def test_past_the_context_each_row_goes_on_as_it_would_alone(positions, max_length):
+    """Rows of different lengths reach the end of the context at different steps, and some of them several times."""
+    model = tiny_gpt(positions, 2, max_length)
+    lengths = (1, max_length, 3)
+    prompts, follow = rows(*lengths), torch.stack(rows(15, 15, 15, seed=1))
+    valid = layout(lengths)
+    logits = decode(model, padded(prompts, valid), valid, follow)
+    for prompt, after, row in zip(prompts, follow, logits, strict=True):
+        assert_close(row, without_cache(model, torch.cat([prompt, after]), len(prompt)))
+
+
+@pytest.mark.parametrize("max_length", [1, 2])
+def test_the_smallest_contexts_work(max_length):
+    model = tiny_gpt("learned", None, max_length)
+    (row,) = rows(6)
+    logits = decode(model, row[None, :1], None, row[None, 1:])
+    # What is read always fits: the last token, and the one before it where the context was not just begun again.
+    expected = [model(row[None, i : i + 1])[0, -1] for i in range(6)]
+    if max_length == 2:
+        expected[1] = model(row[None, 0:2])[0, -1]
+        expected[3], expected[5] = model(row[None, 2:4])[0, -1], model(row[None, 4:6])[0, -1]
+    assert_close(logits[0], torch.stack(expected))
+
+
+@every_scheme
+def test_selected_rows_go_on_as_if_they_had_been_there_from_the_start(positions):
+    model, chosen = tiny_gpt(positions, 2, 6), torch.tensor([2, 0, 0])
+    prompts, follow = rows(2, 4, 5), torch.stack(rows(8, 8, 8, seed=1))
+    valid = layout([2, 4, 5])
+    inputs = padded(prompts, valid)
+    logits, state = model.start(inputs, valid, max_new_tokens=9)
+    state = state.select(chosen)
+    collected = []
+    for ids in follow.unbind(dim=1):
+        logits, state = model.step(ids, state)
+        collected.append(logits)
+    expected = decode(model, inputs[chosen], valid[chosen], follow)[:, 1:]
+    assert_close(torch.stack(collected, dim=1), expected)
+
+
+def test_a_selection_leaves_the_state_it_came_from_alone():
+    model = tiny_gpt("rotary")
+    (row,) = rows(4)
+    _, state = model.start(row[None], max_new_tokens=4)
+    other = state.select(torch.tensor([0, 0]))
+    model.step(torch.tensor([1, 2]), other)
+    logits, _ = model.step(torch.tensor([7]), state)
+    assert_close(logits[0], model(torch.tensor([[*row.tolist(), 7]]))[0, -1])
+
+
+@every_scheme
+def test_a_prompt_without_tokens_starts_from_the_end_of_text(positions):
+    model = tiny_gpt(positions)
+    expected = model(torch.tensor([[EOS]]))[:, -1]
+    logits, _ = model.start(torch.empty(1, 0, dtype=torch.long), max_new_tokens=1)
+    assert_close(logits, expected)
+    (other,) = rows(3)
+    inputs, valid = torch.stack([other, other]), torch.tensor([[False] * 3, [True] * 3])
+    logits, _ = model.start(inputs, valid, max_new_tokens=1)
+    assert_close(logits, torch.cat([expected, model(other[None])[:, -1]]))
+
+
+@every_scheme
+def test_of_a_prompt_beyond_the_context_the_last_part_is_read_and_that_is_said(positions):
+    model = tiny_gpt(positions, None, 6)
+    (row,) = rows(9)
+    with pytest.warns(UserWarning, match="a prompt of 9 tokens: the model reads the last 6"):
+        logits, _ = model.start(row[None], max_new_tokens=1)
+    assert_close(logits, model(row[None, -6:])[:, -1])
+
+
+def test_more_steps_than_announced_are_refused_and_do_not_push_out_old_tokens():
+    model = tiny_gpt("rotary")
+    _, state = model.start(torch.stack(rows(3, 3)), max_new_tokens=2)
+    _, state = model.step(torch.tensor([1, 1]), state)
+    _, state = model.step(torch.tensor([1, 1]), state)
+    with pytest.raises(InputError, match="5 tokens were to be held, prompt included: start with more max_new_tokens"):
+        model.step(torch.tensor([1, 1]), state)
+
+
+@pytest.mark.parametrize(("width", "heads", "layers", "seed"), [(12, 3, 2, 7), (10, 5, 1, 7)])
+def test_greedy_generations_equal_those_of_transformers(width, heads, layers, seed, tmp_path):
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=VOCAB, n_positions=20, n_embd=width, n_head=heads, n_layer=layers, eos_token_id=EOS, pad_token_id=0
+    )
+    theirs = nudged(GPT2LMHeadModel(config)).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = GPT.from_pretrained(tmp_path).eval()
+    prompts = rows(6, 2, 4, 1)
+    valid = torch.arange(6) >= torch.tensor([[0], [4], [2], [5]])  # theirs wants its padding on the left
+    inputs = padded(prompts, valid)
+    expected = theirs.generate(inputs, attention_mask=valid.long(), do_sample=False, max_new_tokens=12)[:, 6:]
+    got = greedy(ours, inputs, valid, max_new_tokens=12)
+    assert [until(EOS, row) for row in got.tolist()] == [until(EOS, row) for row in expected.tolist()]
+    assert len({len(until(EOS, row)) for row in got.tolist()}) > 1

@@ -1,0 +1,190 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers_scripts import refused
+
+import minitransformer
+from minitransformer.__main__ import main as command
+from minitransformer.completion import Completer
+from minitransformer.data.streams import token_stream
+from minitransformer.models import GPT, GPTConfig
+from minitransformer.tokenization import load_tokenizer
+from train.checkpoint import load_checkpoint
+from train.pretrain import main
+from train.scoring import stream_loss
+
+SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "12", "--batch-size", "3"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "text.txt"
+    path.write_text(
+        "".join(f"{number} green bottles, hanging on the wall.\n" for number in range(60)), encoding="utf-8"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    main(["gpt", "--data", str(text), *SMALL, "--steps", "6", "--out", str(folder), "--device", "cpu"])
+    return folder
+
+
+def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run, text):
+    results = json.loads((run / "results.json").read_text())
+    model, tokenizer = minitransformer.load(run), load_tokenizer(run / "tokenizer.json")
+    assert results["parameters"] == model.num_parameters()
+    assert results["steps"] == 6
+    assert results["tokens_per_second"] == pytest.approx(6 * 36 / results["seconds"])
+    everything = text.read_text()
+    last_tenth = everything[int(0.9 * len(everything)) :]
+    ids = token_stream([last_tenth], tokenizer)
+    assert results["validation_loss"] == pytest.approx(stream_loss(model, ids, 12))
+    bits = results["validation_loss"] * (len(ids) - 1) / math.log(2)
+    assert results["bits_per_byte"] == pytest.approx(bits / len(last_tenth.encode()))
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert isinstance(results["sample"], str)
+
+
+def test_the_loss_of_a_stream_is_that_of_each_token_given_those_before_it_in_its_window():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=7, max_length=4, d_model=8, num_heads=2, num_layers=1, eos_id=0)).eval()
+    ids = torch.randint(7, (11,), dtype=torch.int32)
+    losses = []
+    for place in range(1, 11):
+        window = ids[None, (place - 1) // 4 * 4 : place].long()
+        losses.append(-model(window)[0, -1].log_softmax(dim=-1)[ids[place]].item())
+    for batch_tokens in (1, 8, 100):
+        assert stream_loss(model, ids, 4, batch_tokens=batch_tokens) == pytest.approx(sum(losses) / 10, abs=1e-6)
+    assert stream_loss(model, ids, 4, every=2) == pytest.approx((sum(losses[:4]) + sum(losses[8:])) / 6, abs=1e-6)
+
+
+def test_a_run_goes_on_from_another_writes_is_exported_and_loads_in_transformers(text, tmp_path, capsys):
+    from transformers import AutoTokenizer, GPT2LMHeadModel
+
+    first, second, exported = (tmp_path / name for name in ("first", "second", "exported"))
+    common = ["--data", str(text), "--steps", "4", "--device", "cpu", "--context", "12", "--batch-size", "3"]
+    sizes = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2"]
+    gpt2 = ["--architecture", "gpt2", "--optimizer", "adamw", "--tokenizer", "byte-bpe", "--vocab-size", "280"]
+    main(["gpt", *common, *sizes, *gpt2, "--out", str(first)])
+    main(["gpt", *common, "--init", str(first), "--out", str(second)])
+    before, after = (json.loads((run / "results.json").read_text()) for run in (first, second))
+    assert after["validation_loss"] < before["validation_loss"]
+    assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
+
+    completer = Completer.load(second)
+    completer.model.export(exported, completer.tokenizer)
+    capsys.readouterr()
+    written = []
+    for folder in (second, exported):
+        command(["generate", str(folder), "--prompt", "7 green", "--max-new-tokens", "9", "--temperature", "0"])
+        written.append(capsys.readouterr().out)
+    assert written[0] == written[1]
+    assert written[0].startswith("7 green")
+
+    theirs, their_tokenizer = GPT2LMHeadModel.from_pretrained(exported), AutoTokenizer.from_pretrained(exported)
+    ids = their_tokenizer("7 green bottles", add_special_tokens=False, return_tensors="pt").input_ids
+    assert ids[0].tolist() == completer.tokenizer.encode("7 green bottles", add_special_tokens=False).ids
+    torch.testing.assert_close(completer.model(ids), theirs(ids).logits, rtol=0, atol=1e-5)
+
+
+def start_process(*arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "train.pretrain", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(optimizer, text, tmp_path):
+    options = ["--data", str(text), *SMALL, "--steps", "60", "--dropout", "0.1", "--optimizer", optimizer]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    main([*options, "--out", str(whole), "--threads", "1"])
+    process = start_process(*options, "--out", str(stopped), "--threads", "1")
+    for line in process.stdout:
+        if "gpt: step" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    output = process.communicate(timeout=60)[0]
+    if process.returncode != 0:  # a machine in a hurry may have been done before the signal came
+        assert process.returncode == 130, output
+        assert f"--resume {stopped}" in output
+        main(["--resume", str(stopped)])
+    models = [minitransformer.load(run) for run in (whole, stopped)]
+    for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(one, other), name
+    for run, model in zip((whole, stopped), models, strict=True):
+        assert load_checkpoint(run / "checkpoints" / "latest.safetensors", model)["step"] == 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--context", "0"], "--context 0 must be more than 0"),
+        (["--vocab-size", "300"], "--vocab-size 300 is for --tokenizer bpe or byte-bpe"),
+        (["--context", "5000"], "is shorter than one context of 5000"),
+        (["--d-model", "15"], "d_model=15 is not divisible by num_heads=4"),
+        (["--tokenizer", "byte-bpe", "--vocab-size", "5"], "vocab_size=5 must be at least 260"),
+        (["--init", "nowhere"], "nowhere is not a saved model: it does not exist"),
+        (["--data", "nowhere.txt"], "no corpus 'nowhere.txt'"),
+        (["--data", "dates"], "--data dates holds no running text"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(arguments, message, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert message in refused(capsys, ["gpt", "--data", str(text), "--out", str(out), *arguments], main)
+    assert not out.exists()
+
+
+def test_sizes_beside_a_checkpoint_are_refused(run, text, tmp_path, capsys):
+    arguments = ["--data", str(text), "--init", str(run), "--d-model", "8", "--num-layers", "2"]
+    line = refused(capsys, [*arguments, "--out", str(tmp_path / "new")], main)
+    assert f"--num-layers, --d-model: sizes come from --init {run}; leave them out" in line
+
+
+def generated(capsys, *arguments):
+    capsys.readouterr()
+    command(["generate", *map(str, arguments)])
+    return capsys.readouterr().out
+
+
+def test_generate_prints_the_prompt_and_what_the_model_makes_of_it(run, capsys):
+    first, again, other = (
+        generated(capsys, run, "--prompt", "1 gr", "--max-new-tokens", "30", "--seed", seed) for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    assert first.startswith("1 gr")
+    assert first.endswith("\n")
+    assert len(generated(capsys, run, "--max-new-tokens", "20", "--seed", "1")) > 1
+
+
+def test_generate_counts_unknown_characters_and_reads_the_end_of_a_long_prompt(run, capsys):
+    command(["generate", str(run), "--prompt", "été " + "green bottles " * 3, "--max-new-tokens", "2", "--seed", "1"])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "warning: unknown to the model and read as such: 'é' (2)"
+    assert lines[1] == "warning: a prompt of 46 tokens: the model reads the last 12, its context"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--temperature", "-1"], "temperature=-1.0 must be 0"),
+        (["--max-new-tokens", "0"], "max_new_tokens=0 must be at least 1"),
+        (["--stop", "bottle"], "--stop 'bottle': no single token of this model's tokenizer"),
+    ],
+)
+def test_generate_refuses_in_one_line(arguments, message, run, capsys):
+    assert message in refused(capsys, ["generate", str(run), *arguments], command)

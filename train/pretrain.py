@@ -1,0 +1,24 @@
+"""Pretrain a small model on running text.
+
+python -m train.pretrain gpt                                  a causal character model on Shakespeare's plays
+python -m train.pretrain gpt --data book.txt --tokenizer byte-bpe --vocab-size 2000
+python -m train.pretrain gpt --init RUN --data more.txt       go on from a run, or from a GPT-2 checkpoint
+
+Without a word for the model, it is gpt.
+"""
+
+import sys
+
+from train.pretrain_gpt import main as gpt
+
+MODELS = {"gpt": gpt}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = arguments[0] if arguments and arguments[0] in MODELS else None
+    MODELS[name or "gpt"](arguments[1:] if name else arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""`python -m train.pretrain gpt`: read `pretrain` from top to bottom."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import datasets
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer
+
+from minitransformer.completion import Completer
+from minitransformer.data import load
+from minitransformer.data.streams import StreamWindows, token_stream
+from minitransformer.errors import InputError, reported_to_user
+from minitransformer.files import write_json
+from minitransformer.models import GPT, GPTConfig
+from minitransformer.optim import adamw, muon
+from minitransformer.tokenization import (
+    end_of_text_id,
+    train_bpe_tokenizer,
+    train_byte_bpe_tokenizer,
+    train_character_tokenizer,
+)
+from train.loop import LoopOptions, TrainingInterrupted, train
+from train.report import wide_console
+from train.scoring import stream_loss
+from train.settings import Settings, create_run, open_run
+
+DEFAULT_MINUTES = 2.5
+# Scored during training, from all over the validation split; the figures at the end are of all of it.
+TOKENS_TO_WATCH = 50_000
+
+
+@dataclass(frozen=True)
+class PretrainSettings(Settings):
+    """Pretrain a causal model: its weights, `tokenizer.json` and figures go into the run folder.
+
+    2.5 minutes of training if no length is given.
+    """
+
+    settings_file: ClassVar[str] = "settings.json"  # config.json is the model's
+
+    data: str = "shakespeare"
+    """shakespeare, hub:NAME, or a path: a .txt file (its last tenth is validation), a table with a column text, or a
+    folder of train and validation files."""
+    tokenizer: Literal["character", "bpe", "byte-bpe"] = "character"
+    """Trained on the training text."""
+    vocab_size: int | None = None
+    """Of bpe and byte-bpe. Default: 2,000."""
+
+    init: Path | None = None
+    """Go on from the weights, sizes and tokenizer of a run or of a GPT-2 checkpoint."""
+    architecture: Literal["modern", "gpt2"] = "modern"
+    """modern: rotary positions, RMSNorm, QK-norm, squared ReLU, no biases, output projections that start at zero."""
+    num_layers: int | None = None
+    """Default: 4."""
+    d_model: int | None = None
+    """Default: 128."""
+    num_heads: int | None = None
+    """Default: 4."""
+    num_kv_heads: int | None = None
+    """Heads of keys and values. Default: as many as --num-heads."""
+    d_ff: int | None = None
+    """Default: 4 x --d-model."""
+    context: int | None = None
+    """Tokens that the model sees at once. Default: 128."""
+    dropout: float = 0.0
+
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """muon: Muon for the matrices inside blocks, AdamW for the rest."""
+    lr: float | None = None
+    """Peak learning rate. Default: 0.005 with muon, 0.001 with adamw."""
+    schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
+    warmup_steps: int = 20
+    weight_decay: float = 0.01
+    batch_size: int = 16
+    """Windows of --context tokens in a step."""
+    accumulate: int = 1
+    """Batches in a step."""
+
+    def validate(self) -> None:
+        super().validate()
+        names = ("vocab_size", "num_layers", "d_model", "num_heads", "num_kv_heads", "d_ff", "context", "lr")
+        for name in (*names, "batch_size", "accumulate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
+        if self.vocab_size is not None and self.tokenizer == "character":
+            raise InputError(f"--vocab-size {self.vocab_size} is for --tokenizer bpe or byte-bpe")
+        if self.init is not None:
+            of_the_model = ("num_layers", "d_model", "num_heads", "num_kv_heads", "d_ff", "vocab_size")
+            given = [f"--{name.replace('_', '-')}" for name in of_the_model if getattr(self, name) is not None]
+            if given:
+                raise InputError(f"{', '.join(given)}: sizes come from --init {self.init}; leave them out")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    with reported_to_user():
+        settings, folder = open_run(PretrainSettings, "pretrain gpt", arguments)
+        try:
+            pretrain(settings, folder, wide_console())
+        except (TrainingInterrupted, KeyboardInterrupt):
+            print(f"stopped; to go on: python -m train.pretrain gpt --resume {folder}")
+            raise SystemExit(130) from None
+
+
+def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict[str, Any]:
+    """Train one model, save it, score it on every token of the validation split, and let it write."""
+    finished = folder / "results.json"
+    if finished.exists():
+        results = json.loads(finished.read_text(encoding="utf-8"))
+        show(results, folder, console)
+        return results
+    corpus = read_corpus(settings)
+    completer = start(settings, corpus["train"])
+    model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
+    context = model.config.max_length if settings.context is None else settings.context
+    streams = {name: token_stream(split["text"], tokenizer) for name, split in corpus.items()}
+    feed = StreamWindows(streams["train"], context, batch_size=settings.batch_size, seed=settings.seed)
+    settings.set_threads(model.num_parameters())
+    create_run(folder, settings)
+    sizes = ", ".join(f"{len(ids):,} {name}" for name, ids in streams.items())
+    console.print(f"{settings.data}: {sizes} tokens, {tokenizer.get_vocab_size():,} kinds; writes {folder}")
+
+    unlimited = settings.minutes is None and settings.steps is None
+    lr = settings.lr or (5e-3 if settings.optimizer == "muon" else 1e-3)
+    options = LoopOptions(
+        lr=lr,
+        steps=settings.steps,
+        minutes=DEFAULT_MINUTES if unlimited else settings.minutes,
+        schedule=settings.schedule,
+        warmup_steps=settings.warmup_steps,
+        accumulate=settings.accumulate,
+        evaluations=10,
+        autocast=settings.autocast_dtype(),
+    )
+    new_optimizer = muon if settings.optimizer == "muon" else adamw
+    every = 1 + len(streams["validation"]) // TOKENS_TO_WATCH
+    state = train(
+        model,
+        new_optimizer(model, lr=lr, weight_decay=settings.weight_decay),
+        feed,
+        options,
+        folder,
+        evaluate=lambda model: {"loss": stream_loss(model, streams["validation"], context, every=every)},
+        score=lambda result: (-result["loss"],),
+        console=console,
+        name="gpt",
+    )
+    completer.save(folder)
+
+    results = {
+        "data": settings.data,
+        "seed": settings.seed,
+        "parameters": model.num_parameters(),
+        "vocab_size": tokenizer.get_vocab_size(),
+        "context": context,
+        "seconds": state.seconds,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "tokens_per_second": state.tokens / state.seconds,
+    }
+    for name in [name for name in ("validation", "test") if name in streams]:
+        nats = stream_loss(model, streams[name], context)
+        num_bytes = sum(len(text.encode()) for text in corpus[name]["text"])
+        results[f"{name}_loss"] = nats
+        results["bits_per_byte" if name == "validation" else "test_bits_per_byte"] = (
+            nats * (len(streams[name]) - 1) / math.log(2) / num_bytes
+        )
+    results["sample"] = completer([""], max_new_tokens=300, temperature=0.8, seed=settings.seed)[0]
+    results["validation"] = state.history
+    write_json(finished, results)
+    show(results, folder, console)
+    return results
+
+
+def read_corpus(settings: PretrainSettings) -> Mapping[str, datasets.Dataset]:
+    corpus = load(settings.data)
+    if "text" not in corpus["train"].column_names:
+        raise InputError(f"--data {settings.data} holds no running text: it has {corpus['train'].column_names}")
+    return corpus
+
+
+def start(settings: PretrainSettings, train_split: datasets.Dataset) -> Completer:
+    """A new model with a tokenizer of the training text, or those of `--init`."""
+    torch.manual_seed(settings.seed)
+    if settings.init is not None:
+        completer = Completer.load(settings.init)
+        limit = completer.model.config.max_length
+        if completer.model.positions is not None and (settings.context or 0) > limit:
+            raise InputError(f"--context {settings.context}: {settings.init} has learned positions for {limit} tokens")
+        return completer
+    tokenizer = train_tokenizer(settings, train_split)
+    config = GPTConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        max_length=settings.context or 128,
+        d_model=settings.d_model or 128,
+        num_heads=settings.num_heads or 4,
+        num_kv_heads=settings.num_kv_heads,
+        d_ff=settings.d_ff,
+        num_layers=settings.num_layers or 4,
+        eos_id=end_of_text_id(tokenizer),
+        dropout=settings.dropout,
+        **(MODERN if settings.architecture == "modern" else {}),
+    )
+    model = GPT(config)
+    if settings.architecture == "modern":
+        model.init_weights(zero_residual=True)
+    return Completer(model, tokenizer)
+
+
+MODERN: dict[str, Any] = {
+    "positions": "rotary",
+    "norm": "rmsnorm",
+    "norm_eps": 1e-6,
+    "activation": "relu_squared",
+    "bias": False,
+    "qk_norm": True,
+}
+
+
+def train_tokenizer(settings: PretrainSettings, split: datasets.Dataset) -> Tokenizer:
+    if settings.tokenizer == "character":
+        return train_character_tokenizer(split["text"])
+    train_pieces = train_bpe_tokenizer if settings.tokenizer == "bpe" else train_byte_bpe_tokenizer
+    return train_pieces(split["text"], settings.vocab_size or 2000)
+
+
+def show(results: dict[str, Any], folder: Path, console: Console) -> None:
+    """The figures and the sample."""
+    console.print(f"\n{results['sample']}\n", markup=False, highlight=False, soft_wrap=True)
+    for name, prefix in (("validation", ""), ("test", "test_")):
+        if f"{name}_loss" in results:
+            console.print(
+                f"{name:>10}: {results[f'{name}_loss']:.4f} nats per token, "
+                f"{results[f'{prefix}bits_per_byte']:.4f} bits per byte",
+                highlight=False,
+            )
+    console.print(
+        f"{results['parameters']:,} parameters, {results['seconds']:.0f} s of training, {results['steps']:,} steps, "
+        f"{results['tokens_per_second']:,.0f} tokens/s\nresults, model and tokenizer are in {folder}",
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
