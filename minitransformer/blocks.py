@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minitransformer.activations import gelu_tanh
 from minitransformer.attention import KVCache, MultiHeadAttention
 from minitransformer.errors import InputError
 from minitransformer.positions import AttentionPositions
@@ -14,7 +15,7 @@ from minitransformer.positions import AttentionPositions
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,  # with erf; the tanh form differs by up to 5e-4
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_tanh": gelu_tanh,
     "relu_squared": lambda x: F.relu(x).square(),  # So et al. 2021
     "swiglu": F.silu,  # of the gate: see FeedForward
 }

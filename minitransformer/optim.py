@@ -186,5 +186,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -> float:
     """Scale the gradients down to a joint length of `max_norm` at most (None: leave them); their length before."""
-    limit = math.inf if max_norm is None else max_norm
-    return nn.utils.clip_grad_norm_(parameters, limit).item()
+    parameters = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    length = norm.item()
+    if max_norm is not None and not length <= max_norm:  # where nothing is to clip, a pass over all gradients is saved
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return length

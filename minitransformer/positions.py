@@ -88,7 +88,8 @@ class Rotary(AttentionPositions):
         angle = _angles(positions, self.head_dim, self.base)[:, None]
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         first, second = x.chunk(2, dim=-1)
-        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+        turned = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
+        return torch.cat(turned, dim=-1)
 
 
 class ALiBi(AttentionPositions):

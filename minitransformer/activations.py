@@ -1,0 +1,37 @@
+"""Activations that torch has, faster."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LINEAR = 2 * math.sqrt(2 / math.pi)
+_CUBIC = 0.044715 * _LINEAR
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """x / 2 · (1 + tanh u), u = √(2/π) (x + 0.044715 x³): the GELU of GPT-2 (Hendrycks and Gimpel 2016)."""
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
+        return _SigmoidGELU.apply(x)
+    return F.gelu(x, approximate="tanh")
+
+
+class _SigmoidGELU(torch.autograd.Function):
+    """The same number as x · sigmoid(2u). On a CPU torch's kernel spends its time in tanh, 3.5 times that of a
+    sigmoid, so that nine plain passes over memory, forward and backward, take less."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        gate = torch.addcmul(x.new_tensor(_LINEAR), x, x, value=_CUBIC).mul_(x).sigmoid_()
+        ctx.save_for_backward(x, gate)
+        return x * gate
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # (x s)' = s + s (1 - s) x (2u)', with x (2u)' = x (linear + 3 cubic x²)
+        x, gate = ctx.saved_tensors
+        slope = torch.addcmul(x.new_tensor(_LINEAR), x, x, value=3 * _CUBIC).mul_(x)
+        slope = torch.addcmul(slope, slope, gate, value=-1)
+        return torch.addcmul(gate, gate, slope).mul_(gradient)
