@@ -13,9 +13,14 @@ _CUBIC = 0.044715 * _LINEAR
 
 def gelu_tanh(x: Tensor) -> Tensor:
     """x / 2 · (1 + tanh u), u = √(2/π) (x + 0.044715 x³): the GELU of GPT-2 (Hendrycks and Gimpel 2016)."""
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
-        return _SigmoidGELU.apply(x)
-    return F.gelu(x, approximate="tanh")
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or x.numel() < 4096:
+        return F.gelu(x, approximate="tanh")
+    return _SigmoidGELU.apply(x) if torch.is_grad_enabled() else x * _gate(x)
+
+
+def _gate(x: Tensor) -> Tensor:
+    """sigmoid(2u)"""
+    return torch.addcmul(x.new_tensor(_LINEAR), x, x, value=_CUBIC).mul_(x).sigmoid_()
 
 
 class _SigmoidGELU(torch.autograd.Function):
@@ -24,7 +29,7 @@ class _SigmoidGELU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        gate = torch.addcmul(x.new_tensor(_LINEAR), x, x, value=_CUBIC).mul_(x).sigmoid_()
+        gate = _gate(x)
         ctx.save_for_backward(x, gate)
         return x * gate
 

@@ -120,8 +120,9 @@ def _mended_mask(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) 
 
 def _plain_is_faster(query: Tensor, key: Tensor, dropout: float) -> bool:
     """Whether matmuls and a softmax beat torch's fused kernel, which on a CPU cannot drop out, and whose backward
-    pass takes up to twice their time at 64 keys; they draw level near 128 keys, and forward alone near 64."""
-    return query.device.type == "cpu" and (dropout > 0.0 or key.shape[2] <= 96)
+    pass takes up to twice their time at 64 keys; they draw level near 128. A single query, as in a step of decoding,
+    wants the fewest operations."""
+    return query.device.type == "cpu" and (dropout > 0.0 or (key.shape[2] <= 96 and query.shape[2] > 1))
 
 
 def _check(query: Tensor, key: Tensor, mask: Tensor | None) -> None:
@@ -235,7 +236,7 @@ class MultiHeadAttention(nn.Module):
                     position_ids = position_ids + cache.next_positions()
             query, key = self.positions.rotate(query, position_ids), self.positions.rotate(key, position_ids)
         if cache is not None:
-            key, value = cache.append(key, value, position_ids)
+            key, value = cache.append(key, value, None if self.positions is None else position_ids)
         if self.positions is not None and position_ids is not None:
             key_positions = position_ids if cache is None else cache.positions[:, : cache.length]
             bias = self.positions.bias(position_ids, key_positions)

@@ -46,7 +46,7 @@ class FeedForward(nn.Module):
             hidden = self.activation(gate) * hidden
         else:
             hidden = self.activation(hidden)
-        return self.contract(self.dropout(hidden))
+        return self.contract(self.dropout(hidden) if self.training else hidden)
 
 
 class Residual(nn.Module):
@@ -61,9 +61,10 @@ class Residual(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, sublayer: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        if self.pre_norm:
-            return states + self.dropout(sublayer(self.norm(states), *args, **kwargs))
-        return self.norm(states + self.dropout(sublayer(states, *args, **kwargs)))
+        update = sublayer(self.norm(states) if self.pre_norm else states, *args, **kwargs)
+        if self.training:
+            update = self.dropout(update)
+        return states + update if self.pre_norm else self.norm(states + update)
 
 
 class EncoderBlock(nn.Module):

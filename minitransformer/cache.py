@@ -11,9 +11,9 @@ class KVCache:
     """Keys and values of the tokens that one attention layer has seen, for inference only.
 
     Memory is taken once, for `max_length` slots, and written in place. The batch shares its slots: what is real
-    in a row is for the mask to say, and `positions` (B, max_length) holds each slot's position in its row. When
-    all slots are full, a single new token takes the slot of the oldest, so that attention runs over a sliding
-    window of the last `max_length` tokens.
+    in a row is for the mask to say, and `positions` (B, max_length) holds each slot's position in its row, where the
+    attention asks for positions. When all slots are full, a single new token takes the slot of the oldest, so that
+    attention runs over a sliding window of the last `max_length` tokens.
     """
 
     def __init__(
@@ -51,16 +51,15 @@ class KVCache:
                 f"{new} tokens do not fit in the {self.max_length - self.length} free slots of a cache of "
                 f"{self.max_length}: only single tokens may push out the oldest"
             )
-        self.keys[:, :, start : start + new] = key
-        self.values[:, :, start : start + new] = value
-        if position_ids is None:
-            position_ids = self.next_positions() + torch.arange(new, device=key.device)
-        self.positions[:, start : start + new] = position_ids
+        self.keys.narrow(2, start, new).copy_(key)
+        self.values.narrow(2, start, new).copy_(value)
+        if position_ids is not None:
+            self.positions.narrow(1, start, new).copy_(position_ids)
         self.num_seen += new
         return self.filled()
 
     def filled(self) -> tuple[Tensor, Tensor]:
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
     def next_positions(self) -> Int[Tensor, "batch 1"]:
         """Where each row goes on: one after its last position, 0 in an empty cache."""
