@@ -28,9 +28,8 @@ class KVCache:
     ):
         if max_length < 1:
             raise InputError(f"max_length={max_length}: a cache needs at least one slot")
-        shape = (batch_size, num_kv_heads, max_length, head_dim)
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty(shape, dtype=dtype, device=device)
+        self.pairs = torch.empty((batch_size, 2 * num_kv_heads, max_length, head_dim), dtype=dtype, device=device)
+        self.keys, self.values = self.pairs.chunk(2, dim=1)
         self.positions = torch.zeros(batch_size, max_length, dtype=torch.long, device=device)
         self.max_length = max_length
         self.num_seen = 0
@@ -45,21 +44,32 @@ class KVCache:
         if torch.is_grad_enabled() and key.requires_grad:
             raise RuntimeError("a KVCache is written in place: use it under torch.no_grad() or inference_mode()")
         new = key.shape[2]
-        start = self.num_seen if self.num_seen + new <= self.max_length else self.num_seen % self.max_length
-        if self.num_seen + new > self.max_length and new > 1:
-            raise InputError(
-                f"{new} tokens do not fit in the {self.max_length - self.length} free slots of a cache of "
-                f"{self.max_length}: only single tokens may push out the oldest"
-            )
+        start = self._take(new)
         self.keys.narrow(2, start, new).copy_(key)
         self.values.narrow(2, start, new).copy_(value)
         if position_ids is not None:
             self.positions.narrow(1, start, new).copy_(position_ids)
-        self.num_seen += new
         return self.filled()
 
+    def append_pairs(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """`append` of one token's keys and values, side by side along the heads (B, 2 Hkv, 1, K), in one write."""
+        self.pairs.narrow(2, self._take(1), 1).copy_(pairs)
+        return self.filled()
+
+    def _take(self, new: int) -> int:
+        """The first slot of the next `new` ones."""
+        seen = self.num_seen
+        if seen + new > self.max_length and new > 1:
+            raise InputError(
+                f"{new} tokens do not fit in the {self.max_length - self.length} free slots of a cache of "
+                f"{self.max_length}: only single tokens may push out the oldest"
+            )
+        self.num_seen += new
+        return seen if seen + new <= self.max_length else seen % self.max_length
+
     def filled(self) -> tuple[Tensor, Tensor]:
-        return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
+        length = self.length
+        return self.keys.narrow(2, 0, length), self.values.narrow(2, 0, length)
 
     def next_positions(self) -> Int[Tensor, "batch 1"]:
         """Where each row goes on: one after its last position, 0 in an empty cache."""
@@ -73,8 +83,7 @@ class KVCache:
         _, heads, _, head_dim = self.keys.shape
         cache = KVCache(len(rows), heads, self.max_length, head_dim, dtype=self.keys.dtype, device=self.keys.device)
         filled = self.length
-        for ours, theirs in ((self.keys, cache.keys), (self.values, cache.values)):
-            theirs[:, :, :filled] = ours[:, :, :filled].index_select(0, rows)
+        cache.pairs[:, :, :filled] = self.pairs[:, :, :filled].index_select(0, rows)
         cache.positions[:, :filled] = self.positions[:, :filled].index_select(0, rows)
         cache.num_seen = self.num_seen
         return cache

@@ -85,11 +85,14 @@ class Rotary(AttentionPositions):
     def rotate(
         self, x: Float[Tensor, "batch heads time head_dim"], positions: Int[Tensor, "#batch time"]
     ) -> Float[Tensor, "batch heads time head_dim"]:
+        return turned(x, *self.turns(positions, x.dtype))
+
+    def turns(
+        self, positions: Int[Tensor, "#batch time"], dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "#batch 1 time half"], Float[Tensor, "#batch 1 time half"]]:
+        """Cosines and sines of the angle of each position and pair of coordinates."""
         angle = _angles(positions, self.head_dim, self.base)[:, None]
-        cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-        first, second = x.chunk(2, dim=-1)
-        turned = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
-        return torch.cat(turned, dim=-1)
+        return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
 class ALiBi(AttentionPositions):
@@ -166,6 +169,17 @@ class RelativeBias(AttentionPositions):
         growth = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.max_distance / exact)
         far = (exact + (growth * (count - exact)).long()).clamp(max=count - 1)
         return offset + torch.where(distance < exact, distance, far)
+
+
+def turned(
+    x: Float[Tensor, "batch heads time head_dim"],
+    cos: Float[Tensor, "#batch 1 time half"],
+    sin: Float[Tensor, "#batch 1 time half"],
+) -> Float[Tensor, "batch heads time head_dim"]:
+    """Each pair (x_i, x_{i + head_dim / 2}) turned by its angle."""
+    first, second = x.chunk(2, dim=-1)
+    pairs = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
+    return torch.cat(pairs, dim=-1)
 
 
 def _angles(positions: Int[Tensor, "batch time"], dim: int, base: float) -> Float[Tensor, "batch time half"]:

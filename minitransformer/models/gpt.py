@@ -15,6 +15,7 @@ from minitransformer.cache import KVCache
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
 from minitransformer.models.gpt_state import GPTState
+from minitransformer.models.gpt_step import FlatStep
 from minitransformer.models.transformer_parts import (
     attention_positions,
     block_options,
@@ -188,10 +189,13 @@ class GPT(Model):
         if self.positions is not None and state.caches[0].num_seen == self.config.max_length:
             return self._read(*state.last_half(ids), num_slots=self.config.max_length)
         mask = state.append(ids)
-        per_layer = [{"cache": cache} for cache in state.caches]
-        states = self._states(ids[:, None], state.position_ids, mask, per_layer)
+        if state.flat is not None and not self.training and not state.flat.watched():
+            states = state.flat(ids, state.position_ids, mask, state.caches)
+        else:
+            per_layer = [{"cache": cache} for cache in state.caches]
+            states = self._states(ids[:, None], state.position_ids, mask, per_layer)[:, 0]
         state.position_ids = state.position_ids + 1
-        return self._logits(states[:, 0]), state
+        return self._logits(states), state
 
     def _read(self, ids: Tensor, valid: Tensor | None, *, num_slots: int) -> tuple[Tensor, GPTState]:
         """Fresh caches of `num_slots` that have read `ids`, padded on the left where not `valid`."""
@@ -201,7 +205,7 @@ class GPT(Model):
         caches = [KVCache(*size, dtype=like.dtype, device=like.device) for _ in range(c.num_layers)]
         mask, _, position_ids = padding_and_positions(ids, valid)
         states = self._states(ids, position_ids, mask, [{"cache": cache} for cache in caches])
-        state = GPTState(caches, position_ids[:, -1:] + 1, ids, valid, max_length=c.max_length)
+        state = GPTState(caches, position_ids[:, -1:] + 1, ids, valid, FlatStep.of(self), max_length=c.max_length)
         return self._logits(states[:, -1]), state
 
     def _states(

@@ -10,6 +10,7 @@ from torch import Tensor
 from minitransformer.cache import KVCache
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
+from minitransformer.models.gpt_step import FlatStep
 from minitransformer.models.transformer_parts import left_padded
 
 
@@ -26,11 +27,13 @@ class GPTState:
         position_ids: Int[Tensor, "#batch 1"],
         ids: Int[Tensor, "batch prompt"],
         valid: Bool[Tensor, "batch prompt"] | None,
+        flat: FlatStep | None,
         *,
         max_length: int,
     ):
         self.caches = caches
         self.position_ids = position_ids
+        self.flat = flat
         self.max_length = max_length
         num_slots = caches[0].max_length
         self.ids = F.pad(ids, (0, num_slots - ids.shape[1]))
