@@ -164,7 +164,7 @@ def stream(
     eos_id = model.config.eos_id
     # GPT-2 has no token for padding: what follows a row's end is its end again, as in transformers.
     pad_id = getattr(model.config, "pad_id", eos_id)
-    stops = torch.tensor(sorted({eos_id, *stop_ids}), device=inputs.device)
+    stops = {eos_id, *stop_ids}
     logits, state = model.start(inputs, valid, max_new_tokens=max_new_tokens)
     vocab_size = logits.shape[1]
     if unknown := [stop for stop in stop_ids if not 0 <= stop < vocab_size]:
@@ -173,15 +173,21 @@ def stream(
     if seen is not None and hasattr(model.config, "vocab_size"):  # one vocabulary for what is read and written
         for row, ids in enumerate(inputs):
             seen[row, ids if valid is None else ids[valid[row]]] = True
-    running = torch.ones(len(inputs), dtype=torch.bool, device=inputs.device)
+    ended = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
+    num_ended = 0
     for count in range(1, max_new_tokens + 1):
         if seen is not None:
             penalised = torch.where(logits > 0, logits / repetition_penalty, logits * repetition_penalty)
             logits = torch.where(seen, penalised, logits)
-        ids = torch.where(running, choose(logits), pad_id)
+        ids = choose(logits)
+        if num_ended:
+            ids = ids.masked_fill(ended, pad_id)
         yield ids
-        running = running & (ids[:, None] != stops).all(dim=1)
-        if count == max_new_tokens or not running.any():
+        # In Python: a handful of tensor operations would take longer than the list.
+        if ending := [row for row, token in enumerate(ids.tolist()) if token in stops]:
+            ended[ending] = True
+            num_ended = int(ended.sum())
+        if count == max_new_tokens or num_ended == len(inputs):
             return
         if seen is not None:
             seen.scatter_(1, ids[:, None], True)

@@ -45,7 +45,7 @@ class GPTState:
         if num_seen >= num_slots < self.max_length:
             raise InputError(f"{num_seen} tokens were to be held, prompt included: start with more max_new_tokens")
         slot = num_seen % num_slots
-        self.ids[:, slot] = ids
+        self.ids.select(1, slot).copy_(ids)
         if self.valid is None:
             return None
         self.valid[:, slot] = True
