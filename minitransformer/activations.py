@@ -35,9 +35,12 @@ class _SigmoidGELU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        x, gate = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants the gradient of this gradient
+            (slope,) = torch.autograd.grad(F.gelu(x, approximate="tanh"), x, gradient, create_graph=True)
+            return slope
         # (x s)' = s + s (1 - s) x (2u)', with x (2u)' = x (linear + 3 cubic x²); all in one piece of memory, since
         # to take a fresh one costs a CPU as much as a pass over it.
-        x, gate = ctx.saved_tensors
         slope = torch.addcmul(x.new_tensor(_LINEAR), x, x, value=3 * _CUBIC).mul_(x)
         slope.addcmul_(slope, gate, value=-1)
         return torch.addcmul(gate, gate, slope, out=slope).mul_(gradient)

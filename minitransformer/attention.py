@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from minitransformer.cache import KVCache
 from minitransformer.errors import InputError
 from minitransformer.masks import causal_mask
+from minitransformer.norms import RMSNorm
 from minitransformer.positions import AttentionPositions
 
 
@@ -193,8 +194,8 @@ class MultiHeadAttention(nn.Module):
         # Rows are [query; key; value], each of whole heads: one matmul where all three read the same states.
         self.project_in = nn.Linear(d_model, (num_heads + 2 * num_kv_heads) * self.head_dim, bias=bias)
         self.project_out = nn.Linear(d_model, d_model, bias=bias)
-        self.query_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if qk_norm else None
-        self.key_norm = nn.RMSNorm(self.head_dim, eps=1e-6) if qk_norm else None
+        self.query_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else None
+        self.key_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else None
         self.attend = ScaledDotProduct()
 
     def forward(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from minitransformer.activations import gelu_tanh
 from minitransformer.attention import KVCache, MultiHeadAttention
 from minitransformer.errors import InputError
+from minitransformer.norms import make_norm
 from minitransformer.positions import AttentionPositions
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -19,7 +20,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu_squared": lambda x: F.relu(x).square(),  # So et al. 2021
     "swiglu": F.silu,  # of the gate: see FeedForward
 }
-NORMS = ("layernorm", "rmsnorm")
 
 
 class FeedForward(nn.Module):
@@ -200,10 +200,3 @@ class Stack(nn.Module):
         for layer, own in zip(self.layers, per_layer or [{}] * len(self.layers), strict=True):
             states = layer(states, *args, **own, **options)
         return states if self.final_norm is None else self.final_norm(states)
-
-
-def make_norm(name: str, d_model: int, *, eps: float = 1e-5, bias: bool = True) -> nn.Module:
-    """LayerNorm (Ba et al. 2016), or RMSNorm (Zhang and Sennrich 2019), which neither centres nor has a bias."""
-    if name not in NORMS:
-        raise InputError(f"norm={name!r} is none of {', '.join(NORMS)}")
-    return nn.LayerNorm(d_model, eps=eps, bias=bias) if name == "layernorm" else nn.RMSNorm(d_model, eps=eps)

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from minitransformer.blocks import ACTIVATIONS, NORMS, make_norm
+from minitransformer.blocks import ACTIVATIONS
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
 from minitransformer.models.base import Config
+from minitransformer.norms import NORMS, make_norm
 from minitransformer.positions import ALiBi, AttentionPositions, RelativeBias, Rotary, token_positions
 
 
