@@ -50,9 +50,8 @@ class _RMSNorm(torch.autograd.Function):
             slopes = torch.autograd.grad(output, (x, weight), gradient, create_graph=True)
             return slopes[0], slopes[1], None
         # With s the scale and g the gradient: d weight = Σ g x s, and d x = s (g w) - x s³ mean(g w x).
-        product = gradient * x
-        rows = product.reshape(-1, len(weight))
+        rows = (gradient * x).reshape(-1, len(weight))
         for_weight = rows.mT @ scale.reshape(-1)
         means = (rows @ weight).view(scale.shape).div_(len(weight)).mul_(scale**3)
-        for_x = torch.mul(gradient, weight, out=product).mul_(scale).addcmul_(x, means, value=-1)
+        for_x = (gradient * weight).mul_(scale).addcmul_(x, means, value=-1)
         return for_x, for_weight, None

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from minitransformer import (
+    GPT,
     ALiBi,
     DecoderBlock,
     EncoderBlock,
+    GPTConfig,
     MultiHeadAttention,
     RelativeBias,
     RNNConfig,
@@ -55,6 +57,12 @@ def cases() -> Iterator[Case]:
     sizes = {"source_vocab_size": 9, "target_vocab_size": 9, "d_model": D_MODEL, "max_length": 3}
     transformer = TransformerConfig(**sizes, num_heads=HEADS, d_ff=6, num_encoder_layers=1, num_decoder_layers=1)
     yield "Transformer", Transformer(transformer), ids, {}
+    for positions in ("learned", "rotary", "alibi"):
+        gpt = GPTConfig(9, 4, d_model=D_MODEL, num_heads=HEADS, num_layers=1, positions=positions, eos_id=0)
+        yield f"GPT {positions}", GPT(gpt), (ids[0], ids[2]), {}
+    modern = {"norm": "rmsnorm", "activation": "relu_squared", "bias": False, "qk_norm": True, "logit_softcap": 9.0}
+    gpt = GPTConfig(9, 4, d_model=D_MODEL, num_heads=HEADS, num_layers=1, positions="rotary", eos_id=0, **modern)
+    yield "GPT modern", GPT(gpt), (ids[0],), {}
     for name in ATTENTIONS:
         # The talk's attention in the talk's way: with padding left in.
         config = RNNConfig(**sizes, hidden_size=6, attention=name, masked=name != "location")

@@ -1,9 +1,12 @@
 """GPT against transformers' GPT-2: logits, gradients, parameter counts."""
 
+import math
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from minitransformer import InputError
 from minitransformer.models import GPT, GPTConfig
 
 PIECES = {
@@ -71,3 +74,44 @@ def test_a_later_token_changes_no_earlier_logit(positions):
     before, after = model(ids), model(changed)
     torch.testing.assert_close(after[:, :4], before[:, :4], rtol=0, atol=1e-6)
     assert not torch.allclose(after[:, 4:], before[:, 4:])
+
+
+def test_initialisation_is_gpt2s():
+    """N(0, 0.02), what writes to the residual stream divided by the root of the number of such writes."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=500, max_length=64, d_model=96, num_heads=4, num_layers=8, eos_id=0))
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm.weight"):
+            assert (parameter == 1).all(), name
+        elif name.endswith("bias"):
+            assert (parameter == 0).all(), name
+        else:
+            residual = name.endswith(("project_out.weight", "contract.weight"))
+            expected = 0.02 / math.sqrt(16) if residual else 0.02
+            # Of n draws the standard deviation is off by 1 in root 2 n; five times that is never seen.
+            assert parameter.std().item() == pytest.approx(expected, rel=5 / math.sqrt(2 * parameter.numel())), name
+            assert abs(parameter.mean().item()) < 5 * expected / math.sqrt(parameter.numel()), name
+
+
+def test_zero_residuals_make_every_block_the_identity():
+    model = GPT(GPTConfig.tiny()).eval()
+    model.init_weights(zero_residual=True)
+    states = torch.randn(2, 5, 128)
+    for block in model.decoder.layers:
+        assert torch.equal(block(states), states)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"d_model": 100, "num_heads": 3}, "d_model=100 is not divisible by num_heads=3"),
+        ({"num_heads": 4, "num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
+        ({"positions": "relative"}, "positions='relative' is none of learned, rotary, alibi, none"),
+        ({"logit_softcap": 0.0}, "logit_softcap=0.0 must be above 0"),
+        ({"vocab_size": 10}, "eos_id=50256 is no id in a vocabulary of 10"),
+        ({"positions": "rotary", "d_model": 20, "num_heads": 4}, "leaves an odd number, 5"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_with_its_values(changes, message):
+    with pytest.raises(InputError, match=message):
+        GPTConfig(**changes)

@@ -7,7 +7,7 @@ import torch
 from helpers_models import assert_close, layout, nudged, until
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from minitransformer import InputError, greedy, sliding_window_mask
+from minitransformer import InputError, greedy, record_attention, sliding_window_mask
 from minitransformer.models import GPT, GPTConfig
 
 VOCAB, EOS = 13, 5
@@ -144,6 +144,53 @@ def test_of_a_prompt_beyond_the_context_the_last_part_is_read_and_that_is_said(p
     with pytest.warns(UserWarning, match="a prompt of 9 tokens: the model reads the last 6"):
         logits, _ = model.start(row[None], max_new_tokens=1)
     assert_close(logits, model(row[None, -6:])[:, -1])
+
+
+MODERN = {"norm": "rmsnorm", "activation": "relu_squared", "bias": False, "qk_norm": True, "logit_softcap": 5.0}
+
+
+@pytest.mark.parametrize("options", [MODERN, {"activation": "swiglu", "norm": "rmsnorm"}, {"tie_output": False}])
+@pytest.mark.parametrize(("positions", "kv_heads"), [("rotary", 2), ("learned", None), ("none", 1)])
+def test_a_step_without_modules_equals_one_with_them(positions, kv_heads, options):
+    model = tiny_gpt(positions, kv_heads, 6, **options)
+    prompts, follow = rows(3, 5), torch.stack(rows(7, 7, seed=1))
+    valid = layout([3, 5])
+    inputs = padded(prompts, valid)
+    flat = decode(model, inputs, valid, follow)
+    calls = []
+    handle = model.decoder.layers[0].feed_forward.register_forward_hook(lambda *_: calls.append(1))
+    with_modules = decode(model, inputs, valid, follow)
+    handle.remove()
+    assert len(calls) == 8  # one of `start`, one of each step
+    assert_close(flat, with_modules)
+    for prompt, after, row in zip(prompts, follow, flat, strict=True):
+        assert_close(row, without_cache(model, torch.cat([prompt, after]), len(prompt)))
+
+
+def test_a_part_of_somebody_elses_is_called():
+    model = tiny_gpt("none")
+
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model.output.__class__ = Doubled
+    (row,) = rows(5)
+    assert_close(decode(model, row[None, :2], None, row[None, 2:])[0], model(row[None])[0, 1:])
+    model.decoder.layers[1].feed_forward.contract.__class__ = Doubled
+    assert_close(decode(model, row[None, :2], None, row[None, 2:])[0], model(row[None])[0, 1:])
+    model.output.__class__ = model.decoder.layers[1].feed_forward.contract.__class__ = torch.nn.Linear
+
+
+def test_greedy_decoding_gives_the_maps_of_one_pass():
+    model, (prompt,) = tiny_gpt("rotary", 2), rows(4)
+    with record_attention(model) as stepwise:
+        ids = greedy(model, prompt[None], max_new_tokens=6)[0]
+    with record_attention(model) as whole:
+        model(torch.cat([prompt, ids])[None, :-1])
+    assert list(stepwise) == list(whole) == [f"decoder.layers.{i}.attention" for i in range(2)]
+    for path in whole:
+        assert_close(stepwise[path], whole[path])
 
 
 def test_more_steps_than_announced_are_refused_and_do_not_push_out_old_tokens():
