@@ -8,7 +8,9 @@ from minitransformer.errors import InputError
 from minitransformer.generation import Sampler, greedy, sample, stream
 from minitransformer.masks import causal_mask, document_mask, padding_mask, sliding_window_mask
 from minitransformer.models import (
+    BERT,
     GPT,
+    BERTConfig,
     GPTConfig,
     Loss,
     Memory,
@@ -23,9 +25,11 @@ from minitransformer.positions import ALiBi, LearnedPositions, RelativeBias, Rot
 from minitransformer.recurrent import Additive, Location, Multiplicative
 
 __all__ = [
+    "BERT",
     "GPT",
     "ALiBi",
     "Additive",
+    "BERTConfig",
     "DecoderBlock",
     "EncoderBlock",
     "FeedForward",
@@ -65,7 +69,7 @@ __all__ = [
 def load(folder: str | Path) -> Model:
     """The model saved in `folder`, whichever it is, ours or a checkpoint of Hugging Face: its `config.json` says.
     `InputError` if it is none that we know."""
-    classes: dict[str, type[Model]] = {"GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
+    classes: dict[str, type[Model]] = {"BERT": BERT, "GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
     config = read_config(Path(folder))
     if "model" not in config and config.get("model_type") == "gpt2":
         return GPT.from_pretrained(folder)

@@ -1,8 +1,21 @@
 """The models: each is built from a frozen configuration, saved to a folder and loaded from it."""
 
 from minitransformer.models.base import Loss, Memory, Model
+from minitransformer.models.bert import BERT, BERTConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.rnn import RNNConfig, RNNSeq2Seq
 from minitransformer.models.transformer import Transformer, TransformerConfig
 
-__all__ = ["GPT", "GPTConfig", "Loss", "Memory", "Model", "RNNConfig", "RNNSeq2Seq", "Transformer", "TransformerConfig"]
+__all__ = [
+    "BERT",
+    "GPT",
+    "BERTConfig",
+    "GPTConfig",
+    "Loss",
+    "Memory",
+    "Model",
+    "RNNConfig",
+    "RNNSeq2Seq",
+    "Transformer",
+    "TransformerConfig",
+]
