@@ -11,12 +11,14 @@ from minitransformer.models import (
     BERT,
     GPT,
     BERTConfig,
+    ClassifierConfig,
     GPTConfig,
     Loss,
     Memory,
     Model,
     RNNConfig,
     RNNSeq2Seq,
+    SequenceClassifier,
     Transformer,
     TransformerConfig,
 )
@@ -30,6 +32,7 @@ __all__ = [
     "ALiBi",
     "Additive",
     "BERTConfig",
+    "ClassifierConfig",
     "DecoderBlock",
     "EncoderBlock",
     "FeedForward",
@@ -48,6 +51,7 @@ __all__ = [
     "RelativeBias",
     "Rotary",
     "Sampler",
+    "SequenceClassifier",
     "SinusoidalPositions",
     "Stack",
     "Transformer",
@@ -69,7 +73,8 @@ __all__ = [
 def load(folder: str | Path) -> Model:
     """The model saved in `folder`, whichever it is, ours or a checkpoint of Hugging Face: its `config.json` says.
     `InputError` if it is none that we know."""
-    classes: dict[str, type[Model]] = {"BERT": BERT, "GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
+    kinds: tuple[type[Model], ...] = (BERT, GPT, Transformer, RNNSeq2Seq, SequenceClassifier)
+    classes = {kind.__name__: kind for kind in kinds}
     config = read_config(Path(folder))
     if "model" not in config and config.get("model_type") == "gpt2":
         return GPT.from_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from minitransformer.models.base import Loss, Memory, Model
 from minitransformer.models.bert import BERT, BERTConfig
+from minitransformer.models.classifier import ClassifierConfig, SequenceClassifier
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.rnn import RNNConfig, RNNSeq2Seq
 from minitransformer.models.transformer import Transformer, TransformerConfig
@@ -10,12 +11,14 @@ __all__ = [
     "BERT",
     "GPT",
     "BERTConfig",
+    "ClassifierConfig",
     "GPTConfig",
     "Loss",
     "Memory",
     "Model",
     "RNNConfig",
     "RNNSeq2Seq",
+    "SequenceClassifier",
     "Transformer",
     "TransformerConfig",
 ]
