@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from minitransformer import (
+    BERT,
     ALiBi,
+    BERTConfig,
     DecoderBlock,
     EncoderBlock,
     MultiHeadAttention,
@@ -33,6 +35,11 @@ SCHEMES = {
     "alibi": lambda: ALiBi(HEADS),
     "relative": lambda: RelativeBias(HEADS, num_buckets=6, max_distance=5),
 }
+BERTS = {
+    "BERT": {},
+    "RoBERTa": {"position_offset": 2, "num_segments": 1, "pooler": False, "sentence_head": None},
+    "ALBERT": {"d_embedding": 6, "num_hidden_groups": 1, "activation": "gelu_tanh", "sentence_head": "sop"},
+}
 Case = tuple[str, nn.Module, tuple[Tensor, ...], dict[str, Any]]
 
 
@@ -53,6 +60,12 @@ def cases() -> Iterator[Case]:
 
     ids = torch.tensor([[4, 5], [6, 1]]), torch.tensor([[2, 7], [2, 8]]), torch.tensor([[True, True], [True, False]])
     sizes = {"source_vocab_size": 9, "target_vocab_size": 9, "d_model": D_MODEL, "max_length": 3}
+    for name, options in BERTS.items():
+        small = {"vocab_size": 9, "d_model": D_MODEL, "num_heads": HEADS, "num_layers": 2, "max_length": 3}
+        config = BERTConfig(**{**small, "cls_id": 1, "sep_id": 2, "mask_id": 3, **options})
+        yield name, BERT(config), ids[:1], {"valid": ids[2]}
+        yield f"{name}, segments given", BERT(config), ids[:1], {"segment_ids": torch.zeros_like(ids[0])}
+
     transformer = TransformerConfig(**sizes, num_heads=HEADS, d_ff=6, num_encoder_layers=1, num_decoder_layers=1)
     yield "Transformer", Transformer(transformer), ids, {}
     for name in ATTENTIONS:
