@@ -103,8 +103,8 @@ def train_wordpiece_tokenizer(texts: Iterable[str], vocab_size: int, *, lowercas
         raise InputError("the texts hold no characters, so there is nothing to make a vocabulary of")
     if vocab_size < len(BERT_SPECIALS) + len(characters):
         raise InputError(
-            f"vocab_size={vocab_size} is too small for the {len(characters)} pieces of one character that the texts need: "
-            f"it must be at least {len(BERT_SPECIALS) + len(characters)}"
+            f"vocab_size={vocab_size} is too small for the {len(characters)} pieces of one character that the texts "
+            f"need: it must be at least {len(BERT_SPECIALS) + len(characters)}"
         )
     workshop = _trained_wordpiece(texts, vocab_size, (*BERT_SPECIALS, *characters), lowercase)
     return _tokenizer(
