@@ -76,8 +76,9 @@ def load(folder: str | Path) -> Model:
     kinds: tuple[type[Model], ...] = (BERT, GPT, Transformer, RNNSeq2Seq, SequenceClassifier)
     classes = {kind.__name__: kind for kind in kinds}
     config = read_config(Path(folder))
-    if "model" not in config and config.get("model_type") == "gpt2":
-        return GPT.from_pretrained(folder)
+    pretrained: dict[str, type[BERT] | type[GPT]] = {"gpt2": GPT, "bert": BERT, "roberta": BERT, "albert": BERT}
+    if "model" not in config and (kind := pretrained.get(str(config.get("model_type")))):
+        return kind.from_pretrained(folder)
     name = config.get("model")
     if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
         raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")

@@ -50,8 +50,9 @@ class Config:
     a subclass calls it, then checks their values with the `require_...` methods."""
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            value, kinds = getattr(self, name), get_args(hint) or (hint,)
+        hints = get_type_hints(type(self))
+        for name in (field.name for field in dataclasses.fields(self)):  # type: ignore[arg-type]
+            value, kinds = getattr(self, name), get_args(hints[name]) or (hints[name],)
             # Exact types: True is no number here, but 1 will do for 1.0.
             if type(value) not in kinds and not (type(value) is int and float in kinds):
                 wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)

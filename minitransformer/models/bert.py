@@ -1,143 +1,37 @@
 """BERT: an encoder that sees both sides and learns to restore masked tokens (Devlin et al. 2019); by configuration also
 RoBERTa (Liu et al. 2019) and ALBERT (Lan et al. 2020)."""
 
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from minitransformer.blocks import EncoderBlock, Stack, make_norm
+from minitransformer.data.packaged import minilm
 from minitransformer.errors import InputError
-from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
+from minitransformer.models.base import Loss, Memory, Model, target_loss
+from minitransformer.models.bert_config import BERTConfig
 from minitransformer.models.bert_parts import MaskedHead, first_places, first_states, shared_in_groups
 from minitransformer.models.transformer_parts import (
     attention_positions,
     block_options,
-    check_block_fields,
     final_norm,
     padding_and_positions,
 )
 from minitransformer.positions import LearnedPositions
+from minitransformer.pretrained import (
+    ALBERTHubConfig,
+    BERTHubConfig,
+    RoBERTaHubConfig,
+    export_pretrained,
+    hub_class_of,
+    load_pretrained,
+)
 
-POSITIONS = ("learned", "rotary")
-SENTENCE_HEADS = ("nsp", "sop")
 NO_TARGET = -100
 """What stands in `targets` where there is nothing to predict."""
-
-
-@dataclass(frozen=True)
-class BERTConfig(Config):
-    """BERT (base, uncased) by default. `d_ff` is 4 · `d_model` unless given.
-
-    ALBERT has token vectors of `d_embedding`, which a linear layer then widens, and layers that share their parameters
-    in `num_hidden_groups` runs of neighbours (None: every layer has its own). RoBERTa counts positions from
-    `position_offset` on, has one segment and no sentence head. `sentence_head` is "nsp" (does the second sentence
-    follow the first?), "sop" (are the two in order?) or None.
-    """
-
-    vocab_size: int = 30522
-    max_length: int = 512
-    d_model: int = 768
-    num_heads: int = 12
-    num_kv_heads: int | None = None
-    num_layers: int = 12
-    d_ff: int | None = None
-    d_embedding: int | None = None
-    num_hidden_groups: int | None = None
-    num_segments: int = 2
-    position_offset: int = 0
-    positions: str = "learned"
-    pre_norm: bool = False
-    norm: str = "layernorm"
-    norm_eps: float = 1e-12
-    activation: str = "gelu"
-    bias: bool = True
-    qk_norm: bool = False
-    dropout: float = 0.1
-    attention_dropout: float | None = None
-    pooler: bool = True
-    sentence_head: str | None = "nsp"
-    masked_head: bool = True
-    pad_id: int = 0
-    cls_id: int = 101
-    sep_id: int = 102
-    mask_id: int = 103
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_block_fields(self, POSITIONS)
-        self.require_positive(
-            "vocab_size", "max_length", "num_layers", "d_embedding", "num_hidden_groups", "num_segments"
-        )
-        if self.num_hidden_groups is not None:
-            self.require_multiple("num_layers", "num_hidden_groups")
-        self.require_fraction("dropout")
-        if self.position_offset < 0:
-            raise InputError(f"position_offset={self.position_offset} must be at least 0")
-        if self.sentence_head is not None:
-            self.require_one_of("sentence_head", SENTENCE_HEADS)
-            if not self.pooler:
-                raise InputError(f"sentence_head={self.sentence_head!r} reads the pooler: pooler=False leaves it none")
-        ids = {name: getattr(self, name) for name in ("pad_id", "cls_id", "sep_id", "mask_id")}
-        self.require_ids(self.vocab_size, **ids)
-
-    @classmethod
-    def tiny(cls) -> "BERTConfig":
-        """For a few megabytes of text and a vocabulary that begins with [PAD] [UNK] [CLS] [SEP] [MASK]."""
-        return cls(
-            vocab_size=4000,
-            max_length=128,
-            d_model=128,
-            num_heads=4,
-            num_layers=4,
-            dropout=0.0,
-            cls_id=2,
-            sep_id=3,
-            mask_id=4,
-        )
-
-    @classmethod
-    def bert_base(cls) -> "BERTConfig":
-        return cls()
-
-    @classmethod
-    def bert_large(cls) -> "BERTConfig":
-        return cls(d_model=1024, num_heads=16, num_layers=24)
-
-    @classmethod
-    def roberta_base(cls) -> "BERTConfig":
-        return cls(
-            vocab_size=50265,
-            num_segments=1,
-            position_offset=2,
-            norm_eps=1e-5,
-            pooler=False,
-            sentence_head=None,
-            pad_id=1,
-            cls_id=0,
-            sep_id=2,
-            mask_id=50264,
-        )
-
-    @classmethod
-    def albert_base(cls) -> "BERTConfig":
-        """Without dropout, as the second version of the published checkpoints."""
-        return cls(
-            vocab_size=30000,
-            d_embedding=128,
-            num_hidden_groups=1,
-            activation="gelu_tanh",
-            dropout=0.0,
-            sentence_head="sop",
-            cls_id=2,
-            sep_id=3,
-            mask_id=4,
-        )
-
-    @classmethod
-    def albert_xxlarge(cls) -> "BERTConfig":
-        return cls(**{**cls.albert_base().to_dict(), "d_model": 4096, "num_heads": 64})
 
 
 class BERT(Model):
@@ -283,3 +177,24 @@ class BERT(Model):
         if self.sentence_head is None:
             raise InputError("sentence_head=None: the model judges no pairs of sentences")
         return self.sentence_head(self._pooled(first))
+
+    @classmethod
+    def from_pretrained(cls, folder_or_hub_id: str | Path) -> "BERT":
+        """A BERT, RoBERTa or ALBERT of Hugging Face's, from a folder or else the hub, in float32, in evaluation mode,
+        on the CPU; "minilm" is all-MiniLM-L6-v2 as a package of the registry carries it. Heads that the checkpoint
+        lacks begin anew, with a warning.
+
+        Raises `InputError` for a checkpoint that is not there, is damaged, of another kind, or computes otherwise.
+        """
+        if folder_or_hub_id == "minilm" and not Path("minilm").is_dir():
+            folder_or_hub_id = minilm()
+        return load_pretrained(cls, (BERTHubConfig, RoBERTaHubConfig, ALBERTHubConfig), folder_or_hub_id)
+
+    def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
+        """Write a checkpoint that `transformers` reads as `BertForPreTraining`, `RobertaForMaskedLM` or
+        `AlbertForPreTraining`, or as what they call a model of fewer heads; and with a `tokenizer`, `AutoTokenizer`.
+
+        Raises `InputError` for a model that is none of them, naming the fields, and for a tokenizer of another
+        vocabulary.
+        """
+        return export_pretrained(self, hub_class_of(self.config.to_dict()), folder, tokenizer)
