@@ -69,7 +69,11 @@ def test_columns_are_named_where_their_names_do_not_tell(tmp_path):
 @pytest.mark.parametrize("dev", ["validation", "val", "dev"])
 @pytest.mark.parametrize("header", [None, ("label", "text")])
 def test_a_folder_is_read_as_its_training_file_says(dev, header, tmp_path):
-    for name, rows in (("train", ROWS), (dev, [("zero", "bad"), ("three", "bad")]), ("test", [("one", "good"), ("two", "bad")])):
+    for name, rows in (
+        ("train", ROWS),
+        (dev, [("zero", "bad"), ("three", "bad")]),
+        ("test", [("one", "good"), ("two", "bad")]),
+    ):
         write(tmp_path / f"{name}.tsv", flipped(rows), header)
     corpus = load_labelled(tmp_path)
     assert corpus.splits["validation"] == LabelledTexts(["zero", "three"], [0, 0])
