@@ -123,10 +123,7 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) ->
     Around the text stand [CLS] and [SEP] (or RoBERTa's), where the tokenizer has them, else the end of text, twice.
     A text that spells a special token, such as "[SEP]", stays text.
     """
-    tokenizer = Tokenizer.from_str(tokenizer.to_str())  # a checkpoint's may pad and cut by itself
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokenizer.encode_special_tokens = True
+    tokenizer = _plain(tokenizer)
     first, last = text_frame(tokenizer)
     room = max_length - 2
     rows, cut = [], 0
@@ -136,6 +133,33 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) ->
             cut += len(encoding.ids) > room
             rows.append([first, *encoding.ids[:room], last])
     return rows, cut
+
+
+def words_of(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
+    """The words of a text, as it spells them, and the places of their tokens in its `ids` from `encode_texts`; the
+    marks around the text are words of their own."""
+    encoding = _plain(tokenizer).encode(text, add_special_tokens=False)
+    words: list[tuple[str, list[int]]] = [(str(tokenizer.id_to_token(ids[0])), [0])]
+    previous = None
+    for place, ((start, end), word) in enumerate(zip(encoding.offsets, encoding.word_ids, strict=True), start=1):
+        if place == len(ids) - 1:
+            break
+        if word is not None and word == previous:
+            spelled, places = words[-1]
+            words[-1] = spelled + text[start:end], [*places, place]
+        else:
+            words.append((text[start:end].strip() or text[start:end], [place]))
+        previous = word
+    return [*words, (str(tokenizer.id_to_token(ids[-1])), [len(ids) - 1])]
+
+
+def _plain(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy that encodes a text as it is: a checkpoint's may pad, cut, and look for special tokens in it."""
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 def text_frame(tokenizer: Tokenizer) -> tuple[int, int]:
