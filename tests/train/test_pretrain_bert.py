@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 import pytest
 import torch
 from helpers_scripts import refused
-from transformers import BertForPreTraining
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import minitransformer
 from minitransformer.data.masked_batches import MaskedBatches
@@ -219,20 +219,22 @@ def test_each_objective_trains_and_resumes_exactly_where_it_was_stopped(objectiv
     assert (config.d_embedding, config.num_hidden_groups) == ((128, 1) if objective == "albert" else (None, None))
 
 
-def test_a_run_goes_on_from_another_and_classic_ones_load_in_transformers(text, table, tmp_path):
+@pytest.mark.parametrize("objective", ["bert", "roberta", "albert"])
+def test_a_run_goes_on_from_another_and_classic_ones_load_in_transformers(objective, text, tmp_path):
     first, second, exported = (tmp_path / name for name in ("first", "second", "exported"))
-    common = ["bert", "--steps", "30", "--context", "24", "--batch-tokens", "200"]
-    sizes = [*SMALL[:6], "--vocab-size", "90", "--architecture", "classic", "--optimizer", "adamw"]
-    main([*common, *sizes, "--data", str(text), "--out", str(first)])
-    main([*common, "--data", str(text), "--init", str(first), "--out", str(second)])
+    common = ["bert", "--objective", objective, "--data", str(text), "--steps", "20", *SMALL[6:], "--threads", "1"]
+    sizes = [*SMALL[:6], "--vocab-size", "280", "--architecture", "classic", "--optimizer", "adamw"]
+    main([*common, *sizes, "--out", str(first)])
+    main([*common, "--init", str(first), "--out", str(second)])
     before, after = (json.loads((run / "results.json").read_text()) for run in (first, second))
     assert after["validation_loss"] < before["validation_loss"]
     assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
-    model = BERT.load(second)
-    model.export(exported, load_tokenizer(second / "tokenizer.json"))
-    theirs = BertForPreTraining.from_pretrained(exported).eval()
-    ids = torch.tensor([load_tokenizer(second / "tokenizer.json").encode("the green wall").ids])
-    torch.testing.assert_close(theirs(ids).prediction_logits, model.predict_tokens(model(ids)), rtol=0, atol=1e-5)
+    model, tokenizer = BERT.load(second), load_tokenizer(second / "tokenizer.json")
+    model.export(exported, tokenizer)
+    theirs, their_tokenizer = (kind.from_pretrained(exported) for kind in (AutoModelForMaskedLM, AutoTokenizer))
+    ids = torch.tensor([tokenizer.encode("the green bottles, hanging").ids])
+    assert their_tokenizer("the green bottles, hanging").input_ids == ids[0].tolist()
+    torch.testing.assert_close(theirs.eval()(ids).logits, model.predict_tokens(model(ids)), rtol=0, atol=1e-5)
 
 
 def test_heads_that_a_checkpoint_lacks_are_new_and_said_so(text, run, tmp_path, capsys):
