@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from minitransformer.classification import check_vocabulary
 from minitransformer.errors import InputError
 from minitransformer.models import BERT
-from minitransformer.tokenization import encode_with_masks, load_tokenizer, masked_specials
+from minitransformer.tokenization import encode_with_masks, load_tokenizer, masked_specials, special_ids
 
 
 class Filling(NamedTuple):
@@ -60,9 +60,7 @@ class MaskFiller:
         ids = torch.tensor([encode_with_masks(self.tokenizer, text)], device=self.model.device)
         gaps = (ids[0] == specials.mask_id).nonzero().squeeze(1)
         if not len(gaps):
-            raise InputError(
-                f"there is no gap in {text[:100]!r}: write {specials.mask_token} where a word is to be found"
-            )
+            raise InputError(f"there is no gap in {text[:100]!r}: write {specials.mask_token} where a word is missing")
         if ids.shape[1] > c.max_length:
             raise InputError(f"the text has {ids.shape[1]} tokens, but the model reads {c.max_length} at most")
         states = self.model(ids, torch.ones_like(ids, dtype=torch.bool))[0, gaps]
@@ -73,6 +71,12 @@ class MaskFiller:
         ]
 
     def _fillings(self, tokens: Sequence[int], probabilities: Sequence[float]) -> list[Filling]:
-        # The vocabulary's own spelling where a token decodes to nothing, as special ones do.
-        texts = [self.tokenizer.decode([token]).strip() or str(self.tokenizer.id_to_token(token)) for token in tokens]
-        return [Filling(text, probability) for text, probability in zip(texts, probabilities, strict=True)]
+        # Special tokens decode to nothing.
+        special = special_ids(self.tokenizer)
+        return [
+            Filling(
+                str(self.tokenizer.id_to_token(token)) if token in special else self.tokenizer.decode([token]).strip(),
+                probability,
+            )
+            for token, probability in zip(tokens, probabilities, strict=True)
+        ]

@@ -148,8 +148,10 @@ def words_of(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[
             spelled, places = words[-1]
             words[-1] = spelled + text[start:end], [*places, place]
         else:
-            words.append((text[start:end].strip() or text[start:end], [place]))
+            words.append((text[start:end], [place]))
         previous = word
+    # A piece of byte-pair encoding holds the space before it.
+    words = [(spelled.strip() or spelled, places) for spelled, places in words]
     return [*words, (str(tokenizer.id_to_token(ids[-1])), [len(ids) - 1])]
 
 
