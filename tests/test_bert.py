@@ -228,6 +228,13 @@ def test_weights_can_begin_again():
     assert not model.masked_head.output.bias.any()
 
 
+def test_with_zero_residual_every_pre_norm_block_starts_as_the_identity():
+    model = BERT(replace(BERTConfig.tiny(), pre_norm=True))
+    model.init_weights(zero_residual=True)
+    states = torch.randn(2, 5, model.config.d_model)
+    assert torch.equal(model.encoder(states), model.encoder.final_norm(states))
+
+
 # What is refused
 
 

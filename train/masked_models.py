@@ -41,11 +41,11 @@ def new_model(settings: "PretrainSettings", tokenizer: Tokenizer, context: int, 
             "norm_eps": 1e-5 if roberta else 1e-12,
             "position_offset": specials.pad_id + 1 if roberta else 0,
         }
-    return BERT(
+    model = BERT(
         BERTConfig(
             vocab_size=tokenizer.get_vocab_size(),
             max_length=context,
-            d_model=settings.d_model or 192,
+            d_model=settings.d_model or 128,
             num_heads=settings.num_heads or 4,
             num_layers=settings.num_layers or 4,
             d_ff=settings.d_ff,
@@ -62,6 +62,9 @@ def new_model(settings: "PretrainSettings", tokenizer: Tokenizer, context: int, 
             **style,
         )
     )
+    if settings.architecture == "modern":
+        model.init_weights(zero_residual=True)
+    return model
 
 
 def load_masked(folder: Path) -> tuple[BERT, Tokenizer]:

@@ -56,18 +56,20 @@ class PretrainSettings(PretrainingSettings):
     n-grams of words, sentence order, WordPiece, shared layers, narrow token vectors. All mask anew at every visit."""
     whole_words: bool = False
     """Mask whole words instead of single tokens."""
+    mask_rate: float = 0.15
+    """The share of tokens to predict in training. Of what is held out, it is always 15%."""
     vocab_size: int | None = None
     """Trained on the training text. Default: 8,000."""
 
     init: Path | None = None
     """Go on from the weights, sizes and tokenizer of a run, of a folder of Hugging Face's, or of "minilm"."""
     architecture: Literal["modern", "classic"] = "modern"
-    """modern: pre-norm, rotary positions, RMSNorm, QK-norm, squared ReLU, no biases. classic: as published, which
-    `export` can write for other libraries."""
+    """modern: pre-norm, rotary positions, RMSNorm, QK-norm, squared ReLU, no biases, output projections that start at
+    zero. classic: as published, which `export` can write for other libraries."""
     num_layers: int | None = None
     """Default: 4."""
     d_model: int | None = None
-    """Default: 192."""
+    """Default: 128."""
     num_heads: int | None = None
     """Default: 4."""
     d_ff: int | None = None
@@ -80,13 +82,15 @@ class PretrainSettings(PretrainingSettings):
     """Tokens in a row, at most. Default: 64, or what --init allows if that is less."""
     dropout: float = 0.0
 
-    batch_tokens: int = 4096
+    batch_tokens: int = 1024
     """Tokens in a batch, padding included, at most."""
 
     def validate(self) -> None:
         super().validate()
         sizes = ("num_layers", "d_model", "num_heads", "d_ff", "d_embedding", "num_hidden_groups", "vocab_size")
         self.require_positive(*sizes, "context", "batch_tokens")
+        if not 0 < self.mask_rate < 1:
+            raise InputError(f"--mask-rate {self.mask_rate} must lie between 0 and 1")
         if self.whole_words and self.objective == "albert":
             raise InputError("--whole-words is for --objective bert or roberta: the n-grams of albert are whole words")
         if self.init is not None:
@@ -129,13 +133,15 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     model = model.to(settings.torch_device())
     vocabulary = MaskVocabulary.of(tokenizer)
     pad_id = masked_specials(tokenizer).pad_id
+    units = "words" if settings.whole_words else UNITS[settings.objective]
     feed = MaskedBatches(
         training_rows,
         vocabulary,
         pad_id=pad_id,
         max_tokens=settings.batch_tokens,
         seed=settings.seed,
-        units="words" if settings.whole_words else UNITS[settings.objective],
+        units=units,
+        rate=settings.mask_rate,
     )
     # Held-out tokens that were picked are all masked: one that is left as it is would be a gift.
     held_out = {
@@ -146,7 +152,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
                 pad_id=pad_id,
                 max_tokens=8192,
                 seed=HELD_OUT_SEED,
-                units=feed.units,
+                units=units,
                 masked=1.0,
                 replaced=0.0,
             )
@@ -198,21 +204,9 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     }
     baselines = CountingBaselines(training_rows, vocabulary)
     for split in [split for split, parts in held_out.items() if parts]:
-        scores = masked_scores(model, held_out[split])
-        of_baselines = {name: baselines.scores(data) for name, data in held_out[split].items()}
-        prefix = "" if split == "validation" else "test_"
-        figures = total(scores).figures()
+        figures = held_out_figures(model, baselines, held_out[split])
         results[f"{split}_loss"] = figures.pop("loss")
-        results |= {f"{prefix}{name}": value for name, value in figures.items()}
-        results[f"{prefix}masked_tokens"] = total(scores).tokens
-        results[f"{prefix}baselines"] = {
-            kind: total({name: score[kind] for name, score in of_baselines.items()}).figures()
-            for kind in ("unigram", "neighbours")
-        }
-        results[f"{prefix}by_data"] = {
-            name: {"model": score.figures(), **{kind: s.figures() for kind, s in of_baselines[name].items()}}
-            for name, score in scores.items()
-        }
+        results |= {name if split == "validation" else f"test_{name}": value for name, value in figures.items()}
     results["validation"] = state.history
     write_json(finished, results)
     show(results, folder, console)
@@ -236,6 +230,25 @@ def masked_scores(model: BERT, held_out: Mapping[str, MaskedBatches], *, every: 
 
 def total(scores: Mapping[str, Score]) -> Score:
     return functools.reduce(Score.plus, scores.values())
+
+
+def held_out_figures(
+    model: BERT, baselines: CountingBaselines, held_out: Mapping[str, MaskedBatches]
+) -> dict[str, Any]:
+    """Loss and accuracy on one split, those of the baselines on the same masked tokens, and both for each corpus."""
+    scores = masked_scores(model, held_out)
+    of_baselines = {name: baselines.scores(data) for name, data in held_out.items()}
+    return {
+        **total(scores).figures(),
+        "masked_tokens": total(scores).tokens,
+        "baselines": {
+            kind: total({name: kinds[kind] for name, kinds in of_baselines.items()}).figures() for kind in NAMES
+        },
+        "by_data": {
+            name: {"model": score.figures(), **{kind: s.figures() for kind, s in of_baselines[name].items()}}
+            for name, score in scores.items()
+        },
+    }
 
 
 def tokens_read(feed: MaskedBatches, state: State) -> int:

@@ -1,6 +1,7 @@
 """Rows of text in batches for a masked model, masked anew at every visit."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ class MaskedBatches:
     """Batches for ever, of rows of near-equal length; pairs that have labels share none with rows that have not.
 
     Row i at its visit in epoch e has the number e · len(rows) + i, so that a batch, masks included, is a function of
-    its numbers and the seed.
+    its numbers and the seed. `units`, `rate`, `masked` and `replaced` are those of `mask_tokens`.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class MaskedBatches:
         max_tokens: int,
         seed: int,
         units: str = "tokens",
+        rate: float = 0.15,
         masked: float = 0.8,
         replaced: float = 0.1,
     ):
@@ -34,7 +36,7 @@ class MaskedBatches:
             raise InputError("the texts hold no tokens to learn from")
         self.rows, self.vocabulary, self.pad_id = rows, vocabulary, pad_id
         self.max_tokens, self.seed = max_tokens, seed
-        self.units, self.masked, self.replaced = units, masked, replaced
+        self.options: dict[str, Any] = dict(units=units, rate=rate, masked=masked, replaced=replaced)
 
     def epoch(self, number: int) -> Sequence[Sequence[int]]:
         """The numbers of the rows of every batch; each row once."""
@@ -49,16 +51,8 @@ class MaskedBatches:
         count = len(self.rows.labels)
         rows = [number % count for number in numbers]
         ids, valid = padded_rows(self.rows.ids, self.rows.offsets, rows, self.pad_id)
-        masked, targets = mask_tokens(
-            ids,
-            rows,
-            self.vocabulary,
-            seed=self.seed,
-            epoch=numbers[0] // count,
-            units=self.units,
-            masked=self.masked,
-            replaced=self.replaced,
-        )
+        epoch = numbers[0] // count
+        masked, targets = mask_tokens(ids, rows, self.vocabulary, seed=self.seed, epoch=epoch, **self.options)
         batch = {"ids": masked, "targets": targets, "valid": valid}
         labels = self.rows.labels[rows]
         if labels[0] != NO_LABEL:

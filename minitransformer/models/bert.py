@@ -70,10 +70,13 @@ class BERT(Model):
         self.sentence_head = None if c.sentence_head is None else nn.Linear(c.d_model, 2, bias=c.bias)
         self.init_weights()
 
-    def init_weights(self) -> None:
-        """Matrices and embeddings N(0, 0.02), biases 0, norms 1."""
+    def init_weights(self, *, zero_residual: bool = False) -> None:
+        """Matrices and embeddings N(0, 0.02), biases 0, norms 1. With `zero_residual`, matrices that write to the
+        residual stream are 0: every pre-norm block then starts as the identity."""
         for name, parameter in self.named_parameters():
-            if parameter.dim() > 1:
+            if zero_residual and name.endswith(("project_out.weight", "contract.weight")):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)

@@ -283,6 +283,7 @@ def test_a_vocabulary_smaller_than_asked_is_said(text, tmp_path, capsys):
     [
         (["--context", "0"], "--context 0 must be more than 0"),
         (["--context", "4"], "max_length=4 leaves no room for text"),
+        (["--mask-rate", "1"], "--mask-rate 1.0 must lie between 0 and 1"),
         (["--vocab-size", "9"], "vocab_size=9 is too small for the"),
         (["--objective", "roberta", "--vocab-size", "100"], "vocab_size=100 must be at least 261"),
         (["--d-model", "15"], "d_model=15 is not divisible by num_heads=4"),
