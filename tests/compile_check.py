@@ -21,11 +21,13 @@ from minitransformer import (
     RNNConfig,
     RNNSeq2Seq,
     Rotary,
+    SequenceClassifier,
     Stack,
     Transformer,
     TransformerConfig,
     padding_mask,
 )
+from minitransformer.models.pooling import POOLINGS
 from minitransformer.models.rnn import ATTENTIONS
 
 D_MODEL, HEADS = 8, 4
@@ -61,8 +63,7 @@ def cases() -> Iterator[Case]:
     ids = torch.tensor([[4, 5], [6, 1]]), torch.tensor([[2, 7], [2, 8]]), torch.tensor([[True, True], [True, False]])
     sizes = {"source_vocab_size": 9, "target_vocab_size": 9, "d_model": D_MODEL, "max_length": 3}
     for name, options in BERTS.items():
-        small = {"vocab_size": 9, "d_model": D_MODEL, "num_heads": HEADS, "num_layers": 2, "max_length": 3}
-        config = BERTConfig(**{**small, "cls_id": 1, "sep_id": 2, "mask_id": 3, **options})
+        config = small_bert(**options)
         yield name, BERT(config), ids[:1], {"valid": ids[2]}
         yield f"{name}, segments given", BERT(config), ids[:1], {"segment_ids": torch.zeros_like(ids[0])}
 
@@ -74,6 +75,14 @@ def cases() -> Iterator[Case]:
         yield f"RNNSeq2Seq {name}", RNNSeq2Seq(config), ids, {}
     lstm = RNNConfig(**sizes, hidden_size=6, cell="lstm", bidirectional=True, attention="general", input_feeding=True)
     yield "RNNSeq2Seq LSTM, both directions, input feeding", RNNSeq2Seq(lstm), ids, {}
+    for name in POOLINGS:
+        encoder = RNNSeq2Seq(lstm) if name == "last" else BERT(small_bert())
+        yield f"SequenceClassifier {name}", SequenceClassifier(encoder, 3, pooling=name), ids[:1], {"valid": ids[2]}
+
+
+def small_bert(**options: Any) -> BERTConfig:
+    small = {"vocab_size": 9, "d_model": D_MODEL, "num_heads": HEADS, "num_layers": 2, "max_length": 3}
+    return BERTConfig(**{**small, "cls_id": 1, "sep_id": 2, "mask_id": 3, **options})
 
 
 def check(module: nn.Module, args: tuple[Tensor, ...], options: dict[str, Any]) -> None:
