@@ -1,4 +1,5 @@
 # make translate   set up, then train and compare the three models on dates
+# make finetune    set up, then fine-tune MiniLM for sentiment, beside two baselines
 # make test        set up, then every check: lint, format, types, tests
 # make test-all    the same, slow tests included
 # make docs        set up, then build the site in docs/_build/html
@@ -8,7 +9,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup translate test test-all lint docs clean
+.PHONY: setup translate finetune test test-all lint docs clean
 
 setup: $(VENV)/.core
 
@@ -21,6 +22,10 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP_INSTALL) --no-build-isolation --editable .
 	touch $@
 
+$(VENV)/.baselines: $(VENV)/.core
+	$(PIP_INSTALL) --no-build-isolation --editable '.[baselines]'
+	touch $@
+
 $(VENV)/.test: $(VENV)/.core
 	$(PIP_INSTALL) --no-build-isolation --editable '.[test]'
 	touch $@
@@ -31,6 +36,9 @@ $(VENV)/.docs: $(VENV)/.core
 
 translate: $(VENV)/.core
 	$(BIN)/python -m train.translate
+
+finetune: $(VENV)/.baselines
+	$(BIN)/python -m train.finetune
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -8,13 +8,17 @@ from minitransformer.errors import InputError
 from minitransformer.generation import Sampler, greedy, sample, stream
 from minitransformer.masks import causal_mask, document_mask, padding_mask, sliding_window_mask
 from minitransformer.models import (
+    BERT,
     GPT,
+    BERTConfig,
+    ClassifierConfig,
     GPTConfig,
     Loss,
     Memory,
     Model,
     RNNConfig,
     RNNSeq2Seq,
+    SequenceClassifier,
     Transformer,
     TransformerConfig,
 )
@@ -23,9 +27,12 @@ from minitransformer.positions import ALiBi, LearnedPositions, RelativeBias, Rot
 from minitransformer.recurrent import Additive, Location, Multiplicative
 
 __all__ = [
+    "BERT",
     "GPT",
     "ALiBi",
     "Additive",
+    "BERTConfig",
+    "ClassifierConfig",
     "DecoderBlock",
     "EncoderBlock",
     "FeedForward",
@@ -44,6 +51,7 @@ __all__ = [
     "RelativeBias",
     "Rotary",
     "Sampler",
+    "SequenceClassifier",
     "SinusoidalPositions",
     "Stack",
     "Transformer",
@@ -65,10 +73,12 @@ __all__ = [
 def load(folder: str | Path) -> Model:
     """The model saved in `folder`, whichever it is, ours or a checkpoint of Hugging Face: its `config.json` says.
     `InputError` if it is none that we know."""
-    classes: dict[str, type[Model]] = {"GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
+    kinds: tuple[type[Model], ...] = (BERT, GPT, Transformer, RNNSeq2Seq, SequenceClassifier)
+    classes = {kind.__name__: kind for kind in kinds}
     config = read_config(Path(folder))
-    if "model" not in config and config.get("model_type") == "gpt2":
-        return GPT.from_pretrained(folder)
+    pretrained: dict[str, type[BERT] | type[GPT]] = {"gpt2": GPT, "bert": BERT, "roberta": BERT, "albert": BERT}
+    if "model" not in config and (kind := pretrained.get(str(config.get("model_type")))):
+        return kind.from_pretrained(folder)
     name = config.get("model")
     if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
         raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")

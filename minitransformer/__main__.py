@@ -1,16 +1,19 @@
-"""`minitransformer translate|generate|attend RUN ...`: use a model that a training script saved."""
+"""`minitransformer translate|generate|classify|fill-mask|attend RUN ...`: use a model that a training script saved."""
 
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
 
+from minitransformer.classification import Classifier
 from minitransformer.completion import Completer
 from minitransformer.errors import InputError, reported_to_user
+from minitransformer.filling import MaskFiller
 from minitransformer.generation import Sampler
 from minitransformer.plots import attention_heads, attention_map
 from minitransformer.translation import Translator
@@ -31,20 +34,9 @@ class Translate:
     """A UTF-8 text file with a line for each text."""
 
     def __call__(self) -> None:
-        if self.texts and self.input is not None:
-            raise InputError(f"texts and --input {self.input} at once: give one or the other")
+        check_source(self.texts, self.input)
         translator = Translator.load(self.run)
-        if self.texts:
-            lines = list(self.texts)
-        elif self.input is not None:
-            lines = read_lines(self.input.read_bytes(), str(self.input))
-        else:
-            lines = read_lines(sys.stdin.buffer.read(), "standard input")
-        if empty := sum(not line.strip() for line in lines):
-            warnings.warn(f"{empty} of {len(lines)} lines are empty and stay so", stacklevel=2)
-        if not lines:
-            raise InputError("there are no lines to translate: the input is empty")
-        for translation in translator(lines):
+        for translation in translator(given_lines(self.texts, self.input, "translate")):
             print(translation)
 
 
@@ -92,6 +84,61 @@ class Generate:
 
 
 @dataclass(frozen=True)
+class Classify:
+    """Label texts: those given, or the lines of --input or of standard input. A line out for each: label, probability.
+
+    The two are separated by a tab. The line of an empty text is empty.
+    """
+
+    run: Run
+    """A run of train.finetune."""
+    texts: Texts = ()
+    """Texts to label."""
+    input: Path | None = None
+    """A UTF-8 text file with a line for each text."""
+    explain: bool = False
+    """Below each label, a line for each word: the word, and what it counted for. With attention pooling this is the
+    weight of the word, with mean pooling its part of the label's logit."""
+
+    def __call__(self) -> None:
+        check_source(self.texts, self.input)
+        classifier = Classifier.load(self.run)
+        lines = given_lines(self.texts, self.input, "label")
+        if self.explain:
+            for line in lines:
+                guess, words = classifier.explain(line) if line.strip() else (None, [])
+                print("" if guess is None else f"{guess.label}\t{guess.probability:.4f}")
+                for word, count in words:
+                    print(f"\t{word}\t{count:.4f}")
+            return
+        guesses = iter(classifier([line for line in lines if line.strip()]))
+        for line in lines:
+            guess = next(guesses) if line.strip() else None
+            print("" if guess is None else f"{guess.label}\t{guess.probability:.4f}")
+
+
+@dataclass(frozen=True)
+class FillMask:
+    """Say which tokens fit where a text has [MASK] (or the tokenizer's <mask>): token, probability, line by line.
+
+    Several gaps are told apart by an empty line.
+    """
+
+    run: Run
+    """A run of train.pretrain bert, or a BERT, RoBERTa or ALBERT folder of Hugging Face's with its tokenizer.json."""
+    text: Annotated[str, tyro.conf.Positional]
+    top_k: int = 5
+    """How many tokens to name."""
+
+    def __call__(self) -> None:
+        for number, fillings in enumerate(MaskFiller.load(self.run)(self.text, top_k=self.top_k)):
+            if number:
+                print()
+            for token, probability in fillings:
+                print(f"{token}\t{probability:.4f}")
+
+
+@dataclass(frozen=True)
 class Attend:
     """Translate one text and draw where each output token looked in it."""
 
@@ -112,6 +159,26 @@ class Attend:
         print(f"{translation}\n{path}")
 
 
+def check_source(texts: tuple[str, ...], input: Path | None) -> None:
+    if texts and input is not None:
+        raise InputError(f"texts and --input {input} at once: give one or the other")
+
+
+def given_lines(texts: tuple[str, ...], input: Path | None, what_for: str) -> list[str]:
+    """The texts of the command line, or the lines of a file or of standard input; empty ones are counted aloud."""
+    if texts:
+        lines = list(texts)
+    elif input is not None:
+        lines = read_lines(input.read_bytes(), str(input))
+    else:
+        lines = read_lines(sys.stdin.buffer.read(), "standard input")
+    if empty := sum(not line.strip() for line in lines):
+        warnings.warn(f"{empty} of {len(lines)} lines are empty and stay so", stacklevel=3)
+    if not lines:
+        raise InputError(f"there are no lines to {what_for}: the input is empty")
+    return lines
+
+
 def read_lines(data: bytes, name: str) -> list[str]:
     """The lines of UTF-8 text, ended by \\n or \\r\\n; `InputError` says where it is not UTF-8."""
     try:
@@ -127,9 +194,14 @@ def read_lines(data: bytes, name: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
-        command = tyro.extras.subcommand_cli_from_dict(
-            {"translate": Translate, "generate": Generate, "attend": Attend}, prog="minitransformer", args=arguments
-        )
+        commands: dict[str, Callable[..., Any]] = {
+            "translate": Translate,
+            "generate": Generate,
+            "classify": Classify,
+            "fill-mask": FillMask,
+            "attend": Attend,
+        }
+        command = tyro.extras.subcommand_cli_from_dict(commands, prog="minitransformer", args=arguments)
         command()
 
 

@@ -117,10 +117,15 @@ class EncoderBlock(nn.Module):
         mask: Bool[Tensor, "#batch #heads #time key"] | None = None,
         cache: KVCache | None = None,
         position_ids: Int[Tensor, "#batch time"] | None = None,
-    ) -> Float[Tensor, "batch time d_model"]:
+        rows: Int[Tensor, " rows"] | None = None,
+    ) -> Float[Tensor, "batch time d_model"] | Float[Tensor, "rows d_model"]:
+        """With `rows`, numbers of places in the flattened (batch, time), only the states there are finished and come
+        back: what the last block can save if no more of it is read."""
         states = self.attention_residual(
             states, self.attention, mask=mask, causal=self.causal, cache=cache, position_ids=position_ids
         )
+        if rows is not None:
+            states = states.flatten(0, 1).index_select(0, rows)
         return self.feed_forward_residual(states, self.feed_forward)
 
 

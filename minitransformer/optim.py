@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,17 +17,55 @@ SCHEDULES = ("constant", "noam", "cosine", "linear", "wsd")
 
 
 def parameter_groups(
-    model: nn.Module, weight_decay: float, *, exclude: Collection[nn.Parameter] = ()
+    model: nn.Module,
+    weight_decay: float,
+    *,
+    exclude: Collection[nn.Parameter] = (),
+    scales: Mapping[nn.Parameter, float] | None = None,
 ) -> list[dict[str, Any]]:
     """The parameters of `model`, without those of `exclude`, in two groups: weight decay falls on matrices, not on
-    norms, biases or embeddings."""
+    norms, biases or embeddings.
+
+    With `scales` of the learning rate, such as those of `layer_scales`, each group is one for each scale, which
+    `set_learning_rate` heeds.
+    """
     left_out, decayed = set(exclude), _decayed(model)
     kept = [p for p in model.parameters() if p.requires_grad and p not in set(decayed)]
-    groups = [
-        {"params": [p for p in parameters if p not in left_out], "weight_decay": decay}
-        for parameters, decay in ((decayed, weight_decay), (kept, 0.0))
-    ]
-    return [group for group in groups if group["params"]]
+    groups = []
+    for parameters, decay in ((decayed, weight_decay), (kept, 0.0)):
+        by_scale: dict[float, list[nn.Parameter]] = defaultdict(list)
+        for parameter in parameters:
+            if parameter not in left_out:
+                by_scale[1.0 if scales is None else scales[parameter]].append(parameter)
+        groups += [{"params": some, "weight_decay": decay, "lr_scale": scale} for scale, some in by_scale.items()]
+    return groups
+
+
+def layer_heights(model: nn.Module) -> dict[nn.Parameter, int]:
+    """How far up each parameter stands: 0 below the blocks, such as embeddings, 1 to n in block 1 to n, n + 1 above.
+
+    A block that stands in several places counts as the last of them. Raises `InputError` for a model without exactly
+    one stack of blocks.
+    """
+    stacks = [module for module in model.modules() if isinstance(module, Stack)]
+    if len(stacks) != 1:
+        raise InputError(f"layers are counted in one stack of blocks, and a {type(model).__name__} has {len(stacks)}")
+    layers = stacks[0].layers
+    in_blocks = {p: place for place, layer in enumerate(layers, start=1) for p in layer.parameters()}
+    heights, outside = {}, 0
+    for parameter in model.parameters():  # in the order of the model's parts
+        if parameter in in_blocks:
+            outside = len(layers) + 1
+        heights[parameter] = in_blocks.get(parameter, outside)
+    return heights
+
+
+def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
+    """Layer-wise decay of the learning rate (Howard and Ruder 2018; Clark et al. 2020): 1 for what stands above the
+    blocks, `decay` for the last block, `decay`² for the one before, and so on down to the embeddings."""
+    heights = layer_heights(model)
+    top = max(heights.values())
+    return {parameter: decay ** (top - height) for parameter, height in heights.items()}
 
 
 def _decayed(model: nn.Module) -> list[nn.Parameter]:
@@ -43,10 +81,13 @@ def adamw(
     betas: tuple[float, float] = (0.9, 0.98),
     eps: float = 1e-9,
     exclude: Collection[nn.Parameter] = (),
+    scales: Mapping[nn.Parameter, float] | None = None,
 ) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019), fused into one pass over the parameters; β and ε of Vaswani et al. 2017."""
-    groups = parameter_groups(model, weight_decay, exclude=exclude)
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+    groups = parameter_groups(model, weight_decay, exclude=exclude, scales=scales)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+    set_learning_rate(optimizer, lr)
+    return optimizer
 
 
 class Muon(torch.optim.Muon):
@@ -180,8 +221,9 @@ def learning_rate(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """`lr`, times its `lr_scale` where a group of parameters has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -> float:

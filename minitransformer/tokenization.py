@@ -1,25 +1,30 @@
 """Tokenizers, each a plain `tokenizers.Tokenizer`: text to ids and back, saved as one `tokenizer.json`.
 
-`encode(text)` gives `[BOS] text [EOS]`, and `encode(text, add_special_tokens=False)` the text alone. The specials are
-ordinary entries of the vocabulary and not *added tokens*, which the library would look for in every text it encodes.
-So a text that says "[PAD]" is five characters or the pieces "[", "PAD" and "]", here and wherever `tokenizer.json` is
-loaded, and the decoder, not the list of added tokens, leaves the specials out of decoded text.
+`encode(text)` gives `[BOS] text [EOS]` (for masked models `[CLS] text [SEP]` or `<s> text </s>`), and
+`encode(text, add_special_tokens=False)` the text alone. The specials are ordinary entries of the vocabulary and not
+*added tokens*, which the library would look for in every text it encodes. So a text that says "[PAD]" is five
+characters or the pieces "[", "PAD" and "]", here and wherever `tokenizer.json` is loaded, and the decoder, not the list
+of added tokens, leaves the specials out of decoded text.
 
 `transformers.PreTrainedTokenizerFast(tokenizer_file=...)` reads the file and agrees. Told `pad_token="[PAD]"` and the
 like, it pads, and makes added tokens of them: then `split_special_tokens=True` keeps a text that says "[PAD]" a text.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from minitransformer.errors import InputError
 
 PAD, UNK, BOS, EOS = SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
-"""The first four entries of every vocabulary trained here: ids 0, 1, 2, 3."""
+"""The first four entries of the vocabularies trained here for generating models: ids 0, 1, 2, 3."""
+BERT_SPECIALS = (PAD, UNK, "[CLS]", "[SEP]", "[MASK]")
+ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+"""Those of masked models: ids 0 to 4."""
 
 _WORDS = r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
 """Words, numbers, punctuation and white space, each with the one space before it: GPT-2's rule without its English
@@ -69,6 +74,54 @@ def train_byte_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer
     return _train_bpe(texts, vocab_size, models.BPE(), words, decoders.ByteLevel(), words.alphabet())
 
 
+def train_roberta_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Byte-pair encoding from bytes, as `train_byte_bpe_tokenizer`, with RoBERTa's specials (Liu et al. 2019).
+
+    `encode(text)` gives `<s> text </s>`. `vocab_size` is at least 261.
+    """
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return _train_bpe(
+        texts, vocab_size, models.BPE(), words, decoders.ByteLevel(), words.alphabet(), specials=ROBERTA_SPECIALS
+    )
+
+
+def train_wordpiece_tokenizer(texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:
+    """Pieces of words as BERT has them (Devlin et al. 2019): a piece that continues a word begins with "##".
+
+    BERT's normaliser (control characters dropped, Chinese characters apart and, with `lowercase`, no accents) and its
+    words (white space and punctuation divide); the longest piece that fits comes first. Every character of `texts` is
+    known: `vocab_size` must have room for all. The vocabulary is smaller than asked where no more pieces are found.
+    `encode(text)` gives `[CLS] text [SEP]`; `decode` puts words apart by one space.
+    """
+    if isinstance(texts, str):
+        raise InputError("texts is one string, whose characters would be a text each: put it into a list")
+    texts = list(texts)
+    # The trainer numbers the characters inside words differently in every run. Found first and handed in sorted, they
+    # have their ids, and so the pieces made of them have theirs.
+    characters = sorted(_trained_wordpiece(texts, 0, (), lowercase).get_vocab(), key=lambda p: (p.startswith("##"), p))
+    if not characters:
+        raise InputError("the texts hold no characters, so there is nothing to make a vocabulary of")
+    if vocab_size < len(BERT_SPECIALS) + len(characters):
+        raise InputError(
+            f"vocab_size={vocab_size} is too small for the {len(characters)} pieces of one character that the texts "
+            f"need: it must be at least {len(BERT_SPECIALS) + len(characters)}"
+        )
+    workshop = _trained_wordpiece(texts, vocab_size, (*BERT_SPECIALS, *characters), lowercase)
+    return _tokenizer(
+        workshop.model, workshop.pre_tokenizer, decoders.WordPiece(), BERT_SPECIALS, normalizer=workshop.normalizer
+    )
+
+
+def _trained_wordpiece(texts: Sequence[str], vocab_size: int, first: Sequence[str], lowercase: bool) -> Tokenizer:
+    """A vocabulary that begins with `first`."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(first), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
 def _train_bpe(
     texts: Iterable[str],
     vocab_size: int,
@@ -76,11 +129,12 @@ def _train_bpe(
     pre_tokenizer: pre_tokenizers.PreTokenizer,
     decoder: decoders.Decoder,
     alphabet: Iterable[str] = (),
+    specials: Sequence[str] = SPECIALS,
 ) -> Tokenizer:
     if isinstance(texts, str):
         raise InputError("texts is one string, whose characters would be a text each: put it into a list")
     alphabet = set(alphabet)
-    minimum = len(SPECIALS) + max(1, len(alphabet))
+    minimum = len(specials) + max(1, len(alphabet))
     if vocab_size < minimum:
         raise InputError(f"vocab_size={vocab_size} must be at least {minimum}")
     seen: set[str] = set()
@@ -91,7 +145,7 @@ def _train_bpe(
             yield text
 
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=list(SPECIALS), initial_alphabet=sorted(alphabet), show_progress=False
+        vocab_size=vocab_size, special_tokens=list(specials), initial_alphabet=sorted(alphabet), show_progress=False
     )
     workshop = Tokenizer(model)
     workshop.pre_tokenizer = pre_tokenizer
@@ -105,19 +159,41 @@ def _train_bpe(
             f"{len(SPECIALS) + len(seen)}, or take a byte-level tokenizer"
         )
     # The trainer made added tokens of the specials in the tokenizer it worked on, but not in the model.
-    return _tokenizer(workshop.model, pre_tokenizer, decoder)
+    return _tokenizer(workshop.model, pre_tokenizer, decoder, specials)
 
 
-def _tokenizer(model: models.Model, pre_tokenizer: pre_tokenizers.PreTokenizer, decoder: decoders.Decoder) -> Tokenizer:
+def _tokenizer(
+    model: models.Model,
+    pre_tokenizer: pre_tokenizers.PreTokenizer,
+    decoder: decoders.Decoder,
+    specials: Sequence[str] = SPECIALS,
+    normalizer: normalizers.Normalizer | None = None,
+) -> Tokenizer:
     """The parts, with the specials put around encoded text and left out of decoded text."""
     tokenizer = Tokenizer(model)
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
+    first, last, pair = _TEMPLATES[tuple(specials)]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A {EOS}", special_tokens=[(token, tokenizer.token_to_id(token)) for token in (BOS, EOS)]
+        single=f"{first} $A {last}",
+        pair=pair,
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
     )
     # No token of text holds a special's name, so where it reads "[PAD]" it can only be the special one.
-    tokenizer.decoder = decoders.Sequence([*(decoders.Replace(token, "") for token in SPECIALS), decoder])
+    steps = [*(decoders.Replace(token, "") for token in specials), decoder]
+    if isinstance(decoder, decoders.WordPiece):  # it put a space before every word, the empty ones too
+        steps += [decoders.Fuse(), decoders.Replace(Regex(" +"), " "), decoders.Strip(" ", 1, 1)]
+    tokenizer.decoder = decoders.Sequence(steps)
     return tokenizer
+
+
+_TEMPLATES = {
+    SPECIALS: (BOS, EOS, f"{BOS} $A {EOS} $B:1 {EOS}:1"),
+    BERT_SPECIALS: ("[CLS]", "[SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"),
+    ROBERTA_SPECIALS: ("<s>", "</s>", "<s> $A </s> </s> $B </s>"),
+}
+"""What stands before and after a text, and around a pair of texts."""
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -146,6 +222,52 @@ def end_of_text_id(tokenizer: Tokenizer) -> int:
         if index is not None:
             return index
     raise InputError(f"the tokenizer has no token that ends a text: none of {', '.join(names)}")
+
+
+class MaskedSpecials(NamedTuple):
+    """The special tokens of a masked model's vocabulary; `mask_token` is the mask as a text spells it."""
+
+    pad_id: int
+    cls_id: int
+    sep_id: int
+    mask_id: int
+    mask_token: str
+
+
+_MASKED_NAMES = (("[PAD]", "<pad>"), ("[CLS]", "<s>", "<cls>"), ("[SEP]", "</s>", "<sep>"), ("[MASK]", "<mask>"))
+
+
+def masked_specials(tokenizer: Tokenizer) -> MaskedSpecials:
+    """Those of BERT or ALBERT, or RoBERTa's, whose names differ; `InputError` if the tokenizer lacks one."""
+    vocabulary = tokenizer.get_vocab()
+    found = []
+    for names in _MASKED_NAMES:
+        known = [name for name in names if name in vocabulary]
+        if not known:
+            raise InputError(f"the tokenizer has no {' or '.join(names)}: it is not that of a masked model")
+        found.append(known[0])
+    pad_id, cls_id, sep_id, mask_id = (vocabulary[name] for name in found)
+    return MaskedSpecials(pad_id, cls_id, sep_id, mask_id, found[-1])
+
+
+def special_ids(tokenizer: Tokenizer) -> set[int]:
+    """All ids that stand for no text: the specials of any tokenizer trained here, and what was added as special."""
+    names = {*SPECIALS, *BERT_SPECIALS, *ROBERTA_SPECIALS, *chain.from_iterable(_MASKED_NAMES)}
+    known = {index for token, index in tokenizer.get_vocab().items() if token in names}
+    return known | {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+
+
+def encode_with_masks(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of `text` between [CLS] and [SEP], where "[MASK]" (or "<mask>", as the vocabulary has it) is the mask.
+
+    As RoBERTa's mask, it takes the space before it with it.
+    """
+    specials = masked_specials(tokenizer)
+    ids = [specials.cls_id]
+    *before, last = text.split(specials.mask_token)
+    for part in before:
+        ids += [*tokenizer.encode(part.rstrip(), add_special_tokens=False).ids, specials.mask_id]
+    return [*ids, *tokenizer.encode(last, add_special_tokens=False).ids, specials.sep_id]
 
 
 def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:

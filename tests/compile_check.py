@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from minitransformer import (
+    BERT,
     GPT,
     ALiBi,
+    BERTConfig,
     DecoderBlock,
     EncoderBlock,
     GPTConfig,
@@ -21,11 +23,13 @@ from minitransformer import (
     RNNConfig,
     RNNSeq2Seq,
     Rotary,
+    SequenceClassifier,
     Stack,
     Transformer,
     TransformerConfig,
     padding_mask,
 )
+from minitransformer.models.pooling import POOLINGS
 from minitransformer.models.rnn import ATTENTIONS
 
 D_MODEL, HEADS = 8, 4
@@ -34,6 +38,11 @@ SCHEMES = {
     "rotary": lambda: Rotary(D_MODEL // HEADS),
     "alibi": lambda: ALiBi(HEADS),
     "relative": lambda: RelativeBias(HEADS, num_buckets=6, max_distance=5),
+}
+BERTS = {
+    "BERT": {},
+    "RoBERTa": {"position_offset": 2, "num_segments": 1, "pooler": False, "sentence_head": None},
+    "ALBERT": {"d_embedding": 6, "num_hidden_groups": 1, "activation": "gelu_tanh", "sentence_head": "sop"},
 }
 Case = tuple[str, nn.Module, tuple[Tensor, ...], dict[str, Any]]
 
@@ -55,6 +64,11 @@ def cases() -> Iterator[Case]:
 
     ids = torch.tensor([[4, 5], [6, 1]]), torch.tensor([[2, 7], [2, 8]]), torch.tensor([[True, True], [True, False]])
     sizes = {"source_vocab_size": 9, "target_vocab_size": 9, "d_model": D_MODEL, "max_length": 3}
+    for name, options in BERTS.items():
+        config = small_bert(**options)
+        yield name, BERT(config), ids[:1], {"valid": ids[2]}
+        yield f"{name}, segments given", BERT(config), ids[:1], {"segment_ids": torch.zeros_like(ids[0])}
+
     transformer = TransformerConfig(**sizes, num_heads=HEADS, d_ff=6, num_encoder_layers=1, num_decoder_layers=1)
     yield "Transformer", Transformer(transformer), ids, {}
     for positions in ("learned", "rotary", "alibi"):
@@ -69,6 +83,14 @@ def cases() -> Iterator[Case]:
         yield f"RNNSeq2Seq {name}", RNNSeq2Seq(config), ids, {}
     lstm = RNNConfig(**sizes, hidden_size=6, cell="lstm", bidirectional=True, attention="general", input_feeding=True)
     yield "RNNSeq2Seq LSTM, both directions, input feeding", RNNSeq2Seq(lstm), ids, {}
+    for name in POOLINGS:
+        encoder = RNNSeq2Seq(lstm) if name == "last" else BERT(small_bert())
+        yield f"SequenceClassifier {name}", SequenceClassifier(encoder, 3, pooling=name), ids[:1], {"valid": ids[2]}
+
+
+def small_bert(**options: Any) -> BERTConfig:
+    small = {"vocab_size": 9, "d_model": D_MODEL, "num_heads": HEADS, "num_layers": 2, "max_length": 3}
+    return BERTConfig(**{**small, "cls_id": 1, "sep_id": 2, "mask_id": 3, **options})
 
 
 def check(module: nn.Module, args: tuple[Tensor, ...], options: dict[str, Any]) -> None:

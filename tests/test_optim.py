@@ -4,12 +4,23 @@ import pytest
 import torch
 from torch import nn
 
-from minitransformer import GPT, GPTConfig, InputError, Transformer, TransformerConfig
+from minitransformer import (
+    BERT,
+    GPT,
+    BERTConfig,
+    GPTConfig,
+    InputError,
+    SequenceClassifier,
+    Transformer,
+    TransformerConfig,
+)
 from minitransformer.optim import (
     SCHEDULES,
     Muon,
     adamw,
     clip_gradients,
+    layer_heights,
+    layer_scales,
     learning_rate,
     muon,
     orthogonal,
@@ -174,3 +185,62 @@ def test_joined_optimizers_step_as_each_alone_and_share_their_state():
 def test_muon_refuses_a_model_without_blocks():
     with pytest.raises(InputError, match="a Linear has no matrices inside blocks for Muon: take adamw"):
         muon(nn.Linear(2, 2), lr=0.1)
+
+
+def tiny_classifier(layers=3):
+    config = GPTConfig(vocab_size=5, max_length=8, d_model=8, num_heads=2, num_layers=layers, eos_id=0, dropout=0.0)
+    return SequenceClassifier(GPT(config), 2, pooling="attention")
+
+
+def test_layers_are_counted_from_the_embeddings_to_the_head():
+    heights = layer_heights(model := tiny_classifier())
+    by_name = {name: heights[parameter] for name, parameter in model.named_parameters()}
+    for name, height in by_name.items():
+        place = name.removeprefix("encoder.decoder.layers.")
+        expected = int(place[0]) + 1 if place != name else 0 if "embedding" in name else 4
+        assert height == expected, name
+    assert {0, 1, 2, 3, 4} == set(by_name.values())
+
+
+def test_a_block_that_stands_in_several_places_counts_as_the_last_of_them():
+    config = BERTConfig(vocab_size=9, d_model=8, num_heads=2, num_layers=4, num_hidden_groups=2, max_length=8,
+                        cls_id=2, sep_id=3, mask_id=4)  # fmt: skip
+    model = SequenceClassifier(BERT(config), 2)
+    heights = layer_heights(model)
+    first, second = model.encoder.encoder.layers[0], model.encoder.encoder.layers[3]
+    assert {heights[p] for p in first.parameters()} == {2}
+    assert {heights[p] for p in second.parameters()} == {4}
+
+
+def test_layerwise_decay_scales_every_rate_that_is_set():
+    model = tiny_classifier()
+    optimizer = adamw(model, lr=1.0, scales=layer_scales(model, 0.5))
+    heights = layer_heights(model)
+    for rate in (1.0, 0.2):
+        if rate != 1.0:
+            set_learning_rate(optimizer, rate)
+        for group in optimizer.param_groups:
+            assert {heights[p] for p in group["params"]} == {4 + round(math.log2(group["lr"] / rate))}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+    decays = {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for group in parameter_groups(model, 0.01):
+        assert {decays[p] for p in group["params"]} == {group["weight_decay"]}
+
+
+def test_a_step_under_layerwise_decay_is_that_of_each_layers_own_rate():
+    # The first step of Adam is as long as the rate, whatever the gradient.
+    model = tiny_classifier()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    optimizer = adamw(model, lr=0.1, weight_decay=0.0, scales=layer_scales(model, 0.5))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    heights = layer_heights(model)
+    for name, parameter in model.named_parameters():
+        expected = before[name] - 0.1 * 0.5 ** (4 - heights[parameter])
+        torch.testing.assert_close(parameter.detach(), expected, rtol=0, atol=1e-6)
+
+
+def test_layers_of_a_model_without_one_stack_of_blocks_are_refused():
+    with pytest.raises(InputError, match="a Transformer has 2"):
+        layer_scales(Transformer(TransformerConfig(9, 9, 8, 2, num_encoder_layers=1, num_decoder_layers=1)), 0.5)

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
+from train.benchmark_bert import bert_training, minilm_finetuning
 from train.benchmark_gpt import gpt_generation, gpt_quality, gpt_training
 from train.measuring import Machine
 from train.report import wide_console
@@ -26,6 +27,8 @@ PARTS: dict[str, Callable[..., Any]] = {
     "gpt-training": gpt_training,
     "gpt-generation": gpt_generation,
     "gpt-quality": gpt_quality,
+    "bert-training": bert_training,
+    "minilm-finetuning": minilm_finetuning,
 }
 
 
@@ -33,8 +36,9 @@ PARTS: dict[str, Callable[..., Any]] = {
 class BenchmarkSettings:
     """Measure the library against its rivals, side by side in one run on one machine."""
 
-    parts: str = "gpt-training,gpt-generation"
-    """What to measure, separated by commas: gpt-training, gpt-generation, gpt-quality."""
+    parts: str = "gpt-training,gpt-generation,bert-training"
+    """What to measure, separated by commas: gpt-training, gpt-generation, gpt-quality, bert-training,
+    minilm-finetuning (which fetches MiniLM and reviews once)."""
     data: str | None = None
     """The text for gpt-quality: a path, or shakespeare."""
     target_loss: float = 1.88

@@ -51,6 +51,10 @@ class LoopOptions:
     accumulate: int = 1
     loss_reduction: str = "mean"
     evaluations: int = 20
+    patience: int | None = None
+    """Stop after so many evaluations without a better one."""
+    unit: str = "tokens"
+    """What targets are called."""
     checkpoint_seconds: float = 60.0
     autocast: torch.dtype | None = None
 
@@ -72,6 +76,11 @@ class State:
     best_score: list[float] | None = None
     best_step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def out_of_patience(self, options: LoopOptions) -> bool:
+        """Whether the latest evaluations were no better than the best one before them."""
+        since = sum(evaluation["step"] > self.best_step for evaluation in self.history)
+        return options.patience is not None and since >= options.patience
 
     def progress(self, options: LoopOptions) -> float:
         """The share of the run that is done, by the limit that is nearer."""
@@ -109,7 +118,7 @@ def train(
     saved_at = time.monotonic()
     model.train()
     with TrainingProgress(name, console) as progress, interruptible() as stop_requested:
-        while (done := state.progress(options)) < 1.0:
+        while (done := state.progress(options)) < 1.0 and not state.out_of_patience(options):
             began = time.perf_counter()
             lr = learning_rate(
                 options.schedule,
@@ -134,8 +143,8 @@ def train(
             done = state.progress(options)
             speed = state.tokens / state.seconds
             left = state.seconds * (1 - done) / done
-            progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} tokens/s", left)
-            metrics.write(state, loss=loss, lr=lr, gradient_norm=norm, tokens_per_second=speed)
+            progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} {options.unit}/s", left)
+            metrics.write(state, loss=loss, lr=lr, gradient_norm=norm, **{f"{options.unit}_per_second": speed})
             if done >= (state.evaluations + 1) / options.evaluations or done >= 1.0:
                 model.eval()
                 result = dict(evaluate(model))
@@ -150,7 +159,8 @@ def train(
                 progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {figures}")
                 metrics.flush()
             interrupted = stop_requested()
-            if interrupted or done >= 1.0 or time.monotonic() - saved_at > options.checkpoint_seconds:
+            finished = done >= 1.0 or state.out_of_patience(options)
+            if interrupted or finished or time.monotonic() - saved_at > options.checkpoint_seconds:
                 metrics.flush()
                 save_checkpoint(latest, model, optimizer, dataclasses.asdict(state))
                 saved_at = time.monotonic()

@@ -3,15 +3,18 @@
 python -m train.pretrain gpt                                  a causal character model on Shakespeare's plays
 python -m train.pretrain gpt --data book.txt --tokenizer byte-bpe --vocab-size 2000
 python -m train.pretrain gpt --init RUN --data more.txt       go on from a run, or from a GPT-2 checkpoint
+python -m train.pretrain bert                                 a masked model on film reviews and the Bible in English
+python -m train.pretrain bert --objective roberta --data reviews,more.txt
 
 Without a word for the model, it is gpt.
 """
 
 import sys
 
+from train.pretrain_bert import main as bert
 from train.pretrain_gpt import main as gpt
 
-MODELS = {"gpt": gpt}
+MODELS = {"gpt": gpt, "bert": bert}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,10 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import datasets
 import torch
@@ -13,22 +12,21 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from minitransformer.completion import Completer
-from minitransformer.data import load
 from minitransformer.data.streams import StreamWindows, token_stream
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import GPT, GPTConfig
-from minitransformer.optim import adamw, muon
 from minitransformer.tokenization import (
     end_of_text_id,
     train_bpe_tokenizer,
     train_byte_bpe_tokenizer,
     train_character_tokenizer,
 )
-from train.loop import LoopOptions, TrainingInterrupted, train
+from train.loop import TrainingInterrupted, train
+from train.pretraining import MODERN, PretrainingSettings, read_corpus
 from train.report import wide_console
 from train.scoring import stream_loss
-from train.settings import Settings, create_run, open_run
+from train.settings import create_run, open_run
 
 DEFAULT_MINUTES = 2.5
 # Scored during training, from all over the validation split; the figures at the end are of all of it.
@@ -36,13 +34,11 @@ TOKENS_TO_WATCH = 50_000
 
 
 @dataclass(frozen=True)
-class PretrainSettings(Settings):
+class PretrainSettings(PretrainingSettings):
     """Pretrain a causal model: its weights, `tokenizer.json` and figures go into the run folder.
 
     2.5 minutes of training if no length is given.
     """
-
-    settings_file: ClassVar[str] = "settings.json"  # config.json is the model's
 
     data: str = "shakespeare"
     """shakespeare, hub:NAME, or a path: a .txt file (its last tenth is validation), a table with a column text, or a
@@ -70,32 +66,17 @@ class PretrainSettings(Settings):
     """Tokens that the model sees at once. Default: 128."""
     dropout: float = 0.0
 
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """muon: Muon for the matrices inside blocks, AdamW for the rest."""
-    lr: float | None = None
-    """Peak learning rate. Default: 0.005 with muon, 0.001 with adamw."""
-    schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
-    warmup_steps: int = 20
-    weight_decay: float = 0.01
     batch_size: int = 16
-    """Windows of --context tokens in a step."""
-    accumulate: int = 1
-    """Batches in a step."""
+    """Windows of --context tokens in a batch."""
 
     def validate(self) -> None:
         super().validate()
-        names = ("vocab_size", "num_layers", "d_model", "num_heads", "num_kv_heads", "d_ff", "context", "lr")
-        for name in (*names, "batch_size", "accumulate"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
+        sizes = ("num_layers", "d_model", "num_heads", "num_kv_heads", "d_ff", "vocab_size")
+        self.require_positive(*sizes, "context", "batch_size")
         if self.vocab_size is not None and self.tokenizer == "character":
             raise InputError(f"--vocab-size {self.vocab_size} is for --tokenizer bpe or byte-bpe")
         if self.init is not None:
-            of_the_model = ("num_layers", "d_model", "num_heads", "num_kv_heads", "d_ff", "vocab_size")
-            given = [f"--{name.replace('_', '-')}" for name in of_the_model if getattr(self, name) is not None]
-            if given:
-                raise InputError(f"{', '.join(given)}: sizes come from --init {self.init}; leave them out")
+            self.refuse_beside_init(self.init, *sizes)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -115,7 +96,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         results = json.loads(finished.read_text(encoding="utf-8"))
         show(results, folder, console)
         return results
-    corpus = read_corpus(settings)
+    corpus = read_corpus(settings.data)
     completer = start(settings, corpus["train"])
     model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
     context = model.config.max_length if settings.context is None else settings.context
@@ -126,25 +107,12 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     sizes = ", ".join(f"{len(ids):,} {name}" for name, ids in streams.items())
     console.print(f"{settings.data}: {sizes} tokens, {tokenizer.get_vocab_size():,} kinds; writes {folder}")
 
-    unlimited = settings.minutes is None and settings.steps is None
-    lr = settings.lr or (5e-3 if settings.optimizer == "muon" else 1e-3)
-    options = LoopOptions(
-        lr=lr,
-        steps=settings.steps,
-        minutes=DEFAULT_MINUTES if unlimited else settings.minutes,
-        schedule=settings.schedule,
-        warmup_steps=settings.warmup_steps,
-        accumulate=settings.accumulate,
-        evaluations=10,
-        autocast=settings.autocast_dtype(),
-    )
-    new_optimizer = muon if settings.optimizer == "muon" else adamw
     every = 1 + len(streams["validation"]) // TOKENS_TO_WATCH
     state = train(
         model,
-        new_optimizer(model, lr=lr, weight_decay=settings.weight_decay),
+        settings.new_optimizer(model),
         feed,
-        options,
+        settings.loop_options(default_minutes=DEFAULT_MINUTES),
         folder,
         evaluate=lambda model: {"loss": stream_loss(model, streams["validation"], context, every=every)},
         score=lambda result: (-result["loss"],),
@@ -178,13 +146,6 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     return results
 
 
-def read_corpus(settings: PretrainSettings) -> Mapping[str, datasets.Dataset]:
-    corpus = load(settings.data)
-    if "text" not in corpus["train"].column_names:
-        raise InputError(f"--data {settings.data} holds no running text: it has {corpus['train'].column_names}")
-    return corpus
-
-
 def start(settings: PretrainSettings, train_split: datasets.Dataset) -> Completer:
     """A new model with a tokenizer of the training text, or those of `--init`."""
     torch.manual_seed(settings.seed)
@@ -211,16 +172,6 @@ def start(settings: PretrainSettings, train_split: datasets.Dataset) -> Complete
     if settings.architecture == "modern":
         model.init_weights(zero_residual=True)
     return Completer(model, tokenizer)
-
-
-MODERN: dict[str, Any] = {
-    "positions": "rotary",
-    "norm": "rmsnorm",
-    "norm_eps": 1e-6,
-    "activation": "relu_squared",
-    "bias": False,
-    "qk_norm": True,
-}
 
 
 def train_tokenizer(settings: PretrainSettings, split: datasets.Dataset) -> Tokenizer:

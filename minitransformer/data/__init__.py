@@ -1,6 +1,6 @@
 """Corpora by name or path, each a `datasets.DatasetDict` with `train`, `validation` and, where there is one, `test`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,9 @@ def load(
     elif name == "bible":
         splits = packaged.bible(source, target, seed)
     elif name.startswith("hub:"):
-        return _load_from_hub(name.removeprefix("hub:"), source, target, seed)
+        return load_from_hub(
+            name.removeprefix("hub:"), lambda names: choose_columns(names, source, target, where=name), seed
+        )
     else:
         try:
             splits = read(Path(name).expanduser(), source=source, target=target, seed=seed)
@@ -78,8 +80,11 @@ def _columns(rows: Sequence[tuple[str, ...]], *names: str) -> Table:
     return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 
-def _load_from_hub(name: str, source: str | None, target: str | None, seed: int) -> "datasets.DatasetDict":
-    """A data set of the hub under our names of columns; `label` keeps its `ClassLabel` feature."""
+def load_from_hub(
+    name: str, choose: Callable[[Sequence[str]], dict[str, str]], seed: int = 0
+) -> "datasets.DatasetDict":
+    """A data set of the hub, with the columns that `choose` keeps as {name there: name here}; a label stays the
+    `ClassLabel` that it is."""
     import datasets
 
     repository, _, configuration = name.partition(":")
@@ -99,7 +104,7 @@ def _load_from_hub(name: str, source: str | None, target: str | None, seed: int)
         if "translation" in found.column_names:  # how the hub's translation corpora hold a pair: {"de": ..., "en": ...}
             found = found.flatten()
             found = found.rename_columns({column: column.removeprefix("translation.") for column in found.column_names})
-        chosen = choose_columns(found.column_names, source, target, where=f"hub:{name}")
+        chosen = choose(found.column_names)
         splits[split] = found.select_columns(list(chosen)).rename_columns(chosen)
     if "train" not in splits:
         raise InputError(f"hub:{name} has no split called train; it has {list(loaded)}")

@@ -90,8 +90,8 @@ class Seq2SeqData:
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """`source_ids` (B, S), `source_valid` (B, S) and `target_ids` (B, T) of these rows, padded on the right."""
-        source_ids, source_valid = _padded(self.source_ids, self.source_offsets, rows, self.source_pad_id)
-        target_ids, _ = _padded(self.target_ids, self.target_offsets, rows, self.target_pad_id)
+        source_ids, source_valid = padded_rows(self.source_ids, self.source_offsets, rows, self.source_pad_id)
+        target_ids, _ = padded_rows(self.target_ids, self.target_offsets, rows, self.target_pad_id)
         return {"source_ids": source_ids, "source_valid": source_valid, "target_ids": target_ids}
 
 
@@ -110,9 +110,10 @@ def _encode(
     return torch.tensor(ids, dtype=torch.int32), torch.tensor(offsets, dtype=torch.int64)
 
 
-def _padded(
+def padded_rows(
     ids: Int[Tensor, "tokens"], offsets: Int[Tensor, "rows_and_one"], rows: Sequence[int], pad_id: int
 ) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
+    """These rows of texts that stand end to end in `ids`, and which of their slots are real."""
     chosen = torch.as_tensor(rows, dtype=torch.int64)
     starts, ends = offsets[chosen].unsqueeze(1), offsets[chosen + 1].unsqueeze(1)
     places = starts + torch.arange(int((ends - starts).max()))

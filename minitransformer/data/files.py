@@ -23,7 +23,7 @@ _READABLE = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
 
 
 @dataclass(frozen=True)
-class _Raw:
+class RawTable:
     """A table as its file has it, before columns are chosen. `places` are line numbers (or rows), counted from 1."""
 
     path: Path
@@ -41,7 +41,7 @@ def read(path: Path, *, source: str | None = None, target: str | None = None, se
     """
     if path.is_dir():
         return _read_folder(path, source, target)
-    files = [path] if path.is_file() else _files_called(path.parent, (path.name,))
+    files = [path] if path.is_file() else files_called(path.parent, (path.name,))
     if not files:
         raise FileNotFoundError(errno.ENOENT, "no such file or folder, nor files of that name with a suffix", str(path))
     table = _read_table(path, source, target) if path.is_file() else _read_one(files, source, target)
@@ -53,7 +53,7 @@ def read(path: Path, *, source: str | None = None, target: str | None = None, se
 
 
 def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[str, Table]:
-    found = {split: _files_called(folder, stems) for split, stems in SPLIT_NAMES.items()}
+    found = {split: files_called(folder, stems) for split, stems in SPLIT_NAMES.items()}
     for split in ("train", "validation"):
         if not found[split]:
             there = ", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"
@@ -65,7 +65,8 @@ def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[s
     return tables
 
 
-def _files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
+def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
+    """The files of a folder that bear one of these names, whatever their suffix."""
     if not folder.is_dir():
         return []
     return sorted(file for file in folder.iterdir() if file.is_file() and file.stem in stems and file.suffix)
@@ -98,7 +99,9 @@ def _read_aligned(source: Path, target: Path) -> Table:
             "line n of the one must belong to line n of the other"
         )
     columns = {"source": source_lines, "target": target_lines}
-    return _chosen(_Raw(source, columns, range(1, len(source_lines) + 1)), {"source": "source", "target": "target"})
+    return with_columns(
+        RawTable(source, columns, range(1, len(source_lines) + 1)), {"source": "source", "target": "target"}
+    )
 
 
 def _read_table(path: Path, source: str | None, target: str | None) -> Table:
@@ -112,13 +115,16 @@ def _read_table(path: Path, source: str | None, target: str | None) -> Table:
             f"cannot read {path}: files end in {', '.join(_READABLE)}; of two line-aligned files "
             'such as train.de and train.en give the path "train", source="de" and target="en"'
         )
+    raw = read_table(path)
+    return with_columns(raw, choose_columns(list(raw.columns), source, target, where=path))
+
+
+def read_table(path: Path) -> RawTable:
+    """A .csv, .tsv, .jsonl or .parquet file."""
+    kind = path.suffix.lower()
     if kind == ".parquet":
-        raw = _parquet(path)
-    elif kind == ".jsonl":
-        raw = _jsonl(path)
-    else:
-        raw = _csv(path, tabs=kind == ".tsv")
-    return _chosen(raw, choose_columns(list(raw.columns), source, target, where=path))
+        return _parquet(path)
+    return _jsonl(path) if kind == ".jsonl" else _csv(path, tabs=kind == ".tsv")
 
 
 def choose_columns(names: Sequence[str], source: str | None, target: str | None, *, where: object) -> dict[str, str]:
@@ -154,7 +160,7 @@ def _is_pandas_index(name: str) -> bool:
     return name.startswith(("Unnamed: ", "__index_level_"))
 
 
-def _chosen(raw: _Raw, names: dict[str, str]) -> Table:
+def with_columns(raw: RawTable, names: dict[str, str]) -> Table:
     """The columns `names` of a table, as strings, without the rows where one that is needed is empty."""
     table = {here: _as_text(raw, there, label=here == "label") for there, here in names.items()}
     needed = {there: table[here] for there, here in names.items() if here != "format"}
@@ -172,7 +178,7 @@ def _chosen(raw: _Raw, names: dict[str, str]) -> Table:
     return {name: list(compress(column, kept)) for name, column in table.items()}
 
 
-def _as_text(raw: _Raw, name: str, *, label: bool) -> list[str]:
+def _as_text(raw: RawTable, name: str, *, label: bool) -> list[str]:
     column = []
     for place, value in zip(raw.places, raw.columns[name], strict=True):
         if value is None:
@@ -202,7 +208,7 @@ def _lines(text: str) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
-def _csv(path: Path, *, tabs: bool) -> _Raw:
+def _csv(path: Path, *, tabs: bool) -> RawTable:
     """Rows after one header line. With `tabs`, a quote is a character like any other (IANA's rule for TSV)."""
     if tabs:
         reader = csv.reader(io.StringIO(_text(path)), delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
@@ -223,7 +229,7 @@ def _csv(path: Path, *, tabs: bool) -> _Raw:
         rows.append(row or [""] * len(header))
     if not rows:
         raise InputError(f"{path} has a header, {header}, and no rows")
-    return _Raw(path, dict(zip(header, zip(*rows, strict=True), strict=True)), places)
+    return RawTable(path, dict(zip(header, zip(*rows, strict=True), strict=True)), places)
 
 
 def _records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -237,7 +243,7 @@ def _records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}, line {place}: not readable as CSV: {error}") from error
 
 
-def _jsonl(path: Path) -> _Raw:
+def _jsonl(path: Path) -> RawTable:
     """One JSON object a line; a key that a line lacks is an empty field."""
     lines = _lines(_text(path))
     rows = []
@@ -250,10 +256,10 @@ def _jsonl(path: Path) -> _Raw:
             raise InputError(f"{path}, line {place}: {line[:100]!r} is not a JSON object with a key for each column")
         rows.append(row)
     names = dict.fromkeys(name for row in rows for name in row)
-    return _Raw(path, {name: [row.get(name) for row in rows] for name in names}, range(1, len(rows) + 1))
+    return RawTable(path, {name: [row.get(name) for row in rows] for name in names}, range(1, len(rows) + 1))
 
 
-def _parquet(path: Path) -> _Raw:
+def _parquet(path: Path) -> RawTable:
     import pyarrow
     from pyarrow import parquet
 
@@ -263,4 +269,4 @@ def _parquet(path: Path) -> _Raw:
         raise InputError(f"{path} is not readable as Parquet: {error}") from error
     if table.num_rows == 0:
         raise InputError(f"{path} has no rows")
-    return _Raw(path, table.to_pydict(), range(1, table.num_rows + 1), unit="row")
+    return RawTable(path, table.to_pydict(), range(1, table.num_rows + 1), unit="row")

@@ -50,8 +50,9 @@ class Config:
     a subclass calls it, then checks their values with the `require_...` methods."""
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            value, kinds = getattr(self, name), get_args(hint) or (hint,)
+        hints = get_type_hints(type(self))
+        for name in (field.name for field in dataclasses.fields(self)):  # type: ignore[arg-type]
+            value, kinds = getattr(self, name), get_args(hints[name]) or (hints[name],)
             # Exact types: True is no number here, but 1 will do for 1.0.
             if type(value) not in kinds and not (type(value) is int and float in kinds):
                 wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
@@ -118,6 +119,11 @@ class Model(nn.Module, ABC):
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The counts of `loss` without its sums, known from the batch alone."""
 
+    @classmethod
+    def from_config(cls: type[M], config: Any) -> M:
+        """A new model of this configuration."""
+        return cls(config)
+
     def num_parameters(self) -> int:
         """Trainable numbers; a parameter shared by several places counts once."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
@@ -142,7 +148,7 @@ class Model(nn.Module, ABC):
         name = config.pop("model", None)
         if name != cls.__name__:
             raise InputError(f'{folder} does not hold a {cls.__name__}: its config.json says "model": {name!r}')
-        model = cls(cls.config_class.from_dict(config))
+        model = cls.from_config(cls.config_class.from_dict(config))
         weights = folder / "model.safetensors"
         if not weights.is_file():
             raise InputError(f"{folder} is half-written: it has a config.json but no model.safetensors")

@@ -232,7 +232,7 @@ class GPT(Model):
 
         Raises `InputError` for a checkpoint that is not there, is damaged or not a GPT-2's, or computes otherwise.
         """
-        return load_pretrained(cls, GPT2HubConfig, folder_or_hub_id)
+        return load_pretrained(cls, (GPT2HubConfig,), folder_or_hub_id)
 
     def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
         """Write a checkpoint that `transformers.GPT2LMHeadModel` and, with a `tokenizer`, `AutoTokenizer` read.

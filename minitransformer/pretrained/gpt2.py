@@ -1,6 +1,7 @@
 """GPT-2's settings and tensors as Hugging Face names them."""
 
 import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,7 +44,6 @@ class GPT2HubConfig(HubConfig):
     """`transformers.GPT2Config`. The linear layers c_... are its `Conv1D`, whose weights are (in, out)."""
 
     model_type: ClassVar[str] = "gpt2"
-    architecture: ClassVar[str] = "GPT2LMHeadModel"
     prefix: ClassVar[str] = "transformer."
     ignored: ClassVar[str] = r"h\.\d+\.attn\.(masked_)?bias"  # the causal mask, which older checkpoints hold
     generates: ClassVar[bool] = True
@@ -93,7 +93,10 @@ class GPT2HubConfig(HubConfig):
             bos_token_id=settings["eos_token_id"],  # without a prompt, text begins after the end of another
         )
 
-    def to_ours(self) -> dict[str, Any]:
+    def architecture(self, ours: Mapping[str, Any]) -> str:
+        return "GPT2LMHeadModel"
+
+    def to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
         defaults = type(self)()
         for name in ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "add_cross_attention"):
             if getattr(self, name) != getattr(defaults, name):
@@ -119,16 +122,16 @@ class GPT2HubConfig(HubConfig):
             "attention_dropout": None if self.attn_pdrop == self.resid_pdrop else self.attn_pdrop,
         }
 
-    def tensors(self) -> dict[str, TheirTensor]:
+    def tensors(self, ours: Mapping[str, Any]) -> dict[str, TheirTensor]:
         modules = {"embedding": "wte", "positions.embedding": "wpe", "decoder.final_norm": "ln_f"}
         for i in range(self.n_layer):
-            modules |= {f"decoder.layers.{i}.{ours}": f"h.{i}.{theirs}" for ours, theirs in _LAYER.items()}
+            modules |= {f"decoder.layers.{i}.{mine}": f"h.{i}.{theirs}" for mine, theirs in _LAYER.items()}
         places = {}
-        for ours, theirs in modules.items():
-            places[f"{ours}.weight"] = TheirTensor(f"{self.prefix}{theirs}.weight", transposed=".c_" in theirs)
-            if not ours.endswith("embedding"):
-                places[f"{ours}.bias"] = TheirTensor(f"{self.prefix}{theirs}.bias")
-        return places if self.tie_word_embeddings else places | {"output.weight": TheirTensor("lm_head.weight")}
+        for mine, theirs in modules.items():
+            places[f"{mine}.weight"] = TheirTensor((f"{self.prefix}{theirs}.weight",), transposed=".c_" in theirs)
+            if not mine.endswith("embedding"):
+                places[f"{mine}.bias"] = TheirTensor((f"{self.prefix}{theirs}.bias",))
+        return places if self.tie_word_embeddings else places | {"output.weight": TheirTensor(("lm_head.weight",))}
 
     def copies(self) -> dict[str, str]:
         return {"lm_head.weight": f"{self.prefix}wte.weight"} if self.tie_word_embeddings else {}

@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -17,30 +18,55 @@ from minitransformer.files import atomic, write_json
 from minitransformer.models.base import Config, Model, read_config
 from minitransformer.models.weights import own_tensors
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
+from minitransformer.tokenization import load_tokenizer
 
 M = TypeVar("M", bound=Model)
 H = TypeVar("H", bound="HubConfig")
 
 
 class TheirTensor(NamedTuple):
-    """A tensor's name in a checkpoint, and whether it lies there as (in, out), which `nn.Linear` has as (out, in)."""
+    """Where a checkpoint keeps a tensor of ours: the name it has there, or those of the equal parts, of which ours is
+    made one above another; and whether it lies there as (in, out), which `nn.Linear` has as (out, in)."""
 
-    name: str
+    names: tuple[str, ...]
     transposed: bool = False
+
+    def without(self, prefix: str) -> "TheirTensor":
+        return self._replace(names=tuple(name.removeprefix(prefix) for name in self.names))
+
+    def part_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of each of their tensors, where ours has `shape`."""
+        part = (shape[0] // len(self.names), *shape[1:])
+        return part[::-1] if self.transposed else part
+
+    def read(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        parts = [tensors[name].T if self.transposed else tensors[name] for name in self.names]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def written(self, tensor: Tensor) -> dict[str, Tensor]:
+        parts = tensor.detach().chunk(len(self.names))
+        return {
+            name: (part.T if self.transposed else part).contiguous()
+            for name, part in zip(self.names, parts, strict=True)
+        }
 
 
 class HubConfig(Config, ABC):
     """A Hugging Face architecture's settings under its own names and with its own defaults, and the way to ours."""
 
     model_type: ClassVar[str]
-    architecture: ClassVar[str]
-    """The class of `transformers` that reads an export."""
     prefix: ClassVar[str]
     """What names of tensors begin with, except the head's; a checkpoint of the body alone leaves it out."""
     ignored: ClassVar[str]
     """A pattern of the names, without the prefix, of tensors that hold nothing learned."""
     generates: ClassVar[bool]
     """Whether the model goes on from a text, which then must not end in [EOS]."""
+    heads: ClassVar[Mapping[str, str]] = {}
+    """What names of our tensors begin with that a checkpoint may lack together, and what they are to a user."""
+    old_endings: ClassVar[Mapping[str, str]] = {}
+    """How names of tensors used to end, and how they end today."""
+    special_tokens: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Settings that a `config.json` may leave to the tokenizer, and what their tokens are called there."""
 
     @classmethod
     def from_json(cls: type[H], settings: dict[str, Any]) -> H:
@@ -54,38 +80,46 @@ class HubConfig(Config, ABC):
         """From the fields of our configuration; `InputError` names all that the architecture cannot express."""
 
     @abstractmethod
-    def to_ours(self) -> dict[str, Any]:
-        """The fields of our configuration; `InputError` names a setting that our model cannot express."""
+    def to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
+        """The fields of our configuration; which heads there are, the names of the checkpoint's `tensors` may tell.
+        `InputError` names a setting that our model cannot express."""
 
     @abstractmethod
-    def tensors(self) -> dict[str, TheirTensor]:
-        """Where each of our model's own tensors lies, prefix included."""
+    def architecture(self, ours: Mapping[str, Any]) -> str:
+        """The class of `transformers` that reads an export of a model with our configuration `ours`."""
+
+    @abstractmethod
+    def tensors(self, ours: Mapping[str, Any]) -> dict[str, TheirTensor]:
+        """Where each tensor of a model of ours lies, prefix included."""
 
     @abstractmethod
     def copies(self) -> dict[str, str]:
         """Tied tensors that a checkpoint may hold a second time, and the names of their firsts."""
 
 
-def load_pretrained(model_class: type[M], hub_class: type[HubConfig], folder_or_hub_id: str | Path) -> M:
-    """A model from a checkpoint, in evaluation mode, on the CPU, in float32 whatever the checkpoint's floats are.
+def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]], folder_or_hub_id: str | Path) -> M:
+    """A model from a checkpoint of one of `hub_classes`, in evaluation mode, on the CPU, in float32 whatever the
+    checkpoint's floats are. Heads that it lacks begin anew, with a warning.
 
     Raises `InputError` for a checkpoint of another architecture, one that our model cannot express, or one whose
     tensors do not fit its `config.json`: before memory is taken for a model of those sizes.
     """
     folder = checkpoint_folder(folder_or_hub_id)
     settings = read_config(folder)
-    if (model_type := settings.get("model_type")) != hub_class.model_type:
+    known = {hub_class.model_type: hub_class for hub_class in hub_classes}
+    if (model_type := settings.get("model_type")) not in known:
         if "model" in settings:
             raise InputError(f"{folder} holds a model saved by minitransformer: read it with {settings['model']}.load")
         raise InputError(
-            f"{folder} is a checkpoint of {model_type!r}; {model_class.__name__} reads {hub_class.model_type!r}"
+            f"{folder} is a checkpoint of {model_type!r}; {model_class.__name__} reads {', '.join(map(repr, known))}"
         )
+    hub_class = known[model_type]
+    tensors = read_tensors(folder)
     try:
-        theirs = hub_class.from_json(settings)
-        config: Any = model_class.config_class.from_dict(theirs.to_ours())
+        theirs = hub_class.from_json(settings | _ids_of_tokenizer(folder, hub_class, settings))
+        config: Any = model_class.config_class.from_dict(theirs.to_ours(tensors))
     except InputError as error:
         raise InputError(f"{folder / 'config.json'}: {error}") from error
-    tensors = read_tensors(folder)
     if config.num_layers > len(tensors):
         raise InputError(f"{folder}: config.json asks for {config.num_layers} layers of {len(tensors)} tensors in all")
     try:
@@ -94,27 +128,45 @@ def load_pretrained(model_class: type[M], hub_class: type[HubConfig], folder_or_
     except (RuntimeError, TypeError) as error:  # what torch raises where a number of bytes exceeds 64 bits
         reason = str(error).partition("\n")[0]
         raise InputError(f"{folder}: no memory holds a model of the sizes in config.json ({reason})") from error
-    fitted = _fit(tensors, theirs, {name: tuple(tensor.shape) for name, tensor in own.items()}, folder)
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    fitted = _fit(tensors, theirs, theirs.tensors(config.to_dict()), shapes, folder)
     model = model_class(config)
     with torch.no_grad():
         for name, tensor in own_tensors(model).items():
-            tensor.copy_(fitted[name])
+            if name in fitted:
+                tensor.copy_(fitted[name])
     return model.eval()
 
 
+def _ids_of_tokenizer(folder: Path, hub_class: type[HubConfig], settings: Mapping[str, Any]) -> dict[str, int]:
+    """What `settings` leave to the tokenizer, where there is one."""
+    path = folder / "tokenizer.json"
+    missing = {name: tokens for name, tokens in hub_class.special_tokens.items() if settings.get(name) is None}
+    if not missing or not path.is_file():
+        return {}
+    vocabulary = load_tokenizer(path).get_vocab()
+    found = {name: [vocabulary[token] for token in tokens if token in vocabulary] for name, tokens in missing.items()}
+    return {name: ids[0] for name, ids in found.items() if ids}
+
+
 def _fit(
-    tensors: dict[str, Tensor], theirs: HubConfig, shapes: Mapping[str, tuple[int, ...]], folder: Path
+    tensors: dict[str, Tensor],
+    theirs: HubConfig,
+    places: dict[str, TheirTensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    folder: Path,
 ) -> dict[str, Tensor]:
-    """The checkpoint's `tensors` under our names and in our layout; `InputError` names those that do not fit."""
+    """The checkpoint's `tensors` under our names and in our layout, heads that it lacks left out, with a warning.
+    `InputError` names the tensors that do not fit."""
     prefix = theirs.prefix
+    tensors = {_new_name(name, theirs.old_endings): tensor for name, tensor in tensors.items()}
     bare = not any(name.startswith(prefix) for name in tensors)
     tensors = {
         name: tensor for name, tensor in tensors.items() if not re.fullmatch(theirs.ignored, name.removeprefix(prefix))
     }
-    places = theirs.tensors()
     copies = theirs.copies()
     if bare:
-        places = {name: place._replace(name=place.name.removeprefix(prefix)) for name, place in places.items()}
+        places = {name: place.without(prefix) for name, place in places.items()}
         copies = {second: first.removeprefix(prefix) for second, first in copies.items()}
     for second, first in copies.items():
         if second in tensors:
@@ -126,7 +178,8 @@ def _fit(
                     f"{folder}: {second} differs from {first}, which it equals in a tied model: "
                     'to read both, set "tie_word_embeddings": false in config.json'
                 )
-    wanted = {place.name: shapes[name][::-1] if place.transposed else shapes[name] for name, place in places.items()}
+    places = _without_missing_heads(places, theirs.heads, tensors, folder)
+    wanted = {at: place.part_shape(shapes[name]) for name, place in places.items() for at in place.names}
     wrong = [f"{name} is missing" for name in wanted if name not in tensors]
     wrong += [f"{name} is none of the model's" for name in tensors if name not in wanted]
     for name, shape in wanted.items():
@@ -137,7 +190,31 @@ def _fit(
     if wrong:
         more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
         raise InputError(f"{folder}: {len(wrong)} of the tensors do not fit config.json: {'; '.join(wrong[:10])}{more}")
-    return {name: tensors[at].T if transposed else tensors[at] for name, (at, transposed) in places.items()}
+    return {name: place.read(tensors) for name, place in places.items()}
+
+
+def _new_name(name: str, old_endings: Mapping[str, str]) -> str:
+    for old, new in old_endings.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def _without_missing_heads(
+    places: dict[str, TheirTensor], heads: Mapping[str, str], tensors: Collection[str], folder: Path
+) -> dict[str, TheirTensor]:
+    """Warns of heads of which the checkpoint has no tensor at all."""
+    missing = {}
+    for start, title in heads.items():
+        names = [at for name, place in places.items() if name.startswith(start) for at in place.names]
+        if names and not any(name in tensors for name in names):
+            missing[start] = title
+    if missing:
+        warnings.warn(
+            f"{folder} has no {' and no '.join(missing.values())}: made anew, with random weights to be trained",
+            stacklevel=5,
+        )
+    return {name: place for name, place in places.items() if not name.startswith(tuple(missing))}
 
 
 def export_pretrained(
@@ -149,22 +226,22 @@ def export_pretrained(
     Raises `InputError`, before anything is written, for a model that the architecture cannot express, a tokenizer that
     does not fit the model, or a folder that holds a model saved by `Model.save`, whose files have the same names.
     """
-    theirs = hub_class.from_ours(model.config.to_dict())
+    ours = model.config.to_dict()
+    theirs = hub_class.from_ours(ours)
     folder = Path(folder)
     if (folder / "config.json").is_file() and "model" in read_config(folder):
         raise InputError(f"{folder} holds a model saved by minitransformer, which would be lost: export to another one")
     token_ids = {name: value for name, value in theirs.to_dict().items() if name.endswith("_token_id")}
     names = {} if tokenizer is None else _special_tokens(tokenizer, model.config.vocab_size, token_ids)
     own = own_tensors(model)
-    tensors = {
-        name: (own[ours].detach().T if transposed else own[ours].detach()).contiguous()
-        for ours, (name, transposed) in theirs.tensors().items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, place in theirs.tensors(ours).items():
+        tensors |= place.written(own[name])
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    head = {"architectures": [theirs.architecture], "model_type": theirs.model_type, "dtype": dtype}
+    head = {"architectures": [theirs.architecture(ours)], "model_type": theirs.model_type, "dtype": dtype}
     write_json(folder / "config.json", head | theirs.to_dict())
     if theirs.generates:
         if tokenizer is not None and "pad_token" in names:

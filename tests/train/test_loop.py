@@ -188,3 +188,43 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
 def test_a_run_without_a_length_is_refused():
     with pytest.raises(InputError, match="steps or minutes"):
         LoopOptions(lr=0.1)
+
+
+class Patience:
+    """A model whose evaluations have these losses, whatever it learns."""
+
+    def __init__(self, *losses):
+        self.losses = iter(losses)
+
+    def run(self, folder, *, patience, steps=12, data=None):
+        torch.manual_seed(0)
+        model = MODELS["transformer"]()
+        options = LoopOptions(lr=0.01, steps=steps, evaluations=6, patience=patience, unit="pairs")
+        return train(
+            model, adamw(model, lr=0.01), data or Copying(), options, folder,
+            evaluate=lambda _: {"loss": next(self.losses)}, score=lambda r: [-r["loss"]], console=quiet(),
+        )  # fmt: skip
+
+
+def test_training_stops_when_evaluations_no_longer_improve(tmp_path):
+    state = Patience(3.0, 2.0, 2.5, 2.0, 1.0, 0.5).run(tmp_path, patience=2)
+    assert (state.step, state.best_step) == (8, 4)
+    assert [evaluation["loss"] for evaluation in state.history] == [3.0, 2.0, 2.5, 2.0]
+    # Stopped for good: there is nothing to go on with.
+    assert Patience().run(tmp_path, patience=2) == state
+
+
+def test_a_better_evaluation_gives_new_patience(tmp_path):
+    assert Patience(3.0, 3.5, 2.0, 2.5, 1.0, 1.5).run(tmp_path, patience=2).step == 12
+
+
+def test_patience_survives_an_interruption(tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        Patience(1.0, 2.0).run(tmp_path, patience=2, data=Copying(at_batch={5: interrupt}))
+    assert Patience(3.0).run(tmp_path, patience=2).step == 6
+
+
+def test_targets_are_called_what_they_are(tmp_path):
+    Patience(1.0, 2.0).run(tmp_path, patience=1)
+    steps = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all("pairs_per_second" in line for line in steps if "gradient_norm" in line)

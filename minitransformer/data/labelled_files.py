@@ -1,0 +1,93 @@
+"""Tables of texts and labels in files of the user's, with or without a header."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from minitransformer.data.files import SPLIT_NAMES, RawTable, files_called, read_table, with_columns
+from minitransformer.data.splits import Table, grouped_split
+from minitransformer.errors import InputError
+
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_INDEX = ("", "index", "idx", "id")
+_TEXTS = ("text", "sentence")
+
+
+def read_labelled(path: Path, *, text: str | None = None, label: str | None = None, seed: int = 0) -> dict[str, Table]:
+    """The splits of a file, or of a folder of train, validation (or val, dev) and test files, with the columns `text`
+    and `label`. Rows in which one of them is empty are dropped, with a warning.
+
+    Of a folder, the training file says whether there is a header and which column is which.
+    """
+    if path.is_dir():
+        files = {split: _only(files_called(path, stems), path) for split, stems in SPLIT_NAMES.items()}
+        for split in ("train", "validation"):
+            if files[split] is None:
+                there = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
+                raise InputError(f"{path} has no table called {' or '.join(SPLIT_NAMES[split])}; it has {there}")
+    else:
+        if not path.is_file():
+            raise InputError(f"no labelled texts in {str(path)!r}: it is no file or folder, nor reviews or hub:NAME")
+        if path.suffix.lower() not in _TABLES:
+            raise InputError(f"{path} is no table of texts and labels: those end in {', '.join(_TABLES)}")
+        files = {"train": path}
+    raw = {split: read_table(file) for split, file in files.items() if file is not None}
+    names = list(raw["train"].columns)
+    if text is None and label is None and (found := _headerless(raw["train"])):
+        for split, table in raw.items():
+            if len(table.columns) != 2:
+                raise InputError(f"{table.path} has {len(table.columns)} columns, but {raw['train'].path} has 2")
+            raw[split] = _with_first_row(table, found)
+        names = list(found)
+    chosen = choose(names, text, label, where=path)
+    tables = {}
+    for split, table in raw.items():
+        if missing := [name for name in chosen if name not in table.columns]:
+            raise InputError(f"{table.path} has no column {' and '.join(map(repr, missing))}: {list(table.columns)}")
+        tables[split] = with_columns(table, chosen)
+    return tables if path.is_dir() else grouped_split(tables["train"], by="text", seed=seed)
+
+
+def choose(names: Sequence[str], text: str | None, label: str | None, *, where: object) -> dict[str, str]:
+    """The two columns to keep, as {name there: name here}: those asked for, else label, and text, sentence, or the one
+    that is left besides an index."""
+    if missing := [name for name in (text, label) if name is not None and name not in names]:
+        raise InputError(f"{where} has no column {' and '.join(map(repr, missing))}; it has {list(names)}")
+    label = label or ("label" if "label" in names and text != "label" else None)
+    others = [name for name in names if name != label and name not in _INDEX and not name.startswith("Unnamed: ")]
+    text = text or next((name for name in _TEXTS if name in others), others[0] if len(others) == 1 else None)
+    if label is None and text is not None and len(rest := [name for name in others if name != text]) == 1:
+        label = rest[0]
+    if text is None or label is None or text == label:
+        raise InputError(f"{where}: which of {list(names)} are texts and labels? Name the columns with --text, --label")
+    return {text: "text", label: "label"}
+
+
+def _headerless(table: RawTable) -> tuple[str, str] | None:
+    """What the two columns of a table without a header are; None where the first line is one.
+
+    The first line is a header if it says "text", "sentence" or "label", or if nothing in it occurs again below it.
+    Without one, the labels are the column with fewer different entries.
+    """
+    names = list(table.columns)
+    if table.path.suffix.lower() not in (".csv", ".tsv") or len(names) != 2 or {"label", *_TEXTS} & set(names):
+        return None
+    kinds = [set(table.columns[name]) for name in names]
+    if not any(name in entries for name, entries in zip(names, kinds, strict=True)):
+        return None
+    first, second = (len(entries | {name}) for name, entries in zip(names, kinds, strict=True))
+    if first == second:
+        raise InputError(f"{table.path} has no header, and both columns have {first} different entries: add a header")
+    return ("text", "label") if second < first else ("label", "text")
+
+
+def _with_first_row(table: RawTable, names: tuple[str, str]) -> RawTable:
+    columns = {name: [first, *rest] for name, (first, rest) in zip(names, list(table.columns.items()), strict=True)}
+    return dataclasses.replace(table, columns=columns, places=[1, *table.places])
+
+
+def _only(files: list[Path], folder: Path) -> Path | None:
+    tables = [file for file in files if file.suffix.lower() in _TABLES]
+    if len(tables) > 1:
+        raise InputError(f"{folder} has several files for one split, {', '.join(f.name for f in tables)}: keep one")
+    return tables[0] if tables else None

@@ -1,0 +1,74 @@
+"""Rows of text in batches for a masked model, masked anew at every visit."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minitransformer.data.batching import padded_rows, token_batches
+from minitransformer.data.masking import MaskVocabulary, mask_tokens
+from minitransformer.data.sentences import NO_LABEL, Rows
+from minitransformer.errors import InputError
+
+
+class MaskedBatches:
+    """Batches for ever, of rows of near-equal length; pairs that have labels share none with rows that have not.
+
+    Row i at its visit in epoch e has the number e · len(rows) + i, so that a batch, masks included, is a function of
+    its numbers and the seed. `units`, `rate`, `masked` and `replaced` are those of `mask_tokens`.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        vocabulary: MaskVocabulary,
+        *,
+        pad_id: int,
+        max_tokens: int,
+        seed: int,
+        units: str = "tokens",
+        rate: float = 0.15,
+        masked: float = 0.8,
+        replaced: float = 0.1,
+    ):
+        if not len(rows.labels):
+            raise InputError("the texts hold no tokens to learn from")
+        self.rows, self.vocabulary, self.pad_id = rows, vocabulary, pad_id
+        self.max_tokens, self.seed = max_tokens, seed
+        self.options: dict[str, Any] = dict(units=units, rate=rate, masked=masked, replaced=replaced)
+
+    def epoch(self, number: int) -> Sequence[Sequence[int]]:
+        """The numbers of the rows of every batch; each row once."""
+        return self._batches(number, seed=self.seed * 1_000_003 + number)
+
+    def in_order(self) -> Sequence[Sequence[int]]:
+        """Epoch 0 from short rows to long, always the same: for evaluation."""
+        return self._batches(0, seed=None)
+
+    def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """`ids` and `targets` (B, T), `valid` (B, T), and for pairs `segment_ids` (B, T) and `sentence_labels` (B)."""
+        count = len(self.rows.labels)
+        rows = [number % count for number in numbers]
+        ids, valid = padded_rows(self.rows.ids, self.rows.offsets, rows, self.pad_id)
+        epoch = numbers[0] // count
+        masked, targets = mask_tokens(ids, rows, self.vocabulary, seed=self.seed, epoch=epoch, **self.options)
+        batch = {"ids": masked, "targets": targets, "valid": valid}
+        labels = self.rows.labels[rows]
+        if labels[0] != NO_LABEL:
+            places = torch.arange(ids.shape[1])
+            batch["segment_ids"] = ((places >= self.rows.second_starts[rows, None]) & valid).long()
+            batch["sentence_labels"] = labels
+        return batch
+
+    def _batches(self, epoch: int, seed: int | None) -> list[list[int]]:
+        batches: list[list[int]] = []
+        for kind in (self.rows.labels == NO_LABEL, self.rows.labels != NO_LABEL):
+            of_kind = kind.nonzero().squeeze(1)
+            numbers = of_kind + epoch * len(kind)
+            chosen = token_batches(self.rows.lengths[of_kind], self.max_tokens, seed=seed)
+            batches += [numbers[batch].tolist() for batch in chosen]
+        if seed is None:
+            return batches
+        order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(seed))
+        return [batches[place] for place in order.tolist()]

@@ -1,0 +1,124 @@
+"""The sizes of BERT, and those that are published."""
+
+from dataclasses import dataclass
+
+from minitransformer.errors import InputError
+from minitransformer.models.base import Config
+from minitransformer.models.transformer_parts import check_block_fields
+
+POSITIONS = ("learned", "rotary")
+SENTENCE_HEADS = ("nsp", "sop")
+
+
+@dataclass(frozen=True)
+class BERTConfig(Config):
+    """BERT (base, uncased) by default. `d_ff` is 4 · `d_model` unless given.
+
+    ALBERT has token vectors of `d_embedding`, which a linear layer then widens, and layers that share their parameters
+    in `num_hidden_groups` runs of neighbours (None: every layer has its own). RoBERTa counts positions from
+    `position_offset` on, has one segment and no sentence head. `sentence_head` is "nsp" (does the second sentence
+    follow the first?), "sop" (are the two in order?) or None.
+    """
+
+    vocab_size: int = 30522
+    max_length: int = 512
+    d_model: int = 768
+    num_heads: int = 12
+    num_kv_heads: int | None = None
+    num_layers: int = 12
+    d_ff: int | None = None
+    d_embedding: int | None = None
+    num_hidden_groups: int | None = None
+    num_segments: int = 2
+    position_offset: int = 0
+    positions: str = "learned"
+    pre_norm: bool = False
+    norm: str = "layernorm"
+    norm_eps: float = 1e-12
+    activation: str = "gelu"
+    bias: bool = True
+    qk_norm: bool = False
+    dropout: float = 0.1
+    attention_dropout: float | None = None
+    pooler: bool = True
+    sentence_head: str | None = "nsp"
+    masked_head: bool = True
+    pad_id: int = 0
+    cls_id: int = 101
+    sep_id: int = 102
+    mask_id: int = 103
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_block_fields(self, POSITIONS)
+        self.require_positive(
+            "vocab_size", "max_length", "num_layers", "d_embedding", "num_hidden_groups", "num_segments"
+        )
+        if self.num_hidden_groups is not None:
+            self.require_multiple("num_layers", "num_hidden_groups")
+        self.require_fraction("dropout")
+        if self.position_offset < 0:
+            raise InputError(f"position_offset={self.position_offset} must be at least 0")
+        if self.sentence_head is not None:
+            self.require_one_of("sentence_head", SENTENCE_HEADS)
+            if not self.pooler:
+                raise InputError(f"sentence_head={self.sentence_head!r} reads the pooler: pooler=False leaves it none")
+        ids = {name: getattr(self, name) for name in ("pad_id", "cls_id", "sep_id", "mask_id")}
+        self.require_ids(self.vocab_size, **ids)
+
+    @classmethod
+    def tiny(cls) -> "BERTConfig":
+        """For a few megabytes of text and a vocabulary that begins with [PAD] [UNK] [CLS] [SEP] [MASK]."""
+        return cls(
+            vocab_size=4000,
+            max_length=128,
+            d_model=128,
+            num_heads=4,
+            num_layers=4,
+            dropout=0.0,
+            cls_id=2,
+            sep_id=3,
+            mask_id=4,
+        )
+
+    @classmethod
+    def bert_base(cls) -> "BERTConfig":
+        return cls()
+
+    @classmethod
+    def bert_large(cls) -> "BERTConfig":
+        return cls(d_model=1024, num_heads=16, num_layers=24)
+
+    @classmethod
+    def roberta_base(cls) -> "BERTConfig":
+        return cls(
+            vocab_size=50265,
+            num_segments=1,
+            position_offset=2,
+            norm_eps=1e-5,
+            pooler=False,
+            sentence_head=None,
+            pad_id=1,
+            cls_id=0,
+            sep_id=2,
+            mask_id=50264,
+        )
+
+    @classmethod
+    def albert_base(cls) -> "BERTConfig":
+        """Without dropout, as the second version of the published checkpoints."""
+        return cls(
+            vocab_size=30000,
+            d_embedding=128,
+            num_hidden_groups=1,
+            activation="gelu_tanh",
+            dropout=0.0,
+            sentence_head="sop",
+            cls_id=2,
+            sep_id=3,
+            mask_id=4,
+        )
+
+    @classmethod
+    def albert_xxlarge(cls) -> "BERTConfig":
+        return cls(**{**cls.albert_base().to_dict(), "d_model": 4096, "num_heads": 64})

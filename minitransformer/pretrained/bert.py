@@ -1,0 +1,219 @@
+"""BERT's settings and tensors as Hugging Face names them, and what RoBERTa and ALBERT have in common with it."""
+
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from minitransformer.errors import InputError
+from minitransformer.pretrained.translation import HubConfig, TheirTensor
+
+_FIELDS = {
+    "vocab_size": "vocab_size",
+    "d_model": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "num_segments": "type_vocab_size",
+    "norm_eps": "layer_norm_eps",
+    "dropout": "hidden_dropout_prob",
+    "pad_id": "pad_token_id",
+    "cls_id": "cls_token_id",
+    "sep_id": "sep_token_id",
+    "mask_id": "mask_token_id",
+}
+_CONSTANTS = {"positions": "learned", "norm": "layernorm", "bias": True, "qk_norm": False, "pre_norm": False}
+"""Fields of ours that have one value in all of them."""
+_ONLY = {
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+    "inner_group_num": 1,
+}
+"""Settings of theirs of which only this value is known here."""
+_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+
+
+@dataclass(frozen=True)
+class BERTHubConfig(HubConfig):
+    """`transformers.BertConfig`, and the ids of special tokens, which it leaves to the tokenizer.
+
+    A checkpoint without a masked-token head gets a new one; the sentence head that goes with the pooler, too, unless
+    there is a masked-token head: then the model was trained without. A pooler is there if the checkpoint has one.
+    """
+
+    model_type: ClassVar[str] = "bert"
+    prefix: ClassVar[str] = "bert."
+    ignored: ClassVar[str] = r"embeddings\.(position_ids|token_type_ids)"
+    generates: ClassVar[bool] = False
+    heads: ClassVar[Mapping[str, str]] = {"masked_head.": "masked-token head", "sentence_head.": "sentence head"}
+    old_endings: ClassVar[Mapping[str, str]] = {
+        "LayerNorm.gamma": "LayerNorm.weight",
+        "LayerNorm.beta": "LayerNorm.bias",
+    }
+    special_tokens: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "cls_token_id": ("[CLS]", "<s>"),
+        "sep_token_id": ("[SEP]", "</s>"),
+        "mask_token_id": ("[MASK]", "<mask>"),
+    }
+    title: ClassVar[str] = "BERT"
+    architectures: ClassVar[tuple[str, str, str]] = ("BertForPreTraining", "BertForMaskedLM", "BertModel")
+    """What reads a model with both heads, one without a sentence head, one without either."""
+    sentence_task: ClassVar[str | None] = "nsp"
+    head: ClassVar[str] = "cls.predictions."
+    head_modules: ClassVar[Mapping[str, str]] = {"project": "transform.dense", "norm": "transform.LayerNorm"}
+    sentence_module: ClassVar[str] = "cls.seq_relationship"
+    pooler_module: ClassVar[str] = "pooler.dense"
+    layer_modules: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "attention.project_in": ("attention.self.query", "attention.self.key", "attention.self.value"),
+        "attention.project_out": ("attention.output.dense",),
+        "attention_residual.norm": ("attention.output.LayerNorm",),
+        "feed_forward.expand": ("intermediate.dense",),
+        "feed_forward.contract": ("output.dense",),
+        "feed_forward_residual.norm": ("output.LayerNorm",),
+    }
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+    cls_token_id: int = 101
+    sep_token_id: int = 102
+    mask_token_id: int = 103
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+
+    @classmethod
+    def from_json(cls, settings: dict[str, Any]) -> "BERTHubConfig":
+        for name, value in _ONLY.items():
+            if settings.get(name, value) != value:
+                raise InputError(f"{name}={settings[name]!r}: only {value!r} is known")
+        return super().from_json(cls._with_special_ids(settings))
+
+    @classmethod
+    def _with_special_ids(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """With those that nothing names: their usual ids, or the last of a vocabulary that is too small for these."""
+        ids = {name: settings[name] for name in cls.special_tokens if settings.get(name) is not None}
+        vocab_size, pad_id = settings.get("vocab_size", cls.vocab_size), settings.get("pad_token_id", cls.pad_token_id)
+        guessed = {}
+        for name in cls.special_tokens if isinstance(vocab_size, int) else ():
+            if name not in ids:
+                free = (i for i in (getattr(cls, name), *range(vocab_size - 1, -1, -1)) if i < vocab_size)
+                ids[name] = next((i for i in free if i not in (pad_id, *ids.values())), 0)
+                if ids[name] != getattr(cls, name):
+                    guessed[name] = ids[name]
+        if guessed:
+            which = ", ".join(f"{name}={id}" for name, id in guessed.items())
+            warnings.warn(f"neither config.json nor a tokenizer.json gives {which}: a guess", stacklevel=5)
+        return settings | ids
+
+    @classmethod
+    def from_ours(cls, ours: dict[str, Any]) -> "BERTHubConfig":
+        rest = dict(ours)
+        settings = {theirs: rest.pop(name) for name, theirs in _FIELDS.items()}
+        offset = cls._offset(settings["pad_token_id"])
+        settings["max_position_embeddings"] = rest.pop("max_length") + offset
+        settings["intermediate_size"] = rest.pop("d_ff") or 4 * settings["hidden_size"]
+        dropout, attention_dropout = settings["hidden_dropout_prob"], rest.pop("attention_dropout")
+        settings["attention_probs_dropout_prob"] = dropout if attention_dropout is None else attention_dropout
+        if rest["activation"] in _ACTIVATIONS.values():
+            activation = rest.pop("activation")
+            settings["hidden_act"] = next(theirs for theirs, name in _ACTIVATIONS.items() if name == activation)
+        if cls.bos_token_id is not None:
+            settings |= {"bos_token_id": settings["cls_token_id"], "eos_token_id": settings["sep_token_id"]}
+        settings |= cls._own_from_ours(rest, settings)
+        expressible = {
+            **{name: (value,) for name, value in _CONSTANTS.items()},
+            "position_offset": (offset,),
+            "pooler": (True, False),
+            "masked_head": (True, False),
+            "sentence_head": (None, cls.sentence_task),
+            "num_kv_heads": (None, settings["num_attention_heads"]),
+        }
+        # A field of ours that nobody told this file of is foreign, too.
+        if foreign := [f"{k}={v!r}" for k, v in rest.items() if v not in expressible.get(k, ())]:
+            raise InputError(f"{cls.title}'s format cannot express {', '.join(foreign)}: keep the model with save")
+        return cls(**settings)
+
+    @classmethod
+    def _own_from_ours(cls, rest: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings that other families lack. What this one can express is taken out of `rest`."""
+        for name in ("d_embedding", "num_hidden_groups"):
+            if rest[name] is None:
+                del rest[name]
+        return {}
+
+    @classmethod
+    def _offset(cls, pad_id: int) -> int:
+        """The place of the first token in the table of positions."""
+        return 0
+
+    def to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
+        if self.hidden_act not in _ACTIVATIONS:
+            raise InputError(f"hidden_act={self.hidden_act!r} is none of {', '.join(_ACTIVATIONS)}")
+        pooler = any(name.removeprefix(self.prefix).startswith("pooler.") for name in tensors)
+        tokens = any(name.startswith(self.head) for name in tensors)
+        sentence = any(name.startswith(self.sentence_module) for name in tensors)
+        offset = self._offset(self.pad_token_id)
+        standard_width = self.intermediate_size == 4 * self.hidden_size
+        same_dropout = self.attention_probs_dropout_prob == self.hidden_dropout_prob
+        return {
+            **{ours: getattr(self, theirs) for ours, theirs in _FIELDS.items()},
+            **_CONSTANTS,
+            "max_length": self.max_position_embeddings - offset,
+            "position_offset": offset,
+            "d_ff": None if standard_width else self.intermediate_size,
+            "activation": _ACTIVATIONS[self.hidden_act],
+            "attention_dropout": None if same_dropout else self.attention_probs_dropout_prob,
+            "pooler": pooler,
+            "sentence_head": self.sentence_task if pooler and (sentence or not tokens) else None,
+        }
+
+    def architecture(self, ours: Mapping[str, Any]) -> str:
+        both, tokens, neither = self.architectures
+        return both if ours["sentence_head"] is not None else tokens if ours["masked_head"] else neither
+
+    def tensors(self, ours: Mapping[str, Any]) -> dict[str, TheirTensor]:
+        tables = {"embedding": "word", "positions.embedding": "position", "segments": "token_type"}
+        places = {
+            f"{mine}.weight": TheirTensor((f"{self.prefix}embeddings.{theirs}_embeddings.weight",))
+            for mine, theirs in tables.items()
+        }
+        modules: dict[str, tuple[str, ...]] = {"embedding_norm": (f"{self.prefix}embeddings.LayerNorm",)}
+        for i, place in self._layers().items():
+            for mine, names in self.layer_modules.items():
+                modules[f"encoder.layers.{i}.{mine}"] = tuple(f"{self.prefix}{place}{name}" for name in names)
+        modules |= self._own_modules()
+        if ours["pooler"]:
+            modules["pooler"] = (self.prefix + self.pooler_module,)
+        if ours["masked_head"]:
+            modules |= {f"masked_head.{mine}": (self.head + name,) for mine, name in self.head_modules.items()}
+            places["masked_head.output.bias"] = TheirTensor((f"{self.head}bias",))
+        if ours["sentence_head"] is not None:
+            modules["sentence_head"] = (self.sentence_module,)
+        for mine, names in modules.items():
+            for kind in ("weight", "bias"):
+                places[f"{mine}.{kind}"] = TheirTensor(tuple(f"{name}.{kind}" for name in names))
+        return places
+
+    def _layers(self) -> dict[int, str]:
+        """Where the layers that have parameters of their own lie in a checkpoint."""
+        return {i: f"encoder.layer.{i}." for i in range(self.num_hidden_layers)}
+
+    def _own_modules(self) -> dict[str, tuple[str, ...]]:
+        """The modules that other families lack."""
+        return {}
+
+    def copies(self) -> dict[str, str]:
+        return {
+            f"{self.head}decoder.weight": f"{self.prefix}embeddings.word_embeddings.weight",
+            f"{self.head}decoder.bias": f"{self.head}bias",
+        }

@@ -1,0 +1,220 @@
+import json
+
+import datasets
+import huggingface_hub
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from minitransformer.data.labels import LabelledData, LabelledTexts, encode_texts, load_labelled
+from minitransformer.errors import InputError
+from minitransformer.tokenization import train_byte_bpe_tokenizer, train_character_tokenizer
+
+ROWS = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
+
+
+def write(path, rows, header=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    comma = "," if path.suffix == ".csv" else "\t"
+    lines = [comma.join(row) for row in ([header] if header else []) + rows]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def rows_of(corpus):
+    return sorted(
+        (text, corpus.names[label])
+        for split in corpus.splits.values()
+        for text, label in zip(split.texts, split.labels, strict=True)
+    )
+
+
+def flipped(rows):
+    return [(label, text) for text, label in rows]
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv"])
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        (("text", "label"), ROWS),
+        (("sentence", "label"), ROWS),
+        (("label", "text"), flipped(ROWS)),
+        (("label", "utterance"), flipped(ROWS)),
+        (None, ROWS),
+        (None, flipped(ROWS)),
+    ],
+)
+def test_a_table_of_two_columns_is_read_with_or_without_a_header_whichever_comes_first(suffix, header, rows, tmp_path):
+    corpus = load_labelled(write(tmp_path / f"a{suffix}", rows, header))
+    assert rows_of(corpus) == sorted(ROWS)
+    assert corpus.names == ("bad", "good")
+    assert {name: len(split.texts) for name, split in corpus.splits.items()} == {
+        "train": 24,
+        "validation": 3,
+        "test": 3,
+    }
+
+
+def test_columns_are_named_where_their_names_do_not_tell(tmp_path):
+    rows = [(str(i), text, label, "x") for i, (text, label) in enumerate(ROWS)]
+    path = write(tmp_path / "a.tsv", rows, ("n", "review", "mood", "source"))
+    assert rows_of(load_labelled(path, text="review", label="mood")) == sorted(ROWS)
+    with pytest.raises(InputError, match=r"which of \['n', 'review', 'mood', 'source'\] are texts and labels"):
+        load_labelled(path)
+    with pytest.raises(InputError, match=r"has no column 'tone'; it has"):
+        load_labelled(path, text="review", label="tone")
+
+
+@pytest.mark.parametrize("dev", ["validation", "val", "dev"])
+@pytest.mark.parametrize("header", [None, ("label", "text")])
+def test_a_folder_is_read_as_its_training_file_says(dev, header, tmp_path):
+    for name, rows in (
+        ("train", ROWS),
+        (dev, [("zero", "bad"), ("three", "bad")]),
+        ("test", [("one", "good"), ("two", "bad")]),
+    ):
+        write(tmp_path / f"{name}.tsv", flipped(rows), header)
+    corpus = load_labelled(tmp_path)
+    assert corpus.splits["validation"] == LabelledTexts(["zero", "three"], [0, 0])
+    assert corpus.splits["test"] == LabelledTexts(["one", "two"], [1, 0])
+    assert len(corpus.splits["train"].texts) == 30
+
+
+def test_numbers_as_labels_are_sorted_by_value(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": f"text {i}", "label": (10, 9, -1)[i % 3]} for i in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert load_labelled(path).names == ("-1", "9", "10")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Puts splits in the place of the hub's."""
+
+    def put(**splits):
+        features = datasets.Features(
+            {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])}
+        )
+        loaded = datasets.DatasetDict(
+            {name: datasets.Dataset.from_dict(columns, features=features) for name, columns in splits.items()}
+        )
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: loaded)
+
+    return put
+
+
+SOME = {"sentence": ["a", "b", "c"], "label": [0, 1, 1]}
+
+
+def test_declared_names_keep_their_order(hub):
+    hub(train=SOME, validation=SOME)
+    corpus = load_labelled("hub:some/thing")
+    assert corpus.names == ("pos", "neg")
+    assert corpus.splits["train"] == LabelledTexts(["a", "b", "c"], [0, 1, 1])
+
+
+def test_a_test_split_with_hidden_labels_is_left_out(hub):
+    hub(train=SOME, validation=SOME, test={"sentence": ["d"], "label": [-1]})
+    with pytest.warns(UserWarning, match="hub:some/thing: test has no labels and is left out"):
+        assert sorted(load_labelled("hub:some/thing").splits) == ["train", "validation"]
+
+
+def test_missing_labels_are_counted_and_refused(hub):
+    hub(train=SOME, validation={"sentence": ["d", "e"], "label": [None, 1]})
+    with pytest.raises(InputError, match="hub:some/thing: 1 of 2 validation texts have no label"):
+        load_labelled("hub:some/thing")
+
+
+def test_empty_texts_are_dropped_and_counted(hub):
+    hub(train={"sentence": ["a", " ", "c", None], "label": [0, 1, 1, 0]}, validation=SOME)
+    with pytest.warns(UserWarning, match="dropped 2 texts without a character: 2 in train"):
+        assert load_labelled("hub:some/thing").splits["train"] == LabelledTexts(["a", "c"], [0, 1])
+    hub(train=SOME, validation={"sentence": [""], "label": [0]})
+    with pytest.raises(InputError, match="validation has no text in any of its 1 rows"):
+        load_labelled("hub:some/thing")
+
+
+def test_labels_unknown_to_training_are_named_and_counted(tmp_path):
+    for name, rows in (("train", ROWS), ("dev", ROWS), ("test", [("x", "odd"), ("y", "good"), ("z", "odd")])):
+        write(tmp_path / f"{name}.tsv", rows)
+    with pytest.raises(InputError, match=r"2 of 3 test texts have a label .*: 'odd' \(2\); the labels are bad, good"):
+        load_labelled(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        ([(text, "same") for text, _ in ROWS], ("text", "label"), "all of the 24 training texts have the label 'same'"),
+        ([(text, "") for text, _ in ROWS], ("text", "label"), "in each of the 30 rows, text or label is empty"),
+        ([(text,) for text, _ in ROWS], ("text",), "which of ['text'] are texts and labels"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from_is_refused(rows, header, message, tmp_path):
+    with pytest.raises(InputError) as raised:
+        load_labelled(write(tmp_path / "a.tsv", rows, header))
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("dates", "dates has no labels"), ("nowhere.tsv", "no labelled texts in 'nowhere.tsv'")],
+)
+def test_data_without_labels_are_refused(name, message):
+    with pytest.raises(InputError, match=message):
+        load_labelled(name)
+
+
+def test_running_text_and_folders_without_validation_are_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(InputError, match="is no table of texts and labels"):
+        load_labelled(tmp_path / "a.txt")
+    write(tmp_path / "b" / "train.tsv", ROWS)
+    with pytest.raises(InputError, match=r"has no table called validation or val or dev; it has train\.tsv"):
+        load_labelled(tmp_path / "b")
+
+
+def word_tokenizer():
+    """One that pads and cuts by itself, as those of published checkpoints do."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "[", "]", "SEP"]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(["[PAD]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.enable_padding(length=9)
+    tokenizer.enable_truncation(3)
+    return tokenizer
+
+
+def test_a_text_stands_between_the_models_own_marks_and_cannot_spell_them():
+    tokenizer = word_tokenizer()
+    rows, cut = encode_texts(["a b", "a [SEP] b"], tokenizer, 20)
+    assert rows == [[2, 5, 6, 3], [2, 5, 7, 9, 8, 6, 3]]
+    assert cut == 0
+    assert tokenizer.padding["length"] == 9  # the caller's is left alone
+
+
+@pytest.mark.parametrize("train_tokenizer", [train_character_tokenizer, lambda t: train_byte_bpe_tokenizer(t, 261)])
+def test_for_a_causal_model_the_end_of_text_stands_on_both_sides(train_tokenizer):
+    tokenizer = train_tokenizer(["ab"])
+    [row], _ = encode_texts(["ab"], tokenizer, 9)
+    assert row == [3, *tokenizer.encode("ab", add_special_tokens=False).ids, 3]
+
+
+def test_long_texts_are_cut_and_counted():
+    rows, cut = encode_texts(["a b a", "a b a b", "b"], word_tokenizer(), 5)
+    assert rows == [[2, 5, 6, 5, 3], [2, 5, 6, 5, 3], [2, 6, 3]]
+    assert cut == 1
+
+
+def test_batches_hold_every_text_once_with_its_label():
+    split = LabelledTexts(["a", "b a", "a b b"], [1, 0, 2])
+    data = LabelledData(split, word_tokenizer(), 9)
+    assert len(data) == 3
+    rows = data.batches(8, seed=0)
+    assert sorted(row for batch in rows for row in batch) == [0, 1, 2]
+    batch = data.batch([2, 0])
+    assert batch["labels"].tolist() == [2, 1]
+    assert batch["ids"].tolist() == [[2, 5, 6, 6, 3], [2, 5, 3, 0, 0]]
+    assert torch.equal(batch["valid"], torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))
+    assert "valid" not in data.batch([1])

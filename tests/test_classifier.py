@@ -1,0 +1,249 @@
+import dataclasses
+import itertools
+import json
+
+import pytest
+import torch
+from helpers_models import assert_close, gradients, layout, nudged
+from safetensors.torch import load_file
+
+import minitransformer
+from minitransformer import (
+    BERT,
+    GPT,
+    BERTConfig,
+    GPTConfig,
+    InputError,
+    RNNConfig,
+    RNNSeq2Seq,
+    SequenceClassifier,
+    Transformer,
+    TransformerConfig,
+    record_attention,
+)
+from minitransformer.models.pooling import POOLINGS
+
+VOCAB = 13
+SIZES = dict(d_model=8, num_heads=2, max_length=16)
+
+
+def bert(**options):
+    ids = dict(cls_id=2, sep_id=3, mask_id=4)
+    return BERT(BERTConfig(**{**dict(vocab_size=VOCAB, num_layers=2, dropout=0.0), **SIZES, **ids, **options}))
+
+
+def gpt(**options):
+    return GPT(GPTConfig(**{**dict(vocab_size=VOCAB, num_layers=2, eos_id=0, dropout=0.0), **SIZES, **options}))
+
+
+def transformer(**options):
+    layers = dict(num_encoder_layers=2, num_decoder_layers=1, d_ff=16, dropout=0.0)
+    return Transformer(TransformerConfig(VOCAB, 9, **{**SIZES, **layers, **options}))
+
+
+def rnn(**options):
+    return RNNSeq2Seq(RNNConfig(VOCAB, 9, **{**dict(d_model=6, hidden_size=5, max_length=16, dropout=0.0), **options}))
+
+
+ENCODERS = {
+    "bert": bert,
+    "albert": lambda: bert(d_embedding=4, num_hidden_groups=1, sentence_head="sop"),
+    "roberta": lambda: bert(position_offset=2, num_segments=1, pooler=False, sentence_head=None, pad_id=1),
+    "bert-rotary": lambda: bert(positions="rotary", pre_norm=True, qk_norm=True),
+    "gpt": gpt,
+    "gpt-untied": lambda: gpt(tie_output=False, positions="rotary", norm="rmsnorm"),
+    "transformer": transformer,
+    "transformer-shared": lambda: Transformer(
+        TransformerConfig(VOCAB, VOCAB, share_embeddings=True, num_encoder_layers=1, num_decoder_layers=1, **SIZES)
+    ),
+    "rnn": lambda: rnn(bidirectional=True, num_layers=2),
+    "rnn-lstm": lambda: rnn(cell="lstm", attention="additive"),
+}
+every_combination = pytest.mark.parametrize(
+    ("encoder", "pooling"), [pytest.param(e, p, id=f"{e}-{p}") for e, p in itertools.product(ENCODERS, POOLINGS)]
+)
+
+
+def made(encoder, pooling, **options):
+    torch.manual_seed(0)
+    return nudged(SequenceClassifier(ENCODERS[encoder](), 3, pooling=pooling, **options)).eval()
+
+
+@every_combination
+def test_a_loaded_classifier_gives_the_same_bits(encoder, pooling, tmp_path):
+    model = made(encoder, pooling, labels=["no", "maybe", "yes"])
+    model.save(tmp_path)
+    for loaded in (minitransformer.load(tmp_path), SequenceClassifier.load(tmp_path)):
+        assert isinstance(loaded, SequenceClassifier)
+        assert loaded.config == model.config
+        assert loaded.config.labels == ("no", "maybe", "yes")
+        ids = torch.randint(5, VOCAB, (2, 6))
+        assert torch.equal(loaded(ids), model(ids))
+        assert loaded.num_parameters() == model.num_parameters()
+
+
+@every_combination
+def test_padding_wherever_it_stands_changes_nothing(encoder, pooling):
+    model = made(encoder, pooling)
+    rows = [torch.randint(5, VOCAB, (length,)) for length in (3, 6, 1, 4)]
+    alone = torch.cat([model(row[None]) for row in rows])
+    for where in ("left", "right", "scattered", "mixed"):
+        valid = layout([len(row) for row in rows], where)
+        ids = torch.randint(VOCAB, valid.shape)
+        ids[valid] = torch.cat(rows)
+        assert_close(model(ids, valid), alone)
+
+
+@every_combination
+def test_a_row_without_real_tokens_has_finite_logits_and_gradients(encoder, pooling):
+    model = made(encoder, pooling).train()
+    valid = torch.tensor([[False] * 4, [True] * 4])
+    batch = {"ids": torch.randint(5, VOCAB, (2, 4)), "valid": valid, "labels": torch.tensor([2, 0])}
+    loss = model.loss(batch)["label"]
+    loss.total.backward()
+    assert loss.total.isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients(model).values())
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_saved_tensor_takes_part(encoder, tmp_path):
+    model = made(encoder, "attention")
+    model.save(tmp_path)
+    batch = {"ids": torch.randint(5, VOCAB, (4, 6)), "labels": torch.tensor([0, 1, 2, 1])}
+    model.loss(batch)["label"].total.backward()
+    assert load_file(tmp_path / "model.safetensors").keys() == dict(model.named_parameters()).keys()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+def test_the_model_handed_in_stays_whole_and_shares_its_encoder():
+    encoder = transformer()
+    classifier = SequenceClassifier(encoder, 2)
+    assert encoder(torch.tensor([[5]]), torch.tensor([[2]])).shape == (1, 1, 9)
+    with torch.no_grad():
+        classifier.encoder.source_embedding.weight.fill_(7.0)
+    assert (encoder.source_embedding.weight == 7.0).all()
+
+
+def test_bert_with_its_pooler_equals_bert_for_sequence_classification(tmp_path):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = dict(vocab_size=VOCAB, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    config = BertConfig(**sizes, max_position_embeddings=16, num_labels=3, attn_implementation="eager")
+    theirs = nudged(BertForSequenceClassification(config)).eval()
+    theirs.bert.save_pretrained(tmp_path)
+    ours = SequenceClassifier(BERT.from_pretrained(tmp_path), 3, pooling="first").eval()
+    with torch.no_grad():
+        ours.output.load_state_dict(theirs.classifier.state_dict())
+    valid = layout([3, 6, 1], "right")
+    ids, segment_ids = torch.randint(5, VOCAB, valid.shape), torch.randint(2, valid.shape)
+    labels = torch.tensor([2, 0, 1])
+    their_output = theirs(ids, valid.long(), segment_ids, labels=labels)
+    assert_close(ours(ids, valid, segment_ids), their_output.logits)
+    loss = ours.loss({"ids": ids, "valid": valid, "segment_ids": segment_ids, "labels": labels})["label"]
+    assert_close(loss.total / loss.count, their_output.loss)
+    (loss.total / loss.count).backward()
+    their_output.loss.backward()
+    their_layer = theirs.bert.encoder.layer[0]
+    their_queries = [getattr(their_layer.attention.self, name).weight for name in ("query", "key", "value")]
+    pairs = [
+        (ours.output.weight, [theirs.classifier.weight]),
+        (ours.encoder.pooler.weight, [theirs.bert.pooler.dense.weight]),
+        (ours.encoder.embedding.weight, [theirs.bert.embeddings.word_embeddings.weight]),
+        (ours.encoder.segments.weight, [theirs.bert.embeddings.token_type_embeddings.weight]),
+        (ours.encoder.encoder.layers[0].attention.project_in.weight, their_queries),
+        (ours.encoder.encoder.layers[0].feed_forward.expand.bias, [their_layer.intermediate.dense.bias]),
+    ]
+    for our_parameter, their_parameters in pairs:
+        expected = torch.cat([parameter.grad for parameter in their_parameters])
+        if our_parameter is ours.encoder.embedding.weight:
+            # Theirs gives the row of padding no gradient; ours had none to give, for no token of these is 0.
+            assert not our_parameter.grad[0].any()
+        assert_close(our_parameter.grad, expected)
+
+
+def test_the_last_state_of_a_recurrent_encoder_is_that_of_each_direction():
+    torch.manual_seed(0)
+    model = made("rnn", "last")
+    row = torch.randint(5, VOCAB, (1, 6))
+    memory = model.encoder.encode(row)
+    forward, backward = memory.states[:, -1, :5], memory.states[:, 0, 5:]
+    assert_close(model(row), model.output(torch.cat([forward, backward], dim=1)))
+
+
+def test_attention_pooling_is_shown_by_record_attention():
+    model = made("gpt", "attention")
+    with record_attention(model) as maps:
+        model(torch.randint(5, VOCAB, (2, 6)))
+    assert maps["pooling"].shape == (2, 1, 1, 6)
+    assert_close(maps["pooling"].sum(dim=-1), torch.ones(2, 1, 1))
+
+
+def test_the_loss_is_smoothed_in_training_only():
+    model = made("bert", "mean", label_smoothing=0.3, dropout=0.0)
+    batch = {"ids": torch.randint(5, VOCAB, (2, 6)), "labels": torch.tensor([2, 0])}
+    log_p = model(batch["ids"]).log_softmax(dim=1)
+    plain = -log_p[[0, 1], batch["labels"]].sum()
+    assert_close(model.loss(batch)["label"].total, plain)
+    assert model.loss(batch)["label"].count == 2
+    model.train()
+    assert_close(model.loss(batch)["label"].total, 0.7 * plain - 0.3 * log_p.mean(dim=1).sum())
+
+
+def test_the_head_begins_near_zero_and_the_encoder_is_left_alone():
+    encoder = nudged(bert(d_model=64, num_heads=4))
+    before = encoder.embedding.weight.clone()
+    model = SequenceClassifier(encoder, 50, pooling="attention")
+    assert torch.equal(model.encoder.embedding.weight, before)
+    assert abs(model.output.weight.mean().item()) < 0.002
+    assert model.output.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    bound = (6 / 128) ** 0.5
+    assert model.pooling.project_key.weight.abs().max().item() == pytest.approx(bound, rel=0.05)
+    for parameter in (model.output.bias, model.pooling.query, model.pooling.project_key.bias):
+        assert not parameter.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(num_labels=1), "num_labels=1: a classifier chooses between 2 labels at least"),
+        (dict(labels=["a"]), r"labels=\['a'\] are not num_labels=2 different names"),
+        (dict(labels=["a", "a"]), r"labels=\['a', 'a'\] are not num_labels=2 different names"),
+        (dict(pooling="sum"), "pooling='sum' is none of first, last, mean, max, attention"),
+        (dict(dropout=1.5), r"dropout=1\.5 must lie between 0 and 1"),
+        (
+            dict(encoder=SequenceClassifier(gpt(), 2)),
+            "one of BERT, GPT, Transformer, RNNSeq2Seq, not 'SequenceClassifier'",
+        ),
+        (dict(encoder=rnn(masked=False)), "masked=False"),
+    ],
+)
+def test_what_makes_no_classifier_is_refused(options, message):
+    options = {"encoder": gpt(), "num_labels": 2, **options}
+    encoder, num_labels = options.pop("encoder"), options.pop("num_labels")
+    with pytest.raises(InputError, match=message):
+        SequenceClassifier(encoder, num_labels, **options)
+
+
+def test_segments_and_batches_without_tokens_are_refused_where_they_make_no_sense():
+    ids = torch.randint(5, VOCAB, (1, 3))
+    with pytest.raises(InputError, match="a GPT has no segments"):
+        made("gpt", "mean")(ids, None, torch.zeros_like(ids))
+    with pytest.raises(InputError, match="without a single token"):
+        made("gpt", "mean")(ids[:, :0])
+
+
+@pytest.mark.parametrize("broken", [{"encoder": {}}, {"encoder": {"model": "CNN"}}, {"labels": [1, 2, 3]}])
+def test_a_damaged_configuration_is_refused(broken, tmp_path):
+    made("rnn", "mean").save(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | broken))
+    with pytest.raises(InputError):
+        minitransformer.load(tmp_path)
+
+
+def test_the_configuration_is_saved_with_that_of_its_encoder(tmp_path):
+    model = made("bert", "mean")
+    model.save(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["model"] == "SequenceClassifier"
+    assert saved["encoder"] == {"model": "BERT", **dataclasses.asdict(bert().config)}

@@ -1,0 +1,38 @@
+"""The benchmark's two sides do the same work."""
+
+import torch
+from helpers_bert import nudged
+from transformers import BertForMaskedLM
+
+from train.benchmark_bert import NO_TARGET, batched, masked_models, masked_sentences, our_masked_loss, their_masked_loss
+
+
+def plain(ids, targets):
+    return ids[ids != 0].tolist(), targets[targets != NO_TARGET].tolist()
+
+
+def test_both_sides_see_the_same_sentences_masked_alike():
+    sentences = masked_sentences(12, 50, (4, 20))
+    slots = []
+    for by_length in (True, False):
+        batches = batched(sentences, 4, by_length=by_length)
+        assert [len(ids) for ids, _ in batches] == [4, 4, 4]
+        rows = [plain(*row) for batch in batches for row in zip(*batch, strict=True)]
+        assert sorted(rows) == sorted(plain(*sentence) for sentence in sentences)
+        slots.append(sum(ids.numel() for ids, _ in batches))
+    assert slots[0] < slots[1]
+
+
+def test_a_seventh_of_the_tokens_are_masked():
+    sentences = masked_sentences(200, 50, (20, 20))
+    assert all(int((targets != NO_TARGET).sum()) == 3 for _, targets in sentences)
+    assert all(((ids == 4) == (targets != NO_TARGET)).all() for ids, targets in sentences)
+
+
+def test_both_sides_have_the_same_loss(tmp_path):
+    ours, theirs = masked_models(2, 16, 4, 50, 20)
+    assert ours.num_parameters() == sum(p.numel() for p in theirs.parameters())
+    nudged(ours).export(tmp_path)
+    theirs = BertForMaskedLM.from_pretrained(tmp_path)
+    [batch] = batched(masked_sentences(5, 50, (4, 20)), 5, by_length=False)
+    torch.testing.assert_close(our_masked_loss(ours)(batch), their_masked_loss(theirs)(batch), rtol=1e-5, atol=1e-5)

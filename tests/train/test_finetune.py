@@ -1,0 +1,253 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers_scripts import refused
+
+import minitransformer
+from minitransformer.__main__ import main as command
+from minitransformer.classification import Classifier
+from minitransformer.data.labels import load_labelled
+from minitransformer.models import SequenceClassifier, Transformer, TransformerConfig
+from minitransformer.tokenization import train_wordpiece_tokenizer
+from train import finetune as script
+from train.finetune import main
+
+SMALL = ["--d-model", "16", "--num-layers", "1", "--num-heads", "2"]
+GOOD, BAD, PLAIN = ("good", "great", "witty"), ("bad", "dull", "weak"), ("film", "plot", "story", "cast", "scene")
+
+
+def sentences(count, seed=0):
+    """Texts whose label one word tells."""
+    draw = random.Random(seed)
+    rows = {}
+    while len(rows) < count:
+        label = draw.choice(("negative", "positive"))
+        words = [draw.choice(PLAIN) for _ in range(draw.randint(1, 6))]
+        words.insert(draw.randint(0, len(words)), draw.choice(GOOD if label == "positive" else BAD))
+        rows[" ".join(words)] = label
+    return list(rows.items())
+
+
+def write(path, rows):
+    path.write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("data") / "films.tsv", sentences(200))
+
+
+def start(data, folder, *arguments):
+    main(["--data", str(data), "--out", str(folder), "--device", "cpu", "--threads", "1", *arguments])
+    return json.loads((folder / "results.json").read_text())
+
+
+def said(capsys):
+    """What was printed, without white space, for lines are wrapped."""
+    return "".join(capsys.readouterr().out.split())
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """A classifier that has learned the task, with attention pooling."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    scratch = ["--init", "scratch", "--encoder", "bert", "--pooling", "attention", "--dropout", "0"]
+    start(data, folder, *scratch, *SMALL, "--epochs", "8", "--lr", "0.02", "--max-tokens", "200")
+    return folder
+
+
+def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run, data):
+    results = json.loads((run / "results.json").read_text())
+    corpus = load_labelled(data)
+    classifier = Classifier.load(run)
+    texts, labels = corpus.splits["test"]
+    guesses = [guess.label for guess in classifier(texts)]
+    right = [guess == corpus.names[label] for guess, label in zip(guesses, labels, strict=True)]
+    assert results["accuracy"] == sum(right) / len(right) > 0.9
+    assert results["labels"] == ["negative", "positive"] == list(classifier.labels)
+    assert sum(map(sum, results["confusion"])) == len(labels)
+    low, high = results["interval"]
+    assert low < results["accuracy"] <= high
+    assert 0 < results["macro_f1"] <= 1
+    assert results["seconds"] > 0
+    assert results["parameters"] == classifier.model.num_parameters()
+    assert results["history"][-1]["step"] <= results["steps"]
+    assert sorted(results["baselines"]) == ["TF-IDF + logistic regression", "naive Bayes"]
+    assert all(0 <= baseline["accuracy"] <= 1 for baseline in results["baselines"].values())
+
+
+def test_the_weights_are_those_of_the_best_evaluation(run, data):
+    results = json.loads((run / "results.json").read_text())
+    texts, labels = load_labelled(data).splits["validation"]
+    classifier = Classifier.load(run)
+    probabilities = classifier.probabilities(texts)
+    best = max(results["history"], key=lambda evaluation: (evaluation["accuracy"], -evaluation["loss"]))
+    assert results["best_step"] == best["step"]
+    assert best["loss"] == pytest.approx(-probabilities[range(len(labels)), labels].log().mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("encoder", ["gpt", "transformer", "rnn"])
+@pytest.mark.parametrize("pooling", ["last", "attention"])
+def test_every_encoder_is_trained_and_read_again(encoder, pooling, data, tmp_path):
+    sizes = SMALL if encoder != "rnn" else SMALL[:4]
+    options = ["--init", "scratch", "--encoder", encoder, "--pooling", pooling, "--no-baselines", "--steps", "3"]
+    results = start(data, tmp_path / "run", *options, *sizes)
+    assert results["baselines"] == {}
+    model = minitransformer.load(tmp_path / "run")
+    assert isinstance(model, SequenceClassifier)
+    assert model.config.pooling == pooling
+    assert model.num_parameters() == results["parameters"]
+
+
+def test_a_pretrained_encoder_gets_a_new_head_and_a_finetuned_one_keeps_its_own(run, data, tmp_path, capsys):
+    start(data, tmp_path / "again", "--init", str(run), "--steps", "2", "--lr", "1e-9", "--no-baselines")
+    assert f"{run}anditsheadgoon" in said(capsys)
+    again = Classifier.load(tmp_path / "again")
+    texts = ["a good plot", "dull"]
+    torch.testing.assert_close(again.probabilities(texts), Classifier.load(run).probabilities(texts), atol=1e-4, rtol=0)
+
+    three = write(tmp_path / "three.tsv", [(t, y if i % 3 else "neutral") for i, (t, y) in enumerate(sentences(60))])
+    results = start(three, tmp_path / "three", "--init", str(run), "--steps", "2", "--no-baselines")
+    assert "is left behind (its labels are negative, positive): a new one for 3 labels".replace(" ", "") in said(capsys)
+    assert results["labels"] == ["negative", "neutral", "positive"]
+
+
+def pretrained_gpt(folder):
+    from train.pretrain import main as pretrain
+
+    text = folder / "text.txt"
+    text.write_text("\n".join(row for row, _ in sentences(150, seed=1)))
+    sizes = ["--num-layers", "2", "--d-model", "16", "--num-heads", "2", "--context", "64", "--batch-size", "4"]
+    pretrain(["gpt", "--data", str(text), *sizes, "--steps", "3", "--out", str(folder / "gpt"), "--device", "cpu"])
+    return folder / "gpt"
+
+
+def test_a_gpt_pretrained_here_becomes_a_classifier_and_frozen_layers_stay(data, tmp_path, capsys):
+    gpt = pretrained_gpt(tmp_path)
+    capsys.readouterr()
+    options = ["--init", str(gpt), "--steps", "3", "--lr", "0.01", "--no-baselines"]
+    start(data, tmp_path / "frozen", *options, "--freeze", "1", "--layer-decay", "0.5")
+    assert "has no classification head: a new one for 2 labels".replace(" ", "") in said(capsys)
+    before, after = minitransformer.load(gpt), minitransformer.load(tmp_path / "frozen").encoder
+    changed = {
+        name for name, p in after.named_parameters() if not torch.equal(p, dict(before.named_parameters())[name])
+    }
+    assert changed
+    assert all(name.startswith(("decoder.layers.1", "decoder.final_norm")) for name in changed)
+
+
+def start_process(*arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "train.finetune", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(data, tmp_path):
+    scratch = ["--init", "scratch", *SMALL, "--epochs", "6", "--max-tokens", "120", "--layer-decay", "0.8"]
+    options = ["--data", str(data), *scratch, "--threads", "1", "--no-baselines", "--dropout", "0.2"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    main([*options, "--out", str(whole)])
+    process = start_process(*options, "--out", str(stopped))
+    for line in process.stdout:
+        if "finetune: step" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    output = process.communicate(timeout=60)[0]
+    if process.returncode != 0:  # a machine in a hurry may have been done before the signal came
+        assert process.returncode == 130, output
+        assert f"--resume {stopped}" in output
+        main(["--resume", str(stopped)])
+    models = [minitransformer.load(each) for each in (whole, stopped)]
+    for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(one, other), name
+    first, second = (json.loads((each / "results.json").read_text()) for each in (whole, stopped))
+    for key in ("accuracy", "confusion", "steps", "best_step"):
+        assert first[key] == second[key]
+
+
+def test_without_scikit_learn_a_line_says_how_to_get_the_baselines(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "available", lambda: False)
+    results = start(data, tmp_path / "run", "--init", "scratch", *SMALL, "--steps", "1")
+    assert results["baselines"] == {}
+    line = "no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'"
+    assert line in capsys.readouterr().out
+
+
+def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, capsys):
+    rows = [(f"{text} {'film ' * (200 * (i < 4))}", label) for i, (text, label) in enumerate(sentences(50))]
+    long = write(tmp_path / "long.tsv", rows)
+    start(long, tmp_path / "cut", "--init", str(run), "--steps", "1", "--no-baselines")
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: 4 of 50 texts are longer than the 128 tokens that the model reads, and were cut there"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "--epochs 0 must be more than 0"),
+        (["--dropout", "1.0"], "--dropout 1.0 must be at least 0 and less than 1"),
+        (["--freeze", "-1"], "--freeze -1"),
+        (["--init", "scratch", "--freeze", "9", *SMALL], "--freeze 9: the encoder has 1 blocks"),
+        (["--init", "scratch", "--encoder", "rnn", "--freeze", "1"], "one stack of blocks"),
+        (["--init", "scratch", "--encoder", "rnn", "--num-heads", "2"], "--encoder rnn has no heads"),
+        (["--init", "scratch", "--d-model", "15"], "d_model=15 is not divisible by num_heads=4"),
+        (["--init", "scratch", "--vocab-size", "8"], "vocab_size=8 is too small"),
+        (["--init", "minilm", "--d-model", "8"], "--d-model: for --init scratch; --init minilm has its own"),
+        (["--init", "nowhere"], "nowhere is not a saved model: it does not exist"),
+        (["--data", "nowhere.tsv"], "no labelled texts in 'nowhere.tsv'"),
+        (["--data", "dates"], "dates has no labels"),
+        (["--label", "mood"], "has no column 'mood'; it has ['text', 'label']"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(arguments, message, data, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert message in refused(capsys, ["--data", str(data), "--out", str(out), *arguments], main)
+    assert not out.exists()
+
+
+def test_a_model_that_is_no_encoder_of_texts_is_refused(data, tmp_path, capsys):
+    model = Transformer(TransformerConfig(9, 9, 8, 2, d_ff=8, num_encoder_layers=1, num_decoder_layers=1))
+    model.save(tmp_path / "model")
+    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--init", str(tmp_path / "model")]
+    assert "holds a Transformer: take a BERT, a GPT or a classifier" in refused(capsys, arguments, main)
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(run, data, tmp_path, capsys):
+    minitransformer.load(run).save(tmp_path / "model")
+    other = train_wordpiece_tokenizer([" ".join(f"word{i}" for i in range(400))], 600)
+    other.save(str(tmp_path / "model" / "tokenizer.json"))
+    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--init", str(tmp_path / "model")]
+    assert "tokenizer.json has ids up to" in refused(capsys, arguments, main)
+
+
+def classified(capsys, *arguments):
+    capsys.readouterr()
+    command(["classify", *map(str, arguments)])
+    return capsys.readouterr().out
+
+
+def test_classify_prints_a_label_and_its_probability_for_each_text(run, capsys):
+    lines = classified(capsys, run, "a good film", "dull plot dull").splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["positive", "negative"]
+    assert all(0.5 <= float(line.split("\t")[1]) <= 1 for line in lines)
+
+
+def test_classify_explains_a_label_by_its_words(run, capsys):
+    first, *words = classified(capsys, run, "--explain", "plot story witty film").splitlines()
+    assert first.startswith("positive\t")
+    weights = {word: float(weight) for _, word, weight in (line.split("\t") for line in words)}
+    assert list(weights) == ["[CLS]", "plot", "story", "witty", "film", "[SEP]"]
+    assert sum(weights.values()) == pytest.approx(1, abs=0.001)

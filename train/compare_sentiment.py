@@ -1,0 +1,222 @@
+"""The comparison of the talk for sequence to vector: five ways to label a text, on one split, with several seeds.
+
+python -m train.compare_sentiment                                   about 50 minutes on 2 cores; --resume goes on
+python -m train.compare_sentiment --pretrained runs/pretrain-bert-...   with a masked model that is there already
+python -m train.compare_sentiment --rows rnn-last,rnn-attention --seeds 0
+"""
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from minitransformer.data.labels import LabelledCorpus, load_labelled
+from minitransformer.errors import InputError, reported_to_user
+from minitransformer.files import atomic, write_json
+from train.baselines import INSTALL, available, baselines
+from train.finetune import FinetuneSettings, finetune
+from train.finetune_start import read_pretrained
+from train.loop import TrainingInterrupted
+from train.pretrain_bert import PretrainSettings, pretrain
+from train.report import wide_console
+from train.settings import Settings, create_run, open_run
+
+SCRATCH, PRETRAINED = Path("scratch"), Path("pretrained")
+ROWS: dict[str, dict[str, Any]] = {
+    "rnn-last": {"init": SCRATCH, "encoder": "rnn", "pooling": "last"},
+    "rnn-attention": {"init": SCRATCH, "encoder": "rnn", "pooling": "attention"},
+    "transformer": {"init": SCRATCH, "encoder": "transformer"},
+    "pretrained-here": {"init": PRETRAINED},
+    "minilm": {"init": Path("minilm")},
+}
+TITLES = {
+    "rnn-last": "RNN, last state",
+    "rnn-attention": "RNN, attention",
+    "transformer": "Transformer from scratch",
+    "pretrained-here": "Transformer pretrained here",
+    "minilm": "MiniLM",
+}
+
+
+@dataclass(frozen=True)
+class CompareSettings(Settings):
+    """Compare recurrent, new and pretrained encoders as classifiers of texts: mean and spread over seeds.
+
+    Each run is one of train.finetune with its own defaults; --minutes and --steps bound each, and --steps the
+    pretraining too. --seed is that of the pretraining.
+    """
+
+    data: str = "reviews"
+    """As for train.finetune."""
+    text: str | None = None
+    """The column of the texts."""
+    label: str | None = None
+    """The column of the labels."""
+    rows: str = ",".join(ROWS)
+    """Which to train, in this order."""
+    seeds: str = "0,1,2"
+    """A run of each row for each of these."""
+    pretrained: Path | None = None
+    """A run of train.pretrain bert for pretrained-here. Default: pretrain one, on the training texts."""
+    pretrain_minutes: float = 4.0
+    """Of that pretraining."""
+    pretrain_data: str = ""
+    """What to pretrain on beside the training texts, separated by commas: packaged corpora or paths."""
+
+    def validate(self) -> None:
+        super().validate()
+        if not self.pretrain_minutes > 0:
+            raise InputError(f"--pretrain-minutes {self.pretrain_minutes} must be more than 0")
+        names = self.row_names()
+        if unknown := [name for name in names if name not in ROWS]:
+            raise InputError(f"--rows {','.join(unknown)}: not among {', '.join(ROWS)}")
+        self.seed_numbers()
+        if self.pretrained is not None and "pretrained-here" in names:
+            read_pretrained(self.pretrained)
+
+    def row_names(self) -> list[str]:
+        return _distinct("--rows", self.rows)
+
+    def seed_numbers(self) -> list[int]:
+        names = _distinct("--seeds", self.seeds)
+        try:
+            return [int(name) for name in names]
+        except ValueError:
+            raise InputError(f"--seeds {self.seeds!r}: whole numbers, separated by commas") from None
+
+
+def _distinct(flag: str, value: str) -> list[str]:
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{flag} {value!r}: name at least one, each once, separated by commas")
+    return names
+
+
+def main(arguments: list[str] | None = None) -> None:
+    with reported_to_user():
+        settings, folder = open_run(CompareSettings, "compare_sentiment", arguments)
+        try:
+            compare(settings, folder, wide_console())
+        except (TrainingInterrupted, KeyboardInterrupt):
+            print(f"stopped; to go on: python -m train.compare_sentiment --resume {folder}")
+            raise SystemExit(130) from None
+
+
+def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[str, Any]:
+    """Train every row with every seed, but for what an earlier part of this run has finished, and write the table."""
+    corpus = load_labelled(settings.data, text=settings.text, label=settings.label)
+    test = "test" if "test" in corpus.splits else "validation"
+    create_run(folder, settings)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.row_names()}
+    for name, runs in rows.items():
+        options = dict(ROWS[name])
+        if options["init"] == PRETRAINED:
+            options["init"] = settings.pretrained or pretrain_here(settings, corpus, folder, console)
+        for seed in settings.seed_numbers():
+            console.print(f"\n{name}, seed {seed}", style="bold")
+            one = FinetuneSettings(
+                data=settings.data,
+                text=settings.text,
+                label=settings.label,
+                minutes=settings.minutes,
+                steps=settings.steps,
+                seed=seed,
+                device=settings.device,
+                threads=settings.threads,
+                precision=settings.precision,
+                baselines=False,
+                **options,
+            )
+            runs.append(finetune(one, folder / f"{name}-{seed}", console))
+    results = {
+        "data": settings.data,
+        "labels": corpus.names,
+        "scored_on": test,
+        "texts": {name: len(split.texts) for name, split in corpus.splits.items()},
+        "rows": {name: summary(settings.seed_numbers(), runs) for name, runs in rows.items()},
+        "baselines": baselines(corpus.splits, test, len(corpus.names)) if available() else {},
+    }
+    if not results["baselines"]:
+        console.print(INSTALL, markup=False, highlight=False)
+    write_json(folder / "results.json", results)
+    with atomic(folder / "table.md") as temporary:
+        temporary.write_text(markdown(results), encoding="utf-8")
+    show(results, folder, console)
+    return results
+
+
+def pretrain_here(settings: CompareSettings, corpus: LabelledCorpus, folder: Path, console: Console) -> Path:
+    """The run of a masked model on the task's training texts; its own validation is on the task's validation texts."""
+    texts = folder / "pretraining-texts"
+    texts.mkdir(exist_ok=True)
+    for split in ("train", "validation"):
+        lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in corpus.splits[split].texts]
+        with atomic(texts / f"{split}.jsonl") as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
+    options = PretrainSettings(
+        data=",".join(filter(None, [str(texts), settings.pretrain_data])),
+        minutes=None if settings.steps else settings.pretrain_minutes,
+        steps=settings.steps,
+        seed=settings.seed,
+        device=settings.device,
+        threads=settings.threads,
+        precision=settings.precision,
+    )
+    pretrain(options, folder / "pretrained", console)
+    return folder / "pretrained"
+
+
+def summary(seeds: list[int], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the seeds; the spread is the sample standard deviation, None of a single run."""
+    kept = ("accuracy", "macro_f1", "validation_accuracy", "seconds")
+    means = {key: statistics.mean(run[key] for run in runs) for key in kept}
+    spread = statistics.stdev(run["accuracy"] for run in runs) if len(runs) > 1 else None
+    by_seed = {str(seed): {key: run[key] for key in kept} for seed, run in zip(seeds, runs, strict=True)}
+    return {**means, "spread": spread, "parameters": runs[0]["parameters"], "seeds": by_seed}
+
+
+COLUMNS = ("accuracy", "spread", "macro F1", "on validation", "parameters", "training seconds")
+
+
+def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, row in results["rows"].items():
+        spread = "one seed" if row["spread"] is None else f"± {row['spread']:.1%}"
+        figures = [f"{row['accuracy']:.1%}", spread, f"{row['macro_f1']:.1%}", f"{row['validation_accuracy']:.1%}"]
+        rows.append([TITLES[name], *figures, f"{row['parameters']:,}", f"{row['seconds']:.0f}"])
+    for name, row in results["baselines"].items():
+        figures = [f"{row['accuracy']:.1%}", "", f"{row['macro_f1']:.1%}", f"{row['validation_accuracy']:.1%}", "", ""]
+        rows.append([name, *figures])
+    return rows
+
+
+def caption(results: Mapping[str, Any]) -> str:
+    seeds = next(iter(results["rows"].values()))["seeds"]
+    return (
+        f"{results['data']}: {results['texts'][results['scored_on']]:,} {results['scored_on']} texts after training on "
+        f"{results['texts']['train']:,}; seeds {', '.join(seeds)}"
+    )
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    lines = [["model", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *table_rows(results)]
+    return f"{caption(results)}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
+    table = Table(title=caption(results))
+    for column in ("model", *COLUMNS):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in table_rows(results):
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"results.json, table.md and every run are in {folder}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

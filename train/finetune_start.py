@@ -1,0 +1,139 @@
+"""Where fine-tuning begins: a pretrained encoder with its tokenizer, or new ones; and how each is trained best."""
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+import minitransformer
+from minitransformer.classification import Classifier, check_vocabulary, vocab_size
+from minitransformer.data.labels import LabelledCorpus, encode_texts, text_frame
+from minitransformer.data.packaged import minilm
+from minitransformer.errors import InputError
+from minitransformer.models import (
+    BERT,
+    GPT,
+    BERTConfig,
+    GPTConfig,
+    Model,
+    RNNConfig,
+    RNNSeq2Seq,
+    SequenceClassifier,
+    Transformer,
+    TransformerConfig,
+)
+from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
+
+LONGEST = 512  # tokens of a text that a new encoder reads
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was best on the validation split of `reviews` (`docs/results.md`)."""
+
+    lr: float
+    epochs: int
+    pooling: str
+    dropout: float | None = None
+    """None: what the pretrained encoder has."""
+    layer_decay: float = 1.0
+
+
+PRETRAINED = Recipe(lr=1e-4, epochs=3, pooling="mean", layer_decay=0.9)
+SCRATCH = {
+    "bert": Recipe(lr=5e-4, epochs=8, pooling="mean", dropout=0.3),
+    "gpt": Recipe(lr=5e-4, epochs=8, pooling="mean", dropout=0.3),
+    "transformer": Recipe(lr=5e-4, epochs=8, pooling="mean", dropout=0.3),
+    "rnn": Recipe(lr=2e-3, epochs=6, pooling="attention", dropout=0.3),
+}
+
+
+def starting_point(settings: Any, corpus: LabelledCorpus) -> tuple[Classifier, str]:
+    """The classifier to train, and a line on where it comes from."""
+    torch.manual_seed(settings.seed)
+    options: dict[str, Any] = {"labels": corpus.names, "label_smoothing": settings.label_smoothing}
+    if str(settings.init) == "scratch":
+        tokenizer = train_wordpiece_tokenizer(corpus.splits["train"].texts, settings.vocab_size or 8000)
+        encoder = new_encoder(settings, tokenizer, corpus.splits["train"].texts)
+        origin = f"a new {settings.encoder_name()} encoder with {tokenizer.get_vocab_size():,} pieces of words"
+        options["dropout"] = encoder.config.dropout
+    else:
+        pretrained, tokenizer = read_pretrained(settings.init)
+        if isinstance(pretrained, SequenceClassifier):
+            c = pretrained.config
+            if c.labels == corpus.names and settings.pooling in (None, c.pooling) and settings.dropout is None:
+                return Classifier(pretrained, tokenizer), f"{settings.init} and its head go on"
+            origin = f"the head of {settings.init} is left behind (its labels are {', '.join(c.labels or '?')}): a new"
+            encoder = pretrained.encoder
+        else:
+            origin = f"{settings.init} has no classification head: a new"
+            encoder = pretrained
+        origin += f" one for {len(corpus.names)} labels"
+        if settings.dropout is not None:
+            encoder = with_dropout(encoder, settings.dropout)
+            options["dropout"] = settings.dropout
+    model = SequenceClassifier(encoder, len(corpus.names), pooling=settings.recipe_pooling(), **options)
+    return Classifier(model, tokenizer), origin
+
+
+def read_pretrained(init: Path) -> tuple[Model, Tokenizer]:
+    """The model and tokenizer of `minilm`, of a run, or of a folder of Hugging Face's."""
+    folder = minilm() if str(init) == "minilm" else init
+    with warnings.catch_warnings():
+        # That a checkpoint has no heads for pretraining does not matter here.
+        warnings.filterwarnings("ignore", message=r".*(masked-token|sentence) head")
+        model = minitransformer.load(folder)
+    if not isinstance(model, BERT | GPT | SequenceClassifier):
+        raise InputError(f"--init {init} holds a {type(model).__name__}: take a BERT, a GPT or a classifier")
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    encoder = model.encoder if isinstance(model, SequenceClassifier) else model
+    check_vocabulary(folder, tokenizer, vocab_size(encoder.config))
+    return model, tokenizer
+
+
+def with_dropout(encoder: Model, rate: float) -> Model:
+    """The same weights under another dropout."""
+    fields = {"dropout": rate} | ({"attention_dropout": rate} if hasattr(encoder.config, "attention_dropout") else {})
+    changed = type(encoder)(replace(encoder.config, **fields))
+    # A classifier's encoder has lost its parts that predict tokens: these are not needed here either.
+    changed.load_state_dict(encoder.state_dict(), strict=False)
+    return changed
+
+
+def new_encoder(settings: Any, tokenizer: Tokenizer, texts: list[str]) -> Model:
+    """An untrained encoder of `settings.encoder_name()`; sizes left out are what `SIZES` says."""
+    name = settings.encoder_name()
+    sizes = SIZES[name] | {
+        key: value
+        for key in ("d_model", "num_layers", "num_heads")
+        if (value := getattr(settings, key)) is not None and key in SIZES[name]
+    }
+    specials = masked_specials(tokenizer)
+    longest = max(len(row) for row in encode_texts(texts, tokenizer, LONGEST)[0])
+    dropout = settings.dropout if settings.dropout is not None else SCRATCH[name].dropout
+    shared: dict[str, Any] = {"max_length": max(128, longest), "dropout": dropout}
+    size = tokenizer.get_vocab_size()
+    if name == "bert":
+        ids: dict[str, Any] = {key: getattr(specials, key) for key in ("pad_id", "cls_id", "sep_id", "mask_id")}
+        heads: dict[str, Any] = {"masked_head": False, "sentence_head": None, "pooler": False}
+        return BERT(BERTConfig(vocab_size=size, **sizes, **shared, **ids, **heads))
+    if name == "gpt":
+        return GPT(GPTConfig(vocab_size=size, eos_id=text_frame(tokenizer)[1], **sizes, **shared))
+    # Of the encoder-decoders the decoder is left out: the smallest will do.
+    if name == "transformer":
+        layers = {"num_encoder_layers": sizes.pop("num_layers"), "num_decoder_layers": 1}
+        width: dict[str, Any] = {"d_ff": 4 * sizes["d_model"], "pre_norm": True}
+        return Transformer(TransformerConfig(size, 4, **sizes, **shared, **layers, **width))
+    hidden: dict[str, Any] = {"hidden_size": sizes["d_model"], "bidirectional": True, "attention": "none"}
+    return RNNSeq2Seq(RNNConfig(size, 4, **sizes, **shared, **hidden))
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "bert": {"d_model": 128, "num_layers": 2, "num_heads": 4},
+    "gpt": {"d_model": 128, "num_layers": 2, "num_heads": 4},
+    "transformer": {"d_model": 128, "num_layers": 2, "num_heads": 4},
+    "rnn": {"d_model": 128, "num_layers": 1},
+}

@@ -1,0 +1,86 @@
+"""What pretraining a causal and a masked model have in common: flags, the text, how the loop is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import datasets
+import torch
+
+from minitransformer.data import load
+from minitransformer.errors import InputError
+from minitransformer.models import Model
+from minitransformer.optim import adamw, muon
+from train.loop import LoopOptions
+from train.settings import Settings
+
+MODERN: dict[str, Any] = {
+    "positions": "rotary",
+    "norm": "rmsnorm",
+    "norm_eps": 1e-6,
+    "activation": "relu_squared",
+    "bias": False,
+    "qk_norm": True,
+}
+"""The fields of a model's configuration that `--architecture modern` stands for."""
+
+
+@dataclass(frozen=True)
+class PretrainingSettings(Settings):
+    """Flags of both."""
+
+    settings_file: ClassVar[str] = "settings.json"  # config.json is the model's
+
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """muon: Muon for the matrices inside blocks, AdamW for the rest."""
+    lr: float | None = None
+    """Peak learning rate. Default: 0.005 with muon, 0.001 with adamw."""
+    schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
+    warmup_steps: int = 20
+    weight_decay: float = 0.01
+    accumulate: int = 1
+    """Batches in a step."""
+
+    def require_positive(self, *names: str) -> None:
+        for name in (*names, "lr", "accumulate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
+
+    def refuse_beside_init(self, init: Path, *names: str) -> None:
+        """Flags for what comes with the weights to go on from."""
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+        if given:
+            raise InputError(f"{', '.join(given)}: sizes come from --init {init}; leave them out")
+
+    @property
+    def peak_lr(self) -> float:
+        return self.lr or (5e-3 if self.optimizer == "muon" else 1e-3)
+
+    def loop_options(self, *, default_minutes: float, unit: str = "tokens") -> LoopOptions:
+        """`default_minutes` where no length is given."""
+        unlimited = self.minutes is None and self.steps is None
+        return LoopOptions(
+            lr=self.peak_lr,
+            steps=self.steps,
+            minutes=default_minutes if unlimited else self.minutes,
+            schedule=self.schedule,
+            warmup_steps=self.warmup_steps,
+            accumulate=self.accumulate,
+            evaluations=10,
+            unit=unit,
+            autocast=self.autocast_dtype(),
+        )
+
+    def new_optimizer(self, model: Model) -> torch.optim.Optimizer:
+        new = muon if self.optimizer == "muon" else adamw
+        return new(model, lr=self.peak_lr, weight_decay=self.weight_decay)
+
+
+def read_corpus(name: str) -> Mapping[str, datasets.Dataset]:
+    """The splits of a corpus that has a column `text`."""
+    corpus = load(name)
+    if "text" not in corpus["train"].column_names:
+        raise InputError(f"--data {name} holds no running text: it has {corpus['train'].column_names}")
+    return corpus
