@@ -8,12 +8,13 @@ python -m train.finetune --data mine.tsv                         any table of te
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
 
@@ -24,8 +25,9 @@ from minitransformer.files import write_json
 from minitransformer.models import SequenceClassifier
 from minitransformer.optim import adamw, layer_heights, layer_scales
 from train.baselines import INSTALL, available, baselines
+from train.feed import Feed
 from train.finetune_report import show
-from train.finetune_start import PRETRAINED, SCRATCH, Recipe, starting_point
+from train.finetune_start import Recipe, starting_point
 from train.label_scores import scores
 from train.loop import LoopOptions, TrainingInterrupted, train
 from train.report import wide_console
@@ -114,25 +116,6 @@ class FinetuneSettings(Settings):
     def encoder_name(self) -> str:
         return self.encoder or "transformer"
 
-    def recipe(self) -> Recipe:
-        return SCRATCH[self.encoder_name()] if str(self.init) == "scratch" else PRETRAINED
-
-    def recipe_pooling(self) -> str:
-        return self.pooling or self.recipe().pooling
-
-
-class Feed:
-    """The training texts in batches, in an order that depends on the seed and the epoch alone."""
-
-    def __init__(self, data: LabelledData, max_tokens: int, pool: int, seed: int):
-        self.data, self.max_tokens, self.pool, self.seed = data, max_tokens, pool, seed
-
-    def epoch(self, number: int) -> Sequence[Sequence[int]]:
-        return self.data.batches(self.max_tokens, seed=self.seed * 1_000_003 + number, pool=self.pool)
-
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        return self.data.batch(rows)
-
 
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
@@ -152,7 +135,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         show(results, folder, console)
         return results
     corpus = load_labelled(settings.data, text=settings.text, label=settings.label)
-    classifier, origin = starting_point(settings, corpus)
+    classifier, recipe, origin = starting_point(settings, corpus)
     model = classifier.model.to(settings.torch_device())
     limit = model.encoder.config.max_length
     pad_id = getattr(model.encoder.config, "pad_id", 0)
@@ -161,7 +144,6 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     settings.set_threads(model.num_parameters())
     parameters = model.num_parameters()
     freeze(model, settings.freeze)
-    recipe = settings.recipe()
     lr, layer_decay = settings.lr or recipe.lr, settings.layer_decay or recipe.layer_decay
     scales = None if layer_decay == 1.0 else layer_scales(model, layer_decay)
     optimizer = adamw(model, lr=lr, weight_decay=settings.weight_decay, betas=(0.9, 0.999), eps=1e-8, scales=scales)
@@ -175,7 +157,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
 
     options = LoopOptions(
         lr=lr,
-        steps=number_of_steps(settings, feed),
+        steps=number_of_steps(settings, recipe, feed),
         minutes=settings.minutes,
         warmup_steps=math.ceil(settings.warmup * len(feed.epoch(0))),
         evaluations=settings.evaluations,
@@ -204,7 +186,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         "pooling": model.config.pooling,
         "labels": corpus.names,
         "scored_on": test,
-        **scores(predictions(model, data[test]), data[test].labels.tolist(), len(corpus.names)),
+        **scores(all_logits(model, data[test]).argmax(dim=1).tolist(), data[test].labels.tolist(), len(corpus.names)),
         "validation_accuracy": max(evaluation["accuracy"] for evaluation in state.history),
         "seconds": state.seconds,
         "parameters": parameters,
@@ -223,11 +205,11 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     return results
 
 
-def number_of_steps(settings: FinetuneSettings, feed: Feed) -> int | None:
+def number_of_steps(settings: FinetuneSettings, recipe: Recipe, feed: Feed) -> int | None:
     """The steps of --epochs or --steps, whichever are fewer; None where --minutes alone is given."""
     epochs = settings.epochs
     if epochs is None and settings.steps is None and settings.minutes is None:
-        epochs = settings.recipe().epochs
+        epochs = recipe.epochs
     if epochs is None:
         return settings.steps
     steps = sum(len(feed.epoch(number)) for number in range(epochs))
@@ -245,26 +227,23 @@ def freeze(model: SequenceClassifier, blocks: int) -> None:
         parameter.requires_grad_(height > blocks)
 
 
-@torch.inference_mode()
 def evaluate(model: SequenceClassifier, data: LabelledData) -> dict[str, float]:
     """Accuracy and mean loss, in nats."""
-    hits, loss = 0, 0.0
-    for rows in data.batches(EVALUATION_TOKENS, seed=None):
-        batch = {name: tensor.to(model.device) for name, tensor in data.batch(rows).items()}
-        log_p = model(batch["ids"], batch.get("valid")).float().log_softmax(dim=1)
-        hits += int((log_p.argmax(dim=1) == batch["labels"]).sum())
-        loss -= log_p.gather(1, batch["labels"][:, None]).sum().item()
-    return {"accuracy": hits / len(data), "loss": loss / len(data)}
+    logits = all_logits(model, data)
+    return {
+        "accuracy": (logits.argmax(dim=1) == data.labels).float().mean().item(),
+        "loss": F.cross_entropy(logits, data.labels).item(),
+    }
 
 
 @torch.inference_mode()
-def predictions(model: SequenceClassifier, data: LabelledData) -> list[int]:
-    """The place of the likeliest label of every text."""
-    found = torch.empty(len(data), dtype=torch.int64)
+def all_logits(model: SequenceClassifier, data: LabelledData) -> Float[Tensor, "texts labels"]:
+    """Those of every text, in order."""
+    logits = torch.empty(len(data), model.config.num_labels)
     for rows in data.batches(EVALUATION_TOKENS, seed=None):
         batch = {name: tensor.to(model.device) for name, tensor in data.batch(rows).items()}
-        found[rows] = model(batch["ids"], batch.get("valid")).argmax(dim=1).cpu()
-    return found.tolist()
+        logits[rows] = model(batch["ids"], batch.get("valid")).float().cpu()
+    return logits
 
 
 if __name__ == "__main__":

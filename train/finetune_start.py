@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -32,7 +32,7 @@ LONGEST = 512  # tokens of a text that a new encoder reads
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was best on the validation split of `reviews` (`docs/results.md`)."""
+    """How to train; every flag left out is from here."""
 
     lr: float
     epochs: int
@@ -43,6 +43,9 @@ class Recipe:
 
 
 PRETRAINED = Recipe(lr=1e-4, epochs=3, pooling="mean", layer_decay=0.9)
+# For what is pretrained here, narrower than `SMALL`.
+SMALL_PRETRAINED = Recipe(lr=5e-4, epochs=5, pooling="mean", dropout=0.1)
+SMALL = 384
 SCRATCH = {
     "bert": Recipe(lr=5e-4, epochs=8, pooling="mean", dropout=0.3),
     "gpt": Recipe(lr=5e-4, epochs=8, pooling="mean", dropout=0.3),
@@ -51,32 +54,48 @@ SCRATCH = {
 }
 
 
-def starting_point(settings: Any, corpus: LabelledCorpus) -> tuple[Classifier, str]:
-    """The classifier to train, and a line on where it comes from."""
+class Start(NamedTuple):
+    """The classifier to train, how, and a line on where it comes from."""
+
+    classifier: Classifier
+    recipe: Recipe
+    origin: str
+
+
+def starting_point(settings: Any, corpus: LabelledCorpus) -> Start:
+    """What `settings.init` says; `InputError` where there is nothing to begin with."""
     torch.manual_seed(settings.seed)
-    options: dict[str, Any] = {"labels": corpus.names, "label_smoothing": settings.label_smoothing}
     if str(settings.init) == "scratch":
+        recipe = SCRATCH[settings.encoder_name()]
         tokenizer = train_wordpiece_tokenizer(corpus.splits["train"].texts, settings.vocab_size or 8000)
         encoder = new_encoder(settings, tokenizer, corpus.splits["train"].texts)
         origin = f"a new {settings.encoder_name()} encoder with {tokenizer.get_vocab_size():,} pieces of words"
-        options["dropout"] = encoder.config.dropout
+        dropout = encoder.config.dropout
     else:
-        pretrained, tokenizer = read_pretrained(settings.init)
-        if isinstance(pretrained, SequenceClassifier):
-            c = pretrained.config
+        model, tokenizer = read_pretrained(settings.init)
+        encoder = model.encoder if isinstance(model, SequenceClassifier) else model
+        recipe = SMALL_PRETRAINED if encoder.config.d_model < SMALL else PRETRAINED
+        if isinstance(model, SequenceClassifier):
+            c = model.config
             if c.labels == corpus.names and settings.pooling in (None, c.pooling) and settings.dropout is None:
-                return Classifier(pretrained, tokenizer), f"{settings.init} and its head go on"
+                model.config = replace(c, label_smoothing=settings.label_smoothing)
+                return Start(Classifier(model, tokenizer), recipe, f"{settings.init} and its head go on")
             origin = f"the head of {settings.init} is left behind (its labels are {', '.join(c.labels or '?')}): a new"
-            encoder = pretrained.encoder
         else:
             origin = f"{settings.init} has no classification head: a new"
-            encoder = pretrained
         origin += f" one for {len(corpus.names)} labels"
-        if settings.dropout is not None:
-            encoder = with_dropout(encoder, settings.dropout)
-            options["dropout"] = settings.dropout
-    model = SequenceClassifier(encoder, len(corpus.names), pooling=settings.recipe_pooling(), **options)
-    return Classifier(model, tokenizer), origin
+        dropout = 0.1
+        if (rate := recipe.dropout if settings.dropout is None else settings.dropout) is not None:
+            encoder, dropout = with_dropout(encoder, rate), rate
+    model = SequenceClassifier(
+        encoder,
+        len(corpus.names),
+        pooling=settings.pooling or recipe.pooling,
+        labels=corpus.names,
+        dropout=dropout,
+        label_smoothing=settings.label_smoothing,
+    )
+    return Start(Classifier(model, tokenizer), recipe, origin)
 
 
 def read_pretrained(init: Path) -> tuple[Model, Tokenizer]:

@@ -119,7 +119,7 @@ def _read_settings(folder: Path, settings_class: type[S]) -> S:
         fields = {field.name for field in dataclasses.fields(settings_class)}
         if set(values) != fields:
             raise InputError(f"it has {', '.join(sorted(values))}")
-        paths = {name: Path(values[name]) for name in ("out", "init") if values.get(name) is not None}
+        paths = {name: Path(values[name]) for name in ("out", "init", "pretrained") if values.get(name) is not None}
         return settings_class(**{**values, **paths})
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} is not the settings of such a run: {error}") from error

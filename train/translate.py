@@ -6,7 +6,6 @@ python -m train.translate --data recall --models transformer,rnn-additive,rnn-lo
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.tokenization import train_character_tokenizer
 from minitransformer.translation import Translator
+from train.feed import Feed
 from train.loop import LoopOptions, State, TrainingInterrupted, train
 from train.recipes import RECIPES, Recipe, recipe_for
 from train.report import draw, show, wide_console
@@ -71,19 +71,6 @@ class TranslateSettings(Settings):
         if not names or len(set(names)) < len(names):
             raise InputError(f"--models {self.models!r}: name at least one, each once, separated by commas")
         return names
-
-
-class Feed:
-    """The training pairs in batches of `max_tokens`, in an order that depends on the seed and the epoch alone."""
-
-    def __init__(self, pairs: Seq2SeqData, max_tokens: int, pool: int, seed: int):
-        self.pairs, self.max_tokens, self.pool, self.seed = pairs, max_tokens, pool, seed
-
-    def epoch(self, number: int) -> Sequence[Sequence[int]]:
-        return self.pairs.batches(self.max_tokens, seed=self.seed * 1_000_003 + number, pool=self.pool)
-
-    def batch(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
-        return self.pairs.batch(rows)
 
 
 class Task:

@@ -1,11 +1,13 @@
 import json
 import statistics
+from pathlib import Path
 
 import pytest
 from helpers_scripts import refused
 
 from train import compare_sentiment as script
 from train.compare_sentiment import main
+from train.settings import create_run, open_run
 
 
 @pytest.fixture
@@ -73,6 +75,12 @@ def test_finished_runs_are_kept_when_it_goes_on(data, tmp_path, monkeypatch):
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert list(results["rows"]) == ["rnn-last", "transformer"]
     assert results["rows"]["transformer"]["spread"] is None
+
+
+def test_a_resumed_comparison_remembers_its_pretrained_run(tmp_path):
+    create_run(tmp_path, script.CompareSettings(rows="rnn-last", pretrained=Path("x")))
+    settings, _ = open_run(script.CompareSettings, "compare_sentiment", ["--resume", str(tmp_path)])
+    assert settings.pretrained == Path("x")
 
 
 @pytest.mark.parametrize(
