@@ -48,13 +48,16 @@ def timed(function: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def in_turns(contenders: Mapping[str, Callable[[], Any]], *, rounds: int, repeats: int) -> dict[str, list[float]]:
+def in_turns(
+    contenders: Mapping[str, Callable[[], Any]], *, rounds: int, repeats: int, warm_up: bool = True
+) -> dict[str, list[float]]:
     """Seconds per call of each contender in each round. They take turns, so that what else the machine does falls on
-    all alike; the first call of each turn is not counted."""
+    all alike; with `warm_up`, the first call of each turn is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
-            contender()
+            if warm_up:
+                contender()
             seconds[name].append(timed(lambda call=contender: [call() for _ in range(repeats)]) / repeats)  # type: ignore[misc]
     return seconds
 
