@@ -144,10 +144,14 @@ class GPT(Model):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `ids` (B, T), and `valid` (B, T) where they are padded: each token predicts the next real one."""
+        ids, targets = batch["ids"][:, :-1], batch["ids"][:, 1:]
+        if "valid" not in batch:  # nothing to pick out: a pass over the states is saved, and another backwards
+            states = self.encode(ids).states
+            total = target_loss(self._logits(states).flatten(0, 1), targets.flatten())
+            return {"lm": Loss(total, torch.tensor(targets.numel(), device=ids.device))}
         is_target = self._is_target(batch)
-        states = self.encode(batch["ids"][:, :-1], None if "valid" not in batch else batch["valid"][:, :-1]).states
-        total = target_loss(self._logits(states[is_target]), batch["ids"][:, 1:][is_target])
-        return {"lm": Loss(total, is_target.sum())}
+        states = self.encode(ids, batch["valid"][:, :-1]).states
+        return {"lm": Loss(target_loss(self._logits(states[is_target]), targets[is_target]), is_target.sum())}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"lm": self._is_target(batch).sum()}
