@@ -38,6 +38,8 @@ class PretrainingSettings(Settings):
     """Peak learning rate. Default: 0.005 with muon, 0.001 with adamw."""
     schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
     warmup_steps: int = 20
+    momentum: float = 0.95
+    """Of muon. Runs of a few hundred steps learn faster with 0.9."""
     weight_decay: float = 0.01
     accumulate: int = 1
     """Batches in a step."""
@@ -47,6 +49,8 @@ class PretrainingSettings(Settings):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"--momentum {self.momentum} must be at least 0 and less than 1")
 
     def refuse_beside_init(self, init: Path, *names: str) -> None:
         """Flags for what comes with the weights to go on from."""
@@ -74,8 +78,10 @@ class PretrainingSettings(Settings):
         )
 
     def new_optimizer(self, model: Model) -> torch.optim.Optimizer:
-        new = muon if self.optimizer == "muon" else adamw
-        return new(model, lr=self.peak_lr, weight_decay=self.weight_decay)
+        options: dict[str, Any] = {"lr": self.peak_lr, "weight_decay": self.weight_decay}
+        if self.optimizer == "adamw":
+            return adamw(model, **options)
+        return muon(model, momentum=self.momentum, **options)
 
 
 def read_corpus(name: str) -> Mapping[str, datasets.Dataset]:
