@@ -47,10 +47,10 @@ PRETRAINED = Recipe(lr=1e-4, epochs=3, pooling="mean", layer_decay=0.9)
 SMALL_PRETRAINED = Recipe(lr=5e-4, epochs=5, pooling="mean", dropout=0.1)
 SMALL = 384
 SCRATCH = {
-    "bert": Recipe(lr=5e-4, epochs=8, pooling="mean", dropout=0.3),
-    "gpt": Recipe(lr=5e-4, epochs=8, pooling="mean", dropout=0.3),
-    "transformer": Recipe(lr=5e-4, epochs=8, pooling="mean", dropout=0.3),
-    "rnn": Recipe(lr=2e-3, epochs=6, pooling="attention", dropout=0.3),
+    "bert": Recipe(lr=5e-4, epochs=4, pooling="mean", dropout=0.3),
+    "gpt": Recipe(lr=5e-4, epochs=4, pooling="mean", dropout=0.3),
+    "transformer": Recipe(lr=5e-4, epochs=4, pooling="mean", dropout=0.3),
+    "rnn": Recipe(lr=2e-3, epochs=4, pooling="attention", dropout=0.3),
 }
 
 
