@@ -153,10 +153,10 @@ def _train_bpe(
     if not seen:
         raise InputError("the texts hold no characters, so there is nothing to make a vocabulary of")
     # The trainer would keep any number of them, and learn no pairs.
-    if not alphabet and vocab_size < len(SPECIALS) + len(seen):
+    if not alphabet and vocab_size < len(specials) + len(seen):
         raise InputError(
             f"vocab_size={vocab_size} is too small for the {len(seen)} characters of the texts: it must be at least "
-            f"{len(SPECIALS) + len(seen)}, or take a byte-level tokenizer"
+            f"{len(specials) + len(seen)}, or take a byte-level tokenizer"
         )
     # The trainer made added tokens of the specials in the tokenizer it worked on, but not in the model.
     return _tokenizer(workshop.model, pre_tokenizer, decoder, specials)
@@ -183,7 +183,8 @@ def _tokenizer(
     # No token of text holds a special's name, so where it reads "[PAD]" it can only be the special one.
     steps = [*(decoders.Replace(token, "") for token in specials), decoder]
     if isinstance(decoder, decoders.WordPiece):  # it put a space before every word, the empty ones too
-        steps += [decoders.Fuse(), decoders.Replace(Regex(" +"), " "), decoders.Strip(" ", 1, 1)]
+        # Not Strip, which panics over an empty text.
+        steps += [decoders.Fuse(), decoders.Replace(Regex(" +"), " "), decoders.Replace(Regex("^ | $"), "")]
     tokenizer.decoder = decoders.Sequence(steps)
     return tokenizer
 

@@ -157,3 +157,15 @@ def test_training_on_nothing_is_an_input_error(train):
 def test_a_tokenizer_of_another_kind_has_no_masked_specials():
     with pytest.raises(InputError, match=r"no \[CLS\] or <s>"):
         masked_specials(train_character_tokenizer(["abc"]))
+
+
+def test_special_tokens_alone_decode_to_nothing():
+    tokenizer = train_wordpiece_tokenizer(["the love of life"] * 3, 60)
+    love, mask = tokenizer.token_to_id("love"), tokenizer.token_to_id("[MASK]")
+    assert [tokenizer.decode(ids) for ids in ([], [mask], [2, 3], [mask, love], [love, mask])] == [
+        "",
+        "",
+        "",
+        "love",
+        "love",
+    ]
