@@ -62,7 +62,7 @@ def layer_heights(model: nn.Module) -> dict[nn.Parameter, int]:
 
 def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
     """Layer-wise decay of the learning rate (Howard and Ruder 2018; Clark et al. 2020): 1 for what stands above the
-    blocks, `decay` for the last block, `decay`² for the one before, and so on down to the embeddings."""
+    blocks, ``decay`` for the last block, its square for the one before, and so on down to the embeddings."""
     heights = layer_heights(model)
     top = max(heights.values())
     return {parameter: decay ** (top - height) for parameter, height in heights.items()}

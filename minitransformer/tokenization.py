@@ -216,7 +216,7 @@ def special_id(tokenizer: Tokenizer, token: str) -> int:
 
 
 def end_of_text_id(tokenizer: Tokenizer) -> int:
-    """The id of the token that ends a text: [EOS], GPT-2's <|endoftext|> or RoBERTa's </s>."""
+    """The id of the token that ends a text: ``[EOS]``, GPT-2's ``<|endoftext|>`` or RoBERTa's ``</s>``."""
     names = (EOS, "<|endoftext|>", "</s>")
     for name in names:
         index = tokenizer.token_to_id(name)

@@ -100,7 +100,7 @@ def starting_point(settings: Any, corpus: LabelledCorpus) -> Start:
 
 def read_pretrained(init: Path) -> tuple[Model, Tokenizer]:
     """The model and tokenizer of `minilm`, of a run, or of a folder of Hugging Face's."""
-    folder = minilm() if str(init) == "minilm" else init
+    folder = minilm() if str(init) == "minilm" and not init.exists() else init
     with warnings.catch_warnings():
         # That a checkpoint has no heads for pretraining does not matter here.
         warnings.filterwarnings("ignore", message=r".*(masked-token|sentence) head")

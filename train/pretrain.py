@@ -20,6 +20,8 @@ MODELS = {"gpt": gpt, "bert": bert}
 def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments and arguments[0] in MODELS else None
+    if name is None and {"-h", "--help"} & set(arguments):
+        print(f"{__doc__}\n`python -m train.pretrain bert --help` is the manual of bert; this is gpt's:\n")
     MODELS[name or "gpt"](arguments[1:] if name else arguments)
 
 

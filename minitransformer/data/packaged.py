@@ -1,4 +1,4 @@
-"""Corpora and a checkpoint that packages of the registry carry; the texts are in the public domain or MIT-licensed."""
+"""Corpora and a checkpoint that packages of the registry carry; plays and verses are in the public domain."""
 
 import html
 import re
