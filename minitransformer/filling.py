@@ -42,9 +42,6 @@ class MaskFiller:
             raise InputError(f"{folder} holds a BERT without a masked-token head, which fills no gaps")
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         check_vocabulary(folder, tokenizer, model.config.vocab_size)
-        # A checkpoint's tokenizer may pad and cut by itself.
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
         return cls(model, tokenizer)
 
     @torch.inference_mode()

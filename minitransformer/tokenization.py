@@ -198,13 +198,19 @@ _TEMPLATES = {
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer saved at `path`, or an `InputError` where there is none."""
+    """The tokenizer saved at `path`, or an `InputError` where there is none.
+
+    What it was told of padding and truncation is left behind: here batches are padded with a mask beside them.
+    """
     if not Path(path).is_file():
         raise InputError(f"no tokenizer file at {path}")
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower, whatever is wrong with the file
         raise InputError(f"{path} is not a tokenizer saved by the tokenizers library: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def special_id(tokenizer: Tokenizer, token: str) -> int:

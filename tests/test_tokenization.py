@@ -110,3 +110,12 @@ def test_the_end_of_text_is_ours_or_that_of_gpt2_or_roberta(tmp_path):
 def test_a_tokenizer_without_an_end_of_text_is_refused_with_the_names_it_might_have():
     with pytest.raises(InputError, match=r"\[EOS\], <\|endoftext\|>, </s>"):
         end_of_text_id(Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
+
+
+def test_a_loaded_tokenizer_neither_pads_nor_cuts(tmp_path):
+    tokenizer = train_character_tokenizer(["abc"])
+    tokenizer.enable_padding(length=9)
+    tokenizer.enable_truncation(4)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert [len(e.ids) for e in loaded.encode_batch(["a", "abcabc"], add_special_tokens=False)] == [1, 6]

@@ -159,7 +159,6 @@ def minilm_finetuning(settings: Any, machine: Machine, console: Console) -> list
 
     corpus = reviews()["train"]
     tokenizer = load_tokenizer(minilm() / "tokenizer.json")
-    tokenizer.no_padding()
     names = sorted(set(corpus["label"]))
     count = 64 if settings.quick else FINETUNING_SENTENCES
     texts, labels = corpus["text"][:count], [names.index(label) for label in corpus["label"][:count]]

@@ -75,8 +75,6 @@ def load_masked(folder: Path) -> tuple[BERT, Tokenizer]:
     if not isinstance(model, BERT):
         raise InputError(f"--init {folder} holds a {type(model).__name__}, not a BERT")
     tokenizer = load_tokenizer(folder / "tokenizer.json")
-    tokenizer.no_padding()  # what a folder of Hugging Face's may have set
-    tokenizer.no_truncation()
     masked_specials(tokenizer)
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= model.config.vocab_size:

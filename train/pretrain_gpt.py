@@ -23,7 +23,7 @@ from minitransformer.tokenization import (
     train_character_tokenizer,
 )
 from train.loop import TrainingInterrupted, train
-from train.pretraining import MODERN, PretrainingSettings, read_corpus
+from train.pretraining import MODERN, PretrainingSettings, check_unknown, read_corpus
 from train.report import wide_console
 from train.scoring import stream_loss
 from train.settings import create_run, open_run
@@ -101,6 +101,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
     context = model.config.max_length if settings.context is None else settings.context
     streams = {name: token_stream(split["text"], tokenizer) for name, split in corpus.items()}
+    check_unknown(streams, tokenizer, settings.data)
     feed = StreamWindows(streams["train"], context, batch_size=settings.batch_size, seed=settings.seed)
     settings.set_threads(model.num_parameters())
     create_run(folder, settings)

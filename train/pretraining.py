@@ -1,5 +1,7 @@
 """What pretraining a causal and a masked model have in common: flags, the text, how the loop is told."""
 
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +9,13 @@ from typing import Any, ClassVar, Literal
 
 import datasets
 import torch
+from tokenizers import Tokenizer
 
 from minitransformer.data import load
 from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import adamw, muon
+from minitransformer.tokenization import UNK
 from train.loop import LoopOptions
 from train.settings import Settings
 
@@ -49,6 +53,10 @@ class PretrainingSettings(Settings):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
+        for name in ("warmup_steps", "weight_decay"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0")
         if not 0 <= self.momentum < 1:
             raise InputError(f"--momentum {self.momentum} must be at least 0 and less than 1")
 
@@ -90,3 +98,23 @@ def read_corpus(name: str) -> Mapping[str, datasets.Dataset]:
     if "text" not in corpus["train"].column_names:
         raise InputError(f"--data {name} holds no running text: it has {corpus['train'].column_names}")
     return corpus
+
+
+def check_unknown(ids: Mapping[str, torch.Tensor], tokenizer: Tokenizer, data: str) -> None:
+    """Warn of what became [UNK] in each split; `InputError` where it is most of one, so that nothing can be learned."""
+    unknown_id = tokenizer.token_to_id(UNK)
+    if unknown_id is None:  # a byte-level tokenizer knows everything
+        return
+    for name, tokens in ids.items():
+        count = int((tokens == unknown_id).sum())
+        if 2 * count > len(tokens):
+            raise InputError(
+                f"--data {data}: {count:,} of {len(tokens):,} tokens of {name} are unknown to the tokenizer: "
+                "take one that was trained on such text, or a byte-level one"
+            )
+        if count:
+            warnings.warn(
+                f"{count:,} of {len(tokens):,} tokens of {name} are unknown to the tokenizer and count as one kind: "
+                "its loss and bits per byte look better than they are",
+                stacklevel=2,
+            )

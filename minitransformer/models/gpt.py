@@ -170,6 +170,10 @@ class GPT(Model):
         warning.
         """
         limit = self.config.max_length
+        if inputs.numel():
+            least, most = int(inputs.min()), int(inputs.max())
+            if least < 0 or most >= self.config.vocab_size:
+                raise InputError(f"ids from {least} to {most}: the vocabulary has 0 to {self.config.vocab_size - 1}")
         valid = torch.ones_like(inputs, dtype=torch.bool) if valid is None else valid
         if not inputs.shape[1] or not bool(valid.any(dim=1).all()):
             first = inputs.new_full((len(inputs), 1), self.config.eos_id)

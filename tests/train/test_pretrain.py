@@ -1,18 +1,14 @@
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 
 import pytest
 import torch
-from helpers_scripts import refused
+from helpers_scripts import interrupted_at, refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
 from minitransformer.completion import Completer
-from minitransformer.data.streams import token_stream
+from minitransformer.data.streams import StreamWindows, token_stream
 from minitransformer.models import GPT, GPTConfig
 from minitransformer.tokenization import load_tokenizer
 from train.checkpoint import load_checkpoint
@@ -97,32 +93,15 @@ def test_a_run_goes_on_from_another_writes_is_exported_and_loads_in_transformers
     torch.testing.assert_close(completer.model(ids), theirs(ids).logits, rtol=0, atol=1e-5)
 
 
-def start_process(*arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "train.pretrain", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
-
-
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(optimizer, text, tmp_path):
+def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(optimizer, text, tmp_path, monkeypatch, capsys):
     options = ["--data", str(text), *SMALL, "--steps", "60", "--dropout", "0.1", "--optimizer", optimizer]
+    options += ["--accumulate", "2", "--threads", "1"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    main([*options, "--out", str(whole), "--threads", "1"])
-    process = start_process(*options, "--out", str(stopped), "--threads", "1")
-    for line in process.stdout:
-        if "gpt: step" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    output = process.communicate(timeout=60)[0]
-    if process.returncode != 0:  # a machine in a hurry may have been done before the signal came
-        assert process.returncode == 130, output
-        assert f"--resume {stopped}" in output
-        main(["--resume", str(stopped)])
+    main([*options, "--out", str(whole)])
+    interrupted_at(76, StreamWindows, monkeypatch, main, [*options, "--out", str(stopped)])
+    assert f"--resume {stopped}" in capsys.readouterr().out
+    main(["--resume", str(stopped)])
     models = [minitransformer.load(run) for run in (whole, stopped)]
     for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         assert torch.equal(one, other), name
@@ -134,6 +113,9 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(optimizer
     ("arguments", "message"),
     [
         (["--context", "0"], "--context 0 must be more than 0"),
+        (["--warmup-steps", "-1"], "--warmup-steps -1 must be at least 0"),
+        (["--weight-decay", "-1"], "--weight-decay -1.0 must be at least 0"),
+        (["--momentum", "1"], "--momentum 1.0 must be at least 0 and less than 1"),
         (["--vocab-size", "300"], "--vocab-size 300 is for --tokenizer bpe or byte-bpe"),
         (["--context", "5000"], "is shorter than one context of 5000"),
         (["--d-model", "15"], "d_model=15 is not divisible by num_heads=4"),
@@ -188,3 +170,25 @@ def test_generate_counts_unknown_characters_and_reads_the_end_of_a_long_prompt(r
 )
 def test_generate_refuses_in_one_line(arguments, message, run, capsys):
     assert message in refused(capsys, ["generate", str(run), *arguments], command)
+
+
+def test_text_that_the_tokenizer_does_not_know_is_counted_and_mostly_unknown_text_is_refused(
+    run, text, tmp_path, capsys
+):
+    foreign, mixed = tmp_path / "foreign.txt", tmp_path / "mixed.txt"
+    foreign.write_text("早上好，世界。" * 100, encoding="utf-8")
+    mixed.write_text(text.read_text() + "été " * 20, encoding="utf-8")
+    options = ["--init", str(run), "--steps", "1", "--context", "12", "--batch-size", "3", "--device", "cpu"]
+    line = refused(capsys, [*options, "--data", str(foreign), "--out", str(tmp_path / "one")], main)
+    assert "630 of 631 tokens of train are unknown to the tokenizer" in line
+    assert not (tmp_path / "one").exists()
+    main([*options, "--data", str(mixed), "--out", str(tmp_path / "two")])
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: 40 of ")
+    assert "tokens of validation are unknown" in warning
+
+
+def test_help_names_both_models(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "train.pretrain bert --help" in capsys.readouterr().out
