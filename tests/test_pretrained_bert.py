@@ -17,6 +17,7 @@ from transformers import (
     BertModel,
     RobertaConfig,
     RobertaModel,
+    pipeline,
 )
 
 import minitransformer
@@ -24,7 +25,12 @@ from minitransformer import BERT, BERTConfig, InputError
 from minitransformer.data.packaged import minilm
 from minitransformer.models.weights import own_tensors
 from minitransformer.pretrained import ALBERTHubConfig, BERTHubConfig, RoBERTaHubConfig
-from minitransformer.tokenization import load_tokenizer, train_roberta_tokenizer, train_wordpiece_tokenizer
+from minitransformer.tokenization import (
+    encode_with_masks,
+    load_tokenizer,
+    train_roberta_tokenizer,
+    train_wordpiece_tokenizer,
+)
 
 IDS = {"cls_token_id": 2, "sep_token_id": 3, "mask_token_id": 4}
 
@@ -388,12 +394,17 @@ def test_a_model_that_no_format_can_express_is_not_exported(case, changes, says,
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("case", ["BERT", "RoBERTa", "ALBERT"])
-def test_transformers_reads_the_tokenizer_of_an_export(case, tmp_path):
+def exported_with_tokenizer(case, folder, **options):
     train = train_roberta_tokenizer if case == "RoBERTa" else train_wordpiece_tokenizer
     tokenizer = train(TEXTS, 300)
-    ours = ours_of(case, vocab_size=300, max_length=64, **({"mask_id": 4} if case != "RoBERTa" else {}))
-    ours.export(tmp_path, tokenizer)
+    ours = ours_of(case, vocab_size=300, max_length=64, **options)
+    ours.export(folder, tokenizer)
+    return ours, tokenizer
+
+
+@pytest.mark.parametrize("case", ["BERT", "RoBERTa", "ALBERT"])
+def test_transformers_reads_the_tokenizer_of_an_export(case, tmp_path):
+    ours, tokenizer = exported_with_tokenizer(case, tmp_path)
     theirs = AutoTokenizer.from_pretrained(tmp_path)
     for text in TEXTS[:2]:
         assert theirs(text).input_ids == tokenizer.encode(text).ids
@@ -405,6 +416,42 @@ def test_transformers_reads_the_tokenizer_of_an_export(case, tmp_path):
     states = model.base_model(**rows).last_hidden_state
     valid = rows.attention_mask.bool()
     torch.testing.assert_close(ours(rows.input_ids)[valid], states[valid], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["BERT", "RoBERTa", "ALBERT"])
+def test_a_mask_in_a_text_is_one_in_transformers(case, tmp_path):
+    ours, tokenizer = exported_with_tokenizer(case, tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    mask = "<mask>" if case == "RoBERTa" else "[MASK]"
+    for text in ("the {} of love", "{}", "To{} {}{}be", " to  {}  be", "to be\n{}.", "the {} [mask] <MASK>"):
+        text = text.replace("{}", mask)
+        assert theirs(text).input_ids == encode_with_masks(tokenizer, text)
+    # What comes back from their writing reads the same.
+    again = AutoTokenizer.from_pretrained(theirs.save_pretrained(tmp_path / "again")[0].rpartition("/")[0])
+    assert again(f"the {mask} of love").input_ids == encode_with_masks(tokenizer, f"the {mask} of love")
+    # And the file that both share knows no added tokens.
+    assert load_tokenizer(tmp_path / "tokenizer.json").to_str() == tokenizer.to_str()
+    guesses = pipeline("fill-mask", model=str(tmp_path))(f"the {mask} of love", top_k=3)
+    ids = torch.tensor([encode_with_masks(tokenizer, f"the {mask} of love")])
+    best = ours.predict_tokens(ours(ids))[ids == ours.config.mask_id].softmax(dim=-1).topk(3)
+    assert [guess["token"] for guess in guesses] == best.indices[0].tolist()
+    assert [guess["score"] for guess in guesses] == pytest.approx(best.values[0].tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("case", "segments"), [("BERT", 2), ("ALBERT", 2), ("BERT", 1), ("RoBERTa", 1)])
+def test_pairs_have_segments_in_transformers_where_the_model_has_them(case, segments, tmp_path):
+    ours, tokenizer = exported_with_tokenizer(case, tmp_path, num_segments=segments)
+    pair = AutoTokenizer.from_pretrained(tmp_path)("to be", "that is never", return_tensors="pt")
+    expected = tokenizer.encode("to be", "that is never")
+    assert pair["input_ids"].tolist() == [expected.ids]
+    if segments == 1:
+        assert set(pair) == {"input_ids", "attention_mask"}
+    else:
+        assert pair["token_type_ids"].tolist() == [expected.type_ids]
+        assert set(expected.type_ids) == {0, 1}
+    states = CASES[case][0].from_pretrained(tmp_path).base_model(**pair).last_hidden_state
+    given = pair.get("token_type_ids", torch.zeros_like(pair["input_ids"]))
+    torch.testing.assert_close(ours(pair["input_ids"], segment_ids=given), states, rtol=0, atol=1e-5)
 
 
 # MiniLM

@@ -27,7 +27,7 @@ from train.loop import State, TrainingInterrupted, train
 from train.masked_corpora import Texts, corpus_rows, read_corpora
 from train.masked_models import choose_context, load_masked, new_model, with_heads
 from train.masked_scoring import CountingBaselines, Score, masked_score
-from train.pretraining import PretrainingSettings
+from train.pretraining import PretrainingSettings, warn_of_small_vocabulary
 from train.report import wide_console
 from train.settings import create_run, open_run
 
@@ -169,10 +169,8 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         f"{settings.data}: {len(training_rows.ids):,} training tokens in {len(training_rows.labels):,} rows, "
         f"{size:,} kinds; writes {folder}"
     )
-    if loaded is None and size < vocabulary_size(settings):
-        console.print(
-            f"the text gives no more than {size:,} pieces, fewer than the {vocabulary_size(settings):,} asked for"
-        )
+    if loaded is None:
+        warn_of_small_vocabulary(tokenizer, vocabulary_size(settings))
 
     watched = sum(len(data.rows.ids) for data in held_out["validation"].values())
     every = 1 + watched // TOKENS_TO_WATCH

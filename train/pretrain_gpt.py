@@ -23,7 +23,7 @@ from minitransformer.tokenization import (
     train_character_tokenizer,
 )
 from train.loop import TrainingInterrupted, train
-from train.pretraining import MODERN, PretrainingSettings, check_unknown, read_corpus
+from train.pretraining import MODERN, PretrainingSettings, check_unknown, read_corpus, warn_of_small_vocabulary
 from train.report import wide_console
 from train.scoring import stream_loss
 from train.settings import create_run, open_run
@@ -179,7 +179,10 @@ def train_tokenizer(settings: PretrainSettings, split: datasets.Dataset) -> Toke
     if settings.tokenizer == "character":
         return train_character_tokenizer(split["text"])
     train_pieces = train_bpe_tokenizer if settings.tokenizer == "bpe" else train_byte_bpe_tokenizer
-    return train_pieces(split["text"], settings.vocab_size or 2000)
+    size = settings.vocab_size or 2000
+    tokenizer = train_pieces(split["text"], size)
+    warn_of_small_vocabulary(tokenizer, size)
+    return tokenizer
 
 
 def show(results: dict[str, Any], folder: Path, console: Console) -> None:

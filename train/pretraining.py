@@ -100,6 +100,12 @@ def read_corpus(name: str) -> Mapping[str, datasets.Dataset]:
     return corpus
 
 
+def warn_of_small_vocabulary(tokenizer: Tokenizer, asked: int) -> None:
+    """Of a tokenizer trained on so little text that it has fewer pieces than it might have had."""
+    if (size := tokenizer.get_vocab_size()) < asked:
+        warnings.warn(f"the text gives no more than {size:,} pieces, fewer than the {asked:,} asked for", stacklevel=2)
+
+
 def check_unknown(ids: Mapping[str, torch.Tensor], tokenizer: Tokenizer, data: str) -> None:
     """Warn of what became [UNK] in each split; `InputError` where it is most of one, so that nothing can be learned."""
     unknown_id = tokenizer.token_to_id(UNK)

@@ -8,6 +8,7 @@ import random
 import re
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,15 @@ from minitransformer.tokenization import MaskedSpecials
 
 Document = list[list[int]]
 """The sentences of a text that belong together, in order, each as the ids of its tokens."""
+
+
+class PartOfText(list[list[int]]):
+    """A `Document` that knows which text it is of: a long one is several documents, one after another."""
+
+    def __init__(self, sentences: Iterable[list[int]], text: int):
+        super().__init__(sentences)
+        self.text = text
+
 
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’»)\]])\s+|(?<=[。！？])\s*|\n\s*\n")
 NEXT, NOT_NEXT = IN_ORDER, SWAPPED = 0, 1
@@ -64,16 +74,16 @@ def encode_documents(
     texts: Iterable[Sequence[str]], tokenizer: Tokenizer, *, longest: int, most: int = 64
 ) -> list[Document]:
     """Texts, as the sentences they consist of, in ids; a text of more than `most` sentences becomes several documents,
-    and a sentence of more than `longest` tokens several sentences.
+    and a sentence of more than `longest` tokens several sentences. Each document is a `PartOfText`.
 
     The space that divided two sentences stays, before the second: byte-level pieces mark words by it.
     """
     documents: list[Document] = []
-    for text in texts:
+    for number, text in enumerate(texts):
         spaced = [part if place == 0 else f" {part}" for place, part in enumerate(text)]
         encoded = [encoding.ids for encoding in tokenizer.encode_batch_fast(spaced, add_special_tokens=False)]
         pieces = [ids[start : start + longest] for ids in encoded for start in range(0, len(ids), longest)]
-        documents += [pieces[start : start + most] for start in range(0, len(pieces), most)]
+        documents += [PartOfText(pieces[start : start + most], number) for start in range(0, len(pieces), most)]
     return documents
 
 
@@ -113,6 +123,10 @@ def next_sentence_rows(documents: Sequence[Document], max_length: int, specials:
     """Pairs for next-sentence prediction: in half of them b follows a (label 0); in the others b comes from another
     document (label 1), and what would have followed a begins the next pair (Devlin et al. 2019, appendix A.2).
 
+    The other document is one of another text, if there is one: which are of one text, a `PartOfText` tells, and any
+    other document is a text of its own. Of a single text it is any but that of a and the one after; where no document
+    remains, b follows.
+
     A sentence left alone at the end of a document becomes a row without a label.
     """
     if len(documents) < 2:
@@ -120,7 +134,7 @@ def next_sentence_rows(documents: Sequence[Document], max_length: int, specials:
     _require_room(max_length, 5)
     random_ = random.Random(seed)
     rows, room = _Builder(specials), max_length - 3
-    for number, document in enumerate(documents):
+    for document, near in zip(documents, _too_near(documents), strict=True):
         place = 0
         while place < len(document):
             chunk = _chunk(document, place, room)
@@ -129,16 +143,28 @@ def next_sentence_rows(documents: Sequence[Document], max_length: int, specials:
                 place += 1
                 continue
             cut = random_.randint(1, len(chunk) - 1)
-            if random_.random() < 0.5:
+            if random_.random() < 0.5 or len(near) == len(documents):
                 rows.add_pair(chunk[:cut], chunk[cut:], room, NEXT, random_)
                 place += len(chunk)
             else:
-                other = documents[(number + random_.randrange(1, len(documents))) % len(documents)]
+                other = documents[(near.stop + random_.randrange(len(documents) - len(near))) % len(documents)]
                 left = room - sum(map(len, chunk[:cut]))
                 second = _chunk(other, random_.randrange(len(other)), max(1, left))
                 rows.add_pair(chunk[:cut], second, room, NOT_NEXT, random_)
                 place += cut
     return rows.built()
+
+
+def _too_near(documents: Sequence[Document]) -> list[range]:
+    """For each document the places of those that b of a wrong pair must not come from."""
+    texts: list[range] = []
+    numbers = [part.text if isinstance(part, PartOfText) else -1 - place for place, part in enumerate(documents)]
+    for _, run in groupby(numbers):
+        count = len(list(run))
+        texts += [range(len(texts), len(texts) + count)] * count
+    if len(texts[0]) < len(documents):
+        return texts
+    return [range(place, min(place + 2, len(documents))) for place in range(len(documents))]
 
 
 def sentence_order_rows(documents: Sequence[Document], max_length: int, specials: MaskedSpecials, *, seed: int) -> Rows:

@@ -18,6 +18,7 @@ from minitransformer.files import atomic, write_json
 from minitransformer.models.base import Config, Model, read_config
 from minitransformer.models.weights import own_tensors
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
+from minitransformer.pretrained.tokenizer_files import special_tokens, write_causal_tokenizer, write_masked_tokenizer
 from minitransformer.tokenization import load_tokenizer
 
 M = TypeVar("M", bound=Model)
@@ -232,7 +233,7 @@ def export_pretrained(
     if (folder / "config.json").is_file() and "model" in read_config(folder):
         raise InputError(f"{folder} holds a model saved by minitransformer, which would be lost: export to another one")
     token_ids = {name: value for name, value in theirs.to_dict().items() if name.endswith("_token_id")}
-    names = {} if tokenizer is None else _special_tokens(tokenizer, model.config.vocab_size, token_ids)
+    names = {} if tokenizer is None else special_tokens(tokenizer, model.config.vocab_size, token_ids)
     own = own_tensors(model)
     tensors: dict[str, Tensor] = {}
     for name, place in theirs.tensors(ours).items():
@@ -248,43 +249,10 @@ def export_pretrained(
             token_ids["pad_token_id"] = tokenizer.token_to_id(names["pad_token"])
         write_json(folder / "generation_config.json", token_ids)
     if tokenizer is not None:
-        _write_tokenizer(tokenizer, names, folder, model.config.max_length, generates=theirs.generates)
+        limit = model.config.max_length
+        if theirs.generates:
+            write_causal_tokenizer(tokenizer, names, folder, limit)
+        else:
+            segments = getattr(theirs, "type_vocab_size", 1)
+            write_masked_tokenizer(tokenizer, names, folder, limit, has_segments=segments > 1)
     return folder
-
-
-def _special_tokens(tokenizer: Tokenizer, vocab_size: int, token_ids: Mapping[str, int | None]) -> dict[str, str]:
-    """What `transformers` calls the tokenizer's special tokens: the model's by their ids, the others by their names."""
-    vocabulary = tokenizer.get_vocab()
-    if (largest := max(vocabulary.values())) >= vocab_size:
-        raise InputError(f"the tokenizer has ids up to {largest}, the model only vocab_size={vocab_size} of them")
-    names = {
-        role: next(token for token in usual if token in vocabulary)
-        for role, usual in {"pad_token": ("[PAD]", "<pad>"), "unk_token": ("[UNK]", "<unk>")}.items()
-        if any(token in vocabulary for token in usual)
-    }
-    for role, token_id in token_ids.items():
-        token = None if token_id is None else tokenizer.id_to_token(token_id)
-        if token_id is not None and token is None:
-            raise InputError(f"the tokenizer has no token of the model's {role}={token_id}")
-        if token is not None:
-            names[role.removesuffix("_id")] = token
-    return names
-
-
-def _write_tokenizer(
-    tokenizer: Tokenizer, names: Mapping[str, str], folder: Path, max_length: int, *, generates: bool
-) -> None:
-    if generates and tokenizer.num_special_tokens_to_add(False):
-        tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        tokenizer.post_processor = None
-    with atomic(folder / "tokenizer.json") as temporary:
-        tokenizer.save(str(temporary))
-    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": max_length,
-        "clean_up_tokenization_spaces": False,  # to take out spaces before a full stop was once the default
-        # `transformers` makes added tokens of the special ones. Where ours are none, "[PAD]" in a text stays text.
-        "split_special_tokens": not added.intersection(names.values()),
-    }
-    write_json(folder / "tokenizer_config.json", settings | dict(names))

@@ -10,6 +10,7 @@ from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import IGNORED, MaskVocabulary
 from minitransformer.data.sentences import (
     NO_LABEL,
+    PartOfText,
     encode_documents,
     full_rows,
     join_rows,
@@ -126,6 +127,48 @@ def test_half_of_the_next_sentence_pairs_follow_and_the_others_are_of_two_docume
     labels = Counter(label for _, _, label in pairs)
     assert len(pairs) > 500
     assert abs(labels[0] / len(pairs) - 0.5) < 3 * 0.5 / len(pairs) ** 0.5
+
+
+def parts(texts):
+    """Documents of 20 sentences, so many of each text, and which text and document a token is of."""
+    numbers = [text for text, count in enumerate(texts) for _ in range(count)]
+    plain = documents_of([[4] * 20] * len(numbers))
+    places = {token: place for place, document in enumerate(plain) for s in document for token in s}
+    return [PartOfText(*part) for part in zip(plain, numbers, strict=True)], numbers, places
+
+
+@pytest.mark.parametrize("texts", [(1, 30, 2), (9, 9), (1, 1, 30)])
+def test_wrong_next_sentences_are_of_another_text(texts):
+    documents, numbers, places = parts(texts)
+    pairs = [pair for pair in unpacked(next_sentence_rows(documents, 20, SPECIALS, seed=0)) if pair[2] == 1]
+    of_texts = [(numbers[places[first[0]]], numbers[places[second[0]]]) for first, second, _ in pairs]
+    assert len(pairs) > 30
+    assert all(one != other for one, other in of_texts)
+    assert {other for _, other in of_texts} == {*range(len(texts))}
+
+
+def test_wrong_next_sentences_of_a_single_text_are_neither_of_the_same_part_nor_of_the_one_after():
+    documents, _, places = parts([12])
+    pairs = [pair for pair in unpacked(next_sentence_rows(documents, 40, SPECIALS, seed=0)) if pair[2] == 1]
+    apart = {places[second[0]] - places[first[0]] for first, second, _ in pairs}
+    assert apart >= {-2, -1, 2, 3}
+    assert not apart & {0, 1}
+
+
+def test_where_no_document_is_left_to_take_a_wrong_sentence_from_the_next_ones_follow():
+    documents, _, places = parts([2])
+    pairs = [pair for pair in unpacked(next_sentence_rows(documents, 40, SPECIALS, seed=0)) if pair[2] != NO_LABEL]
+    assert {(places[first[0]], places[second[0]], label) for first, second, label in pairs} == {
+        (0, 0, 0),
+        (1, 1, 0),
+        (1, 0, 1),
+    }
+
+
+def test_encoded_documents_know_their_text():
+    tokenizer = train_wordpiece_tokenizer(["a b c d e"], 30)
+    documents = encode_documents([["a"] * 5, [], ["b"], ["c"] * 4], tokenizer, longest=2, most=3)
+    assert [document.text for document in documents] == [0, 0, 2, 3, 3]
 
 
 def test_what_a_random_sentence_replaced_is_used_in_the_next_pair():

@@ -260,22 +260,20 @@ def test_heads_that_a_checkpoint_lacks_are_new_and_said_so(text, run, tmp_path, 
     assert BERT.load(tmp_path / "run").config.sentence_head == "nsp"
 
 
-def test_a_vocabulary_smaller_than_asked_is_said(text, tmp_path, capsys):
-    arguments = [
-        "bert",
-        "--data",
-        str(text),
-        *SMALL,
-        "--steps",
-        "1",
-        "--vocab-size",
-        "5000",
-        "--out",
-        str(tmp_path / "r"),
-    ]
-    main(arguments)
-    size = json.loads((tmp_path / "r" / "results.json").read_text())["vocab_size"]
-    assert f"the text gives no more than {size:,} pieces, fewer than the 5,000 asked for" in capsys.readouterr().out
+SMALL_GPT = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "16"]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [["bert", *SMALL], *(["gpt", *SMALL_GPT, "--tokenizer", kind] for kind in ("bpe", "byte-bpe"))],
+    ids=["bert", "gpt of BPE", "gpt of byte-level BPE"],
+)
+def test_a_vocabulary_smaller_than_asked_is_said(job, text, tmp_path, capsys):
+    out = tmp_path / "run"
+    main([*job, "--data", str(text), "--steps", "1", "--vocab-size", "5000", "--out", str(out)])
+    size = json.loads((out / "results.json").read_text())["vocab_size"]
+    said = f"warning: the text gives no more than {size:,} pieces, fewer than the 5,000 asked for"
+    assert capsys.readouterr().err.splitlines().count(said) == 1
 
 
 @pytest.mark.parametrize(
