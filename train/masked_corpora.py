@@ -27,16 +27,18 @@ SHORT = 0.9
 
 
 def read_corpora(names: str) -> dict[str, dict[str, Texts]]:
-    """The splits of each corpus, names divided by commas. Of `bible`, both English versions, a text of verses each."""
+    """The splits of each corpus, names divided by commas. `bible` is two, its English versions, a text of verses each:
+    as one corpus, the only other text to take a sentence from would be the other version."""
     corpora: dict[str, dict[str, Texts]] = {}
     for name in (part.strip() for part in names.split(",")):
-        if not name or name in corpora:
+        if not name or name in corpora or f"{name} 3" in corpora:
             raise InputError(
                 f"--data {names} has {'an empty name' if not name else f'{name} twice'} between its commas"
             )
         if name == "bible":
             verses = load(name, source="3", target="k")
-            corpora[name] = {split: [list(table["source"]), list(table["target"])] for split, table in verses.items()}
+            for version, column in (("3", "source"), ("k", "target")):
+                corpora[f"bible {version}"] = {split: [list(table[column])] for split, table in verses.items()}
         else:
             corpora[name] = {
                 split: [sentences(text) for text in table["text"]] for split, table in read_corpus(name).items()
