@@ -1,8 +1,10 @@
 """Tables of texts and labels in files of the user's, with or without a header."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from minitransformer.data.files import SPLIT_NAMES, RawTable, files_called, read_table, with_columns
 from minitransformer.data.splits import Table, grouped_split
@@ -15,7 +17,8 @@ _TEXTS = ("text", "sentence")
 
 def read_labelled(path: Path, *, text: str | None = None, label: str | None = None, seed: int = 0) -> dict[str, Table]:
     """The splits of a file, or of a folder of train, validation (or val, dev) and test files, with the columns `text`
-    and `label`. Rows in which one of them is empty are dropped, with a warning.
+    and `label`. Rows in which one of them is empty are dropped, with a counted warning; so is a whole test file without
+    labels, whether their column is empty or not there.
 
     Of a folder, the training file says whether there is a header and which column is which.
     """
@@ -34,15 +37,23 @@ def read_labelled(path: Path, *, text: str | None = None, label: str | None = No
     raw = {split: read_table(file) for split, file in files.items() if file is not None}
     names = list(raw["train"].columns)
     if text is None and label is None and (found := _headerless(raw["train"])):
-        for split, table in raw.items():
+        for split, table in list(raw.items()):
+            if split == "test" and len(table.columns) == 1:
+                _warn_of_no_labels(raw.pop(split))
+                continue
             if len(table.columns) != 2:
                 raise InputError(f"{table.path} has {len(table.columns)} columns, but {raw['train'].path} has 2")
             raw[split] = _with_first_row(table, found)
         names = list(found)
     chosen = choose(names, text, label, where=path)
     tables = {}
+    label = next(there for there, here in chosen.items() if here == "label")
     for split, table in raw.items():
-        if missing := [name for name in chosen if name not in table.columns]:
+        missing = [name for name in chosen if name not in table.columns]
+        if split == "test" and (missing == [label] or (not missing and _is_empty(table.columns[label]))):
+            _warn_of_no_labels(table)
+            continue
+        if missing:
             raise InputError(f"{table.path} has no column {' and '.join(map(repr, missing))}: {list(table.columns)}")
         tables[split] = with_columns(table, chosen)
     return tables if path.is_dir() else grouped_split(tables["train"], by="text", seed=seed)
@@ -84,6 +95,14 @@ def _headerless(table: RawTable) -> tuple[str, str] | None:
 def _with_first_row(table: RawTable, names: tuple[str, str]) -> RawTable:
     columns = {name: [first, *rest] for name, (first, rest) in zip(names, list(table.columns.items()), strict=True)}
     return dataclasses.replace(table, columns=columns, places=[1, *table.places])
+
+
+def _is_empty(column: Sequence[Any]) -> bool:
+    return not any(value is not None and str(value).strip() for value in column)
+
+
+def _warn_of_no_labels(table: RawTable) -> None:
+    warnings.warn(f"{table.path}: test has no labels and is left out", stacklevel=3)
 
 
 def _only(files: list[Path], folder: Path) -> Path | None:

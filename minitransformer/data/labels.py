@@ -41,8 +41,9 @@ def load_labelled(
     `text` and `label` name the columns, where they are not called so: see `labelled_files.choose`. A .csv or .tsv of
     two columns needs no header. Labels are in the order that the data declares, else sorted, whole numbers by value.
 
-    Texts without a character are dropped, with one counted warning. Raises `InputError` for labels that are missing, or
-    that no training text has, and where all training texts have one label.
+    Texts without a character or without a label are dropped, with a counted warning, and so is a test split without a
+    single label. Raises `InputError` for another split without one, for labels that no training text has, and where all
+    training texts have one label.
     """
     from minitransformer.data import load, load_from_hub
     from minitransformer.data.labelled_files import choose, read_labelled
@@ -64,25 +65,28 @@ def _checked(
     tables: dict[str, tuple[Sequence[Any], Sequence[Any]]], declared: Sequence[str] | None, *, where: str
 ) -> LabelledCorpus:
     splits: dict[str, tuple[list[str], list[str]]] = {}
-    empty: dict[str, int] = {}
+    dropped: dict[str, dict[str, int]] = {"label": {}, "character": {}}
     for split, (texts, labels) in tables.items():
         named = [_label_name(label, declared) for label in labels]
         missing = named.count(None)
         if split == "test" and missing == len(named):
             warnings.warn(f"{where}: test has no labels and is left out", stacklevel=3)
             continue
-        if missing:
-            raise InputError(f"{where}: {missing} of {len(named)} {split} texts have no label: give it, or drop them")
+        if missing == len(named):
+            raise InputError(f"{where}: none of the {missing} {split} texts has a label")
         if strange := next((text for text in texts if text is not None and not isinstance(text, str)), None):
             raise InputError(f"{where}: {str(strange)[:100]!r} in {split} is not text")
-        rows = [(text, name) for text, name in zip(texts, named, strict=True) if text and not text.isspace()]
+        labelled = [(text, name) for text, name in zip(texts, named, strict=True) if name is not None]
+        rows = [(text, name) for text, name in labelled if text and not text.isspace()]
         if not rows:
-            raise InputError(f"{where}: {split} has no text in any of its {len(named)} rows")
-        empty[split] = len(named) - len(rows)
-        splits[split] = [text for text, _ in rows], [str(name) for _, name in rows]
-    if total := sum(empty.values()):
-        counts = ", ".join(f"{count} in {split}" for split, count in empty.items() if count)
-        warnings.warn(f"{where}: dropped {total} texts without a character: {counts}", stacklevel=3)
+            raise InputError(f"{where}: {split} has no text in any of its {len(labelled)} rows with a label")
+        dropped["label"][split] = missing
+        dropped["character"][split] = len(labelled) - len(rows)
+        splits[split] = [text for text, _ in rows], [name for _, name in rows]
+    for lacking, counts in dropped.items():
+        if total := sum(counts.values()):
+            shown = ", ".join(f"{count} in {split}" for split, count in counts.items() if count)
+            warnings.warn(f"{where}: dropped {total} texts without a {lacking}: {shown}", stacklevel=3)
 
     seen = set(splits["train"][1])
     if len(seen) < 2:

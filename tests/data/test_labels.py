@@ -121,10 +121,54 @@ def test_a_test_split_with_hidden_labels_is_left_out(hub):
         assert sorted(load_labelled("hub:some/thing").splits) == ["train", "validation"]
 
 
-def test_missing_labels_are_counted_and_refused(hub):
+def test_texts_without_a_label_are_dropped_and_counted(hub, tmp_path):
     hub(train=SOME, validation={"sentence": ["d", "e"], "label": [None, 1]})
-    with pytest.raises(InputError, match="hub:some/thing: 1 of 2 validation texts have no label"):
+    with pytest.warns(UserWarning, match="hub:some/thing: dropped 1 texts without a label: 1 in validation"):
+        assert load_labelled("hub:some/thing").splits["validation"] == LabelledTexts(["e"], [1])
+    hub(train=SOME, validation={"sentence": ["d", "e"], "label": [None, -1]})
+    with pytest.raises(InputError, match="none of the 2 validation texts has a label"):
         load_labelled("hub:some/thing")
+    for name, rows in (("train", ROWS), ("dev", [("x", ""), ("y", "good")]), ("test", [("x", ""), ("y", "bad")])):
+        write(tmp_path / f"{name}.tsv", rows, ("text", "label"))
+    with pytest.warns(UserWarning) as warned:
+        corpus = load_labelled(tmp_path)
+    assert [str(warning.message).split(":")[1] for warning in warned] == [
+        " dropped 1 of 2 rows, where text or label is empty"
+    ] * 2
+    assert corpus.splits["validation"] == LabelledTexts(["y"], [1])
+    assert corpus.splits["test"] == LabelledTexts(["y"], [0])
+
+
+@pytest.mark.parametrize(
+    ("header", "test_header", "rows"),
+    [
+        (("label", "sentence"), ("label", "sentence"), [("", "x"), (" ", "y")]),
+        (("label", "sentence"), ("index", "sentence"), [("0", "x"), ("1", "y")]),
+        (("label", "sentence"), ("sentence",), [("x",), ("y",)]),
+        (None, None, [("", "x"), ("", "y")]),
+        (None, None, [("x",), ("y",)]),
+    ],
+)
+def test_a_test_file_without_labels_is_left_out(header, test_header, rows, tmp_path):
+    for name in ("train", "dev"):
+        write(tmp_path / f"{name}.tsv", flipped(ROWS), header)
+    write(tmp_path / "test.tsv", rows, test_header)
+    with pytest.warns(UserWarning, match=r"test\.tsv: test has no labels and is left out"):
+        assert sorted(load_labelled(tmp_path).splits) == ["train", "validation"]
+
+
+def test_only_of_the_test_split_may_labels_be_missing(tmp_path):
+    write(tmp_path / "train.tsv", ROWS, ("text", "label"))
+    write(tmp_path / "dev.tsv", [("0", "x")], ("index", "text"))
+    with pytest.raises(InputError, match=r"dev\.tsv has no column 'label'"):
+        load_labelled(tmp_path)
+    write(tmp_path / "dev.tsv", [("x", "")], ("text", "label"))
+    with pytest.raises(InputError, match="in each of the 1 rows, text or label is empty"):
+        load_labelled(tmp_path)
+    write(tmp_path / "dev.tsv", ROWS, ("text", "label"))
+    write(tmp_path / "test.tsv", [("x", "good")], ("review", "label"))
+    with pytest.raises(InputError, match=r"test\.tsv has no column 'text'"):
+        load_labelled(tmp_path)
 
 
 def test_empty_texts_are_dropped_and_counted(hub):
