@@ -35,6 +35,7 @@ class Translate:
 
     def __call__(self) -> None:
         check_source(self.texts, self.input)
+        check_utf8(*self.texts)
         translator = Translator.load(self.run)
         for translation in translator(given_lines(self.texts, self.input, "translate")):
             print(translation)
@@ -65,6 +66,9 @@ class Generate:
     """The same seed gives the same text."""
 
     def __call__(self) -> None:
+        check_utf8(self.prompt, *self.stop)
+        if self.seed is not None and not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed {self.seed} must be at least 0 and less than {2**32}")
         completer = Completer.load(self.run)
         generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
         stop_ids = {token: completer.tokenizer.token_to_id(token) for token in self.stop}
@@ -102,6 +106,7 @@ class Classify:
 
     def __call__(self) -> None:
         check_source(self.texts, self.input)
+        check_utf8(*self.texts)
         classifier = Classifier.load(self.run)
         lines = given_lines(self.texts, self.input, "label")
         if self.explain:
@@ -131,6 +136,7 @@ class FillMask:
     """How many tokens to name."""
 
     def __call__(self) -> None:
+        check_utf8(self.text)
         for number, fillings in enumerate(MaskFiller.load(self.run)(self.text, top_k=self.top_k)):
             if number:
                 print()
@@ -151,6 +157,7 @@ class Attend:
     """Draw each head of the last layer by itself, instead of their mean."""
 
     def __call__(self) -> None:
+        check_utf8(self.text)
         translation, source, target, weights = Translator.load(self.run).attention_map(self.text)
         if self.heads:
             path = attention_heads(weights, source, target, title=translation, path=self.out)
@@ -162,6 +169,15 @@ class Attend:
 def check_source(texts: tuple[str, ...], input: Path | None) -> None:
     if texts and input is not None:
         raise InputError(f"texts and --input {input} at once: give one or the other")
+
+
+def check_utf8(*texts: str) -> None:
+    """Of a byte that is not UTF-8 the command line makes half a character, which no tokenizer takes."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{text[:100]!r} is not UTF-8 after {error.start} characters; convert it first") from error
 
 
 def given_lines(texts: tuple[str, ...], input: Path | None, what_for: str) -> list[str]:

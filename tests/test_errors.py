@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+import minitransformer
 from minitransformer.errors import InputError, reported_to_user
 
 
@@ -25,6 +26,19 @@ def test_an_input_error_becomes_one_line_and_exit_code_2(capsys):
         2,
         "error: d_model=100 is not divisible by num_heads=3\n",
     )
+
+
+def test_a_hub_id_where_a_folder_is_wanted_is_told_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    way_out = "; give a local folder, or read a model of the hub's with from_pretrained first"
+    with pytest.raises(InputError) as raised:
+        minitransformer.load("openai/gpt2")
+    assert str(raised.value) == f"openai/gpt2 is not a saved model: it does not exist{way_out}"
+    (tmp_path / "runs").mkdir()
+    for folder in ("nowhere", "runs/nowhere", "a/b/c", str(tmp_path / "a" / "b")):
+        with pytest.raises(InputError) as raised:
+            minitransformer.load(folder)
+        assert str(raised.value).endswith("it does not exist")
 
 
 def test_a_message_of_several_lines_becomes_one(capsys):

@@ -85,9 +85,12 @@ class CompareSettings(Settings):
     def seed_numbers(self) -> list[int]:
         names = _distinct("--seeds", self.seeds)
         try:
-            return [int(name) for name in names]
+            seeds = [int(name) for name in names]
         except ValueError:
             raise InputError(f"--seeds {self.seeds!r}: whole numbers, separated by commas") from None
+        if not all(0 <= seed < 2**32 for seed in seeds):
+            raise InputError(f"--seeds {self.seeds!r}: each must be at least 0 and less than {2**32}")
+        return seeds
 
 
 def _distinct(flag: str, value: str) -> list[str]:

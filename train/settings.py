@@ -47,6 +47,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"--{name} {value} must be more than 0")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed {self.seed} must be at least 0 and less than {2**32}")
 
     def torch_device(self) -> torch.device:
         if self.device != "auto":

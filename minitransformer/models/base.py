@@ -161,6 +161,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         reason = "has no config.json" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
+        # "owner/name" is an id of the hub's, but for a folder that is missing from one that is there.
+        if len(folder.parts) == 2 and not folder.parent.exists():
+            reason += "; give a local folder, or read a model of the hub's with from_pretrained first"
         raise InputError(f"{folder} is not a saved model: it {reason}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -92,6 +92,14 @@ def test_a_length_must_be_positive(tmp_path, flags):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("seed", ["-1", str(2**32), "99999999999999999999"])
+def test_a_seed_must_fit_every_generator(tmp_path, seed):
+    with pytest.raises(InputError, match=f"--seed {seed} must be at least 0 and less than 4294967296"):
+        open_run(Some, "some", ["--out", str(tmp_path / "run"), "--seed", seed])
+    assert not (tmp_path / "run").exists()
+    assert open_run(Some, "some", ["--out", str(tmp_path / "run"), "--seed", str(2**32 - 1)])[0].seed == 2**32 - 1
+
+
 def test_precision_auto_is_float32_where_bfloat16_is_emulated(monkeypatch):
     settings = Settings(device="cpu")
     for supported, dtype in ((False, None), (True, torch.bfloat16)):
