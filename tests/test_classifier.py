@@ -246,4 +246,16 @@ def test_the_configuration_is_saved_with_that_of_its_encoder(tmp_path):
     model.save(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["model"] == "SequenceClassifier"
-    assert saved["encoder"] == {"model": "BERT", **dataclasses.asdict(bert().config)}
+    dropped = dict(masked_head=False, sentence_head=None, pooler=False)
+    assert saved["encoder"] == {"model": "BERT", **dataclasses.asdict(bert().config), **dropped}
+    assert bert().config.pooler  # of the model handed in
+    assert made("bert", "first").encoder.config.pooler
+    assert made("gpt", "first").config.encoder == {"model": "GPT", **dataclasses.asdict(gpt().config)}
+
+
+def test_a_bert_that_has_lost_its_pooler_is_pooled_without():
+    encoder = made("bert", "mean").encoder
+    again = SequenceClassifier(encoder, 2, pooling="first").eval()
+    assert not again.uses_pooler
+    ids = torch.randint(5, VOCAB, (2, 6))
+    assert_close(again(ids), again.output(encoder.encode(ids).states[:, 0]))

@@ -86,7 +86,7 @@ class FinetuneSettings(Settings):
     """Tokens of a batch, padding included."""
     pool: int = 50
     """Texts are sorted by length within this many batches at a time: more of them save padding, but mix less."""
-    evaluations: int = 8
+    evaluations: int = 6
     """On the validation split, evenly over the run."""
     patience: int = 4
     """Stop after so many evaluations without a better one."""
@@ -104,8 +104,10 @@ class FinetuneSettings(Settings):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0 and less than 1")
-        if self.freeze < 0 or self.warmup < 0:
-            raise InputError(f"--freeze {self.freeze} and --warmup {self.warmup} must be at least 0")
+        for name in ("freeze", "warmup", "weight_decay"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be a number of at least 0")
         if str(self.init) != "scratch":
             given = [f"--{name.replace('_', '-')}" for name in ("encoder", *sizes) if getattr(self, name) is not None]
             if given:

@@ -117,8 +117,11 @@ def with_dropout(encoder: Model, rate: float) -> Model:
     """The same weights under another dropout."""
     fields = {"dropout": rate} | ({"attention_dropout": rate} if hasattr(encoder.config, "attention_dropout") else {})
     changed = type(encoder)(replace(encoder.config, **fields))
-    # A classifier's encoder has lost its parts that predict tokens: these are not needed here either.
-    changed.load_state_dict(encoder.state_dict(), strict=False)
+    # A classifier's encoder has lost the parts that predict tokens: nothing new stands in their place.
+    for name, part in encoder._modules.items():
+        if part is None:
+            setattr(changed, name, None)
+    changed.load_state_dict(encoder.state_dict())
     return changed
 
 

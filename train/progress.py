@@ -16,10 +16,10 @@ class TrainingProgress:
         self.name, self.console = name, console
         self.last_line = time.monotonic()
         self.bar = Progress(
-            TextColumn(f"[bold]{name}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:3.0f}%"),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             transient=True,

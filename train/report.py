@@ -63,8 +63,11 @@ def chosen_examples(split: datasets.Dataset, most: int = 4) -> list[dict[str, st
 
 
 def wide_console() -> Console:
-    """Standard output; where that is no terminal, wide enough for the tables."""
-    return Console(width=None if sys.stdout.isatty() else 120)
+    """Standard output; where that is no terminal, wide enough for the tables.
+
+    Labels and paths are printed as they are: "[b]" or ":car:" in one is no markup.
+    """
+    return Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
 
 
 def show(models: Mapping[str, Mapping[str, Any]], console: Console) -> None:

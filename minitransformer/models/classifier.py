@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,8 +29,9 @@ _TOKEN_PARTS: dict[type[Model], tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class ClassifierConfig(Config):
-    """`encoder` is the encoder's own configuration with its "model"; `labels` are the names, in the order of the
-    logits. `dropout` falls on the pooled state. `label_smoothing` applies while training only."""
+    """`encoder` is the configuration of the encoder, without what the classifier drops of a BERT, with its "model";
+    `labels` are the names, in the order of the logits. `dropout` falls on the pooled state. `label_smoothing` applies
+    while training only."""
 
     encoder: dict
     num_labels: int
@@ -85,8 +86,12 @@ class SequenceClassifier(Model):
         label_smoothing: float = 0.0,
     ):
         super().__init__()
+        self.uses_pooler = pooling == "first" and isinstance(encoder, BERT) and encoder.pooler is not None
+        config = encoder.config
+        if isinstance(encoder, BERT):
+            config = replace(config, masked_head=False, sentence_head=None, pooler=self.uses_pooler)
         self.config = ClassifierConfig(
-            encoder={"model": type(encoder).__name__, **encoder.config.to_dict()},
+            encoder={"model": type(encoder).__name__, **config.to_dict()},
             num_labels=num_labels,
             pooling=pooling,
             labels=None if labels is None else tuple(labels),
@@ -95,8 +100,8 @@ class SequenceClassifier(Model):
         )
         if isinstance(encoder, RNNSeq2Seq) and not encoder.config.masked:
             raise InputError("a classifier reads real tokens alone: an RNN encoder with masked=False cannot tell them")
-        self.uses_pooler = pooling == "first" and isinstance(encoder, BERT) and encoder.config.pooler
         self.encoder = _without(encoder, _TOKEN_PARTS[type(encoder)] + (() if self.uses_pooler else ("pooler",)))
+        self.encoder.config = config
         width = encoder.encoder.output_size if isinstance(encoder, RNNSeq2Seq) else encoder.config.d_model
         self.pooling = make_pooling(pooling, width)
         self.dropout = nn.Dropout(dropout)

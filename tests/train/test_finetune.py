@@ -13,10 +13,11 @@ import minitransformer
 from minitransformer.__main__ import main as command
 from minitransformer.classification import Classifier
 from minitransformer.data.labels import load_labelled
-from minitransformer.models import SequenceClassifier, Transformer, TransformerConfig
+from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.tokenization import train_wordpiece_tokenizer
 from train import finetune as script
 from train.finetune import main
+from train.finetune_start import with_dropout
 
 SMALL = ["--d-model", "16", "--num-layers", "1", "--num-heads", "2"]
 GOOD, BAD, PLAIN = ("good", "great", "witty"), ("bad", "dull", "weak"), ("film", "plot", "story", "cast", "scene")
@@ -119,6 +120,50 @@ def test_a_pretrained_encoder_gets_a_new_head_and_a_finetuned_one_keeps_its_own(
     assert results["labels"] == ["negative", "neutral", "positive"]
 
 
+@pytest.mark.parametrize("dropout", [[], ["--dropout", "0.1"]])
+def test_a_classifier_without_a_pooler_goes_on_by_its_first_state(dropout, run, data, tmp_path):
+    tokenizer = Classifier.load(run).tokenizer
+    sizes = dict(vocab_size=tokenizer.get_vocab_size(), d_model=384, num_heads=4, num_layers=1, d_ff=16, max_length=32)
+    with_pooler = BERT(BERTConfig(**sizes, cls_id=2, sep_id=3, mask_id=4))
+    Classifier(SequenceClassifier(with_pooler, 2, labels=("negative", "positive")), tokenizer).save(tmp_path / "mean")
+    options = ["--init", str(tmp_path / "mean"), "--pooling", "first", "--steps", "1", "--no-baselines"]
+    results = start(data, tmp_path / "again", *options, *dropout)
+    assert results["pooling"] == "first"
+    again = minitransformer.load(tmp_path / "again")
+    assert not again.uses_pooler
+    assert again.encoder.pooler is None
+
+
+def test_another_dropout_brings_no_new_weights():
+    bert = BERT(
+        BERTConfig(vocab_size=9, d_model=8, num_heads=2, num_layers=1, max_length=8, cls_id=2, sep_id=3, mask_id=4)
+    )
+    gpt = GPT(GPTConfig(vocab_size=9, d_model=8, num_heads=2, num_layers=1, max_length=8, eos_id=0, tie_output=False))
+    transformer = Transformer(TransformerConfig(9, 9, 8, 2, d_ff=8, num_encoder_layers=1, num_decoder_layers=1))
+    for model in (bert, gpt, transformer):
+        for encoder in (
+            model,
+            SequenceClassifier(model, 2).encoder,
+            SequenceClassifier(model, 2, pooling="first").encoder,
+        ):
+            changed = with_dropout(encoder, 0.25)
+            assert changed.config.dropout == 0.25
+            before, after = encoder.state_dict(), changed.state_dict()
+            assert before.keys() == after.keys()
+            assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_labels_and_paths_are_printed_as_they_are(tmp_path, capsys):
+    rows = [(text, {"positive": "[/b]", "negative": ":car:"}[label]) for text, label in sentences(60)]
+    data = write(tmp_path / "[red]films[i].tsv", rows)
+    start(data, tmp_path / "[/run]", "--init", "scratch", *SMALL, "--steps", "1", "--no-baselines")
+    printed = said(capsys)
+    assert "labels:car:,[/b];" in printed
+    assert f"andtokenizerarein{tmp_path}/[/run]" in printed
+    assert "[red]films[i].tsv" in printed
+    assert printed.count("[/b]") == printed.count(":car:") == 3  # the line above, a row and a column
+
+
 def pretrained_gpt(folder):
     from train.pretrain import main as pretrain
 
@@ -200,6 +245,12 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, cap
         (["--epochs", "0"], "--epochs 0 must be more than 0"),
         (["--dropout", "1.0"], "--dropout 1.0 must be at least 0 and less than 1"),
         (["--freeze", "-1"], "--freeze -1"),
+        (["--warmup", "nan"], "--warmup nan must be a number of at least 0"),
+        (["--warmup", "inf"], "--warmup inf must be a number of at least 0"),
+        (["--weight-decay", "-1"], "--weight-decay -1.0 must be a number of at least 0"),
+        (["--weight-decay", "nan"], "--weight-decay nan must be a number of at least 0"),
+        (["--weight-decay", "inf"], "--weight-decay inf must be a number of at least 0"),
+        (["--seed", "99999999999999999999"], "--seed 99999999999999999999 must be"),
         (["--init", "scratch", "--freeze", "9", *SMALL], "--freeze 9: the encoder has 1 blocks"),
         (["--init", "scratch", "--encoder", "rnn", "--freeze", "1"], "one stack of blocks"),
         (["--init", "scratch", "--encoder", "rnn", "--num-heads", "2"], "--encoder rnn has no heads"),
