@@ -42,7 +42,7 @@ class Recipe:
     layer_decay: float = 1.0
 
 
-PRETRAINED = Recipe(lr=1e-4, epochs=3, pooling="mean", layer_decay=0.9)
+PRETRAINED = Recipe(lr=1.5e-4, epochs=2, pooling="mean", layer_decay=0.85)
 # For what is pretrained here, narrower than `SMALL`.
 SMALL_PRETRAINED = Recipe(lr=5e-4, epochs=5, pooling="mean", dropout=0.1)
 SMALL = 384
