@@ -1,13 +1,9 @@
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 
 import pytest
 import torch
-from helpers_scripts import refused
+from helpers_scripts import interrupted_at, refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
@@ -16,6 +12,7 @@ from minitransformer.data.labels import load_labelled
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.tokenization import train_wordpiece_tokenizer
 from train import finetune as script
+from train.feed import Feed
 from train.finetune import main
 from train.finetune_start import with_dropout
 
@@ -188,32 +185,15 @@ def test_a_gpt_pretrained_here_becomes_a_classifier_and_frozen_layers_stay(data,
     assert all(name.startswith(("decoder.layers.1", "decoder.final_norm")) for name in changed)
 
 
-def start_process(*arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "train.finetune", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
-
-
-def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(data, tmp_path):
+def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(data, tmp_path, monkeypatch, capsys):
     scratch = ["--init", "scratch", *SMALL, "--epochs", "6", "--max-tokens", "120", "--layer-decay", "0.8"]
     options = ["--data", str(data), *scratch, "--threads", "1", "--no-baselines", "--dropout", "0.2"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     main([*options, "--out", str(whole)])
-    process = start_process(*options, "--out", str(stopped))
-    for line in process.stdout:
-        if "finetune: step" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    output = process.communicate(timeout=60)[0]
-    if process.returncode != 0:  # a machine in a hurry may have been done before the signal came
-        assert process.returncode == 130, output
-        assert f"--resume {stopped}" in output
-        main(["--resume", str(stopped)])
+    steps = json.loads((whole / "results.json").read_text())["steps"]
+    interrupted_at(steps // 2, Feed, monkeypatch, main, [*options, "--out", str(stopped)])
+    assert f"--resume {stopped}" in capsys.readouterr().out
+    main(["--resume", str(stopped)])
     models = [minitransformer.load(each) for each in (whole, stopped)]
     for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         assert torch.equal(one, other), name
