@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minitransformer.cache import KVCache
+from minitransformer.dropout import dropout as drop
 from minitransformer.errors import InputError
 from minitransformer.masks import causal_mask
 from minitransformer.norms import RMSNorm
@@ -38,7 +39,7 @@ def attention(
     _check(query, key, mask)
     if _plain_is_faster(query, key, dropout):
         weights = attention_weights(query, key, mask, causal=causal, bias=bias, scale=scale)
-        return _weighted_sum(F.dropout(weights, dropout), value)
+        return _weighted_sum(drop(weights, dropout), value)
 
     # torch aligns its causal mask with the first key, we with the last: the two agree on a square only.
     square = query.shape[2] == key.shape[2]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from minitransformer.activations import gelu_tanh
 from minitransformer.attention import KVCache, MultiHeadAttention
+from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.norms import make_norm
 from minitransformer.positions import AttentionPositions
@@ -37,7 +38,7 @@ class FeedForward(nn.Module):
         self.activation = ACTIVATIONS[activation]
         self.expand = nn.Linear(d_model, 2 * d_ff if self.gated else d_ff, bias=bias)
         self.contract = nn.Linear(d_ff, d_model, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         hidden = self.expand(states)
@@ -58,7 +59,7 @@ class Residual(nn.Module):
     def __init__(self, norm: nn.Module, *, pre_norm: bool, dropout: float):
         super().__init__()
         self.norm, self.pre_norm = norm, pre_norm
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, sublayer: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         update = sublayer(self.norm(states) if self.pre_norm else states, *args, **kwargs)

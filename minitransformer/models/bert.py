@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from minitransformer.blocks import EncoderBlock, Stack, make_norm
 from minitransformer.data.packaged import minilm
+from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import Loss, Memory, Model, target_loss
 from minitransformer.models.bert_config import BERTConfig
@@ -48,7 +49,7 @@ class BERT(Model):
         self.positions = LearnedPositions(c.max_length + c.position_offset, width) if learned else None
         self.segments = nn.Embedding(c.num_segments, width)
         self.embedding_norm = make_norm(c.norm, width, eps=c.norm_eps, bias=c.bias)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.widen = None if c.d_embedding is None else nn.Linear(width, c.d_model, bias=c.bias)
         scheme = attention_positions(c, bidirectional=True)
         blocks = [

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
 from minitransformer.models.bert import BERT
@@ -104,7 +105,7 @@ class SequenceClassifier(Model):
         self.encoder.config = config
         width = encoder.encoder.output_size if isinstance(encoder, RNNSeq2Seq) else encoder.config.d_model
         self.pooling = make_pooling(pooling, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(width, num_labels)
         self.init_weights()
 

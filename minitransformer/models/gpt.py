@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.cache import KVCache
+from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
 from minitransformer.models.gpt_state import GPTState
@@ -95,7 +96,7 @@ class GPT(Model):
         c = self.config = config
         self.embedding = nn.Embedding(c.vocab_size, c.d_model)
         self.positions = LearnedPositions(c.max_length, c.d_model) if c.positions == "learned" else None
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         scheme = attention_positions(c, bidirectional=False)
         blocks = [
             EncoderBlock(

@@ -17,12 +17,13 @@ from torch.nn.modules import module as torch_module
 from minitransformer.attention import MultiHeadAttention, ScaledDotProduct, attention
 from minitransformer.blocks import EncoderBlock, FeedForward, Residual, Stack
 from minitransformer.cache import KVCache
+from minitransformer.dropout import Dropout
 from minitransformer.norms import RMSNorm
 from minitransformer.positions import LearnedPositions, Rotary, turned
 
 _KNOWN = (
     *(EncoderBlock, FeedForward, LearnedPositions, MultiHeadAttention, Residual, Rotary, ScaledDotProduct, Stack),
-    *(nn.Dropout, nn.Embedding, nn.LayerNorm, nn.Linear, nn.ModuleList, RMSNorm),
+    *(Dropout, nn.Embedding, nn.LayerNorm, nn.Linear, nn.ModuleList, RMSNorm),
 )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from minitransformer.attention import KVCache
 from minitransformer.blocks import DecoderBlock, EncoderBlock, Stack
+from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
 from minitransformer.models.base import Loss, Memory, target_loss
@@ -99,7 +100,7 @@ class Transformer(EncoderDecoder):
         )
         self.source_positions, self.target_positions = self._input_positions(), self._input_positions()
         self.embedding_scale = math.sqrt(c.d_model) if c.scale_embedding else 1.0
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         options = {"pre_norm": c.pre_norm, **block_options(c)}
         sizes = c.d_model, c.num_heads, c.d_ff
         encoder_positions, decoder_positions = (attention_positions(c, bidirectional=both) for both in (True, False))
