@@ -2,9 +2,11 @@
 
 from array import array
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -83,6 +85,18 @@ class Seq2SeqData:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def within(self, limit: int) -> "Seq2SeqData":
+        """The pairs that have at most `limit` tokens on either side."""
+        kept = (self.lengths <= limit).all(dim=1)
+        shorter = copy(self)
+        shorter.lengths = self.lengths[kept]
+        for side, column in (("source", 0), ("target", 1)):
+            lengths = self.lengths[:, column]
+            ids = getattr(self, f"{side}_ids")[kept.repeat_interleave(lengths)]
+            setattr(shorter, f"{side}_ids", ids)
+            setattr(shorter, f"{side}_offsets", F.pad(lengths[kept].cumsum(0), (1, 0)))
+        return shorter
 
     def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> list[list[int]]:
         """See `token_batches`."""

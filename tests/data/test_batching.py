@@ -93,6 +93,18 @@ def test_batches_keep_to_the_tokens_of_both_sides():
         assert batch["source_ids"].numel() + batch["target_ids"].numel() <= 100
 
 
+@given(st.lists(st.tuples(sizes, sizes), min_size=1, max_size=12), st.integers(2, 35))
+def test_within_keeps_the_pairs_that_are_short_on_both_sides_as_they_were(counts, limit):
+    rows = {"source": ["a" * (s - 1) for s, _ in counts], "target": ["b" * (t - 1) for _, t in counts]}
+    whole = Seq2SeqData(datasets.Dataset.from_dict(rows), *(train_character_tokenizer(["ab"]),) * 2)
+    kept = [row for row, length in enumerate(whole.lengths.tolist()) if max(length) <= limit]
+    short = whole.within(limit)
+    assert short.lengths.tolist() == [whole.lengths[row].tolist() for row in kept]
+    for place, row in enumerate(kept):
+        one, same = short.batch([place]), whole.batch([row])
+        assert all(torch.equal(one[name], same[name]) for name in same)
+
+
 def test_a_tokenizer_without_the_specials_is_an_input_error():
     from tokenizers import Tokenizer, models
 
