@@ -1,8 +1,5 @@
 """Attention: each query takes a weighted mean of the values, weighted by how well their keys match it."""
 
-import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,12 +7,23 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minitransformer.attention_maps import AttentionMap, record_attention
 from minitransformer.cache import KVCache
 from minitransformer.dropout import dropout as drop
 from minitransformer.errors import InputError
 from minitransformer.masks import causal_mask
 from minitransformer.norms import RMSNorm
 from minitransformer.positions import AttentionPositions
+
+__all__ = [
+    "AttentionMap",
+    "KVCache",
+    "MultiHeadAttention",
+    "ScaledDotProduct",
+    "attention",
+    "attention_weights",
+    "record_attention",
+]
 
 
 def attention(
@@ -140,16 +148,6 @@ def _check(query: Tensor, key: Tensor, mask: Tensor | None) -> None:
         )
 
 
-class AttentionMap(nn.Module):
-    """A parameterless place where attention happens, for `record_attention` to watch.
-
-    A subclass has, beside `forward`, a `weights` that takes the same arguments and gives the map (B, H, T, S).
-    """
-
-    def weights(self, *args: Any, **kwargs: Any) -> Float[Tensor, "batch heads query key"]:
-        raise TypeError(f"{type(self).__name__} does not say what its attention weights are")
-
-
 class ScaledDotProduct(AttentionMap):
     """`attention` as a module, without a will of its own."""
 
@@ -265,41 +263,3 @@ class MultiHeadAttention(nn.Module):
     def _heads(self, projected: Tensor) -> Tensor:
         # (B, T, heads · head_dim) -> (B, heads, T, head_dim); einops would say so, at twice the time to compile.
         return projected.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
-
-
-@contextmanager
-def record_attention(model: nn.Module) -> Iterator[dict[str, Float[Tensor, "batch heads query key"]]]:
-    """Collect every attention map of `model` while the block runs: {path of the attention module: (B, H, T, S)}.
-
-    A module's calls, all of one batch size, are joined along T, keys not yet there counting as zeros, so that greedy
-    decoding gives the maps that one pass over the whole sequence would. Columns are slots of the cache: tokens in
-    order, until a full cache overwrites its oldest. A module that is shared by n layers has n paths, and call i is
-    filed under path i mod n.
-    """
-    maps: dict[str, Tensor] = {}
-    paths: dict[AttentionMap, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, AttentionMap):
-            # Named after the attention that owns it: "decoder.0.cross_attention", not "....attend".
-            paths.setdefault(module, []).append(path.rpartition(".")[0])
-
-    def watch(module: AttentionMap) -> Any:
-        turn = itertools.cycle(paths[module])
-
-        @torch.no_grad()
-        def hook(_: Any, args: tuple[Any, ...], options: dict[str, Any], output: Any) -> None:
-            path, weights = next(turn), module.weights(*args, **options)
-            if path in maps:
-                earlier = F.pad(maps[path], (0, max(0, weights.shape[-1] - maps[path].shape[-1])))
-                weights = F.pad(weights, (0, max(0, earlier.shape[-1] - weights.shape[-1])))
-                weights = torch.cat([earlier, weights], dim=2)
-            maps[path] = weights
-
-        return module.register_forward_hook(hook, with_kwargs=True)
-
-    handles = [watch(module) for module in paths]
-    try:
-        yield maps
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -27,9 +27,10 @@ from minitransformer.optim import adamw, layer_heights, layer_scales
 from train.baselines import INSTALL, available, baselines
 from train.feed import Feed
 from train.finetune_report import show
-from train.finetune_start import Recipe, starting_point
+from train.finetune_start import VOCAB_SIZE, Recipe, starting_point
 from train.label_scores import scores
 from train.loop import LoopOptions, TrainingInterrupted, train
+from train.pretraining import warn_of_small_vocabulary
 from train.report import wide_console
 from train.settings import Settings, create_run, open_run
 
@@ -98,8 +99,8 @@ class FinetuneSettings(Settings):
         sizes = ("d_model", "num_layers", "num_heads", "vocab_size")
         for name in (*sizes, "epochs", "lr", "layer_decay", "max_tokens", "pool", "evaluations", "patience"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0 and finite")
         for name in ("label_smoothing", "dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -146,6 +147,8 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     settings.set_threads(model.num_parameters())
     parameters = model.num_parameters()
     freeze(model, settings.freeze)
+    if str(settings.init) == "scratch":
+        warn_of_small_vocabulary(classifier.tokenizer, settings.vocab_size or VOCAB_SIZE)
     lr, layer_decay = settings.lr or recipe.lr, settings.layer_decay or recipe.layer_decay
     scales = None if layer_decay == 1.0 else layer_scales(model, layer_decay)
     optimizer = adamw(model, lr=lr, weight_decay=settings.weight_decay, betas=(0.9, 0.999), eps=1e-8, scales=scales)

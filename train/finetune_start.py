@@ -27,6 +27,7 @@ from minitransformer.models import (
 )
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
 
+VOCAB_SIZE = 8000  # that a new tokenizer learns unless told
 LONGEST = 512  # tokens of a text that a new encoder reads
 
 
@@ -67,7 +68,7 @@ def starting_point(settings: Any, corpus: LabelledCorpus) -> Start:
     torch.manual_seed(settings.seed)
     if str(settings.init) == "scratch":
         recipe = SCRATCH[settings.encoder_name()]
-        tokenizer = train_wordpiece_tokenizer(corpus.splits["train"].texts, settings.vocab_size or 8000)
+        tokenizer = train_wordpiece_tokenizer(corpus.splits["train"].texts, settings.vocab_size or VOCAB_SIZE)
         encoder = new_encoder(settings, tokenizer, corpus.splits["train"].texts)
         origin = f"a new {settings.encoder_name()} encoder with {tokenizer.get_vocab_size():,} pieces of words"
         dropout = encoder.config.dropout

@@ -51,8 +51,8 @@ class PretrainingSettings(Settings):
     def require_positive(self, *names: str) -> None:
         for name in (*names, "lr", "accumulate"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0 and finite")
         for name in ("warmup_steps", "weight_decay"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:

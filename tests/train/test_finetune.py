@@ -10,7 +10,7 @@ from minitransformer.__main__ import main as command
 from minitransformer.classification import Classifier
 from minitransformer.data.labels import load_labelled
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
-from minitransformer.tokenization import train_wordpiece_tokenizer
+from minitransformer.tokenization import load_tokenizer, train_wordpiece_tokenizer
 from train import finetune as script
 from train.feed import Feed
 from train.finetune import main
@@ -210,6 +210,14 @@ def test_without_scikit_learn_a_line_says_how_to_get_the_baselines(data, tmp_pat
     assert line in capsys.readouterr().out
 
 
+def test_a_vocabulary_smaller_than_asked_is_said(data, tmp_path, capsys):
+    options = ["--init", "scratch", *SMALL, "--vocab-size", "5000", "--steps", "1", "--no-baselines"]
+    start(data, tmp_path / "run", *options)
+    size = load_tokenizer(tmp_path / "run" / "tokenizer.json").get_vocab_size()
+    said = f"warning: the text gives no more than {size:,} pieces, fewer than the 5,000 asked for"
+    assert said in capsys.readouterr().err.splitlines()
+
+
 def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, capsys):
     rows = [(f"{text} {'film ' * (200 * (i < 4))}", label) for i, (text, label) in enumerate(sentences(50))]
     long = write(tmp_path / "long.tsv", rows)
@@ -224,6 +232,9 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, cap
     [
         (["--epochs", "0"], "--epochs 0 must be more than 0"),
         (["--dropout", "1.0"], "--dropout 1.0 must be at least 0 and less than 1"),
+        (["--lr", "inf"], "--lr inf must be more than 0 and finite"),
+        (["--lr", "nan"], "--lr nan must be more than 0 and finite"),
+        (["--layer-decay", "inf"], "--layer-decay inf must be more than 0 and finite"),
         (["--freeze", "-1"], "--freeze -1"),
         (["--warmup", "nan"], "--warmup nan must be a number of at least 0"),
         (["--warmup", "inf"], "--warmup inf must be a number of at least 0"),

@@ -1,0 +1,184 @@
+"""Vocabularies trained on texts, each handed over as a plain `tokenizers.Tokenizer`: see `tokenization.py`."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from minitransformer.errors import InputError
+
+PAD, UNK, BOS, EOS = SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
+"""The first four entries of the vocabularies trained here for generating models: ids 0, 1, 2, 3."""
+BERT_SPECIALS = (PAD, UNK, "[CLS]", "[SEP]", "[MASK]")
+ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+"""Those of masked models: ids 0 to 4."""
+
+_WORDS = r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
+"""Words, numbers, punctuation and white space, each with the one space before it: GPT-2's rule without its English
+contractions, and with combining marks in their word, as Hindi or decomposed accents need.
+
+Under this rule and under GPT-2's a bracket never shares a piece with a letter, so no merge can spell a special token.
+"""
+
+
+def train_character_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """One token per Unicode code point of `texts`, spaces and newlines included; the vocabulary is sorted.
+
+    Nothing is normalised: text of known characters comes back from `decode` exactly, and "é" written as one code
+    point or as two stays what it was. An unknown character becomes one [UNK], which `decode` leaves out.
+    """
+    characters = sorted(set(chain.from_iterable(texts)))
+    if not characters:
+        raise InputError("the texts hold no characters, so there is nothing to make a vocabulary of")
+    vocabulary = {token: index for index, token in enumerate([*SPECIALS, *characters])}
+    # Not ".", which passes over newlines.
+    every_character = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    return _tokenizer(models.WordLevel(vocabulary, unk_token=UNK), every_character, decoders.Fuse())
+
+
+def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Pieces of words, found by byte-pair encoding (Sennrich et al. 2016) from the characters of `texts`.
+
+    A piece holds the space before it, so text of known characters comes back from `decode` exactly, cased, with every
+    space and newline. An unknown character becomes one [UNK], which `decode` leaves out. Every character of `texts` is
+    known: `vocab_size` must have room for all. The vocabulary is smaller than asked where no more pairs are found.
+    """
+    return _train_bpe(
+        texts,
+        vocab_size,
+        models.BPE(unk_token=UNK),
+        pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
+        decoders.Fuse(),
+    )
+
+
+def train_byte_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Byte-pair encoding from the 256 bytes of UTF-8, between GPT-2's word boundaries (Radford et al. 2019).
+
+    Nothing is unknown, and any text comes back from `decode` exactly. `vocab_size` is at least 260: bytes and specials.
+    """
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return _train_bpe(texts, vocab_size, models.BPE(), words, decoders.ByteLevel(), words.alphabet())
+
+
+def train_roberta_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Byte-pair encoding from bytes, as `train_byte_bpe_tokenizer`, with RoBERTa's specials (Liu et al. 2019).
+
+    `encode(text)` gives `<s> text </s>`. `vocab_size` is at least 261.
+    """
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return _train_bpe(
+        texts, vocab_size, models.BPE(), words, decoders.ByteLevel(), words.alphabet(), specials=ROBERTA_SPECIALS
+    )
+
+
+def train_wordpiece_tokenizer(texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:
+    """Pieces of words as BERT has them (Devlin et al. 2019): a piece that continues a word begins with "##".
+
+    BERT's normaliser (control characters dropped, Chinese characters apart and, with `lowercase`, no accents) and its
+    words (white space and punctuation divide); the longest piece that fits comes first. Every character of `texts` is
+    known: `vocab_size` must have room for all. The vocabulary is smaller than asked where no more pieces are found.
+    `encode(text)` gives `[CLS] text [SEP]`; `decode` puts words apart by one space.
+    """
+    if isinstance(texts, str):
+        raise InputError("texts is one string, whose characters would be a text each: put it into a list")
+    texts = list(texts)
+    # The trainer numbers the characters inside words differently in every run. Found first and handed in sorted, they
+    # have their ids, and so the pieces made of them have theirs.
+    characters = sorted(_trained_wordpiece(texts, 0, (), lowercase).get_vocab(), key=lambda p: (p.startswith("##"), p))
+    if not characters:
+        raise InputError("the texts hold no characters, so there is nothing to make a vocabulary of")
+    if vocab_size < len(BERT_SPECIALS) + len(characters):
+        raise InputError(
+            f"vocab_size={vocab_size} is too small for the {len(characters)} pieces of one character that the texts "
+            f"need: it must be at least {len(BERT_SPECIALS) + len(characters)}"
+        )
+    workshop = _trained_wordpiece(texts, vocab_size, (*BERT_SPECIALS, *characters), lowercase)
+    return _tokenizer(
+        workshop.model, workshop.pre_tokenizer, decoders.WordPiece(), BERT_SPECIALS, normalizer=workshop.normalizer
+    )
+
+
+def _trained_wordpiece(texts: Sequence[str], vocab_size: int, first: Sequence[str], lowercase: bool) -> Tokenizer:
+    """A vocabulary that begins with `first`."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(first), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _train_bpe(
+    texts: Iterable[str],
+    vocab_size: int,
+    model: models.BPE,
+    pre_tokenizer: pre_tokenizers.PreTokenizer,
+    decoder: decoders.Decoder,
+    alphabet: Iterable[str] = (),
+    specials: Sequence[str] = SPECIALS,
+) -> Tokenizer:
+    if isinstance(texts, str):
+        raise InputError("texts is one string, whose characters would be a text each: put it into a list")
+    alphabet = set(alphabet)
+    minimum = len(specials) + max(1, len(alphabet))
+    if vocab_size < minimum:
+        raise InputError(f"vocab_size={vocab_size} must be at least {minimum}")
+    seen: set[str] = set()
+
+    def texts_noting_characters() -> Iterator[str]:
+        for text in texts:
+            seen.update(text)
+            yield text
+
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=list(specials), initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    workshop = Tokenizer(model)
+    workshop.pre_tokenizer = pre_tokenizer
+    workshop.train_from_iterator(texts_noting_characters(), trainer)
+    if not seen:
+        raise InputError("the texts hold no characters, so there is nothing to make a vocabulary of")
+    # The trainer would keep any number of them, and learn no pairs.
+    if not alphabet and vocab_size < len(specials) + len(seen):
+        raise InputError(
+            f"vocab_size={vocab_size} is too small for the {len(seen)} characters of the texts: it must be at least "
+            f"{len(specials) + len(seen)}, or take a byte-level tokenizer"
+        )
+    # The trainer made added tokens of the specials in the tokenizer it worked on, but not in the model.
+    return _tokenizer(workshop.model, pre_tokenizer, decoder, specials)
+
+
+def _tokenizer(
+    model: models.Model,
+    pre_tokenizer: pre_tokenizers.PreTokenizer,
+    decoder: decoders.Decoder,
+    specials: Sequence[str] = SPECIALS,
+    normalizer: normalizers.Normalizer | None = None,
+) -> Tokenizer:
+    """The parts, with the specials put around encoded text and left out of decoded text."""
+    tokenizer = Tokenizer(model)
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
+    first, last, pair = _TEMPLATES[tuple(specials)]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=pair,
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
+    )
+    # No token of text holds a special's name, so where it reads "[PAD]" it can only be the special one.
+    steps = [*(decoders.Replace(token, "") for token in specials), decoder]
+    if isinstance(decoder, decoders.WordPiece):  # it put a space before every word, the empty ones too
+        # Not Strip, which panics over an empty text.
+        steps += [decoders.Fuse(), decoders.Replace(Regex(" +"), " "), decoders.Replace(Regex("^ | $"), "")]
+    tokenizer.decoder = decoders.Sequence(steps)
+    return tokenizer
+
+
+_TEMPLATES = {
+    SPECIALS: (BOS, EOS, f"{BOS} $A {EOS} $B:1 {EOS}:1"),
+    BERT_SPECIALS: ("[CLS]", "[SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"),
+    ROBERTA_SPECIALS: ("<s>", "</s>", "<s> $A </s> </s> $B </s>"),
+}
+"""What stands before and after a text, and around a pair of texts."""
