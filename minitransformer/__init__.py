@@ -5,7 +5,7 @@ from pathlib import Path
 from minitransformer.attention import KVCache, MultiHeadAttention, attention, attention_weights, record_attention
 from minitransformer.blocks import DecoderBlock, EncoderBlock, FeedForward, Stack
 from minitransformer.errors import InputError
-from minitransformer.generation import Sampler, greedy, sample, stream
+from minitransformer.generation import Hypothesis, Sampler, beam_search, greedy, sample, stream
 from minitransformer.masks import causal_mask, document_mask, padding_mask, sliding_window_mask
 from minitransformer.models import (
     BERT,
@@ -37,6 +37,7 @@ __all__ = [
     "EncoderBlock",
     "FeedForward",
     "GPTConfig",
+    "Hypothesis",
     "InputError",
     "KVCache",
     "LearnedPositions",
@@ -58,6 +59,7 @@ __all__ = [
     "TransformerConfig",
     "attention",
     "attention_weights",
+    "beam_search",
     "causal_mask",
     "document_mask",
     "greedy",

@@ -171,21 +171,26 @@ class DecoderBlock(nn.Module):
     def forward(
         self,
         states: Float[Tensor, "batch time d_model"],
-        memory: Float[Tensor, "batch memory d_model"],
+        memory: Float[Tensor, "sources memory d_model"],
         *,
         mask: Bool[Tensor, "#batch #heads #time key"] | None = None,
-        memory_mask: Bool[Tensor, "#batch #heads #time memory"] | None = None,
+        memory_mask: Bool[Tensor, "#sources #heads #time memory"] | None = None,
         cache: KVCache | None = None,
         memory_cache: KVCache | None = None,
         position_ids: Int[Tensor, "#batch time"] | None = None,
     ) -> Float[Tensor, "batch time d_model"]:
+        """`memory` has a row for each of `states`, or one for every so many neighbours (the beams of a source)."""
+        shape = states.shape
         states = self.attention_residual(
             states, self.attention, mask=mask, causal=True, cache=cache, position_ids=position_ids
         )
+        if len(memory) != len(states):
+            # To cross-attention, which knows no order, the rows of a source are so many queries of one row.
+            states = states.reshape(len(memory), -1, shape[2])
         states = self.cross_attention_residual(
             states, self.cross_attention, memory, mask=memory_mask, cache=memory_cache
         )
-        return self.feed_forward_residual(states, self.feed_forward)
+        return self.feed_forward_residual(states, self.feed_forward).view(shape)
 
 
 class Stack(nn.Module):

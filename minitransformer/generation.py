@@ -1,30 +1,20 @@
 """Decoding: one loop for every model that can `start` and `step`.
 
-`model.start(inputs, valid, max_new_tokens=n)` gives the logits (B, V) of the first new token and a state;
-`model.step(ids, state)` reads one token per row and gives the logits of the next.
+Here is what picks one token a row and step; `beam_search`, which keeps several texts a row, is in `beam.py`.
 """
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from minitransformer.beam import Hypothesis, beam_search
+from minitransformer.decodable import Decodable
 from minitransformer.errors import InputError
 
-
-@runtime_checkable
-class Decodable(Protocol):
-    """What the loop knows of a model."""
-
-    @property
-    def config(self) -> Any: ...
-
-    def start(self, inputs: Tensor, valid: Tensor | None = None, *, max_new_tokens: int) -> tuple[Tensor, Any]: ...
-
-    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]: ...
+__all__ = ["Chooser", "Decodable", "Hypothesis", "Sampler", "beam_search", "greedy", "likeliest", "sample", "stream"]
 
 
 Chooser = Callable[[Float[Tensor, "batch vocab"]], Int[Tensor, " batch"]]

@@ -2,9 +2,10 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,14 +16,27 @@ from minitransformer.attention import record_attention
 from minitransformer.data.batching import pad
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
-from minitransformer.generation import greedy
+from minitransformer.generation import beam_search, greedy
 from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.tokenization import EOS, load_tokenizer, special_id, unknown_characters
+
+SHARED, SEPARATE = "tokenizer.json", ("source_tokenizer.json", "target_tokenizer.json")
+STREAMED = 2048
+"""How many lines are sorted by length together, and done before the next."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One of a line's translations, with its log probability in nats, and that over the length penalty."""
+
+    text: str
+    score: float
+    log_probability: float
 
 
 @dataclass(frozen=True)
 class Translator:
-    """Translates lines greedily. `batch_tokens` bounds the source tokens, padding included, that run at once."""
+    """Translates lines. `batch_tokens` bounds the source tokens that run at once, padding and beams included."""
 
     model: Transformer | RNNSeq2Seq
     source_tokenizer: Tokenizer
@@ -38,60 +52,101 @@ class Translator:
         model = minitransformer.load(folder)
         if not isinstance(model, Transformer | RNNSeq2Seq):
             raise InputError(f"{folder} holds a {type(model).__name__}, which does not translate")
-        source, target = (load_tokenizer(folder / f"{side}_tokenizer.json") for side in ("source", "target"))
-        for side, tokenizer, size in (
-            ("source", source, model.config.source_vocab_size),
-            ("target", target, model.config.target_vocab_size),
-        ):
-            if tokenizer.get_vocab_size() != size:
-                raise InputError(
-                    f"{folder}: {side}_tokenizer.json has {tokenizer.get_vocab_size()} tokens, its model has {size}"
-                )
+        if (folder / SHARED).is_file():
+            names = (SHARED, SHARED)
+            source = target = load_tokenizer(folder / SHARED)
+        else:
+            names = SEPARATE
+            source, target = (load_tokenizer(folder / name) for name in names)
+        sizes = (model.config.source_vocab_size, model.config.target_vocab_size)
+        for name, tokenizer, side, size in zip(names, (source, target), ("source", "target"), sizes, strict=True):
+            if (count := tokenizer.get_vocab_size()) != size:
+                raise InputError(f"{folder}: {name} has {count} tokens, its model's {side} vocabulary {size}")
         return cls(model, source, target)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the model, `source_tokenizer.json` and `target_tokenizer.json`."""
+        """Write the model, and `source_tokenizer.json` and `target_tokenizer.json`; or one `tokenizer.json` where both
+        sides have the same tokenizer."""
         folder = self.model.save(folder)
-        for side, tokenizer in (("source", self.source_tokenizer), ("target", self.target_tokenizer)):
-            with atomic(folder / f"{side}_tokenizer.json") as temporary:
+        shared = self.source_tokenizer is self.target_tokenizer
+        tokenizers = {SHARED: self.source_tokenizer}
+        if not shared:
+            tokenizers = dict(zip(SEPARATE, (self.source_tokenizer, self.target_tokenizer), strict=True))
+        for name, tokenizer in tokenizers.items():
+            with atomic(folder / name) as temporary:
                 tokenizer.save(str(temporary))
+        # Of an earlier model in this folder: `load` would not know which to believe.
+        for name in {SHARED, *SEPARATE} - tokenizers.keys():
+            (folder / name).unlink(missing_ok=True)
         return folder
 
-    def __call__(self, lines: Sequence[str], *, max_new_tokens: int | None = None) -> list[str]:
-        """One translation a line, in order; an empty line stays empty. `max_new_tokens` is 50 over the source's
-        length by default, as in Vaswani et al. 2017. Unknown characters are counted in a warning.
+    def __call__(
+        self, lines: Sequence[str], *, max_new_tokens: int | None = None, beam_size: int = 1, alpha: float = 0.6
+    ) -> list[str]:
+        """One translation a line, in order, found by `beam_search`, which with one beam is greedy; a blank line stays
+        blank. `max_new_tokens` is 50 over the source's length by default, as in Vaswani et al. 2017.
 
-        Raises `InputError` for a line longer than the model's `max_length`.
+        Unknown characters are counted in a warning, and so are lines longer than the model's `max_length`, of which
+        the beginning is translated.
         """
+        found = self.stream(lines, max_new_tokens=max_new_tokens, beam_size=beam_size, alpha=alpha)
+        return [best[0].text if best else "" for best in found]
+
+    def n_best(
+        self,
+        lines: Sequence[str],
+        *,
+        n_best: int,
+        beam_size: int = 5,
+        alpha: float = 0.6,
+        max_new_tokens: int | None = None,
+    ) -> list[list[Translation]]:
+        """The `n_best` best translations of each line, best first; of a blank line there are none. Different tokens
+        may spell the same text."""
+        options = dict(n_best=n_best, beam_size=beam_size, alpha=alpha)
+        return list(self.stream(lines, max_new_tokens=max_new_tokens, **options))
+
+    def stream(
+        self, lines: Sequence[str], *, max_new_tokens: int | None = None, **options: Any
+    ) -> Iterator[list[Translation]]:
+        """What `n_best` gives, line by line, as soon as it is there; the `options` are those of `beam_search`."""
         sources = self.encode(lines)
         self._warn_of_unknown([line for line in lines if line.strip()])
-        results = [""] * len(lines)
-        # Neighbours in length run together, so that little is padding.
-        waiting = sorted((i for i, line in enumerate(lines) if line.strip()), key=lambda i: len(sources[i]))
-        while waiting:
-            longest = len(sources[waiting[-1]])
-            size = max(1, self.batch_tokens // longest)
-            rows, waiting = waiting[-size:], waiting[:-size]
-            limits = [self._limit(len(sources[i])) if max_new_tokens is None else max_new_tokens for i in rows]
-            inputs, valid = self._batch([sources[i] for i in rows])
-            output = greedy(self.model, inputs, valid, max_new_tokens=max(limits)).tolist()
-            # Each line within its own limit, whatever runs beside it.
-            kept = [ids[:limit] for ids, limit in zip(output, limits, strict=True)]
-            for row, text in zip(rows, self.target_tokenizer.decode_batch(kept), strict=True):
-                results[row] = text
-        return results
+        for start in range(0, len(lines), STREAMED):
+            block = range(start, min(start + STREAMED, len(lines)))
+            results: dict[int, list[Translation]] = {}
+            # Neighbours in length run together, so that little is padding.
+            waiting = sorted((i for i in block if lines[i].strip()), key=lambda i: len(sources[i]))
+            while waiting:
+                longest = len(sources[waiting[-1]]) * options.get("beam_size", 1)
+                size = max(1, self.batch_tokens // max(1, longest))
+                rows, waiting = waiting[-size:], waiting[:-size]
+                results |= zip(rows, self._search([sources[i] for i in rows], max_new_tokens, options), strict=True)
+            yield from (results.get(i, []) for i in block)
+
+    def _search(
+        self, sources: Sequence[Sequence[int]], max_new_tokens: int | None, options: dict[str, Any]
+    ) -> list[list[Translation]]:
+        inputs, valid = self._batch(sources)
+        # Each line within its own limit, whatever runs beside it.
+        limits = [self._limit(len(source)) if max_new_tokens is None else max_new_tokens for source in sources]
+        found = beam_search(self.model, inputs, valid, max_new_tokens=torch.tensor(limits), **options)
+        texts = iter(self.target_tokenizer.decode_batch([each.ids for row in found for each in row]))
+        return [[Translation(next(texts), each.score, each.log_probability) for each in row] for row in found]
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
-        """The token ids of each line, with EOS at the end, checked against the model's limit."""
-        eos = special_id(self.source_tokenizer, EOS)
+        """The token ids of each line, with EOS at the end. Of more than the model reads, the first are kept, with a
+        warning that counts such lines."""
+        eos, limit = special_id(self.source_tokenizer, EOS), self.model.config.max_length
         encodings = self.source_tokenizer.encode_batch(list(lines), add_special_tokens=False)
-        limit = self.model.config.max_length
-        for number, encoding in enumerate(encodings, start=1):
-            if len(encoding.ids) + 1 > limit:
-                raise InputError(
-                    f"line {number} has {len(encoding.ids)} tokens, but the model reads {limit - 1} at most: shorten it"
-                )
-        return [[*encoding.ids, eos] for encoding in encodings]
+        if long := [number for number, encoding in enumerate(encodings, start=1) if len(encoding.ids) >= limit]:
+            shown = ", ".join(map(str, long[:10])) + (", ..." if len(long) > 10 else "")
+            warnings.warn(
+                f"{len(long)} of {len(encodings)} lines are longer than the {limit - 1} tokens that the model reads, "
+                f"and are translated up to there: line {shown}",
+                stacklevel=3,
+            )
+        return [[*encoding.ids[: limit - 1], eos] for encoding in encodings]
 
     def attention_map(self, line: str) -> tuple[str, list[str], list[str], Float[Tensor, "heads target source"]]:
         """The translation of a line, its source and target tokens, and where each target token looked.

@@ -40,3 +40,11 @@ def decoder_inputs_and_targets(
     """BOS y1 y2 EOS gives the inputs BOS y1 y2, the targets y1 y2 EOS, and which targets are real."""
     targets = target_ids[:, 1:]
     return target_ids[:, :-1], targets, targets != pad_id
+
+
+def shared_sources(sources: Int[Tensor, " rows"]) -> tuple[Int[Tensor, " sources"], int]:
+    """Which source each run of equal neighbours has, and how long every run is: 2 2 0 0 gives 2 0 and 2. Where runs
+    differ in length, each row is its own."""
+    distinct, counts = sources.unique_consecutive(return_counts=True)
+    lengths = set(counts.tolist())
+    return (distinct, lengths.pop()) if len(lengths) == 1 else (sources, 1)

@@ -13,7 +13,12 @@ from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
 from minitransformer.models.base import Loss, Memory, target_loss
-from minitransformer.models.seq2seq import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets
+from minitransformer.models.seq2seq import (
+    EncoderDecoder,
+    EncoderDecoderConfig,
+    decoder_inputs_and_targets,
+    shared_sources,
+)
 from minitransformer.models.transformer_parts import (
     attention_positions,
     block_options,
@@ -72,18 +77,26 @@ class TransformerConfig(EncoderDecoderConfig):
 
 @dataclass
 class TransformerState:
-    """What decoding carries: the source, and two caches a layer. Positions are shared: all rows start at BOS."""
+    """What decoding carries: the source, and two caches a layer. Positions are shared: all rows start at BOS.
+
+    Every `rows_per_source` neighbours go on from one source, as the beams of a search do: `memory` and its caches
+    have one row for all of them.
+    """
 
     memory: Memory
     caches: list[KVCache]
     memory_caches: list[KVCache]
+    rows_per_source: int = 1
 
     def select(self, rows: Int[Tensor, " rows"]) -> "TransformerState":
-        return TransformerState(
-            self.memory.select(rows),
-            [cache.select(rows) for cache in self.caches],
-            [cache.select(rows) for cache in self.memory_caches],
-        )
+        """The state of these rows, repeated or left out at will. What belongs to the source, which no step changes, is
+        shared with this state as far as it can be."""
+        caches = [cache.select(rows) for cache in self.caches]
+        sources, rows_per_source = shared_sources(rows // self.rows_per_source)
+        memory, memory_caches = self.memory, self.memory_caches
+        if not torch.equal(sources, torch.arange(len(memory.valid), device=rows.device)):
+            memory, memory_caches = memory.select(sources), [cache.select(sources) for cache in memory_caches]
+        return TransformerState(memory, caches, memory_caches, rows_per_source)
 
 
 class Transformer(EncoderDecoder):

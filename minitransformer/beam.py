@@ -1,0 +1,114 @@
+"""Beam search: several translations of a source at once, of which the best are kept."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from minitransformer.decodable import Decodable
+from minitransformer.errors import InputError
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What beam search found: `ids` without BOS, with EOS if it ended, log P in nats, and log P over the penalty."""
+
+    ids: list[int]
+    score: float
+    log_probability: float
+
+
+def length_penalty(length: int, alpha: float) -> float:
+    """((5 + |Y|) / 6)^α (Wu et al. 2016, eq. 14); |Y| counts every token, EOS too, so that a single one costs 1."""
+    return ((5 + length) / 6) ** alpha
+
+
+@torch.inference_mode()
+def beam_search(
+    model: Decodable,
+    inputs: Int[Tensor, "batch source"],
+    valid: Bool[Tensor, "batch source"] | None = None,
+    *,
+    max_new_tokens: int | Int[Tensor, " batch"],
+    beam_size: int = 5,
+    alpha: float = 0.6,
+    n_best: int = 1,
+) -> list[list[Hypothesis]]:
+    """For each row the `n_best` hypotheses of the highest log P / `length_penalty`, best first.
+
+    At every step the `beam_size` likeliest continuations of a row's beam are taken, whatever their score: those that
+    end, in EOS or at `max_new_tokens` (one number, or one for each row), leave the beam as hypotheses, the others are
+    the next beam. A row is finished, and leaves the batch, once nothing in its beam can reach the score of the
+    `n_best`-th hypothesis: as log P only falls, log P / `length_penalty(max_new_tokens)` bounds what it can reach, and
+    to stop there changes nothing. `beam_size=1` is `greedy`. There are fewer than `n_best` hypotheses only where there
+    are fewer texts. The model should be in evaluation mode. Raises `InputError` for values out of range.
+    """
+    limits = max_new_tokens.tolist() if isinstance(max_new_tokens, Tensor) else [max_new_tokens] * len(inputs)
+    _check(limits, beam_size, alpha, n_best)
+    eos_id = model.config.eos_id
+    found: list[list[Hypothesis]] = [[] for _ in limits]
+    logits, state = model.start(inputs, valid, max_new_tokens=max(limits))
+    searched = list(range(len(limits)))  # which rows are in the batch
+    # A row starts from one beam, not from copies that would all go on alike.
+    log_p = logits.new_zeros(len(limits), 1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    texts = torch.zeros(len(limits), 1, 0, dtype=torch.long, device=logits.device)
+    for length in range(1, max(limits) + 1):
+        num_beams = log_p.shape[1]
+        log_p, beams, ids = likeliest_continuations(log_p, logits, beam_size)
+        texts = torch.cat([texts.gather(1, beams[..., None].expand(-1, -1, length - 1)), ids[..., None]], dim=2)
+        at_limit = [limits[row] == length for row in searched]
+        ended = ids == eos_id
+        if any(at_limit):
+            ended = ended | torch.tensor(at_limit, device=ended.device)[:, None]
+        penalty = length_penalty(length, alpha)
+        for place, beam in (ended & log_p.isfinite()).nonzero().tolist():
+            log_probability = float(log_p[place, beam])
+            hypothesis = Hypothesis(texts[place, beam].tolist(), log_probability / penalty, log_probability)
+            found[searched[place]].append(hypothesis)
+        log_p = log_p.masked_fill(ended, -math.inf)
+        places = []
+        for place, (row, best) in enumerate(zip(searched, log_p.amax(dim=1).tolist(), strict=True)):
+            found[row] = sorted(found[row], key=lambda hypothesis: -hypothesis.score)[:n_best]
+            reachable = best / length_penalty(limits[row], alpha)
+            if reachable > (found[row][-1].score if len(found[row]) == n_best else -math.inf):
+                places.append(place)
+        if not places:
+            break
+        remaining = torch.tensor(places, device=log_p.device)
+        if len(places) < len(searched):
+            searched = [searched[place] for place in places]
+            log_p, beams, ids, texts = (tensor[remaining] for tensor in (log_p, beams, ids, texts))
+        state = state.select((remaining[:, None] * num_beams + beams).flatten())
+        logits, state = model.step(ids.flatten(), state)
+    return found
+
+
+def likeliest_continuations(
+    log_p: Float[Tensor, "batch beams"], logits: Float[Tensor, "rows vocab"], count: int
+) -> tuple[
+    Float[Tensor, "batch continuations"], Int[Tensor, "batch continuations"], Int[Tensor, "batch continuations"]
+]:
+    """The `count` (fewer if there are no more) likeliest of all beams' next tokens together: log P of what they make,
+    the beams they go on from, and the tokens. `logits` has the beams of a row next to one another."""
+    batch, beams = log_p.shape
+    count_each = min(count, logits.shape[1])
+    # No more than `count` of one beam can be among the likeliest of all; only these are normalised.
+    best, ids = logits.topk(count_each, dim=-1)
+    normalised = best.to(log_p.dtype) - logits.to(log_p.dtype).logsumexp(dim=-1, keepdim=True)
+    candidates = (log_p.view(-1, 1) + normalised).view(batch, beams * count_each)
+    log_p, chosen = candidates.topk(min(count, beams * count_each), dim=-1)
+    return log_p, chosen // count_each, ids.view(batch, -1).gather(1, chosen)
+
+
+def _check(limits: Sequence[int], beam_size: int, alpha: float, n_best: int) -> None:
+    if limits and min(limits) < 1:
+        raise InputError(f"max_new_tokens={min(limits)} must be at least 1")
+    if beam_size < 1:
+        raise InputError(f"beam_size={beam_size} must be at least 1")
+    if not 0 <= alpha < math.inf:
+        raise InputError(f"alpha={alpha} must be 0 (no length penalty) or more, and finite")
+    if not 1 <= n_best <= beam_size:
+        raise InputError(f"n_best={n_best} must be at least 1 and at most beam_size={beam_size}")

@@ -1,0 +1,21 @@
+"""What decoding knows of a model, whichever it is."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Decodable(Protocol):
+    """`start` reads the inputs (B, S) and gives the logits (B, V) of the first new token and a state; `step` reads one
+    token per row and gives the logits of the next.
+
+    The state is the model's own affair, but for `state.select(rows)`, which repeats rows or leaves them out.
+    """
+
+    @property
+    def config(self) -> Any: ...
+
+    def start(self, inputs: Tensor, valid: Tensor | None = None, *, max_new_tokens: int) -> tuple[Tensor, Any]: ...
+
+    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]: ...
