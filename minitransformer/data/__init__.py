@@ -1,5 +1,6 @@
 """Corpora by name or path, each a `datasets.DatasetDict` with `train`, `validation` and, where there is one, `test`."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,9 +63,10 @@ def load(
     elif name == "bible":
         splits = packaged.bible(source, target, seed)
     elif name.startswith("hub:"):
-        return load_from_hub(
+        loaded = load_from_hub(
             name.removeprefix("hub:"), lambda names: choose_columns(names, source, target, where=name), seed
         )
+        return _without_empty_sides(loaded, name) if "target" in loaded["train"].column_names else loaded
     else:
         try:
             splits = read(Path(name).expanduser(), source=source, target=target, seed=seed)
@@ -111,6 +113,27 @@ def load_from_hub(
     if "validation" not in splits:
         halves = splits["train"].train_test_split(test_size=0.1, seed=seed)
         splits |= {"train": halves["train"], "validation": halves["test"]}
+    return datasets.DatasetDict(splits)
+
+
+def _without_empty_sides(corpus: "datasets.DatasetDict", name: str) -> "datasets.DatasetDict":
+    """Pairs of texts, without those where a side is empty; a test split without a single whole pair is left out."""
+    import datasets
+
+    splits = {}
+    for split, rows in corpus.items():
+        pairs = list(zip(rows["source"][:], rows["target"][:], strict=True))
+        strange = (text for pair in pairs for text in pair if text is not None and not isinstance(text, str))
+        if (found := next(strange, None)) is not None:
+            raise InputError(f"{name}: {repr(found)[:100]} in {split} is not text")
+        kept = [place for place, pair in enumerate(pairs) if all(text and not text.isspace() for text in pair)]
+        if not kept and split != "test":
+            raise InputError(f"{name}: in each of the {len(pairs)} rows of {split}, source or target is empty")
+        if len(kept) < len(pairs):
+            dropped = f"dropped {len(pairs) - len(kept)} of {len(pairs)} rows of {split}"
+            warnings.warn(f"{name}: {dropped}, where source or target is empty", stacklevel=3)
+        if kept:
+            splits[split] = rows if len(kept) == len(pairs) else rows.select(kept)
     return datasets.DatasetDict(splits)
 
 

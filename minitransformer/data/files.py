@@ -57,7 +57,8 @@ def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[s
     for split in ("train", "validation"):
         if not found[split]:
             there = ", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"
-            raise InputError(f"{folder} has no file called {' or '.join(SPLIT_NAMES[split])}; it has {there}")
+            way_out = f"; give the path {folder / 'train'} to have a tenth of train set apart" if found["train"] else ""
+            raise InputError(f"{folder} has no file called {' or '.join(SPLIT_NAMES[split])}; it has {there}{way_out}")
     tables = {split: _read_one(files, source, target) for split, files in found.items() if files}
     for split, table in tables.items():
         if table.keys() - {"format"} != tables["train"].keys() - {"format"}:
@@ -79,23 +80,37 @@ def _read_one(files: list[Path], source: str | None, target: str | None) -> Tabl
         raise InputError(f"{folder} has several files for one split, {names}: keep one")
     by_suffix = {file.suffix.removeprefix("."): file for file in files}
     if source in by_suffix and target in by_suffix:
+        if source == target:
+            raise InputError(f"{by_suffix[source]}: source and target are both {source!r}")
         return _read_aligned(by_suffix[source], by_suffix[target])
     readable = [file for file in files if file.suffix.lower() in _READABLE]
     if len(readable) == 1:
         return _read_table(readable[0], source, target)
     if readable:
         raise InputError(f"{folder} has several files for one split, {names}: keep one, or name it in full")
+    if source is None or target is None:
+        raise InputError(
+            f"cannot read {names} in {folder}: a split is one file in {', '.join(_READABLE)}, or two line-aligned "
+            f"files whose suffixes are given; {source=} and {target=} are not two of {', '.join(by_suffix)}"
+        )
+    missing = [
+        f"no {files[0].stem}.{suffix} for {side}={suffix!r}"
+        for side, suffix in (("source", source), ("target", target))
+        if suffix not in by_suffix
+    ]
     raise InputError(
-        f"cannot read {names} in {folder}: a split is one file in {', '.join(_READABLE)}, or two line-aligned files "
-        f"whose suffixes are given; source={source!r} and target={target!r} are not both among {', '.join(by_suffix)}"
+        f"{folder} has {names}, but {' and '.join(missing)}: the suffixes there are {', '.join(by_suffix)}"
     )
 
 
 def _read_aligned(source: Path, target: Path) -> Table:
     source_lines, target_lines = _lines(_text(source)), _lines(_text(target))
-    if len(source_lines) != len(target_lines):
+    counts = len(source_lines), len(target_lines)
+    if counts[0] != counts[1]:
+        longer, lines = (source, source_lines) if counts[0] > counts[1] else (target, target_lines)
+        surplus = f"{max(counts) - min(counts)} more, from line {min(counts) + 1}, {lines[min(counts)][:50]!r}"
         raise InputError(
-            f"{source} has {len(source_lines)} lines, but {target} has {len(target_lines)}: "
+            f"{source} has {counts[0]} lines, but {target} has {counts[1]}: {longer.name} has {surplus}, on; "
             "line n of the one must belong to line n of the other"
         )
     columns = {"source": source_lines, "target": target_lines}
@@ -116,7 +131,8 @@ def _read_table(path: Path, source: str | None, target: str | None) -> Table:
             'such as train.de and train.en give the path "train", source="de" and target="en"'
         )
     raw = read_table(path)
-    return with_columns(raw, choose_columns(list(raw.columns), source, target, where=path))
+    where = f"the header of {path}" if kind in (".csv", ".tsv") else path
+    return with_columns(raw, choose_columns(list(raw.columns), source, target, where=where))
 
 
 def read_table(path: Path) -> RawTable:

@@ -161,3 +161,28 @@ def test_hub_translations_are_chosen_by_language(hub):
     table = datasets.Dataset.from_list([{"translation": {"de": "ja", "en": "yes", "fr": "oui"}}])
     hub(datasets.DatasetDict({"train": table, "validation": table}))
     assert load("hub:some/languages", source="en", target="de")["train"][0] == {"source": "yes", "target": "ja"}
+
+
+def test_hub_pairs_with_an_empty_side_are_dropped_and_counted(hub):
+    whole = {"de": "ja", "en": "yes"}
+    rows = [whole, {"de": None, "en": "no"}, {"de": "nein", "en": " "}, whole]
+    without_references = datasets.Dataset.from_list([{"de": "ja", "en": ""}] * 3)
+    hub(
+        datasets.DatasetDict(
+            {"train": datasets.Dataset.from_list(rows), "validation": datasets.Dataset.from_list([whole])}
+        )
+    )
+    with pytest.warns(UserWarning, match="hub:a/b: dropped 2 of 4 rows of train, where source or target is empty"):
+        corpus = load("hub:a/b", source="de", target="en")
+    assert corpus["train"][:] == {"source": ["ja"] * 2, "target": ["yes"] * 2}
+    pairs = datasets.Dataset.from_list([whole])
+    hub(datasets.DatasetDict({"train": pairs, "validation": pairs, "test": without_references}))
+    with pytest.warns(UserWarning, match="dropped 3 of 3 rows of test"):
+        assert load("hub:a/b", source="de", target="en").num_rows == {"train": 1, "validation": 1}
+    hub(datasets.DatasetDict({"train": without_references, "validation": pairs}))
+    with pytest.raises(InputError, match="in each of the 3 rows of train, source or target is empty"):
+        load("hub:a/b", source="de", target="en")
+    pairs = pairs.add_column("n", [7])
+    hub(datasets.DatasetDict({"train": pairs, "validation": pairs}))
+    with pytest.raises(InputError, match="7 in train is not text"):
+        load("hub:a/b", source="de", target="n")

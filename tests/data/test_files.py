@@ -1,4 +1,5 @@
 import json
+import re
 import warnings
 
 import datasets
@@ -138,6 +139,15 @@ def test_line_aligned_files_are_a_pair(aligned):
     assert rows_of(load(aligned / "train", source="en", target="de")) == sorted((b, a) for a, b in PAIRS)
 
 
+def test_a_folder_without_validation_says_which_path_splits_it(aligned):
+    for suffix in ("de", "en"):
+        (aligned / f"val.{suffix}").unlink()
+    with pytest.raises(InputError, match="no file called validation or val or dev") as raised:
+        load(aligned, source="de", target="en")
+    path = re.search("give the path (.*) to have", str(raised.value))[1]
+    assert load(path, source="de", target="en").num_rows == {"train": 16, "validation": 2, "test": 2}
+
+
 def test_a_folder_of_line_aligned_files_keeps_its_splits(aligned):
     corpus = load(aligned, source="de", target="en")
     assert corpus.num_rows == {"train": 20, "validation": 3}
@@ -156,6 +166,9 @@ def test_rows_with_an_empty_side_are_dropped_with_a_warning(aligned):
     content = "source,target\n,a\n\nb, \n" + "".join(f"{human},{iso}\n" for human, iso in PAIRS)
     with pytest.warns(UserWarning, match=r"dropped 3 of 23 rows, where source or target is empty: line 2, 3, 4$"):
         assert rows_of(load(write(aligned / "a.csv", content))) == sorted(PAIRS)
+    table(aligned / "b.jsonl", ("de", "en"), [*PAIRS, ("", "x"), ("x", "\t")])
+    with pytest.warns(UserWarning, match=r"b.jsonl: dropped 2 of 22 rows, where de or en is empty: line 21, 22$"):
+        assert rows_of(load(aligned / "b.jsonl", source="de", target="en")) == sorted(PAIRS)
     write(aligned / "train.en", "".join(f"{iso}\n" for _, iso in PAIRS[:19]) + "\n")
     with pytest.warns(UserWarning, match=r"train.de: dropped 1 of 20 rows.* line 20$"):
         assert rows_of(load(aligned / "train", source="de", target="en")) == sorted(PAIRS[:19])
@@ -178,7 +191,7 @@ def test_missing_and_empty_files_are_refused(tmp_path):
 
 def test_a_wrong_column_is_answered_with_the_columns_there_are(tmp_path):
     path = table(tmp_path / "a.csv", ("one", "two", "three"), [("a", "b", "c")])
-    refused(path, "no column 'four'", "['one', 'two', 'three']", source="one", target="four")
+    refused(path, "header", "no column 'four'", "['one', 'two', 'three']", source="one", target="four")
     refused(path, "which columns of ['one', 'two', 'three']")
     refused(path, "give both", source="one")
     refused(path, "both 'one'", source="one", target="one")
@@ -216,16 +229,29 @@ def test_unsupported_files_are_answered_with_the_supported_ones(tmp_path, aligne
 
 def test_line_aligned_files_that_do_not_match_are_refused(aligned):
     for path in (aligned, aligned / "train"):
-        refused(path, "'nl'", "de, en", source="de", target="nl")
-        refused(path, "train.de, train.en", "suffixes")
-    write(aligned / "train.en", "one\ntwo\n")
-    refused(aligned, "train.de has 20 lines", "train.en has 2", source="de", target="en")
+        there = "has train.de, train.en, but"
+        refused(path, there, "no train.nl for target='nl': the suffixes there are de, en", source="de", target="nl")
+        refused(path, there, "no train.fr for source='fr' and no train.nl for", source="fr", target="nl")
+        refused(path, "train.de: source and target are both 'de'", source="de", target="de")
+        refused(path, "train.de, train.en", "suffixes", "source=None and target=None")
+        refused(path, "train.de, train.en", "suffixes", "target=None are not two of de, en", source="de")
+    (aligned / "val.en").unlink()
+    refused(aligned, "has val.de, but no val.en for target='en'", source="de", target="en")
+
+
+@pytest.mark.parametrize(("source", "target"), [("de", "en"), ("en", "de")])
+def test_files_with_different_numbers_of_lines_are_refused_with_the_first_line_too_many(aligned, source, target):
+    write(aligned / "train.en", "".join(iso + "\n" for _, iso in PAIRS) + "more\n\n\n")
+    for path in (aligned, aligned / "train"):
+        refused(path, "train.de has 20", "train.en has 23", source=source, target=target)
+        refused(path, ": train.en has 3 more, from line 21, 'more', on;", source=source, target=target)
 
 
 def test_incomplete_or_ambiguous_folders_are_refused(tmp_path):
     refused(tmp_path, "no file called train", "nothing")
     write(tmp_path / "train.txt", "a")
     refused(tmp_path, "no file called validation or val or dev", "it has train.txt")
+    refused(tmp_path, f"give the path {tmp_path / 'train'} to have a tenth of train set apart")
     write(tmp_path / "val.csv", "x,y\n1,2\n")
     refused(tmp_path, "train has columns ['text']", "validation has ['source', 'target']")
     write(tmp_path / "val.txt", "a")

@@ -1,15 +1,12 @@
 import json
-import os
-import signal
-import subprocess
-import sys
 
 import pytest
-from helpers_scripts import refused
+from helpers_scripts import interrupted_at, refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
 from minitransformer.data.dates import date_pairs
+from train.feed import Feed
 from train.recipes import RECIPES, recipe_for
 from train.translate import main
 
@@ -74,25 +71,16 @@ def test_a_finished_run_is_not_trained_again(run):
     assert before == {path: path.stat().st_mtime_ns for path in run.glob("*/model.safetensors")}
 
 
-def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_weights(pairs, tmp_path):
-    flags = ["--data", str(pairs), "--models", "transformer", "--steps", "60", "--device", "cpu", "--out"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    start = [sys.executable, "-m", "train.translate"]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run([*start, *flags, str(whole)], check=True, env=environment, stdout=subprocess.DEVNULL)
-    process = subprocess.Popen([*start, *flags, str(cut)], env=environment, stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if "step" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    assert process.wait() == 130
-    assert f"--resume {cut}" in rest
-    assert not (cut / "results.json").exists()
-    subprocess.run([*start, "--resume", str(cut)], check=True, env=environment, stdout=subprocess.DEVNULL)
-    assert (whole / "transformer" / "model.safetensors").read_bytes() == (
-        cut / "transformer" / "model.safetensors"
-    ).read_bytes()
+def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_weights(pairs, tmp_path, monkeypatch, capsys):
+    flags = ["--data", str(pairs), "--models", "transformer", "--steps", "16", "--device", "cpu"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    main([*flags, "--out", str(whole)])
+    interrupted_at(7, Feed, monkeypatch, main, [*flags, "--out", str(stopped)])
+    assert f"--resume {stopped}" in capsys.readouterr().out
+    assert not (stopped / "results.json").exists()
+    main(["--resume", str(stopped)])
+    models = [(run / "transformer" / "model.safetensors").read_bytes() for run in (whole, stopped)]
+    assert models[0] == models[1]
 
 
 def test_lines_are_translated_in_order_from_arguments_a_file_or_standard_input(run, tmp_path, capsys, monkeypatch):
