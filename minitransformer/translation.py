@@ -45,10 +45,11 @@ class Translator:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Translator":
-        """A model folder as `train.translate` writes it; `InputError` for anything else."""
+        """A model folder as `train.translate` writes it, or a run of it that trained one model; `InputError` for
+        anything else."""
         import minitransformer
 
-        folder = Path(folder)
+        folder = _model_folder(Path(folder))
         model = minitransformer.load(folder)
         if not isinstance(model, Transformer | RNNSeq2Seq):
             raise InputError(f"{folder} holds a {type(model).__name__}, which does not translate")
@@ -188,3 +189,13 @@ class Translator:
                 f"{', ...' if len(unknown) > 5 else ''}",
                 stacklevel=3,
             )
+
+
+def _model_folder(folder: Path) -> Path:
+    """`folder`, or the one model in a folder of models."""
+    if not folder.is_dir() or (folder / "model.safetensors").is_file():
+        return folder
+    inside = sorted(path.parent.name for path in folder.glob("*/model.safetensors"))
+    if len(inside) > 1:
+        raise InputError(f"{folder} holds several models: give one of them, {folder}/{{{','.join(inside)}}}")
+    return folder / inside[0] if inside else folder

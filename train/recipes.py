@@ -1,6 +1,7 @@
-"""The models that `train.translate` compares, each about 66,000 parameters on dates.
+"""The models that `train.translate` compares, and how each is trained: one table for each preset.
 
-Rates were chosen on the validation dates (`docs/results.md` has the figures); batches are the same for all but "talk".
+What is here was chosen on validation splits (`docs/results.md` has the figures). Batches are the same for all models
+of a preset but "talk".
 """
 
 from collections.abc import Callable
@@ -10,16 +11,18 @@ from typing import Any
 import torch
 
 from minitransformer.models import RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
-from minitransformer.optim import adamw
+from minitransformer.optim import adamw, muon
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """`build(source_vocab_size=, target_vocab_size=, max_length=)` gives the model; the rest is how to train it."""
+    """`build(source_vocab_size=, target_vocab_size=, joint=, max_length=, ...)` gives the model, `joint` for one
+    vocabulary and further fields of its configuration as they are; the rest is how to train it."""
 
     build: Callable[..., Transformer | RNNSeq2Seq]
     lr: float
     max_tokens: int = 2400
+    pool: int = 1
     schedule: str = "linear"
     warmup_steps: int = 100
     optimizer: Callable[..., torch.optim.Optimizer] = adamw
@@ -28,21 +31,29 @@ class Recipe:
 
 
 def transformer(**config: Any) -> Callable[..., Transformer]:
-    return lambda **vocabulary: Transformer(TransformerConfig(**config, **vocabulary))
+    def build(*, joint: bool, **rest: Any) -> Transformer:
+        return Transformer(TransformerConfig(**{"share_embeddings": joint, **config, **rest}))
+
+    return build
 
 
 def rnn(**config: Any) -> Callable[..., RNNSeq2Seq]:
-    return lambda **vocabulary: RNNSeq2Seq(RNNConfig(**config, **vocabulary))
+    def build(*, joint: bool, **rest: Any) -> RNNSeq2Seq:
+        return RNNSeq2Seq(RNNConfig(**{**config, **rest}))
+
+    return build
 
 
 def sgd(model: torch.nn.Module, *, lr: float) -> torch.optim.SGD:
     return torch.optim.SGD(model.parameters(), lr=lr)
 
 
-SMALL = dict(d_model=32, d_ff=146, num_encoder_layers=2, num_decoder_layers=2, pre_norm=True, dropout=0.0)
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": adamw, "muon": muon}
 
-RECIPES = {
-    "transformer": Recipe(transformer(**SMALL, num_heads=2, positions="rotary"), lr=1e-2),
+# About 66,000 parameters each on dates.
+SHORT = dict(d_model=32, d_ff=146, num_encoder_layers=2, num_decoder_layers=2, pre_norm=True, dropout=0.0)
+CHARACTERS = {
+    "transformer": Recipe(transformer(**SHORT, num_heads=2, positions="rotary"), lr=1e-2),
     "rnn-location": Recipe(rnn(attention="location", d_model=64, hidden_size=64, dropout=0.0), lr=1e-2),
     "rnn-additive": Recipe(
         rnn(attention="additive", d_model=32, hidden_size=47, bidirectional=True, dropout=0.0), lr=1e-2
@@ -68,8 +79,50 @@ RECIPES = {
 
 # On associative recall a model must first learn to look at the token before. A learned bias can do so from its first
 # step; rotary positions were still guessing after 3,000.
-RECALL_RECIPES = {"transformer": Recipe(transformer(**SMALL, num_heads=4, positions="relative"), lr=5e-3)}
+RECALL = {"transformer": Recipe(transformer(**SHORT, num_heads=4, positions="relative"), lr=5e-3)}
+
+# Dropout on attention weights would keep a CPU from its fast kernels.
+SENTENCES = dict(pre_norm=True, positions="rotary", attention_dropout=0.0, label_smoothing=0.1)
+BATCHES = dict(max_tokens=4096, pool=20)
 
 
-def recipe_for(model: str, data: str) -> Recipe:
-    return (RECALL_RECIPES if data == "recall" else {}).get(model, RECIPES[model])
+def sentence_rnns(dropout: float, **sizes: Any) -> dict[str, Recipe]:
+    kinds: dict[str, dict[str, Any]] = {
+        "rnn-additive": dict(attention="additive", bidirectional=True),
+        "rnn-dot": dict(attention="dot", input_feeding=True),
+        "rnn-general": dict(attention="general", bidirectional=True, input_feeding=True),
+        "rnn-concat": dict(attention="concat", bidirectional=True, input_feeding=True),
+        "rnn-none": dict(attention="none", bidirectional=True),
+    }
+    return {
+        name: Recipe(rnn(**kind, **sizes, dropout=dropout, label_smoothing=0.1), lr=2e-3, **BATCHES)
+        for name, kind in kinds.items()
+    }
+
+
+TINY = {
+    "transformer": Recipe(
+        transformer(
+            **SENTENCES, d_model=128, num_heads=4, d_ff=512, num_encoder_layers=4, num_decoder_layers=4, dropout=0.1
+        ),
+        lr=3e-3,
+        **BATCHES,
+    ),
+    **sentence_rnns(0.3, d_model=128, hidden_size=256),
+}
+SMALL = {
+    "transformer": Recipe(
+        transformer(
+            **SENTENCES, d_model=256, num_heads=4, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3, dropout=0.2
+        ),
+        lr=2e-3,
+        **BATCHES,
+    ),
+    **sentence_rnns(0.3, d_model=256, hidden_size=512),
+}
+
+PRESETS: dict[str, dict[str, Recipe]] = {"characters": CHARACTERS, "tiny": TINY, "small": SMALL}
+
+
+def recipe_for(model: str, preset: str, data: str) -> Recipe:
+    return (RECALL if data == "recall" else {}).get(model, PRESETS[preset][model])

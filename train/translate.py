@@ -2,125 +2,208 @@
 
 python -m train.translate                                  dates: two RNNs with attention against a Transformer
 python -m train.translate --data human-machine.csv         the same on a file of pairs
+python -m train.translate --data multi30k --source de --target en --minutes 20
+                                                           sentences: a folder of train.de, train.en, val.de, ...
+python -m train.translate --data bible --models rnn-additive,rnn-general,transformer --minutes 20
 python -m train.translate --data recall --models transformer,rnn-additive,rnn-location,rnn-none
 """
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import datasets
 import torch
 from rich.console import Console
 
 from minitransformer.data import load
-from minitransformer.data.batching import Seq2SeqData
-from minitransformer.data.dates import format_of
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
-from minitransformer.tokenization import train_character_tokenizer
-from minitransformer.translation import Translator
 from train.feed import Feed
 from train.loop import LoopOptions, State, TrainingInterrupted, train
-from train.recipes import RECIPES, Recipe, recipe_for
+from train.measures import Bleu, ExactMatch, Measure
+from train.recipes import OPTIMIZERS, PRESETS, Recipe, recipe_for
 from train.report import draw, show, wide_console
-from train.scoring import character_accuracy, exact_match, exact_match_by_group
 from train.settings import Settings, create_run, open_run
-
-DEFAULT_MINUTES = 1.0
+from train.translation_data import TranslationData, are_sentences, tokenizers_for
 
 
 @dataclass(frozen=True)
 class TranslateSettings(Settings):
     """Train sequence-to-sequence models on the same pairs, one after another under one budget, and compare them.
 
-    --minutes (of training, evaluation not counted; 1 if no length is given) and --steps are per model.
+    --minutes (of training, evaluation not counted; 1 on short strings, 10 on sentences, if no length is given) and
+    --steps are per model.
     """
 
     data: str = "dates"
-    """dates, recall, hub:NAME, or the path of a table, of a folder, or of two aligned files without their suffix."""
+    """dates, recall, bible, hub:NAME, or the path of a table, of a folder of train and validation files, or of two
+    aligned files without their suffix."""
     source: str | None = None
     """The column or suffix to translate from."""
     target: str | None = None
     """The column or suffix to translate into."""
-    models: str = "rnn-location,rnn-additive,transformer"
-    """Which to train, in this order: transformer, rnn-location (the talk's attention), rnn-additive (Bahdanau's),
-    rnn-dot, rnn-general, rnn-concat (Luong's), rnn-none (without attention), talk (the talk's own training)."""
+    models: str | None = None
+    """Which to train, in this order: transformer, rnn-additive (Bahdanau's attention), rnn-dot, rnn-general, rnn-concat
+    (Luong's), rnn-none (without attention); on short strings also rnn-location (the talk's attention) and talk (the
+    talk's own training). Default: rnn-location,rnn-additive,transformer; on sentences transformer."""
+    preset: Literal["characters", "tiny", "small"] | None = None
+    """Sizes and rates. Default: characters (66,000 parameters, chosen on dates) with the tokenizer of that name, else
+    tiny."""
+
+    tokenizer: Literal["character", "bpe"] | None = None
+    """Default: character, unless a source is longer than 40 characters: then they are sentences."""
+    vocab_size: int = 4000
+    """Of bpe: pieces of words."""
+    joint: bool = True
+    """One vocabulary of bpe for source and target, and one table of embeddings, rather than two."""
+    max_length: int = 128
+    """Of bpe: training pairs with more tokens on a side are left out."""
 
     lr: float | None = None
-    """Peak learning rate. Default: what was best on the validation dates, model by model."""
+    """Peak learning rate. Default, as of all that follow: what was best on validation, model by model."""
+    optimizer: Literal["adamw", "muon"] | None = None
+    """muon: Muon for the matrices inside Transformer blocks, AdamW for the rest."""
+    warmup_steps: int | None = None
+    dropout: float | None = None
+    label_smoothing: float | None = None
     max_tokens: int | None = None
-    """Source and target tokens of a batch, padding included. Default: 2,400."""
-    pool: int = 1
+    """Source and target tokens of a batch, padding included."""
+    pool: int | None = None
     """Pairs are sorted by length within this many batches at a time: more of them save padding, but mix less.
     On dates the length gives the format away, and 1 learns best."""
+    accumulate: int = 1
+    """Batches in a step."""
+    evaluations: int | None = None
+    """On the validation split, evenly over the run. Default: 40; on sentences 12."""
+    patience: int | None = None
+    """Stop after so many evaluations without a better one. Default: go on to the end."""
+    choose_by: Literal["score", "loss"] = "score"
+    """Which weights are the best: those of the highest exact match or BLEU on validation, or of the lowest loss."""
+
+    beam: int | None = None
+    """Beam size of the final translations; 1 is greedy, as are those while training. Default: 5; on short strings 1."""
+    alpha: float = 0.6
+    """Length penalty of the beam (Wu et al. 2016): 0 for none; more prefers longer translations."""
 
     def validate(self) -> None:
         super().validate()
-        for name in ("lr", "max_tokens", "pool"):
+        for name in ("lr", "max_tokens", "pool", "max_length", "vocab_size", "accumulate", "evaluations", "patience"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
-        if unknown := [name for name in self.model_names() if name not in RECIPES]:
-            raise InputError(f"--models {','.join(unknown)}: not one of {', '.join(RECIPES)}")
+        for name in ("dropout", "label_smoothing"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0 and less than 1")
+        if self.beam is not None and self.beam < 1:
+            raise InputError(f"--beam {self.beam} must be at least 1")
+        for name in ("alpha", "warmup_steps"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be a number of at least 0")
+        self.check_models(self.preset)
 
-    def model_names(self) -> list[str]:
-        names = [name.strip() for name in self.models.split(",") if name.strip()]
+    def check_models(self, preset: str | None) -> None:
+        """Raises `InputError` for a model that the preset (None: no preset) has no recipe for."""
+        known = {name for each in ([preset] if preset else PRESETS) for name in PRESETS[each]}
+        if unknown := [name for name in self.model_names(preset) if name not in known]:
+            where = f" of --preset {preset}" if preset else ""
+            raise InputError(f"--models {','.join(unknown)}: not one{where}: {', '.join(sorted(known))}")
+
+    def model_names(self, preset: str | None) -> list[str]:
+        default = "rnn-location,rnn-additive,transformer" if preset == "characters" else "transformer"
+        names = [name.strip() for name in (default if self.models is None else self.models).split(",") if name.strip()]
         if not names or len(set(names)) < len(names):
             raise InputError(f"--models {self.models!r}: name at least one, each once, separated by commas")
         return names
 
 
+@dataclass(frozen=True)
 class Task:
-    """The corpus, its two tokenizers and its batches: what all models share."""
+    """One comparison: the data, what it goes by, and which recipes."""
 
-    def __init__(self, settings: TranslateSettings):
-        self.settings = settings
-        self.corpus = load(settings.data, source=settings.source, target=settings.target)
-        if "source" not in self.corpus["train"].column_names:
-            raise InputError(f"--data {settings.data} holds no pairs: it has {self.corpus['train'].column_names}")
-        train_split = self.corpus["train"]
-        self.source_tokenizer = train_character_tokenizer(train_split["source"])
-        self.target_tokenizer = train_character_tokenizer(train_split["target"])
-        self.pairs = {
-            name: Seq2SeqData(split, self.source_tokenizer, self.target_tokenizer)
-            for name, split in self.corpus.items()
+    settings: TranslateSettings
+    data: TranslationData
+    measure: Measure
+    preset: str
+
+    @classmethod
+    def of(cls, settings: TranslateSettings) -> "Task":
+        corpus = load(settings.data, source=settings.source, target=settings.target)
+        if "source" not in corpus["train"].column_names:
+            raise InputError(f"--data {settings.data} holds no pairs: it has {corpus['train'].column_names}")
+        kind = settings.tokenizer or ("bpe" if are_sentences(corpus) else "character")
+        tokenizers = tokenizers_for(corpus["train"], kind, vocab_size=settings.vocab_size, joint=settings.joint)
+        data = TranslationData.of(corpus, *tokenizers, limit=settings.max_length if kind == "bpe" else None)
+        measure = Bleu() if kind == "bpe" else ExactMatch()
+        preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
+        settings.check_models(preset)
+        return cls(settings, data, measure, preset)
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipe of each model, as the flags change it."""
+        s = self.settings
+        changes = {
+            "lr": s.lr,
+            "max_tokens": s.max_tokens,
+            "pool": s.pool,
+            "warmup_steps": s.warmup_steps,
+            "optimizer": None if s.optimizer is None else OPTIMIZERS[s.optimizer],
         }
-        # The talk's limit, or the longest source there is.
-        self.max_length = max(30, *(int(pairs.lengths[:, 0].max()) for pairs in self.pairs.values()))
-        self.max_new_tokens = max(int(pairs.lengths[:, 1].max()) for pairs in self.pairs.values()) + 10
-        self.test_split = self.corpus["test" if "test" in self.corpus else "validation"]
+        given = {name: value for name, value in changes.items() if value is not None}
+        return {name: replace(recipe_for(name, self.preset, s.data), **given) for name in s.model_names(self.preset)}
 
     def build(self, recipe: Recipe) -> Transformer | RNNSeq2Seq:
         torch.manual_seed(self.settings.seed)
+        changes = {"dropout": self.settings.dropout, "label_smoothing": self.settings.label_smoothing}
         model = recipe.build(
-            source_vocab_size=self.source_tokenizer.get_vocab_size(),
-            target_vocab_size=self.target_tokenizer.get_vocab_size(),
-            max_length=self.max_length,
+            source_vocab_size=self.data.source_tokenizer.get_vocab_size(),
+            target_vocab_size=self.data.target_tokenizer.get_vocab_size(),
+            joint=self.data.joint,
+            # The talk's limit, or the longest source there is; of sentences, users will have longer ones.
+            max_length=max(30 if self.preset == "characters" else 512, self.data.longest[0]),
+            **{name: value for name, value in changes.items() if value is not None},
         )
         return model.to(self.settings.torch_device())
 
-    def translator(self, model: Transformer | RNNSeq2Seq) -> Translator:
-        return Translator(model, self.source_tokenizer, self.target_tokenizer)
-
-    def translations(self, model: Transformer | RNNSeq2Seq, split: datasets.Dataset) -> list[str]:
-        # Bounded near the longest target, or models that cannot stop yet would take most of the time.
-        return self.translator(model)(split["source"], max_new_tokens=self.max_new_tokens)
-
     def validate(self, model: Transformer | RNNSeq2Seq) -> dict[str, float]:
-        """Exact match of greedy translations and mean loss in nats per target, on the validation split."""
+        """The score of greedy translations and the mean loss in nats per target, on the validation split."""
         model.eval()
-        split, pairs = self.corpus["validation"], self.pairs["validation"]
-        outputs = self.translations(model, split)
-        with torch.inference_mode():
-            losses = [
-                model.loss({key: value.to(model.device) for key, value in pairs.batch(rows).items()})["lm"]
-                for rows in pairs.batches(8192, seed=None)
-            ]
-        loss = sum(part.total.item() for part in losses) / sum(part.count.item() for part in losses)
-        return {"exact_match": exact_match(outputs, split["target"]), "loss": loss}
+        outputs = self.data.translations(model, "validation")
+        score = self.measure.watched(outputs, self.data.corpus["validation"]["target"])
+        return {self.measure.name: score, "loss": self.data.loss(model, "validation")}
+
+    def rank(self, result: dict[str, float]) -> tuple[float, ...]:
+        """The better a result, the higher."""
+        if self.settings.choose_by == "loss":
+            return (-result["loss"],)
+        return result[self.measure.name], -result["loss"]
+
+    @property
+    def beam(self) -> int:
+        return self.settings.beam or (5 if self.measure.name == "bleu" else 1)
+
+    def loop_options(self, recipe: Recipe) -> LoopOptions:
+        s = self.settings
+        short = self.preset == "characters"
+        default_minutes = (1.0 if short else 10.0) if s.steps is None else None
+        return LoopOptions(
+            lr=recipe.lr,
+            steps=s.steps,
+            minutes=default_minutes if s.minutes is None else s.minutes,
+            schedule=recipe.schedule,
+            warmup_steps=recipe.warmup_steps,
+            clip=recipe.clip,
+            accumulate=s.accumulate,
+            loss_reduction=recipe.loss_reduction,
+            evaluations=s.evaluations or (40 if short else 12),
+            patience=s.patience,
+            autocast=s.autocast_dtype(),
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -140,78 +223,63 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
         results = json.loads(finished.read_text(encoding="utf-8"))
         show(results["models"], console)
         return results
-    task = Task(settings)
-    device = settings.torch_device()
+    task = Task.of(settings)
+    recipes = task.recipes
     create_run(folder, settings)
-    sizes = ", ".join(f"{len(split):,} {name}" for name, split in task.corpus.items())
-    console.print(f"{settings.data}: {sizes} pairs; runs on {device}; writes {folder}")
-    models = {name: train_one(name, task, folder / name, console) for name in settings.model_names()}
-    results = {"data": settings.data, "seed": settings.seed, "models": models}
+    sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in task.data.pairs.items())
+    console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
+    models = {name: train_one(name, recipe, task, folder / name, console) for name, recipe in recipes.items()}
+    results = {"data": settings.data, "seed": settings.seed, "scored_on": task.data.test_name, "models": models}
     write_json(finished, results)
     show(models, console)
-    draw(models, task.test_split, folder)
+    draw(models, task.data.corpus[task.data.test_name], folder)
     console.print(f"\nresults, models and pictures are in {folder}")
     return results
 
 
-def train_one(name: str, task: Task, folder: Path, console: Console) -> dict[str, Any]:
+def train_one(name: str, recipe: Recipe, task: Task, folder: Path, console: Console) -> dict[str, Any]:
     """Train one model, save it and score it on the test split, unless an earlier part of this run did."""
     report_file = folder / "results.json"
     if report_file.exists():
         return json.loads(report_file.read_text(encoding="utf-8"))
     settings = task.settings
-    recipe = recipe_for(name, settings.data)
-    recipe = replace(recipe, lr=settings.lr or recipe.lr, max_tokens=settings.max_tokens or recipe.max_tokens)
     model = task.build(recipe)
     settings.set_threads(model.num_parameters())
-    unlimited = settings.minutes is None and settings.steps is None
-    options = LoopOptions(
-        lr=recipe.lr,
-        steps=settings.steps,
-        minutes=DEFAULT_MINUTES if unlimited else settings.minutes,
-        schedule=recipe.schedule,
-        warmup_steps=recipe.warmup_steps,
-        clip=recipe.clip,
-        loss_reduction=recipe.loss_reduction,
-        evaluations=40,
-        autocast=settings.autocast_dtype(),
-    )
     state = train(
         model,
         recipe.optimizer(model, lr=recipe.lr),
-        Feed(task.pairs["train"], recipe.max_tokens, settings.pool, settings.seed),
-        options,
+        Feed(task.data.pairs["train"], recipe.max_tokens, recipe.pool, settings.seed),
+        task.loop_options(recipe),
         folder,
         evaluate=task.validate,
-        score=lambda result: (result["exact_match"], -result["loss"]),
+        score=task.rank,
         console=console,
         name=name,
     )
-    task.translator(model).save(folder)
+    task.data.translator(model).save(folder)
     report = score_on_test(task, model, state)
     write_json(report_file, report)
     return report
 
 
 def score_on_test(task: Task, model: Transformer | RNNSeq2Seq, state: State) -> dict[str, Any]:
-    """The figures of one model, on pairs that no choice was made on."""
-    split = task.test_split
-    outputs, references = task.translations(model, split), split["target"]
-    report: dict[str, Any] = {
-        "exact_match": exact_match(outputs, references),
-        "character_accuracy": character_accuracy(outputs, references),
+    """The figures of one model, on pairs that no choice was made on where the corpus has such."""
+    data, split = task.data, task.data.test_name
+    outputs = data.translations(model, split, beam_size=task.beam, alpha=task.settings.alpha)
+    pairs = data.corpus[split]
+    return {
+        **task.measure.report(pairs["source"], outputs, pairs["target"], data.corpus["train"]["source"]),
+        **task.measure.of_run(state),
+        "scored_on": split,
+        "beam": task.beam,
+        "alpha": task.settings.alpha,
         "seconds": state.seconds,
-        "seconds_to_99": next((e["seconds"] for e in state.history if e["exact_match"] >= 0.99), None),
         "parameters": model.num_parameters(),
         "tokens_per_second": state.tokens / state.seconds,
         "steps": state.step,
         "best_step": state.best_step,
         "validation": state.history,
     }
-    groups = [format_of(text) for text in split["source"]]
-    if set(groups) != {"other"}:
-        report["by_format"] = exact_match_by_group(outputs, references, groups)
-    return report
 
 
 if __name__ == "__main__":

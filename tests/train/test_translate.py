@@ -7,7 +7,7 @@ import minitransformer
 from minitransformer.__main__ import main as command
 from minitransformer.data.dates import date_pairs
 from train.feed import Feed
-from train.recipes import RECIPES, recipe_for
+from train.recipes import CHARACTERS, recipe_for
 from train.translate import main
 
 MODELS = ("rnn-location", "rnn-none", "transformer", "talk")
@@ -54,12 +54,13 @@ def test_the_run_folder_holds_results_models_and_pictures(run):
 def test_default_models_have_66_000_parameters_within_two_percent():
     for name in ("rnn-location", "rnn-additive", "transformer", "rnn-dot", "rnn-general", "rnn-concat", "rnn-none"):
         for data in ("dates", "recall"):
-            model = recipe_for(name, data).build(source_vocab_size=39, target_vocab_size=15, max_length=30)
+            recipe = recipe_for(name, "characters", data)
+            model = recipe.build(source_vocab_size=39, target_vocab_size=15, joint=False, max_length=30)
             assert abs(model.num_parameters() / 66_000 - 1) < 0.02, (name, data, model.num_parameters())
 
 
 def test_the_talks_recipe_is_the_talks_model():
-    model = RECIPES["talk"].build(source_vocab_size=37, target_vocab_size=13, max_length=30)
+    model = CHARACTERS["talk"].build(source_vocab_size=37, target_vocab_size=13, joint=False, max_length=30)
     assert model.num_parameters() == 66_091
     assert not model.config.masked
     assert model.config.teacher_forcing == 0.5
