@@ -21,6 +21,7 @@ from torch import Tensor
 from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import clip_gradients, learning_rate, set_learning_rate
+from train.allocator import keep_freed_memory
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.progress import TrainingProgress
 
@@ -111,6 +112,7 @@ def train(
     `checkpoint_seconds`, the best weights so far to `best.safetensors`, and `metrics.jsonl`. Raises
     `TrainingInterrupted` after Ctrl-C, with a checkpoint written.
     """
+    keep_freed_memory()
     latest, best = folder / "checkpoints" / "latest.safetensors", folder / "checkpoints" / "best.safetensors"
     state = State(**load_checkpoint(latest, model, optimizer)) if latest.exists() else State()
     metrics = MetricsFile(folder / "metrics.jsonl", state.step)

@@ -30,9 +30,12 @@ class Recipe:
     loss_reduction: str = "mean"
 
 
-def transformer(**config: Any) -> Callable[..., Transformer]:
+def transformer(*, zero_residual: bool = False, **config: Any) -> Callable[..., Transformer]:
     def build(*, joint: bool, **rest: Any) -> Transformer:
-        return Transformer(TransformerConfig(**{"share_embeddings": joint, **config, **rest}))
+        model = Transformer(TransformerConfig(**{"share_embeddings": joint, **config, **rest}))
+        if zero_residual:
+            model.init_weights(zero_residual=True)
+        return model
 
     return build
 
@@ -82,8 +85,18 @@ CHARACTERS = {
 RECALL = {"transformer": Recipe(transformer(**SHORT, num_heads=4, positions="relative"), lr=5e-3)}
 
 # Dropout on attention weights would keep a CPU from its fast kernels.
-SENTENCES = dict(pre_norm=True, positions="rotary", attention_dropout=0.0, label_smoothing=0.1)
-BATCHES = dict(max_tokens=4096, pool=20)
+SENTENCES = dict(
+    pre_norm=True,
+    positions="rotary",
+    norm="rmsnorm",
+    norm_eps=1e-6,
+    activation="relu_squared",
+    bias=False,
+    zero_residual=True,
+    attention_dropout=0.0,
+    label_smoothing=0.1,
+)
+BATCHES = dict(max_tokens=4096, pool=200)
 
 
 def sentence_rnns(dropout: float, **sizes: Any) -> dict[str, Recipe]:
@@ -105,7 +118,8 @@ TINY = {
         transformer(
             **SENTENCES, d_model=128, num_heads=4, d_ff=512, num_encoder_layers=4, num_decoder_layers=4, dropout=0.1
         ),
-        lr=3e-3,
+        lr=5e-3,
+        optimizer=muon,
         **BATCHES,
     ),
     **sentence_rnns(0.3, d_model=128, hidden_size=256),
@@ -115,7 +129,8 @@ SMALL = {
         transformer(
             **SENTENCES, d_model=256, num_heads=4, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3, dropout=0.2
         ),
-        lr=2e-3,
+        lr=5e-3,
+        optimizer=muon,
         **BATCHES,
     ),
     **sentence_rnns(0.3, d_model=256, hidden_size=512),

@@ -127,13 +127,16 @@ class Transformer(EncoderDecoder):
             self.output.weight = self.target_embedding.weight
         self.init_weights()
 
-    def init_weights(self) -> None:
+    def init_weights(self, *, zero_residual: bool = False) -> None:
         """Embeddings (and a tied output) N(0, 1/d_model), so that scaled by √d_model they have unit variance;
-        matrices Xavier-uniform, with query, key and value each on their own; biases 0, norms 1.
+        matrices Xavier-uniform, with query, key and value each on their own; biases 0, norms 1. With `zero_residual`
+        the matrices that write to the residual stream are 0: every block then starts as the identity.
         """
         for name, parameter in self.named_parameters():
             if "embedding" in name:
                 nn.init.normal_(parameter, std=self.config.d_model**-0.5)
+            elif zero_residual and name.endswith(("project_out.weight", "contract.weight")):
+                nn.init.zeros_(parameter)
             elif name.endswith("project_in.weight"):
                 head_rows = self.config.d_model // self.config.num_heads
                 key_rows = head_rows * (self.config.num_kv_heads or self.config.num_heads)
