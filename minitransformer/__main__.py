@@ -2,10 +2,10 @@
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 import tyro
@@ -18,13 +18,18 @@ from minitransformer.generation import Sampler
 from minitransformer.plots import attention_heads, attention_map
 from minitransformer.translation import Translator
 
+T = TypeVar("T")
 Run = Annotated[Path, tyro.conf.Positional]
 Texts = Annotated[tuple[str, ...], tyro.conf.Positional]
 
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate lines: those given, those of --input, or those of standard input. One line out for each line in."""
+    """Translate lines: those given, those of --input, or those of standard input. One line out for each line in.
+
+    With --n-best above 1 each line in gives that many lines out, best first: its number from 1 on, the score (log P
+    over the length penalty) and the text, with tabs between. A blank line gives one, without score and text.
+    """
 
     run: Run
     """A model folder, such as runs/translate-.../transformer."""
@@ -32,13 +37,33 @@ class Translate:
     """Lines to translate."""
     input: Path | None = None
     """A UTF-8 text file with a line for each text."""
+    beam: int = 5
+    """How many translations of a line are followed at once. 1 is greedy."""
+    alpha: float = 0.6
+    """The length penalty: 0 prefers short translations, above 1 long ones."""
+    n_best: int = 1
+    """How many translations of each line to print."""
 
     def __call__(self) -> None:
         check_source(self.texts, self.input)
         check_utf8(*self.texts)
+        if self.beam < 1:
+            raise InputError(f"--beam {self.beam} must be at least 1")
+        if not 0 <= self.alpha < float("inf"):
+            raise InputError(f"--alpha {self.alpha} must be 0 (no length penalty) or more, and finite")
+        if not 1 <= self.n_best <= self.beam:
+            raise InputError(f"--n-best {self.n_best} must be at least 1 and at most --beam {self.beam}")
         translator = Translator.load(self.run)
-        for translation in translator(given_lines(self.texts, self.input, "translate")):
-            print(translation)
+        lines = given_lines(self.texts, self.input, "translate")
+        found = translator.stream(lines, beam_size=self.beam, alpha=self.alpha, n_best=self.n_best)
+        for number, translations in enumerate(counted(found, len(lines)), start=1):
+            if self.n_best == 1:
+                print(translations[0].text if translations else "")
+                continue
+            if not translations:
+                print(f"{number}\t\t")
+            for translation in translations:
+                print(f"{number}\t{translation.score:.4f}\t{translation.text}")
 
 
 @dataclass(frozen=True)
@@ -164,6 +189,15 @@ class Attend:
         else:
             path = attention_map(weights.mean(dim=0), source, target, title=translation, path=self.out)
         print(f"{translation}\n{path}")
+
+
+def counted(results: Iterable[T], total: int) -> Iterator[T]:
+    """The results, while a line on standard error, if that is a terminal, says how many there are so far."""
+    shown = sys.stderr.isatty()
+    for number, result in enumerate(results, start=1):
+        if shown and (number % 100 == 0 or number == total):
+            print(f"\r{number:,} of {total:,} lines", end="\n" if number == total else "", file=sys.stderr, flush=True)
+        yield result
 
 
 def check_source(texts: tuple[str, ...], input: Path | None) -> None:

@@ -104,13 +104,20 @@ class Translator:
     ) -> list[list[Translation]]:
         """The `n_best` best translations of each line, best first; of a blank line there are none. Different tokens
         may spell the same text."""
-        options = dict(n_best=n_best, beam_size=beam_size, alpha=alpha)
+        options: dict[str, Any] = dict(n_best=n_best, beam_size=beam_size, alpha=alpha)
         return list(self.stream(lines, max_new_tokens=max_new_tokens, **options))
 
     def stream(
-        self, lines: Sequence[str], *, max_new_tokens: int | None = None, **options: Any
+        self,
+        lines: Sequence[str],
+        *,
+        n_best: int = 1,
+        beam_size: int = 5,
+        alpha: float = 0.6,
+        max_new_tokens: int | None = None,
     ) -> Iterator[list[Translation]]:
-        """What `n_best` gives, line by line, as soon as it is there; the `options` are those of `beam_search`."""
+        """What `n_best` gives, line by line, as soon as it is there."""
+        options = dict(n_best=n_best, beam_size=beam_size, alpha=alpha)
         sources = self.encode(lines)
         self._warn_of_unknown([line for line in lines if line.strip()])
         for start in range(0, len(lines), STREAMED):
@@ -119,8 +126,7 @@ class Translator:
             # Neighbours in length run together, so that little is padding.
             waiting = sorted((i for i in block if lines[i].strip()), key=lambda i: len(sources[i]))
             while waiting:
-                longest = len(sources[waiting[-1]]) * options.get("beam_size", 1)
-                size = max(1, self.batch_tokens // max(1, longest))
+                size = max(1, self.batch_tokens // (len(sources[waiting[-1]]) * max(1, beam_size)))
                 rows, waiting = waiting[-size:], waiting[:-size]
                 results |= zip(rows, self._search([sources[i] for i in rows], max_new_tokens, options), strict=True)
             yield from (results.get(i, []) for i in block)

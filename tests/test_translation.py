@@ -1,9 +1,11 @@
+import dataclasses
+
 import pytest
 import torch
 
-from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
+from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig, beam_search
 from minitransformer.tokenization import train_character_tokenizer
-from minitransformer.translation import Translator
+from minitransformer.translation import SEPARATE, Translator
 
 TOKENIZER = train_character_tokenizer(["abcdefgh "])
 SIZES = dict(source_vocab_size=13, target_vocab_size=13, d_model=8, max_length=20)
@@ -17,11 +19,19 @@ def endless():
     return Translator(model, TOKENIZER, TOKENIZER)
 
 
-def test_a_line_is_translated_alike_alone_and_beside_longer_ones():
+def seeing():
+    """A translator whose model is random, and stops now and then."""
+    sizes = dict(num_heads=2, d_ff=8, num_encoder_layers=1, num_decoder_layers=1)
+    torch.manual_seed(3)
+    return Translator(Transformer(TransformerConfig(**SIZES, **sizes)).eval(), TOKENIZER, TOKENIZER)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_line_is_translated_alike_alone_and_beside_longer_ones(beam_size):
     translator = endless()
     lines = ["ab", "abcdefgh", "", "h"]
-    together = translator(lines)
-    assert together == [translator([line])[0] for line in lines]
+    together = translator(lines, beam_size=beam_size)
+    assert together == [translator([line], beam_size=beam_size)[0] for line in lines]
     assert [len(text) for text in together] == [53, 59, 0, 52]  # 50 more than the source, which ends in EOS
 
 
@@ -50,9 +60,58 @@ def test_unknown_characters_are_counted_for_translations_and_maps():
         translator.attention_map("az")
 
 
-def test_a_line_over_the_limit_is_named():
-    with pytest.raises(InputError, match="line 2 has 20 tokens, but the model reads 19"):
-        endless()(["a", "a" * 20])
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_lines_over_the_limit_are_cut_and_counted_in_one_warning(beam_size):
+    translator = endless()
+    lines = ["a", "b" * 20, "b" * 19, "", "b" * 33]
+    with pytest.warns(UserWarning, match="2 of 5 lines are longer than the 19 tokens .* line 2, 5") as warned:
+        translations = translator(lines, beam_size=beam_size)
+    assert len(warned) == 1
+    assert translations[1] == translations[2] == translations[4] != ""
+    assert translator.encode(["b" * 19])[0][-1] == translator.model.config.eos_id
+
+
+def test_a_map_of_a_line_over_the_limit_shows_the_part_that_was_read():
+    with pytest.warns(UserWarning, match="1 of 1 lines"):
+        _, source, _, weights = endless().attention_map("a" * 30)
+    assert source == ["a"] * 19 + ["[EOS]"]
+    assert weights.shape[2] == 20
+
+
+def test_n_best_lists_are_those_of_beam_search_for_each_line_alone():
+    translator, lines = seeing(), ["ab", " ", "c abd", "h"]
+    lists = translator.n_best(lines, n_best=3, beam_size=4, alpha=1.0, max_new_tokens=9)
+    assert [len(translations) for translations in lists] == [3, 0, 3, 3]
+    for line, translations in zip(lines, lists, strict=True):
+        if translations:
+            ids = torch.tensor(translator.encode([line]))
+            options = dict(max_new_tokens=9, beam_size=4, alpha=1.0, n_best=3)
+            for translation, expected in zip(
+                translations, beam_search(translator.model, ids, **options)[0], strict=True
+            ):
+                assert translation.text == TOKENIZER.decode(expected.ids)
+                assert translation.score == pytest.approx(expected.score)
+                assert translation.log_probability == pytest.approx(expected.log_probability)
+    texts = translator(lines, beam_size=4, alpha=1.0, max_new_tokens=9)
+    assert texts == [translations[0].text if translations else "" for translations in lists]
+
+
+def test_max_new_tokens_bounds_every_line():
+    assert [len(text) for text in endless()(["ab", "", "abcdefgh"], max_new_tokens=4, beam_size=2)] == [4, 0, 4]
+
+
+def test_lines_come_in_order_before_later_ones_are_translated(monkeypatch):
+    monkeypatch.setattr("minitransformer.translation.STREAMED", 2)
+    translator, lines = endless(), ["ab", "", "abc", "a", "abcd"]
+    stream = translator.stream(lines, beam_size=1, max_new_tokens=3)
+    first = [next(stream), next(stream)]
+    monkeypatch.setattr(type(translator.model), "start", None)  # what is left is not there yet
+    with pytest.raises(TypeError):
+        next(stream)
+    monkeypatch.undo()
+    assert [[each.text for each in found] for found in first] == [[translator(["ab"], max_new_tokens=3)[0]], []]
+    monkeypatch.setattr("minitransformer.translation.STREAMED", 2)
+    assert translator(lines, max_new_tokens=3) == [translator([line], max_new_tokens=3)[0] for line in lines]
 
 
 def test_a_saved_translator_translates_alike(tmp_path):
@@ -61,8 +120,23 @@ def test_a_saved_translator_translates_alike(tmp_path):
     assert Translator.load(tmp_path)(["abc"]) == translator(["abc"])
 
 
-def test_a_tokenizer_of_another_size_is_refused(tmp_path):
-    endless().save(tmp_path)
-    train_character_tokenizer(["abc"]).save(str(tmp_path / "target_tokenizer.json"))
-    with pytest.raises(InputError, match="has 7 tokens, its model has 13"):
+def test_one_tokenizer_for_both_sides_is_saved_once_and_two_are_two_files(tmp_path):
+    shared, other = endless(), train_character_tokenizer(["ABCDEFGH "])
+    separate = dataclasses.replace(shared, target_tokenizer=other)
+    for translator, expected in ((shared, ["tokenizer.json"]), (separate, [*SEPARATE]), (shared, ["tokenizer.json"])):
+        translator.save(tmp_path)
+        assert sorted(path.name for path in tmp_path.glob("*tokenizer.json")) == expected
+        loaded = Translator.load(tmp_path)
+        assert loaded(["abc"]) == translator(["abc"])
+        assert (loaded.source_tokenizer is loaded.target_tokenizer) == (translator is shared)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "target_tokenizer.json"])
+def test_a_tokenizer_of_another_size_is_refused(name, tmp_path):
+    translator = endless()
+    if name != "tokenizer.json":
+        translator = dataclasses.replace(translator, target_tokenizer=train_character_tokenizer(["ABCDEFGH "]))
+    translator.save(tmp_path)
+    train_character_tokenizer(["abc"]).save(str(tmp_path / name))
+    with pytest.raises(InputError, match=rf"{name} has 7 tokens, .* 13"):
         Translator.load(tmp_path)

@@ -100,6 +100,27 @@ def test_lines_are_translated_in_order_from_arguments_a_file_or_standard_input(r
     assert capsys.readouterr().out == from_arguments
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_n_best_lists_have_line_score_and_text_between_tabs(run, name, capsys):
+    command(["translate", str(run / name), "3/9/16", "", "27 07 95", "--n-best", "2", "--beam", "3"])
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["1", "1", "2", "3", "3"]
+    assert rows[2] == ["2", "", ""]
+    assert float(rows[0][1]) >= float(rows[1][1])
+    command(["translate", str(run / name), "3/9/16", "", "27 07 95", "--beam", "3"])
+    assert capsys.readouterr().out.splitlines() == [rows[0][2], "", rows[3][2]]
+
+
+def test_lines_over_the_limit_are_translated_up_to_there(run, capsys):
+    command(["translate", str(run / "transformer"), "3/9/16", "1" * 60])
+    output = capsys.readouterr()
+    assert len(output.out.splitlines()) == 2
+    assert output.err == (
+        "warning: 1 of 2 lines are longer than the 29 tokens that the model reads, and are translated up to there: "
+        "line 2\n"
+    )
+
+
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "rnn-none"])
 def test_attend_draws_a_map_for_every_model_with_attention(run, name, tmp_path, capsys):
     command(["attend", str(run / name), "3 02 97", "--out", str(tmp_path / "map.png")])
@@ -124,7 +145,9 @@ def test_what_cannot_be_used_is_refused_in_one_line(run, tmp_path, capsys):
         return refused(capsys, ["translate", *map(str, arguments)], command)
 
     model = run / "transformer"
-    assert "line 2 has 60 tokens, but the model reads 29" in translate(model, "3/9/16", "1" * 60)
+    assert "--beam 0 must be at least 1" in translate(model, "x", "--beam", "0")
+    assert "--n-best 3 must be at least 1 and at most --beam 2" in translate(model, "x", "--beam", "2", "--n-best", "3")
+    assert "--alpha -1" in translate(model, "x", "--alpha", "-1")
     assert "does not exist" in translate(tmp_path / "nowhere", "x")
     assert "has no config.json" in translate(tmp_path, "x")
     assert "give one of them, such as" in translate(run, "x")

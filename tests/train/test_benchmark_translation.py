@@ -1,0 +1,49 @@
+"""The benchmark's sides do the same work."""
+
+import torch
+from helpers_models import assert_close
+
+from minitransformer.data.batching import pad
+from train.benchmark_translation import (
+    EOS,
+    PAD,
+    Uncached,
+    both_models,
+    by_length,
+    random_sentences,
+    search,
+    their_search,
+)
+
+SIZES = dict(d_model=16, num_heads=4, d_ff=24, num_encoder_layers=1, num_decoder_layers=2)
+
+
+def test_both_models_have_the_same_logits():
+    torch.manual_seed(0)
+    ours, theirs = both_models(SIZES, 50, max_length=16)
+    assert ours.num_parameters() == sum(p.numel() for p in theirs.parameters() if p.requires_grad)
+    source, target = pad(random_sentences(3, 50, (3, 8)), PAD), torch.tensor([[2, 7, 8], [2, 9, 10], [2, 11, 12]])
+    with torch.no_grad():
+        logits = theirs(input_ids=source, attention_mask=(source != PAD).long(), decoder_input_ids=target).logits
+        assert_close(ours(source, target, source != PAD), logits)
+
+
+def test_all_sides_find_the_same_texts_to_the_limit():
+    torch.manual_seed(0)
+    ours, theirs = both_models(SIZES, 50, max_length=16)
+    batches = by_length(random_sentences(10, 50, (3, 8)), 4)
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    found = search(ours, batches, 3)
+    assert [len(text) for text in found] == [len(batch[-1]) for batch in batches for _ in batch]
+    assert search(Uncached(ours), batches, 3) == found
+    assert [
+        text[:width] for text, width in zip(their_search(theirs, batches, 3), map(len, found), strict=True)
+    ] == found
+    assert len({token for text in found for token in text}) > 10  # the models write more than one word
+    assert not any(EOS in text for text in found)
+
+
+def test_sentences_are_as_long_as_they_were_to_be():
+    sentences = random_sentences(500, 50, (8, 25))
+    assert {min(map(len, sentences)), max(map(len, sentences))} == {8, 25}
+    assert all(sentence[-1] == EOS and EOS not in sentence[:-1] for sentence in sentences)
