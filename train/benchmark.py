@@ -21,6 +21,7 @@ from minitransformer.files import write_json
 from train.benchmark_bert import bert_training, minilm_finetuning
 from train.benchmark_gpt import gpt_generation, gpt_quality, gpt_training
 from train.benchmark_translation import beam_search_speed
+from train.benchmark_translation_training import translation_training
 from train.measuring import Machine
 from train.report import wide_console
 
@@ -30,6 +31,7 @@ PARTS: dict[str, Callable[..., Any]] = {
     "gpt-quality": gpt_quality,
     "bert-training": bert_training,
     "minilm-finetuning": minilm_finetuning,
+    "translation-training": translation_training,
     "beam-search": beam_search_speed,
 }
 
@@ -38,9 +40,9 @@ PARTS: dict[str, Callable[..., Any]] = {
 class BenchmarkSettings:
     """Measure the library against its rivals, side by side in one run on one machine."""
 
-    parts: str = "gpt-training,gpt-generation,bert-training,beam-search"
-    """What to measure, separated by commas: gpt-training, gpt-generation, gpt-quality, bert-training, beam-search,
-    minilm-finetuning (which fetches MiniLM and reviews once)."""
+    parts: str = "gpt-training,gpt-generation,bert-training,translation-training,beam-search"
+    """What to measure, separated by commas: gpt-training, gpt-generation, gpt-quality, bert-training,
+    translation-training, beam-search, minilm-finetuning (which fetches MiniLM and reviews once)."""
     data: str | None = None
     """The text for gpt-quality: a path, or shakespeare."""
     target_loss: float = 1.88

@@ -16,7 +16,7 @@ from minitransformer.models import Memory, Transformer, TransformerConfig
 from train.measuring import Machine, in_turns, ratio
 
 PAD, BOS, EOS = 0, 2, 3
-SIZES: dict[str, int] = dict(d_model=256, num_heads=4, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3)
+SIZES: dict[str, Any] = dict(d_model=256, num_heads=4, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3)
 VOCAB, LENGTHS, SENTENCES, BEAMS = 8000, (8, 25), 1000, 5
 
 
@@ -50,15 +50,34 @@ class Uncached:
         return self.model.output(self.model.decode(state.ids, state.memory))[:, -1], state
 
 
-def both_models(sizes: dict[str, int], vocab_size: int, max_length: int) -> tuple[Transformer, Any]:
+def both_models(
+    sizes: dict[str, Any],
+    vocab_size: int,
+    max_length: int,
+    *,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> tuple[Transformer, Any]:
     """A Transformer and a MarianMTModel with the same random weights, which never choose EOS: both write to the limit.
     What the two are known to agree in is for the tests to say."""
     from transformers import MarianConfig, MarianMTModel
 
-    ids = dict(pad_id=PAD, bos_id=BOS, eos_id=EOS)
-    vocabularies = dict(source_vocab_size=vocab_size, target_vocab_size=vocab_size, share_embeddings=True)
+    ids: dict[str, Any] = dict(pad_id=PAD, bos_id=BOS, eos_id=EOS)
+    vocabularies: dict[str, Any] = dict(
+        source_vocab_size=vocab_size, target_vocab_size=vocab_size, share_embeddings=True
+    )
     ours = Transformer(
-        TransformerConfig(**sizes, **vocabularies, **ids, max_length=max_length, tie_output=False)
+        TransformerConfig(
+            **sizes,
+            **vocabularies,
+            **ids,
+            max_length=max_length,
+            tie_output=False,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+            label_smoothing=label_smoothing,
+        )
     ).eval()
     heads, feed_forward = sizes["num_heads"], sizes["d_ff"]
     config = MarianConfig(
@@ -66,8 +85,10 @@ def both_models(sizes: dict[str, int], vocab_size: int, max_length: int) -> tupl
         d_model=sizes["d_model"],
         encoder_layers=sizes["num_encoder_layers"],
         decoder_layers=sizes["num_decoder_layers"],
-        **{f"{side}_attention_heads": heads for side in ("encoder", "decoder")},
-        **{f"{side}_ffn_dim": feed_forward for side in ("encoder", "decoder")},
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_ffn_dim=feed_forward,
+        decoder_ffn_dim=feed_forward,
         max_position_embeddings=max_length,
         scale_embedding=True,
         activation_function="relu",
@@ -75,6 +96,9 @@ def both_models(sizes: dict[str, int], vocab_size: int, max_length: int) -> tupl
         decoder_start_token_id=BOS,
         eos_token_id=EOS,
         forced_eos_token_id=None,
+        dropout=dropout,
+        activation_dropout=dropout,
+        attention_dropout=attention_dropout,
         tie_word_embeddings=False,
     )
     theirs = MarianMTModel(config).eval()

@@ -54,7 +54,9 @@ def sgd(model: torch.nn.Module, *, lr: float) -> torch.optim.SGD:
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": adamw, "muon": muon}
 
 # About 66,000 parameters each on dates.
-SHORT = dict(d_model=32, d_ff=146, num_encoder_layers=2, num_decoder_layers=2, pre_norm=True, dropout=0.0)
+SHORT: dict[str, Any] = dict(
+    d_model=32, d_ff=146, num_encoder_layers=2, num_decoder_layers=2, pre_norm=True, dropout=0.0
+)
 CHARACTERS = {
     "transformer": Recipe(transformer(**SHORT, num_heads=2, positions="rotary"), lr=1e-2),
     "rnn-location": Recipe(rnn(attention="location", d_model=64, hidden_size=64, dropout=0.0), lr=1e-2),
@@ -85,7 +87,7 @@ CHARACTERS = {
 RECALL = {"transformer": Recipe(transformer(**SHORT, num_heads=4, positions="relative"), lr=5e-3)}
 
 # Dropout on attention weights would keep a CPU from its fast kernels.
-SENTENCES = dict(
+SENTENCES: dict[str, Any] = dict(
     pre_norm=True,
     positions="rotary",
     norm="rmsnorm",
@@ -96,7 +98,7 @@ SENTENCES = dict(
     attention_dropout=0.0,
     label_smoothing=0.1,
 )
-BATCHES = dict(max_tokens=4096, pool=200)
+BATCHES: dict[str, Any] = dict(max_tokens=4096, pool=200)
 
 
 def sentence_rnns(dropout: float, **sizes: Any) -> dict[str, Recipe]:

@@ -10,6 +10,7 @@ python -m train.translate --data recall --models transformer,rnn-additive,rnn-lo
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -147,7 +148,7 @@ class Task:
     def recipes(self) -> dict[str, Recipe]:
         """The recipe of each model, as the flags change it."""
         s = self.settings
-        changes = {
+        changes: dict[str, Any] = {
             "lr": s.lr,
             "max_tokens": s.max_tokens,
             "pool": s.pool,
@@ -159,7 +160,7 @@ class Task:
 
     def build(self, recipe: Recipe) -> Transformer | RNNSeq2Seq:
         torch.manual_seed(self.settings.seed)
-        changes = {"dropout": self.settings.dropout, "label_smoothing": self.settings.label_smoothing}
+        changes: dict[str, Any] = {"dropout": self.settings.dropout, "label_smoothing": self.settings.label_smoothing}
         model = recipe.build(
             source_vocab_size=self.data.source_tokenizer.get_vocab_size(),
             target_vocab_size=self.data.target_tokenizer.get_vocab_size(),
@@ -177,7 +178,7 @@ class Task:
         score = self.measure.watched(outputs, self.data.corpus["validation"]["target"])
         return {self.measure.name: score, "loss": self.data.loss(model, "validation")}
 
-    def rank(self, result: dict[str, float]) -> tuple[float, ...]:
+    def rank(self, result: Mapping[str, float]) -> tuple[float, ...]:
         """The better a result, the higher."""
         if self.settings.choose_by == "loss":
             return (-result["loss"],)
