@@ -99,7 +99,6 @@ def both_models(
         dropout=dropout,
         activation_dropout=dropout,
         attention_dropout=attention_dropout,
-        tie_word_embeddings=False,
     )
     theirs = MarianMTModel(config).eval()
     with torch.no_grad():
@@ -120,7 +119,7 @@ def copy_weights(ours: Transformer, theirs: Any) -> None:
                 getattr(other, name).copy_(part)
 
     theirs.get_input_embeddings().weight.copy_(ours.source_embedding.weight)
-    theirs.get_output_embeddings().weight.copy_(ours.output.weight)
+    theirs.lm_head.weight = nn.Parameter(ours.output.weight.clone())
     for stack, other_stack in ((ours.encoder, theirs.model.encoder), (ours.decoder, theirs.model.decoder)):
         table = other_stack.embed_positions.weight
         table.copy_(table.unflatten(1, (2, -1)).transpose(1, 2).flatten(1))
