@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped, in one safetensors file."""
+"""A checkpoint: everything a run needs to go on as if it had never stopped, in one sealed safetensors file."""
 
 import json
 from pathlib import Path
@@ -6,46 +6,75 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
-from minitransformer.errors import InputError
-from minitransformer.files import atomic
 from minitransformer.models.weights import copy_weights, own_tensors
+from train.random_states import random_states, set_random_states
+from train.sealed import DamagedFileError, check_seal, write_sealed
 
 
 def save_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, state: dict[str, Any]
 ) -> None:
-    """Weights, optimizer state, random states and `state` (JSON), written under another name and then renamed."""
-    tensors = {f"model/{name}": tensor for name, tensor in own_tensors(model).items()}
-    if optimizer is not None:
-        for name, parameter in model.named_parameters():
-            for key, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer/{key}/{name}"] = value
-    tensors["random/cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random/cuda"] = torch.cuda.get_rng_state()
+    """Weights, optimizer state, random states and `state` (JSON). Without an optimizer, weights and `state` alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as temporary:
-        contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, {"state": json.dumps(state)})
+    tensors = {f"model/{name}": tensor for name, tensor in own_tensors(model).items()}
+    metadata = {"state": json.dumps(state)}
+    if optimizer is not None:
+        for name, parameter in _parameters(model):
+            tensors |= {f"optimizer/{key}/{name}": value for key, value in optimizer.state.get(parameter, {}).items()}
+        generators, metadata["random"] = random_states()
+        tensors |= {f"random/{device}": value for device, value in generators.items()}
+    write_sealed(path, tensors, metadata)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The `state` of a checkpoint, of which every byte is first found to be as it was written.
+
+    Raises `DamagedFileError` where it is not.
+    """
+    check_seal(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()["state"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path} is no checkpoint: {error}") from error
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
-    """Put a checkpoint back in place and return its `state`. Without an optimizer, the weights alone."""
+    """Put a checkpoint back in place and return its `state`. Without an optimizer, the weights alone.
+
+    Raises `DamagedFileError`, and `InputError` where it is of another model.
+    """
+    state = read_state(path)
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "random": {}}
     try:
         with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            weights = {n.removeprefix("model/"): file.get_tensor(n) for n in names if n.startswith("model/")}
-            copy_weights(model, weights, str(path))
-            if optimizer is not None:
-                for name, parameter in model.named_parameters():
-                    found = {n.split("/")[1]: n for n in names if n.startswith("optimizer/") and n.endswith(f"/{name}")}
-                    optimizer.state[parameter] = {k: file.get_tensor(n).to(parameter.device) for k, n in found.items()}
-                torch.set_rng_state(file.get_tensor("random/cpu"))
-                if "random/cuda" in names and torch.cuda.is_available():
-                    torch.cuda.set_rng_state(file.get_tensor("random/cuda"))
-            return json.loads(file.metadata()["state"])
+            for name in file.keys():  # noqa: SIM118 - it is no dictionary
+                group, _, rest = name.partition("/")
+                if group == "model" or (group in groups and optimizer is not None):
+                    # A copy: the file may be gone before the run ends.
+                    groups[group][rest] = file.get_tensor(name).clone()
+            python = file.metadata().get("random")
+        copy_weights(model, groups["model"], str(path))
+        if optimizer is not None:
+            _restore(optimizer, model, groups["optimizer"])
+            set_random_states(groups["random"], python)
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+        raise DamagedFileError(f"{path} is no checkpoint of such a run: {error}") from error
+    return state
+
+
+def _restore(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    parameters = dict(_parameters(model))
+    for parameter in parameters.values():
+        optimizer.state.pop(parameter, None)
+    for name, tensor in tensors.items():
+        key, _, parameter_name = name.partition("/")
+        parameter = parameters[parameter_name]
+        optimizer.state[parameter][key] = tensor.to(parameter.device)
+
+
+def _parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """By the names of the plain modules: compiling a part of a model puts "_orig_mod." into them."""
+    return [(name.replace("_orig_mod.", ""), parameter) for name, parameter in model.named_parameters()]

@@ -21,10 +21,10 @@ from minitransformer.files import atomic, write_json
 from train.baselines import INSTALL, available, baselines
 from train.finetune import FinetuneSettings, finetune
 from train.finetune_start import read_pretrained
-from train.loop import TrainingInterrupted
 from train.pretrain_bert import PretrainSettings, pretrain
 from train.report import wide_console
 from train.settings import Settings, create_run, open_run
+from train.signals import resumable
 
 SCRATCH, PRETRAINED = Path("scratch"), Path("pretrained")
 ROWS: dict[str, dict[str, Any]] = {
@@ -103,11 +103,8 @@ def _distinct(flag: str, value: str) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
         settings, folder = open_run(CompareSettings, "compare_sentiment", arguments)
-        try:
+        with resumable("compare_sentiment", folder):
             compare(settings, folder, wide_console())
-        except (TrainingInterrupted, KeyboardInterrupt):
-            print(f"stopped; to go on: python -m train.compare_sentiment --resume {folder}")
-            raise SystemExit(130) from None
 
 
 def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[str, Any]:
@@ -132,6 +129,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
                 device=settings.device,
                 threads=settings.threads,
                 precision=settings.precision,
+                **settings.safeguards(),
                 baselines=False,
                 **options,
             )
@@ -169,6 +167,7 @@ def pretrain_here(settings: CompareSettings, corpus: LabelledCorpus, folder: Pat
         device=settings.device,
         threads=settings.threads,
         precision=settings.precision,
+        **settings.safeguards(),
     )
     pretrain(options, folder / "pretrained", console)
     return folder / "pretrained"

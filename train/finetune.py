@@ -29,10 +29,11 @@ from train.feed import Feed
 from train.finetune_report import show
 from train.finetune_start import VOCAB_SIZE, Recipe, starting_point
 from train.label_scores import scores
-from train.loop import LoopOptions, TrainingInterrupted, train
+from train.loop import LoopOptions, train
 from train.pretraining import warn_of_small_vocabulary
 from train.report import wide_console
 from train.settings import Settings, create_run, open_run
+from train.signals import resumable
 
 EVALUATION_TOKENS = 8192
 
@@ -123,11 +124,8 @@ class FinetuneSettings(Settings):
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
         settings, folder = open_run(FinetuneSettings, "finetune", arguments)
-        try:
+        with resumable("finetune", folder):
             finetune(settings, folder, wide_console())
-        except (TrainingInterrupted, KeyboardInterrupt):
-            print(f"stopped; to go on: python -m train.finetune --resume {folder}")
-            raise SystemExit(130) from None
 
 
 def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict[str, Any]:
@@ -169,6 +167,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         patience=settings.patience,
         unit="texts",
         autocast=settings.autocast_dtype(),
+        **settings.safeguards(),
     )
     state = train(
         model,

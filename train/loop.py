@@ -5,11 +5,10 @@ on exactly where it was: batches are a function of the epoch, and the place in i
 """
 
 import dataclasses
-import json
-import signal
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -22,8 +21,11 @@ from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import clip_gradients, learning_rate, set_learning_rate
 from train.allocator import keep_freed_memory
-from train.checkpoint import load_checkpoint, save_checkpoint
+from train.checkpoints import Checkpoints
+from train.metrics import MetricsFile
+from train.not_finite import record_not_finite
 from train.progress import TrainingProgress
+from train.signals import TrainingInterrupted, stop_requests
 
 Batch = dict[str, Tensor]
 M = TypeVar("M", bound=Model)
@@ -56,8 +58,12 @@ class LoopOptions:
     """Stop after so many evaluations without a better one."""
     unit: str = "tokens"
     """What targets are called."""
-    checkpoint_seconds: float = 60.0
     autocast: torch.dtype | None = None
+    checkpoint_seconds: float | None = None
+    """Between checkpoints. None: a minute, or more where writing them would take over 1% of the time."""
+    keep_checkpoints: int = 2
+    skip_not_finite: int = 0
+    """How many steps to leave out, over the whole run, because their loss or gradient is not finite."""
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
@@ -77,6 +83,12 @@ class State:
     best_score: list[float] | None = None
     best_step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    skipped: int = 0
+    """Steps left out because their loss or gradient was not finite."""
+
+    def place(self) -> dict[str, Any]:
+        """What every line of `metrics.jsonl` begins with."""
+        return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3)}
 
     def out_of_patience(self, options: LoopOptions) -> bool:
         """Whether the latest evaluations were no better than the best one before them."""
@@ -88,10 +100,6 @@ class State:
         by_steps = self.step / options.steps if options.steps else 0.0
         by_time = self.seconds / (60 * options.minutes) if options.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
-
-
-class TrainingInterrupted(Exception):  # noqa: N818 - it is no error
-    """Ctrl-C came; the run has been saved and can go on."""
 
 
 def train(
@@ -108,18 +116,16 @@ def train(
 ) -> State:
     """Train `model` and leave it with the weights that had the highest `score` of `evaluate` on validation data.
 
-    Goes on from `folder/checkpoints/latest.safetensors` if there is one. Writes that file every
-    `checkpoint_seconds`, the best weights so far to `best.safetensors`, and `metrics.jsonl`. Raises
-    `TrainingInterrupted` after Ctrl-C, with a checkpoint written.
+    Goes on from the newest of `folder/checkpoints` if there is one, writes them, and `metrics.jsonl`. Raises
+    `TrainingInterrupted` after Ctrl-C or SIGTERM, with a checkpoint written.
     """
     keep_freed_memory()
-    latest, best = folder / "checkpoints" / "latest.safetensors", folder / "checkpoints" / "best.safetensors"
-    state = State(**load_checkpoint(latest, model, optimizer)) if latest.exists() else State()
+    checkpoints = Checkpoints(folder / "checkpoints", keep=options.keep_checkpoints, seconds=options.checkpoint_seconds)
+    state = State(**(checkpoints.resume(model, optimizer) or {}))
     metrics = MetricsFile(folder / "metrics.jsonl", state.step)
     batches = batches_from(data, state)
-    saved_at = time.monotonic()
     model.train()
-    with TrainingProgress(name, console) as progress, interruptible() as stop_requested:
+    with TrainingProgress(name, console) as progress, stop_requests() as stop_requested:
         while (done := state.progress(options)) < 1.0 and not state.out_of_patience(options):
             began = time.perf_counter()
             lr = learning_rate(
@@ -131,44 +137,51 @@ def train(
                 final=options.final_lr,
             )
             set_learning_rate(optimizer, lr)
-            group = [to_device(next(batches), model.device) for _ in range(options.accumulate)]
-            loss, tokens = accumulate_gradients(model, group, options)
+            rows, group = zip(*(next(batches) for _ in range(options.accumulate)), strict=True)
+            loss, tokens = accumulate_gradients(model, [to_device(batch, model.device) for batch in group], options)
             norm = clip_gradients(model.parameters(), options.clip)
-            if not torch.isfinite(torch.tensor([loss, norm])).all():
-                raise InputError(f"{name}: loss={loss}, gradient norm={norm} at step {state.step + 1}: lower the rate")
-            optimizer.step()
-            optimizer.zero_grad()
             state.step += 1
             state.tokens += tokens
+            if math.isfinite(loss) and math.isfinite(norm):
+                optimizer.step()
+            else:
+                state.skipped += 1
+                figures = {"loss": loss, "gradient_norm": norm, "lr": lr}
+                file = record_not_finite(folder, model, step=state.step, epoch=state.epoch, rows=rows, **figures)
+                if state.skipped > options.skip_not_finite:
+                    raise InputError(
+                        f"{name}: loss={loss}, gradient norm={norm} at step {state.step}, whose batch is in {file}: "
+                        f"lower the rate, or leave out {state.skipped} such steps or more with --skip-not-finite"
+                    )
+            optimizer.zero_grad()
             state.seconds += time.perf_counter() - began
 
             done = state.progress(options)
             speed = state.tokens / state.seconds
             left = state.seconds * (1 - done) / done
             progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} {options.unit}/s", left)
-            metrics.write(state, loss=loss, lr=lr, gradient_norm=norm, **{f"{options.unit}_per_second": speed})
+            metrics.write(state.place(), loss=loss, lr=lr, gradient_norm=norm, **{f"{options.unit}_per_second": speed})
             if done >= (state.evaluations + 1) / options.evaluations or done >= 1.0:
                 model.eval()
                 result = dict(evaluate(model))
                 model.train()
                 state.evaluations = int(done * options.evaluations)
                 state.history.append({"step": state.step, "seconds": state.seconds, **result})
-                metrics.write(state, **{f"validation_{key}": value for key, value in result.items()})
+                metrics.write(state.place(), **{f"validation_{key}": value for key, value in result.items()})
                 if state.best_score is None or list(score(result)) > state.best_score:
                     state.best_score, state.best_step = list(score(result)), state.step
-                    save_checkpoint(best, model, None, dataclasses.asdict(state))
-                figures = "  ".join(f"{key} {value:.4f}" for key, value in result.items())
-                progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {figures}")
+                    checkpoints.save_best(model, dataclasses.asdict(state))
+                scores = "  ".join(f"{key} {value:.4f}" for key, value in result.items())
+                progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {scores}")
                 metrics.flush()
-            interrupted = stop_requested()
+            stop = stop_requested()
             finished = done >= 1.0 or state.out_of_patience(options)
-            if interrupted or finished or time.monotonic() - saved_at > options.checkpoint_seconds:
-                metrics.flush()
-                save_checkpoint(latest, model, optimizer, dataclasses.asdict(state))
-                saved_at = time.monotonic()
-            if interrupted:
-                raise TrainingInterrupted
-    load_checkpoint(best, model)
+            if stop or finished or checkpoints.due():
+                metrics.flush(to_disk=True)
+                checkpoints.save(model, optimizer, dataclasses.asdict(state))
+            if stop:
+                raise TrainingInterrupted(stop)
+    checkpoints.load_best(model, state.best_step)
     model.eval()
     return state
 
@@ -195,13 +208,15 @@ def accumulate_gradients(model: Model, group: Sequence[Batch], options: LoopOpti
     return loss.item(), int(sum(count.item() for count in counts.values()))
 
 
-def batches_from(data: TrainingData, state: State) -> Iterator[Batch]:
-    """The run's batches from where `state` stands, one epoch after another; keeps the place in `state`."""
+def batches_from(data: TrainingData, state: State) -> Iterator[tuple[list[int], Batch]]:
+    """The run's batches from where `state` stands, each after its rows, one epoch after another; keeps the place in
+    `state`."""
     while True:
         rows = data.epoch(state.epoch)
         while state.position < len(rows):
             state.position += 1
-            yield data.batch(rows[state.position - 1])
+            batch = list(rows[state.position - 1])
+            yield batch, data.batch(batch)
         state.epoch, state.position = state.epoch + 1, 0
 
 
@@ -212,45 +227,3 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-
-
-class MetricsFile:
-    """`metrics.jsonl`, a JSON object a line. A resumed run first drops what it wrote after its checkpoint.
-
-    Lines wait in memory between evaluations: a write at every step would cost small models a tenth of their speed.
-    """
-
-    def __init__(self, path: Path, step: int):
-        self.path = path
-        self.waiting: list[str] = []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        path.write_text("".join(kept), encoding="utf-8")
-
-    def write(self, state: State, **values: float) -> None:
-        line = {"step": state.step, "tokens": state.tokens, "seconds": round(state.seconds, 3), **values}
-        self.waiting.append(json.dumps(line) + "\n")
-
-    def flush(self) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(self.waiting)
-        self.waiting.clear()
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C no longer breaks in at once: the yielded function says whether it came. A second one breaks in."""
-    requested = False
-
-    def request(number: int, frame: Any) -> None:
-        nonlocal requested
-        if requested:
-            raise KeyboardInterrupt
-        requested = True
-
-    previous = signal.signal(signal.SIGINT, request)
-    try:
-        yield lambda: requested
-    finally:
-        signal.signal(signal.SIGINT, previous)

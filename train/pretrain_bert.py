@@ -23,13 +23,14 @@ from minitransformer.tokenization import (
     train_roberta_tokenizer,
     train_wordpiece_tokenizer,
 )
-from train.loop import State, TrainingInterrupted, train
+from train.loop import State, train
 from train.masked_corpora import Texts, corpus_rows, read_corpora
 from train.masked_models import choose_context, load_masked, new_model, with_heads
 from train.masked_scoring import CountingBaselines, Score, masked_score
 from train.pretraining import PretrainingSettings, warn_of_small_vocabulary
 from train.report import wide_console
 from train.settings import create_run, open_run
+from train.signals import resumable
 
 DEFAULT_MINUTES = 4.0
 # Scored during training; the figures at the end are of everything held out.
@@ -101,11 +102,8 @@ class PretrainSettings(PretrainingSettings):
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
         settings, folder = open_run(PretrainSettings, "pretrain bert", arguments)
-        try:
+        with resumable("pretrain bert", folder):
             pretrain(settings, folder, wide_console())
-        except (TrainingInterrupted, KeyboardInterrupt):
-            print(f"stopped; to go on: python -m train.pretrain bert --resume {folder}")
-            raise SystemExit(130) from None
 
 
 def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict[str, Any]:

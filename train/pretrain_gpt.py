@@ -22,11 +22,12 @@ from minitransformer.tokenization import (
     train_byte_bpe_tokenizer,
     train_character_tokenizer,
 )
-from train.loop import TrainingInterrupted, train
+from train.loop import train
 from train.pretraining import MODERN, PretrainingSettings, check_unknown, read_corpus, warn_of_small_vocabulary
 from train.report import wide_console
 from train.scoring import stream_loss
 from train.settings import create_run, open_run
+from train.signals import resumable
 
 DEFAULT_MINUTES = 2.5
 # Scored during training, from all over the validation split; the figures at the end are of all of it.
@@ -82,11 +83,8 @@ class PretrainSettings(PretrainingSettings):
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
         settings, folder = open_run(PretrainSettings, "pretrain gpt", arguments)
-        try:
+        with resumable("pretrain gpt", folder):
             pretrain(settings, folder, wide_console())
-        except (TrainingInterrupted, KeyboardInterrupt):
-            print(f"stopped; to go on: python -m train.pretrain gpt --resume {folder}")
-            raise SystemExit(130) from None
 
 
 def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict[str, Any]:

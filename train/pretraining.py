@@ -83,6 +83,7 @@ class PretrainingSettings(Settings):
             evaluations=10,
             unit=unit,
             autocast=self.autocast_dtype(),
+            **self.safeguards(),
         )
 
     def new_optimizer(self, model: Model) -> torch.optim.Optimizer:

@@ -14,6 +14,8 @@ import tyro
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
 from minitransformer.hardware import multiplies_bfloat16
+from train.fingerprint import fingerprint, require_same_data
+from train.run_lock import lock_run
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -40,13 +42,24 @@ class Settings:
     """The run folder. Default: runs/NAME-DATE-TIME."""
     resume: str | None = None
     """A run folder to go on with, or "auto": go on with --out if it is there, else start it."""
+    checkpoint_seconds: float | None = None
+    """Time between checkpoints; 0 for one after every step. Default: a minute, or as much more as keeps their share of
+    the time at 1%."""
+    keep_checkpoints: int = 2
+    """How many of the latest to keep, beside the best."""
+    skip_not_finite: int = 0
+    """How many steps to leave out because their loss or gradient is not finite, before the run stops."""
 
     def validate(self) -> None:
         """Raises `InputError`. Not done on construction, where the command-line parser would wrap the message."""
-        for name in ("minutes", "steps", "threads"):
+        for name in ("minutes", "steps", "threads", "keep_checkpoints"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise InputError(f"--{name} {value} must be more than 0")
+                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
+        for name in ("checkpoint_seconds", "skip_not_finite"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed {self.seed} must be at least 0 and less than {2**32}")
 
@@ -66,6 +79,10 @@ class Settings:
         all_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(self.threads or (1 if num_parameters < 500_000 else all_cores))
 
+    def safeguards(self) -> dict[str, Any]:
+        """What `LoopOptions` is told of checkpoints and faults."""
+        return {name: getattr(self, name) for name in ("checkpoint_seconds", "keep_checkpoints", "skip_not_finite")}
+
     def autocast_dtype(self) -> torch.dtype | None:
         """bfloat16 for mixed precision, None for float32."""
         fast = self.precision == "auto" and multiplies_bfloat16(self.torch_device())
@@ -73,8 +90,10 @@ class Settings:
 
 
 S = TypeVar("S", bound=Settings)
-# These may change between a run and its resumption: they say where and whether, not what.
-FREE_ON_RESUME = {"out", "resume", "device"}
+# These may change between a run and its resumption: they say where, whether and how safely, not what.
+FREE_ON_RESUME = {"out", "resume", "device", "checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
+DATA_KEY = "data_sha256"
+"""In the file of the settings: what they name in `data` held when the run began."""
 
 
 def open_run(settings_class: type[S], name: str, arguments: list[str] | None = None) -> tuple[S, Path]:
@@ -91,12 +110,15 @@ def open_run(settings_class: type[S], name: str, arguments: list[str] | None = N
         raise InputError("--resume auto needs --out, the folder to go on with or to start")
     if resume is not None and resume != "auto":
         folder = Path(resume)
-    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    taken = folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir()))
     if resume is not None and (resume != "auto" or taken):
         saved = _read_settings(folder, settings_class)
         settings = tyro.cli(settings_class, args=arguments, default=saved, prog=f"python -m train.{name}")
-        if changed := _differences(saved, settings):
-            raise InputError(f"{folder} was started with other settings: {changed}; leave them out to go on")
+        changed = _differences(saved, settings)
+        if set(changed) == {"data"} and _saved_data(folder, settings) == fingerprint(settings):
+            changed = {}  # it lies elsewhere
+        if changed:
+            raise InputError(f"{folder} was started with other settings: {_told(changed)}; leave them out to go on")
         settings.validate()
         return settings, folder
     if taken:
@@ -105,10 +127,24 @@ def open_run(settings_class: type[S], name: str, arguments: list[str] | None = N
 
 
 def create_run(folder: Path, settings: Settings) -> None:
-    """Make the folder of a new run and write its settings; a resumed one has them already."""
+    """Make the folder of a new run and write its settings, with the checksums of its data; of a resumed one, which has
+    them already, see that they still hold.
+
+    Until this process ends no other may train into the folder: `InputError` where one does.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / settings.settings_file).exists():
-        write_json(folder / settings.settings_file, _to_json(settings))
+    lock_run(folder)
+    data = fingerprint(settings)
+    path = folder / settings.settings_file
+    if not path.exists():
+        write_json(path, {**_to_json(settings), DATA_KEY: data})
+        return
+    # Of a run that another process began since `open_run`, they may be others.
+    changed = _differences(_read_settings(folder, type(settings)), settings)
+    changed.pop("data", None)
+    if changed:
+        raise InputError(f"{folder} was started with other settings: {_told(changed)}; take another --out")
+    require_same_data(folder, _saved_data(folder, settings), data)
 
 
 def _read_settings(folder: Path, settings_class: type[S]) -> S:
@@ -118,19 +154,30 @@ def _read_settings(folder: Path, settings_class: type[S]) -> S:
         raise InputError(f"{folder} is not a run to resume: it {reason}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        values.pop(DATA_KEY, None)
         fields = {field.name for field in dataclasses.fields(settings_class)}
         if set(values) != fields:
             raise InputError(f"it has {', '.join(sorted(values))}")
         paths = {name: Path(values[name]) for name in ("out", "init", "pretrained") if values.get(name) is not None}
         return settings_class(**{**values, **paths})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not the settings of such a run: {error}") from error
 
 
-def _differences(saved: Settings, given: Settings) -> str:
+def _saved_data(folder: Path, settings: Settings) -> dict[str, str]:
+    return json.loads((folder / settings.settings_file).read_text(encoding="utf-8")).get(DATA_KEY) or {}
+
+
+def _differences(saved: Settings, given: Settings) -> dict[str, tuple[Any, Any]]:
+    """The values before and now of what is not free to change."""
     before, now = _to_json(saved), _to_json(given)
-    changed = [name for name in before if before[name] != now[name] and name not in FREE_ON_RESUME]
-    return ", ".join(f"{name}={before[name]!r}, now {now[name]!r}" for name in changed)
+    return {
+        name: (before[name], now[name]) for name in before if before[name] != now[name] and name not in FREE_ON_RESUME
+    }
+
+
+def _told(changed: dict[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{name}={before!r}, now {now!r}" for name, (before, now) in changed.items())
 
 
 def _to_json(settings: Settings) -> dict[str, Any]:

@@ -23,11 +23,12 @@ from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
 from train.feed import Feed
-from train.loop import LoopOptions, State, TrainingInterrupted, train
+from train.loop import LoopOptions, State, train
 from train.measures import Bleu, ExactMatch, Measure
 from train.recipes import OPTIMIZERS, PRESETS, Recipe, recipe_for
 from train.report import draw, show, wide_console
 from train.settings import Settings, create_run, open_run
+from train.signals import resumable
 from train.translation_data import TranslationData, are_sentences, tokenizers_for
 
 
@@ -204,17 +205,15 @@ class Task:
             evaluations=s.evaluations or (40 if short else 12),
             patience=s.patience,
             autocast=s.autocast_dtype(),
+            **s.safeguards(),
         )
 
 
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
         settings, folder = open_run(TranslateSettings, "translate", arguments)
-        try:
+        with resumable("translate", folder):
             compare(settings, folder, wide_console())
-        except (TrainingInterrupted, KeyboardInterrupt):
-            print(f"stopped; to go on: python -m train.translate --resume {folder}")
-            raise SystemExit(130) from None
 
 
 def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict[str, Any]:
@@ -231,9 +230,9 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
     console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
     models = {name: train_one(name, recipe, task, folder / name, console) for name, recipe in recipes.items()}
     results = {"data": settings.data, "seed": settings.seed, "scored_on": task.data.test_name, "models": models}
-    write_json(finished, results)
-    show(models, console)
     draw(models, task.data.corpus[task.data.test_name], folder)
+    write_json(finished, results)  # last: a run with results is not gone on with
+    show(models, console)
     console.print(f"\nresults, models and pictures are in {folder}")
     return results
 

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 from minitransformer.optim import adamw
-from train.loop import LoopOptions, TrainingInterrupted, accumulate_gradients, train
+from train.loop import LoopOptions, accumulate_gradients, train
+from train.signals import TrainingInterrupted
 
 SIZES = dict(source_vocab_size=9, target_vocab_size=9, d_model=8, max_length=12, dropout=0.1)
 MODELS = {

@@ -106,7 +106,7 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(optimizer
     for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         assert torch.equal(one, other), name
     for run, model in zip((whole, stopped), models, strict=True):
-        assert load_checkpoint(run / "checkpoints" / "latest.safetensors", model)["step"] == 60
+        assert load_checkpoint(run / "checkpoints" / "step-00000060.safetensors", model)["step"] == 60
 
 
 @pytest.mark.parametrize(

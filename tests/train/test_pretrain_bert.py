@@ -196,7 +196,7 @@ def test_each_objective_trains_and_resumes_exactly_where_it_was_stopped(objectiv
     for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         assert torch.equal(one, other), name
     for folder, model in zip((whole, stopped), models, strict=True):
-        assert load_checkpoint(folder / "checkpoints" / "latest.safetensors", model)["step"] == 40
+        assert load_checkpoint(folder / "checkpoints" / "step-00000040.safetensors", model)["step"] == 40
     config = models[0].config
     assert config.sentence_head == {"bert": "nsp", "roberta": None, "albert": "sop"}[objective]
     assert (config.d_embedding, config.num_hidden_groups) == ((128, 1) if objective == "albert" else (None, None))

@@ -112,7 +112,7 @@ def test_n_best_lists_have_line_score_and_text_between_tabs(run, name, capsys):
 
 
 def test_lines_over_the_limit_are_translated_up_to_there(run, capsys):
-    command(["translate", str(run / "transformer"), "3/9/16", "1" * 60])
+    command(["translate", str(run / "transformer"), "27 07 95", "1" * 60])
     output = capsys.readouterr()
     assert len(output.out.splitlines()) == 2
     assert output.err == (
@@ -150,7 +150,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(run, tmp_path, capsys):
     assert "--alpha -1" in translate(model, "x", "--alpha", "-1")
     assert "does not exist" in translate(tmp_path / "nowhere", "x")
     assert "has no config.json" in translate(tmp_path, "x")
-    assert "give one of them, such as" in translate(run, "x")
+    assert "holds several models: give one of them" in translate(run, "x")
     assert "one or the other" in translate(model, "x", "--input", tmp_path / "nowhere")
     (tmp_path / "empty.txt").write_text("")
     assert "no lines" in translate(model, "--input", tmp_path / "empty.txt")
@@ -172,7 +172,7 @@ def test_bad_settings_and_data_are_refused_before_anything_is_written(pairs, tmp
     def train(*arguments):
         return refused(capsys, [*map(str, arguments), "--out", str(out)], main)
 
-    assert "--models rnn-nought: not one of" in train("--models", "rnn-nought")
+    assert "--models rnn-nought: not one: rnn-additive" in train("--models", "rnn-nought")
     assert "each once" in train("--models", "talk,talk")
     assert "--steps 0" in train("--steps", "0")
     assert "--lr -1" in train("--lr", "-1")

@@ -1,0 +1,101 @@
+"""The checkpoints of a run in a folder: the last few, and the weights of the best evaluation of each.
+
+checkpoints/
+  step-00000120.safetensors    where the run stood after step 120
+  step-00000180.safetensors
+  best-00000100.safetensors    the weights that had the best score up to then
+
+Best weights bear their step in their name, and a checkpoint holds the step of its own: whichever checkpoint a run goes
+on from, its best weights are there, and those of steps that are lost again are not taken for them.
+"""
+
+import re
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from train.checkpoint import load_checkpoint, read_state, save_checkpoint
+from train.sealed import DamagedFileError
+
+SECONDS = 60.0
+SHARE = 0.01
+"""Of the time, for writing checkpoints: large models write theirs more rarely than every `SECONDS`."""
+
+
+class Checkpoints:
+    """Those of one run. `state` is what `save_checkpoint` takes, with `step` and `best_step` in it."""
+
+    def __init__(self, folder: Path, *, keep: int = 2, seconds: float | None = None):
+        self.folder, self.keep, self.seconds = folder, keep, seconds
+        self.saved_at, self.cost = time.monotonic(), 0.0
+
+    def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+        """Put the newest checkpoint back in place that is as it was written, and return its state; None without one.
+
+        What is newer goes: it is damaged, or of steps that the run takes again. A warning tells of damage.
+        """
+        damage: list[Exception] = []
+        state = None
+        for step in reversed(self._steps("step")):
+            try:
+                if best := read_state(self._path("step", step))["best_step"]:
+                    read_state(self._path("best", best))
+                state = load_checkpoint(self._path("step", step), model, optimizer)
+                break
+            except (DamagedFileError, FileNotFoundError) as error:
+                damage.append(error)
+        for found in damage:
+            way_on = f"goes on from step {state['step']}" if state else "starts again from the beginning"
+            warnings.warn(f"{found}; the run {way_on}", stacklevel=2)
+        self._remove_after(state["step"] if state else 0)
+        self.saved_at = time.monotonic()
+        return state
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        wait = max(SECONDS, self.cost / SHARE) if self.seconds is None else self.seconds
+        return time.monotonic() - self.saved_at >= wait
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """Write one, and only then remove those that are more than enough."""
+        began = time.monotonic()
+        save_checkpoint(self._path("step", state["step"]), model, optimizer, state)
+        self._remove_old()
+        self.saved_at = time.monotonic()
+        self.cost = self.saved_at - began
+
+    def save_best(self, model: nn.Module, state: dict[str, Any]) -> None:
+        save_checkpoint(self._path("best", state["best_step"]), model, None, state)
+
+    def load_best(self, model: nn.Module, step: int) -> None:
+        load_checkpoint(self._path("best", step), model)
+
+    def _path(self, kind: str, step: int) -> Path:
+        return self.folder / f"{kind}-{step:08}.safetensors"
+
+    def _steps(self, kind: str) -> list[int]:
+        """Of the files of this kind, in order."""
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        return sorted(int(found[1]) for name in names if (found := re.fullmatch(rf"{kind}-(\d+)\.safetensors", name)))
+
+    def _remove_after(self, step: int) -> None:
+        for kind in ("step", "best"):
+            for newer in self._steps(kind):
+                if newer > step:
+                    self._path(kind, newer).unlink()
+        if self.folder.is_dir():
+            for unfinished in self.folder.glob(".*"):  # of a process that was killed while it wrote
+                unfinished.unlink()
+
+    def _remove_old(self) -> None:
+        steps = self._steps("step")
+        for step in steps[: -self.keep]:
+            self._path("step", step).unlink()
+        oldest = steps[-self.keep :][0]
+        # The best of the oldest one that is kept is the newest from before it.
+        for step in [best for best in self._steps("best") if best <= oldest][:-1]:
+            self._path("best", step).unlink()

@@ -1,0 +1,56 @@
+"""What a run's data held when it began, so that it does not go on with other data."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from minitransformer.data import packaged
+from minitransformer.data.files import SPLIT_NAMES, files_called
+from minitransformer.errors import InputError
+
+NAMED = ("dates", "recall", *packaged.CORPORA)
+
+
+def fingerprint(settings: Any) -> dict[str, str]:
+    """SHA-256 of every file that `settings.data` names, by the file's name: where it lies may change.
+
+    Corpora by name stand for themselves: packages are fetched by checksum, what is generated follows from the seed, and
+    dates follow from Babel's data too.
+    """
+    names = [name.strip() for name in str(getattr(settings, "data", "")).split(",") if name.strip()]
+    suffixes = [f".{getattr(settings, side, None)}" for side in ("source", "target")]
+    found: dict[str, str] = {}
+    for place, name in enumerate(names, start=1):
+        where = f"{place}/" if len(names) > 1 else ""
+        files = [] if name in NAMED else data_files(Path(name).expanduser(), suffixes)
+        if not files:
+            found[where + name] = f"Babel {version('babel')}" if name == "dates" else "a name"
+        for file in files:
+            with file.open("rb") as opened:
+                found[where + file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found
+
+
+def data_files(path: Path, suffixes: list[str]) -> list[Path]:
+    """The files of a corpus: one, those of a folder's splits, or aligned ones with these suffixes; none where it is no
+    path."""
+    if path.is_file():
+        return [path]
+    stems = [stem for names in SPLIT_NAMES.values() for stem in names]
+    files = files_called(path, stems) if path.is_dir() else files_called(path.parent, (path.name,))
+    return [file for file in files if file.suffix in suffixes] or files
+
+
+def require_same_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises `InputError` with what has changed."""
+    changed = [
+        f"{name} was {before.get(name, 'not there')} and is {now.get(name, 'not there')}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise InputError(
+            f"the data has changed since {folder} began: {'; '.join(changed)}; put it back, or start another run"
+        )
