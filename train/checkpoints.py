@@ -4,6 +4,7 @@ checkpoints/
   step-00000120.safetensors    where the run stood after step 120
   step-00000180.safetensors
   best-00000100.safetensors    the weights that had the best score up to then
+  evaluated-00000100.safetensors  the weights of every evaluation, if they are to be averaged, until they are
 
 Best weights bear their step in their name, and a checkpoint holds the step of its own: whichever checkpoint a run goes
 on from, its best weights are there, and those of steps that are lost again are not taken for them.
@@ -74,6 +75,16 @@ class Checkpoints:
     def load_best(self, model: nn.Module, step: int) -> None:
         load_checkpoint(self._path("best", step), model)
 
+    def save_evaluated(self, model: nn.Module, step: int) -> None:
+        save_checkpoint(self._path("evaluated", step), model, None, {"step": step})
+
+    def load_evaluated(self, model: nn.Module, step: int) -> None:
+        load_checkpoint(self._path("evaluated", step), model)
+
+    def remove_evaluated(self) -> None:
+        for step in self._steps("evaluated"):
+            self._path("evaluated", step).unlink()
+
     def _path(self, kind: str, step: int) -> Path:
         return self.folder / f"{kind}-{step:08}.safetensors"
 
@@ -83,7 +94,7 @@ class Checkpoints:
         return sorted(int(found[1]) for name in names if (found := re.fullmatch(rf"{kind}-(\d+)\.safetensors", name)))
 
     def _remove_after(self, step: int) -> None:
-        for kind in ("step", "best"):
+        for kind in ("step", "best", "evaluated"):
             for newer in self._steps(kind):
                 if newer > step:
                     self._path(kind, newer).unlink()

@@ -62,6 +62,8 @@ class LoopOptions:
     checkpoint_seconds: float | None = None
     """Between checkpoints. None: a minute, or more where writing them would take over 1% of the time."""
     keep_checkpoints: int = 2
+    keep_evaluated: bool = False
+    """Keep the weights of every evaluation, for `train.averaging`."""
     skip_not_finite: int = 0
     """How many steps to leave out, over the whole run, because their loss or gradient is not finite."""
 
@@ -168,6 +170,8 @@ def train(
                 state.evaluations = int(done * options.evaluations)
                 state.history.append({"step": state.step, "seconds": state.seconds, **result})
                 metrics.write(state.place(), **{f"validation_{key}": value for key, value in result.items()})
+                if options.keep_evaluated:
+                    checkpoints.save_evaluated(model, state.step)
                 if state.best_score is None or list(score(result)) > state.best_score:
                     state.best_score, state.best_step = list(score(result)), state.step
                     checkpoints.save_best(model, dataclasses.asdict(state))

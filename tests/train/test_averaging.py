@@ -1,0 +1,55 @@
+import torch
+from safetensors.torch import load_file
+
+from minitransformer.models import Transformer, TransformerConfig
+from train.averaging import average_best
+from train.checkpoints import Checkpoints
+from train.loop import State
+
+CONFIG = TransformerConfig(8, 8, d_model=4, num_heads=2, d_ff=4, num_encoder_layers=1, num_decoder_layers=1)
+
+
+def evaluated(folder, scores):
+    """A run whose evaluations had these scores, its model with the best weights, and all weights by step."""
+    checkpoints, weights = Checkpoints(folder / "checkpoints"), {}
+    for step in range(1, len(scores) + 1):
+        torch.manual_seed(step)
+        model = Transformer(CONFIG)
+        weights[step] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        checkpoints.save_evaluated(model, step)
+        if scores[step - 1] == max(scores):
+            best = step
+            checkpoints.save_best(model, {"best_step": step})
+    checkpoints.load_best(model, best)
+    history = [{"step": step, "seconds": 0.0, "bleu": score} for step, score in enumerate(scores, start=1)]
+    return model, State(step=len(scores), best_step=best, history=history), weights
+
+
+def averaged(model, folder, state, count, score_of_mean):
+    return average_best(
+        model, folder, state, count=count, evaluate=lambda _: {"bleu": score_of_mean}, score=lambda r: (r["bleu"],)
+    )
+
+
+def test_the_mean_of_the_best_evaluations_replaces_the_best_if_it_is_better(tmp_path):
+    model, state, weights = evaluated(tmp_path, [1.0, 4.0, 3.0, 2.0])
+    assert averaged(model, tmp_path, state, 3, 4.5) == [2, 3, 4]
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, sum(weights[step][name] for step in (2, 3, 4)) / 3)
+    assert state.history[-1]["averaged"] == [2, 3, 4]
+    assert not list((tmp_path / "checkpoints").glob("evaluated-*"))
+
+
+def test_a_mean_that_is_no_better_leaves_the_best_weights(tmp_path):
+    model, state, weights = evaluated(tmp_path, [1.0, 4.0, 3.0])
+    assert averaged(model, tmp_path, state, 2, 4.0) == []
+    assert all(torch.equal(tensor, weights[2][name]) for name, tensor in model.state_dict().items())
+    assert len(state.history) == 3
+
+
+def test_shared_weights_stay_shared(tmp_path):
+    model, state, _ = evaluated(tmp_path, [1.0, 2.0])
+    averaged(model, tmp_path, state, 2, 3.0)
+    assert model.output.weight is model.target_embedding.weight
+    names = load_file(model.save(tmp_path / "saved") / "model.safetensors").keys()
+    assert sum("embedding" in name or "output" in name for name in names) == 2

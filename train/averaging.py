@@ -1,0 +1,50 @@
+"""The mean of several checkpoints' weights, which often translates better than any of them (Vaswani et al. 2017)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from minitransformer.models import Model
+from minitransformer.models.weights import own_tensors
+from train.checkpoints import Checkpoints
+from train.loop import State
+
+M = TypeVar("M", bound=Model)
+
+
+@torch.no_grad()
+def average_best(
+    model: M,
+    folder: Path,
+    state: State,
+    *,
+    count: int,
+    evaluate: Callable[[M], Mapping[str, float]],
+    score: Callable[[Mapping[str, Any]], Sequence[float]],
+) -> list[int]:
+    """Give `model` the mean of the weights of its `count` best evaluations, if that scores better than the best one.
+
+    `model` and `state` are as `train` left them, with `keep_evaluated`. Returns the steps of the mean; where it is no
+    better, the model keeps its weights and there are none.
+    """
+    best_first = sorted(state.history, key=lambda evaluation: list(score(evaluation)), reverse=True)
+    steps = [evaluation["step"] for evaluation in best_first[:count]]
+    checkpoints = Checkpoints(folder / "checkpoints")
+    if len(steps) > 1:
+        sums = {name: torch.zeros_like(tensor) for name, tensor in own_tensors(model).items()}
+        for step in steps:
+            checkpoints.load_evaluated(model, step)
+            for name, tensor in own_tensors(model).items():
+                sums[name] += tensor
+        for name, tensor in own_tensors(model).items():
+            tensor.copy_(sums[name] / len(steps))
+        result = dict(evaluate(model))
+        if list(score(result)) > list(score(best_first[0])):
+            state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
+            checkpoints.remove_evaluated()
+            return steps
+        checkpoints.load_best(model, state.best_step)
+    checkpoints.remove_evaluated()
+    return []
