@@ -180,7 +180,8 @@ def minilm_finetuning(settings: Any, machine: Machine, console: Console) -> list
             "ours": epoch_of(ours, our_label_loss(ours), batches["ours"], dtype),
             "theirs": epoch_of(theirs, their_label_loss(theirs), batches["theirs"], dtype),
         }
-        seconds = in_turns(contenders, rounds=min(settings.rounds, 3), repeats=1)
+        in_turns(contenders, rounds=1, repeats=1, warm_up=False)  # warms up once: what is timed is long enough
+        seconds = in_turns(contenders, rounds=min(settings.rounds, 3), repeats=1, warm_up=False)
         row: dict[str, Any] = {"precision": precision, "ratio": ratio(seconds["theirs"], seconds["ours"])}
         for name, times in seconds.items():
             row[name] = count / statistics.median(times)
