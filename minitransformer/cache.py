@@ -80,10 +80,15 @@ class KVCache:
 
     def select(self, rows: Int[Tensor, " rows"]) -> "KVCache":
         """A cache with these rows of the batch, repeated or left out at will; only filled slots are copied."""
-        _, heads, _, head_dim = self.keys.shape
-        cache = KVCache(len(rows), heads, self.max_length, head_dim, dtype=self.keys.dtype, device=self.keys.device)
-        filled = self.length
-        cache.pairs[:, :, :filled] = self.pairs[:, :, :filled].index_select(0, rows)
-        cache.positions[:, :filled] = self.positions[:, :filled].index_select(0, rows)
+        _, heads, slots, head_dim = self.keys.shape
+        cache = KVCache(len(rows), heads, slots, head_dim, dtype=self.keys.dtype, device=self.keys.device)
+        if filled := self.length:
+            # The filled slots of each head are one run of memory, which is copied as such, in one pass.
+            runs = (rows[:, None] * 2 * heads + torch.arange(2 * heads, device=rows.device)).flatten()
+            source, target = (
+                pairs.view(-1, slots * head_dim)[:, : filled * head_dim] for pairs in (self.pairs, cache.pairs)
+            )
+            torch.index_select(source, 0, runs, out=target)
+            cache.positions[:, :filled] = self.positions[:, :filled].index_select(0, rows)
         cache.num_seen = self.num_seen
         return cache

@@ -41,7 +41,7 @@ class Translator:
     model: Transformer | RNNSeq2Seq
     source_tokenizer: Tokenizer
     target_tokenizer: Tokenizer
-    batch_tokens: int = 8192
+    batch_tokens: int = 4096
 
     @classmethod
     def load(cls, folder: str | Path) -> "Translator":
