@@ -24,7 +24,7 @@ from minitransformer.models import (
 )
 from minitransformer.models.base import read_config
 from minitransformer.positions import ALiBi, LearnedPositions, RelativeBias, Rotary, SinusoidalPositions
-from minitransformer.recurrent import Additive, Location, Multiplicative
+from minitransformer.recurrent import Additive, Local, Location, Multiplicative
 
 __all__ = [
     "BERT",
@@ -41,6 +41,7 @@ __all__ = [
     "InputError",
     "KVCache",
     "LearnedPositions",
+    "Local",
     "Location",
     "Loss",
     "Memory",

@@ -62,6 +62,11 @@ def _rnns():
         name = [attention, *["fed"] * fed, cell, "both" if both else "forward", str(layers)]
         options = {"attention": attention, "input_feeding": fed, "cell": cell, "bidirectional": both}
         yield "-".join(name), tiny_rnn, {**options, "num_layers": layers}
+    for attention, fed in itertools.product(("local-m", "local-p"), (False, True)):
+        options = {"attention": attention, "input_feeding": fed, "window": 1, "bidirectional": True}
+        yield f"{attention}{'-fed' * fed}", tiny_rnn, options
+    bahdanau = {"attention": "additive", "cell": "bahdanau-gru", "bidirectional": True, "num_layers": 2}
+    yield "additive-bahdanau-gru-tied", tiny_rnn, {**bahdanau, "attention_dim": 5, "tie_output": True}
     for attention in ("additive", "general"):
         yield f"{attention}-unmasked", tiny_rnn, {"attention": attention, "masked": False, "bidirectional": True}
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minitransformer import Additive, InputError, Location, Multiplicative
-from minitransformer.recurrent import RecurrentAttention
+from minitransformer.recurrent import Local, RecurrentAttention
 
 QUERY_DIM, MEMORY_DIM = 3, 4
 # All real, padded on the right, on the left, in the middle; and nothing real at all.
@@ -165,3 +165,66 @@ def test_an_attention_without_scores_says_so():
     states = torch.zeros(1, 2, 3)
     with pytest.raises(TypeError, match="Silent does not say how it scores"):
         Silent()(states, states, states, torch.ones(1, 2, dtype=torch.bool))
+
+
+# Local attention
+
+
+def local(predictive, window):
+    ours = Local(general()[0], QUERY_DIM, window, predictive=predictive).double()
+    if predictive:
+        nn.init.normal_(ours.v, std=3.0)
+        nn.init.normal_(ours.project.weight)
+    return ours
+
+
+# Lengths 5, 2, 3, 3 and 0, padded here and there; the first query is the second target.
+@pytest.mark.parametrize("window", [1, 2, 10])
+@pytest.mark.parametrize("predictive", [False, True], ids=["local-m", "local-p"])
+def test_local_attention_follows_its_equations(predictive, window):
+    ours = local(predictive, window)
+    query, states = inputs(general, targets=4)
+    expected, cut = [], 0
+    for row, real in enumerate(VALID):
+        source = states[row, real]
+        for t, now in enumerate(query[row], 1):
+            place = len(source) * torch.sigmoid(ours.v @ torch.tanh(ours.project.weight @ now)) if predictive else t
+            inside = [s for s in range(len(source)) if place - window <= s <= place + window]
+            cut += len(source) - len(inside)
+            context = torch.zeros(MEMORY_DIM, dtype=torch.float64)
+            exponentials = {s: torch.exp(now @ ours.scorer.project_key.weight @ source[s]) for s in inside}
+            for s, exponential in exponentials.items():
+                weight = exponential / sum(exponentials.values())
+                if predictive:
+                    weight = weight * torch.exp(-((s - place) ** 2) / (2 * (window / 2) ** 2))
+                context = context + weight * source[s]
+            expected.append(context)
+    assert (cut > 0) == (window < 10)
+    expected = torch.stack(expected).view(len(VALID), -1, MEMORY_DIM)
+    output = ours(query, ours.keys(states), states, VALID, position=1)
+    assert_same_with_gradients(output, expected, [(p, p) for p in (query, states, *ours.parameters())])
+
+
+def test_a_window_that_has_left_the_source_reads_zeros():
+    ours, (query, states) = local(False, 2), inputs(general)
+    output = ours(query, ours.keys(states), states, VALID, position=4)
+    assert output[0].any(dim=-1).all() and not output[1].any()
+
+
+@pytest.mark.parametrize("predictive", [False, True], ids=["local-m", "local-p"])
+def test_local_attention_one_target_at_a_time_reads_the_same(predictive):
+    ours, (query, states) = local(predictive, 1), inputs(general, targets=3)
+    keys = ours.keys(states)
+    steps = [ours(query[:, t : t + 1], keys, states, VALID, position=2 + t) for t in range(3)]
+    assert_near(ours(query, keys, states, VALID, position=2), torch.cat(steps, dim=1), 1e-12)
+
+
+def test_untrained_local_attention_looks_at_the_middle_of_the_real_source():
+    ours = Local(general()[0], QUERY_DIM, 2, predictive=True).double()
+    centre = ours.centre(inputs(general)[0], VALID)
+    assert centre.tolist() == [[length / 2] * 2 for length in VALID.sum(dim=1).tolist()]
+
+
+def test_a_window_is_at_least_one_token():
+    with pytest.raises(InputError, match="window=0 must be at least 1"):
+        Local(general()[0], QUERY_DIM, 0, predictive=False)

@@ -29,10 +29,12 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, record_attention
-from minitransformer.models.rnn_parts import RecurrentEncoder, RecurrentStack
+from minitransformer.models.rnn_cells import CELLS as OUR_CELLS
+from minitransformer.models.rnn_cells import RecurrentStack
+from minitransformer.models.rnn_encoder import RecurrentEncoder
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
-LUONG = ("dot", "general", "concat")
+LUONG = ("dot", "general", "concat", "local-m", "local-p")
 
 
 def test_the_talks_model_has_its_number_of_parameters():
@@ -106,9 +108,9 @@ def test_decoder_steps_are_torchs_over_the_sequence(cell, num_layers):
     x, kinds = torch.randn(2, 6, 5), stack.tensors_per_layer
     first = torch.randn(num_layers, kinds, 2, 4)
 
-    state, tops = tuple(first.flatten(0, 1)), []
-    for t in range(6):
-        state = stack(x[:, t], state)
+    state, tops, step = tuple(first.flatten(0, 1)), [], stack.steps()
+    for inputs in stack.first.inputs(x).unbind(dim=1):
+        state = step(inputs, state)
         tops.append(stack.top(state))
     outputs, last = layers(x, first[:, 0] if kinds == 1 else tuple(first.unbind(dim=1)))
     assert_close(torch.stack(tops, dim=1), outputs)
@@ -122,20 +124,58 @@ def test_decoder_steps_are_torchs_over_the_sequence(cell, num_layers):
 
 
 def test_dropout_falls_between_layers_only():
-    stack, encoder = (
-        RecurrentStack("gru", 5, 64, 2, dropout=0.5),
-        RecurrentEncoder("gru", 5, 64, 2, bidirectional=True, dropout=0.5),
-    )
-    read = []
-    for cell in (stack.cells[1], encoder.cells[2], encoder.cells[3]):
-        cell.register_forward_pre_hook(lambda _, args: read.append(args[0]))
-    x = torch.randn(4, 5)
-    top = stack.top(stack(x, (torch.ones(4, 64), torch.ones(4, 64))))
-    states, _ = encoder(x[:, None], None)
-    assert all(0.3 < (between == 0).float().mean() < 0.7 for between in read)
-    assert len(read) == 3
-    assert (top != 0).all()
-    assert (states != 0).all()
+    torch.manual_seed(0)
+    stack = RecurrentStack("gru", 5, 64, 2, dropout=0.5)
+    encoder = RecurrentEncoder("gru", 5, 64, 2, bidirectional=True, dropout=0.5)
+    dropped = []
+    for module in (stack, encoder):
+        module.dropout.register_forward_hook(lambda _, args, output: dropped.append((args[0], output)))
+    state = torch.randn(4, 64), torch.randn(4, 64)
+    first, top = stack.steps()(stack.first.inputs(torch.randn(4, 5)), state)
+    states, final = encoder(torch.randn(4, 1, 5), None)
+    assert [output.shape for _, output in dropped] == [(4, 64), (1, 4, 128)]
+    assert torch.equal(dropped[0][0], first)
+    assert all(0.3 < (output == 0).float().mean() < 0.7 for _, output in dropped)
+    assert all((each != 0).all() for each in (first, top, states, *final))
+
+
+@pytest.mark.parametrize("cell", OUR_CELLS)
+def test_a_loop_that_adds_up_its_gradients_at_the_end_gets_those_of_autograd(cell, monkeypatch):
+    """A graph that is being compiled has neither of the two functions written for the backward pass."""
+    options = {"cell": cell, "attention": "additive", "bidirectional": True, "num_layers": 2, "dropout": 0.0}
+    model = tiny_rnn(**options).train()
+    batch = batch_of(model)
+    found = []
+    for traced in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda traced=traced: traced)
+        model.zero_grad()
+        loss = model.loss(batch)["lm"].total
+        loss.backward(retain_graph=True)
+        once = gradients(model)
+        loss.backward()
+        found.append(once)
+        for name, twice in gradients(model).items():
+            assert_close(twice, 2 * once[name])
+    assert all(gradient.abs().max() > 0 for gradient in found[0].values())
+    for name, gradient in found[0].items():
+        assert_close(gradient, found[1][name])
+
+
+def test_a_loop_under_autocast_multiplies_in_bfloat16_and_keeps_its_state_in_float32():
+    model = tiny_rnn(attention="additive", bidirectional=True, dropout=0.0).train()
+    batch = batch_of(model)
+    exact = model.loss(batch)["lm"].total
+    exact.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        total = model.loss(batch)["lm"].total
+    total.backward()
+    assert total != exact
+    assert_close(total, exact, tolerance=0.02)
+    for name, gradient in gradients(model).items():
+        assert gradient.dtype == torch.float32
+        assert (gradient - expected[name]).norm() < 0.05 * expected[name].norm() + 1e-3
 
 
 # Against the papers' equations, in float64 on one unpadded row
@@ -147,6 +187,15 @@ def gru(cell, x, h):
     hr, hz, hn = (cell.weight_hh @ h + cell.bias_hh).chunk(3)
     z = torch.sigmoid(xz + hz)
     return (1 - z) * torch.tanh(xn + torch.sigmoid(xr + hr) * hn) + z * h
+
+
+def bahdanau_gru(cell, x, h):
+    """Bahdanau's: the reset gate acts on h, before the matrix; z is the share of what is new."""
+    size = len(h)
+    from_x, u, b = cell.weight_ih @ x + cell.bias_ih, cell.weight_hh, cell.bias_hh
+    r, z = torch.sigmoid(from_x[: 2 * size] + u[: 2 * size] @ h + b[: 2 * size]).chunk(2)
+    n = torch.tanh(from_x[2 * size :] + u[2 * size :] @ (r * h) + b[2 * size :])
+    return (1 - z) * h + z * n
 
 
 def lstm(cell, x, h, c):
@@ -204,8 +253,10 @@ def test_an_unmasked_talk_gives_a_padded_row_what_it_gives_alone(where):
         assert_close(together, model(row[None], ids[None])[0])
 
 
-def test_bahdanaus_decoder_follows_its_equations():
-    model, target, logits, states, _ = exact_model(attention="additive", bidirectional=True)
+@pytest.mark.parametrize(("cell", "formula"), [("gru", gru), ("bahdanau-gru", bahdanau_gru)])
+def test_bahdanaus_decoder_follows_its_equations(cell, formula):
+    options = {"attention": "additive", "attention_dim": 5, "bidirectional": True, "cell": cell}
+    model, target, logits, states, _ = exact_model(**options)
     decoder, [bridge], expected = model.decoder, model.bridge, []
     attention = decoder.attention
     backward_at_position_1 = states[0, 8:]
@@ -217,7 +268,7 @@ def test_bahdanaus_decoder_follows_its_equations():
         context = torch.stack(scores).softmax(dim=0) @ states
         t = decoder.readout.weight @ torch.cat([s, embedded, context]) + decoder.readout.bias
         maxout = torch.stack([torch.maximum(t[2 * k], t[2 * k + 1]) for k in range(len(t) // 2)])
-        s = gru(decoder.rnn.cells[0], torch.cat([embedded, context]), s)
+        s = formula(decoder.rnn.cells[0], torch.cat([embedded, context]), s)
         expected.append(model.output.weight @ maxout + model.output.bias)
     assert_exact(logits, expected)
 
@@ -225,21 +276,30 @@ def test_bahdanaus_decoder_follows_its_equations():
 @pytest.mark.parametrize("fed", [False, True], ids=["unfed", "fed"])
 @pytest.mark.parametrize("attention", LUONG)
 def test_luongs_decoder_follows_its_equations(attention, fed):
-    model, target, logits, states, [h, c] = exact_model(attention=attention, input_feeding=fed, cell="lstm")
+    options = {"attention": attention, "input_feeding": fed, "cell": "lstm", "window": 1}
+    model, target, logits, states, [h, c] = exact_model(**options)
     decoder, expected = model.decoder, []
-    parts = decoder.attention
+    local = decoder.attention
+    parts = local.scorer if attention.startswith("local") else local
     if attention == "concat":
         both = torch.cat([parts.project_query.weight, parts.project_key.weight], dim=1)
     score = {
         "dot": lambda h, source: h @ source,
-        "general": lambda h, source: h @ parts.project_key.weight @ source,
         "concat": lambda h, source: parts.v @ torch.tanh(both @ torch.cat([h, source])),
-    }[attention]
+    }.get(attention, lambda h, source: h @ parts.project_key.weight @ source)
     attentional = torch.zeros(8, dtype=torch.float64)
-    for y in target:
+    for t, y in enumerate(target):
         embedded = model.target_embedding.weight[y]
         h, c = lstm(decoder.rnn.cells[0], torch.cat([embedded, attentional]) if fed else embedded, h, c)
-        context = torch.stack([score(h, source) for source in states]).softmax(dim=0) @ states
+        place = t
+        if attention == "local-p":
+            place = len(states) * torch.sigmoid(local.v @ torch.tanh(local.project.weight @ h))
+        window = [s for s in range(len(states)) if attention in ("dot", "general", "concat") or abs(s - place) <= 1]
+        assert (len(window) < 5) == attention.startswith("local")
+        a = torch.stack([score(h, states[s]) for s in window]).softmax(dim=0)
+        if attention == "local-p":
+            a = a * torch.exp(-((torch.tensor(window) - place) ** 2) / (2 * 0.5**2))
+        context = a @ states[window]
         attentional = torch.tanh(decoder.combine.weight @ torch.cat([context, h]))
         expected.append(model.output.weight @ attentional + model.output.bias)
     assert_exact(logits, expected)
@@ -265,7 +325,7 @@ def test_two_directions_are_bridged_layer_by_layer_h_and_c_alike():
     ):
         expected += [torch.tanh(torch.cat(pair, dim=-1) @ bridge.weight.T + bridge.bias) for pair in pairs]
     seen = []
-    model.decoder.rnn.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+    model.decoder.register_forward_pre_hook(lambda _, args: seen.append(args[1].recurrent))
     model(row[None], targets(model, 1, 1))
     assert_close(torch.stack(seen[0]), torch.stack(expected), tolerance=1e-10)
 
@@ -294,7 +354,11 @@ def test_recorded_maps_are_distributions_over_real_tokens(build):
     if not model.config.masked:
         valid = torch.ones(4, model.config.max_length, dtype=torch.bool)
     assert weights.shape == (4, 1, 2, valid.shape[1])
-    assert_close(weights.sum(dim=-1), valid.any(dim=1).float()[:, None, None].expand(-1, 1, 2))
+    total = valid.any(dim=1).float()[:, None, None].expand(-1, 1, 2)
+    if model.config.attention == "local-p":  # its Gaussian takes some of every weight
+        assert ((weights.sum(dim=-1) < total) == (total > 0)).all()
+    else:
+        assert_close(weights.sum(dim=-1), total)
     assert (weights * ~valid[:, None, None]).abs().max() == 0
 
 
@@ -304,8 +368,9 @@ FORCED = [
     {},
     {"attention": "additive", "bidirectional": True},
     {"attention": "dot", "input_feeding": True, "cell": "lstm"},
+    {"attention": "local-m", "window": 1},
 ]
-every_kind_of_decoder = pytest.mark.parametrize("options", FORCED, ids=["talk", "bahdanau", "luong"])
+every_kind_of_decoder = pytest.mark.parametrize("options", FORCED, ids=["talk", "bahdanau", "luong", "local"])
 
 
 def training_model(teacher_forcing, **options):
@@ -427,6 +492,55 @@ def test_evaluation_is_teacher_forced_and_unsmoothed(options):
     assert_close(model.loss(batch)["lm"].total, cross_entropy(logits, ids[:, 1:], ids[:, 1:] != 0))
 
 
+# Decoding and the output
+
+
+def test_beams_that_stay_with_their_source_share_it():
+    model, valid = tiny_rnn(attention="general", input_feeding=True), layout([2, 3])
+    _, state = model.start(padded(model, sources(model, 2, 3), valid), valid, max_new_tokens=3)
+    beams = state.select(torch.tensor([0, 0, 1, 1]))
+    within = beams.select(torch.tensor([1, 1, 3, 2]))
+    assert within.memory.states is beams.memory.states and within.keys is beams.keys
+    across = beams.select(torch.tensor([2, 3]))
+    assert torch.equal(across.keys, state.keys[[1, 1]]) and torch.equal(across.memory.valid, valid[[1, 1]])
+
+
+@torch.no_grad()
+@every_kind_of_decoder
+def test_selected_rows_go_on_as_their_rows_would(options):
+    model = tiny_rnn(**options)
+    rows = torch.tensor([1, 1, 2, 0])
+    target = targets(model, 3, 4)
+    valid = layout([2, 3, 1])
+    source = padded(model, sources(model, 2, 3, 1), valid)
+    _, state = model.start(source, valid, max_new_tokens=4)
+    for picked in (rows, torch.tensor([1, 0, 2, 3]), torch.tensor([3, 2])):
+        target = target[picked]
+        state = state.select(picked)
+        source, valid = source[picked], valid[picked]
+    for t in range(1, 4):
+        logits, state = model.step(target[:, t], state)
+    bos = torch.full_like(target[:, :1], model.config.bos_id)
+    assert_close(logits, model(source, torch.cat([bos, target[:, 1:]], dim=1), valid)[:, -1])
+
+
+@pytest.mark.parametrize("options", [{"attention": "additive"}, {"attention": "local-p", "hidden_size": 6}])
+def test_a_tied_output_is_the_target_embedding(options):
+    model = tiny_rnn(tie_output=True, **options)
+    assert model.output.weight is model.target_embedding.weight
+    assert model.output.weight.shape == (TARGET_VOCAB, 6)
+    torch.manual_seed(0)
+    sizes = {"d_model": 64, "hidden_size": 64, "tie_output": True, "attention": options["attention"]}
+    drawn = RNNSeq2Seq(RNNConfig(90, 90, **sizes))
+    assert drawn.target_embedding.weight.std().item() == pytest.approx(1 / 8, rel=0.05)
+    assert drawn.source_embedding.weight.std().item() == pytest.approx(1, rel=0.05)
+    read = []
+    drawn.dropout.register_forward_hook(lambda _, args, output: read.append(output))
+    ids = torch.tensor([[3, 8]])
+    drawn.eval()(ids, ids)
+    assert_close(read[1], 8 * drawn.target_embedding.weight[ids])
+
+
 # Initialisation and configuration
 
 
@@ -479,9 +593,13 @@ REFUSED = [
     ({"dropout": -0.5}, "dropout=-0.5"),
     ({"teacher_forcing": 1.01}, "teacher_forcing=1.01"),
     ({"label_smoothing": "0.1"}, "label_smoothing='0.1'"),
-    ({"cell": "rnn"}, "cell='rnn' is none of gru, lstm"),
+    ({"cell": "rnn"}, "cell='rnn' is none of gru, lstm, bahdanau-gru"),
     ({"attention": "luong"}, "attention='luong' is none of location, additive"),
     ({"input_feeding": True}, "attention='location'"),
+    ({"window": 0}, "window=0"),
+    ({"attention_dim": 0}, "attention_dim=0"),
+    ({"tie_output": "no"}, "tie_output='no'"),
+    ({"tie_output": True, "attention": "general"}, "d_model=6 out of states of hidden_size=8"),
     ({"attention": "dot", "bidirectional": True}, "bidirectional=True has 2 x 8"),
     ({"bidirectional": "no"}, "bidirectional='no'"),
     ({"masked": "no"}, "masked='no'"),

@@ -76,8 +76,9 @@ def test_the_config_names_the_model_and_every_setting(build, tmp_path):
         (partial(tiny_transformer, tie_output=False, **SHARED), 1),
         (partial(tiny_transformer, tie_output=False, positions="relative"), 1),
         (partial(tiny_rnn, attention="additive"), 0),
+        (partial(tiny_rnn, attention="additive", tie_output=True), 1),
     ],
-    ids=["tied", "untied", "shared-tied", "shared", "relative", "rnn"],
+    ids=["tied", "untied", "shared-tied", "shared", "relative", "rnn", "rnn-tied"],
 )
 def test_shared_tensors_are_saved_once_and_still_shared_when_loaded(build, not_saved, tmp_path):
     model = build()

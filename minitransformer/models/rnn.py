@@ -8,22 +8,22 @@ from torch import Tensor, nn
 
 from minitransformer.errors import InputError
 from minitransformer.models.base import Loss, Memory, target_loss
-from minitransformer.models.rnn_parts import (
-    CELLS,
+from minitransformer.models.rnn_cells import CELLS, RecurrentStack, State
+from minitransformer.models.rnn_decoders import (
     BahdanauDecoder,
     Decoder,
+    FeedingLuongDecoder,
     LuongDecoder,
-    RecurrentEncoder,
-    RecurrentStack,
     RNNState,
-    State,
     TalkDecoder,
 )
+from minitransformer.models.rnn_encoder import RecurrentEncoder
 from minitransformer.models.seq2seq import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets
 from minitransformer.positions import token_positions
-from minitransformer.recurrent import Additive, Location, Multiplicative
+from minitransformer.recurrent import Additive, Local, Location, Multiplicative, RecurrentAttention
 
-ATTENTIONS = ("location", "additive", "dot", "general", "concat", "none")
+LUONG = ("dot", "general", "concat", "local-m", "local-p")
+ATTENTIONS = ("location", "additive", *LUONG, "none")
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,12 @@ class RNNConfig(EncoderDecoderConfig):
     """The talk's model by default; its published sizes are d_model=64, hidden_size=64, max_length=30.
 
     `d_model` is the width of the embeddings, `hidden_size` that of each direction of the encoder and of the
-    decoder. `attention` also chooses the decoder around it: "location" the talk's, "additive" Bahdanau's,
-    "dot", "general" and "concat" Luong's (`input_feeding` is for these), "none" for no attention at all.
+    decoder. `cell` is "gru" (torch's), "bahdanau-gru" (his, which resets before the matrix) or "lstm".
+    `attention` also chooses the decoder around it: "location" the talk's, "additive" Bahdanau's, "none" for no
+    attention at all, and Luong's (`input_feeding` is for these): "dot", "general", "concat", and "local-m" and
+    "local-p", which are "general" within `window` tokens of a place that is the target's own or predicted.
+    `attention_dim` is the width of additive and concat attention, None for `hidden_size`. `tie_output` makes the
+    target embedding the output layer's weight; a maxout layer then has `d_model` units, else half `hidden_size`.
     `teacher_forcing` is the chance that a training sequence is fed its true tokens rather than the model's own.
     `masked=False` is the talk's own handling of lengths: sources are filled up with zero vectors to `max_length`,
     and attention may fall on those.
@@ -46,7 +50,10 @@ class RNNConfig(EncoderDecoderConfig):
     cell: str = "gru"
     bidirectional: bool = False
     attention: str = "location"
+    attention_dim: int | None = None
+    window: int = 10
     input_feeding: bool = False
+    tie_output: bool = False
     masked: bool = True
     max_length: int = 30
     dropout: float = 0.1
@@ -58,7 +65,7 @@ class RNNConfig(EncoderDecoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("d_model", "hidden_size", "num_layers")
+        self.require_positive("d_model", "hidden_size", "num_layers", "attention_dim", "window")
         self.require_fraction("teacher_forcing")
         self.require_one_of("cell", tuple(CELLS))
         self.require_one_of("attention", ATTENTIONS)
@@ -67,8 +74,13 @@ class RNNConfig(EncoderDecoderConfig):
                 f"attention='dot' compares states of one size, but an encoder with bidirectional=True has "
                 f"2 x {self.hidden_size}: use attention='general'"
             )
-        if self.input_feeding and self.attention not in ("dot", "general", "concat"):
+        if self.input_feeding and self.attention not in LUONG:
             raise InputError(f"input_feeding belongs to Luong's attention, not to attention={self.attention!r}")
+        if self.tie_output and self.attention != "additive" and self.d_model != self.hidden_size:
+            raise InputError(
+                f"tie_output reads embeddings of d_model={self.d_model} out of states of "
+                f"hidden_size={self.hidden_size}: with attention={self.attention!r} the two must be equal"
+            )
 
 
 class RNNSeq2Seq(EncoderDecoder):
@@ -87,15 +99,18 @@ class RNNSeq2Seq(EncoderDecoder):
         self.decoder = self._make_decoder(self.encoder.output_size)
         self.bridge = self._make_bridge()
         self.output = nn.Linear(self.decoder.output_size, c.target_vocab_size)
+        if c.tie_output:
+            self.output.weight = self.target_embedding.weight
         self.dropout = nn.Dropout(c.dropout)
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Recurrent matrices orthogonal, a gate at a time; embeddings N(0, 1); other matrices Xavier-uniform;
-        biases 0; the v of additive attention 0."""
+        """Recurrent matrices orthogonal, a gate at a time; embeddings N(0, 1), or N(0, 1/d_model) where tied to the
+        output; other matrices Xavier-uniform; biases 0; the v of additive and of local attention 0."""
         for name, parameter in self.named_parameters():
             if "embedding" in name:
-                nn.init.normal_(parameter)
+                tied = parameter is self.output.weight
+                nn.init.normal_(parameter, std=self.config.d_model**-0.5 if tied else 1.0)
             elif "weight_hh" in name:
                 for gate in parameter.split(self.config.hidden_size):
                     nn.init.orthogonal_(gate)
@@ -157,17 +172,16 @@ class RNNSeq2Seq(EncoderDecoder):
     @torch.no_grad()
     def step(self, ids: Int[Tensor, " batch"], state: RNNState) -> tuple[Float[Tensor, "batch vocab"], RNNState]:
         """Read one more target token per row: logits of the next, and the state after it."""
-        features, state = self.decoder(self.dropout(self.target_embedding(ids)), state)
-        return self.output(features), state
+        features, state = self.decoder(self._embedded(ids[:, None]), state)
+        return self.output(features[:, 0]), state
 
     def _features(self, target_ids: Tensor, memory: Memory) -> Tensor:
-        state = self._start(memory)
-        embedded = self.dropout(self.target_embedding(target_ids))
-        features = []
-        for t in range(target_ids.shape[1]):
-            now, state = self.decoder(embedded[:, t], state)
-            features.append(now)
-        return torch.stack(features, dim=1)
+        return self.decoder(self._embedded(target_ids), self._start(memory))[0]
+
+    def _embedded(self, target_ids: Tensor) -> Tensor:
+        embedded = self.target_embedding(target_ids)
+        # A table that is also the output's has small numbers: here they are made as large as any other's.
+        return self.dropout(embedded * self.config.d_model**0.5 if self.config.tie_output else embedded)
 
     def _coin_flip_logits(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Logits (B, T, V) where each row is fed either its true tokens or the model's own (Williams and Zipser 1989),
@@ -183,8 +197,8 @@ class RNNSeq2Seq(EncoderDecoder):
                 chosen = all_logits[-1].detach().argmax(dim=-1)
                 running = running & (forced | (chosen != self.config.eos_id))
                 ids = torch.where(forced, inputs[:, t], chosen)
-            features, state = self.decoder(self.dropout(self.target_embedding(ids)), state)
-            all_logits.append(self.output(features))
+            features, state = self.decoder(self._embedded(ids[:, None]), state)
+            all_logits.append(self.output(features[:, 0]))
             all_running.append(running)
         return torch.stack(all_logits, dim=1), torch.stack(all_running, dim=1)
 
@@ -233,13 +247,21 @@ class RNNSeq2Seq(EncoderDecoder):
         if c.attention == "location":
             location = Location(c.d_model + hidden, c.max_length)
             return TalkDecoder(rnn(hidden), hidden, location, c.d_model, memory_size)
+        additive = Additive(hidden, memory_size, c.attention_dim or hidden)
         if c.attention == "additive":
-            additive = Additive(hidden, memory_size, hidden)
-            return BahdanauDecoder(rnn(c.d_model + memory_size), hidden, additive, c.d_model, memory_size)
-        luong = (
-            Additive(hidden, memory_size, hidden)
-            if c.attention == "concat"
-            else Multiplicative(hidden, memory_size, weighted=c.attention == "general")
+            return BahdanauDecoder(
+                rnn(c.d_model + memory_size),
+                hidden,
+                additive,
+                c.d_model,
+                memory_size,
+                output_size=c.d_model if c.tie_output else max(1, hidden // 2),
+                dropout=c.dropout,
+            )
+        luong: RecurrentAttention = (
+            additive if c.attention == "concat" else Multiplicative(hidden, memory_size, weighted=c.attention != "dot")
         )
-        fed = hidden if c.input_feeding else 0
-        return LuongDecoder(rnn(c.d_model + fed), hidden, luong, memory_size, input_feeding=c.input_feeding)
+        if c.attention in ("local-m", "local-p"):
+            luong = Local(luong, hidden, c.window, predictive=c.attention == "local-p")
+        kind, fed = (FeedingLuongDecoder, hidden) if c.input_feeding else (LuongDecoder, 0)
+        return kind(rnn(c.d_model + fed), hidden, luong, memory_size, dropout=c.dropout)
