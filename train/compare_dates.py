@@ -127,7 +127,7 @@ def read_date(text: str, locale: str | None = None) -> str:
 
 
 def known_to_dateparser(locale: str) -> dict[str, list[str]] | None:
-    """What to tell dateparser of a locale of CLDR: its own name for it, or for its language; None if it knows neither."""
+    """What to tell dateparser of a locale of CLDR: that locale or its language; None if it knows neither."""
     from dateparser.data.languages_info import language_locale_dict
 
     name = locale.replace("_", "-")

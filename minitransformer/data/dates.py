@@ -110,8 +110,8 @@ def _styles(locales: Sequence[str]) -> list[_Style]:
     """How dates are written in `locales`, whose weights are equal."""
     patterns = {name: [style.pattern for style in _ENGLISH] if name == "en" else DATE_FORMATS for name in locales}
     kept: dict[str, list[str]] = {name: [] for name in locales}
-    for pattern, name in unambiguous((pattern, name) for name in locales for pattern in patterns[name]):
-        kept[name].append(pattern)
+    for pattern, locale in unambiguous((pattern, name) for name in locales for pattern in patterns[name]):
+        kept[locale].append(pattern)
     styles = []
     for name, forms in kept.items():
         if name == "en":
