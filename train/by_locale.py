@@ -10,7 +10,7 @@ from rich.table import Table
 
 from minitransformer.files import atomic
 
-ByLocale = Mapping[str, Mapping[str, float]]
+ByLocale = Mapping[str, Mapping[str, int | float]]
 """By locale: `count` and `exact_match`, as `exact_match_by_group` has them."""
 
 
@@ -31,7 +31,7 @@ def show_worst(columns: Mapping[str, ByLocale], console: Console, *, most: int =
     *_, last = columns.values()
     worst = sorted(last, key=lambda locale: (last[locale]["exact_match"], locale))[:most]
     perfect = sum(row["exact_match"] == 1 for row in last.values())
-    table = Table(title=f"exact match in the worst of {len(last)} locales, {perfect} of which have no mistake")
+    table = Table(title=f"exact match by locale, worst first; {perfect} of {len(last)} perfect")
     for column in ("locale", "pairs", *columns):
         table.add_column(column, justify="left" if column == "locale" else "right")
     for locale in worst:

@@ -59,7 +59,7 @@ def test_locales_with_nothing_but_the_roots_month_numbers_are_left_out(everywher
 
 
 def test_no_two_locales_write_every_date_alike_and_each_left_out_has_a_twin(everywhere):
-    days = [date(2013, 1, 1) + timedelta(days=11 * step) for step in range(33)]
+    days = [date(2013, 1, 1) + timedelta(days=16 * step) for step in range(23)]
 
     def year(name):
         return tuple(write_date(day, form, name) for form in DATE_FORMATS for day in days)
@@ -82,12 +82,13 @@ def test_digits_are_those_of_the_locales_numbering_system(everywhere):
     assert write_date(date(2013, 9, 8), "long", "fa") == "۸ سپتامبر ۲۰۱۳"
     assert write_date(date(2013, 9, 8), "long", "mr") == "८ सप्टेंबर २०१३"
     assert write_date(date(2013, 9, 8), "long", "hi") == "8 सितंबर 2013"
+    years = ("282013", "201328", "2892013", "2013928")  # "tháng 9" and "9月" are names with a number in them
     for name in everywhere:
         latin = Locale.parse(name).default_numbering_system == "latn"
         text = write_date(date(2013, 9, 28), "long", name)
         digits = [character for character in text if character.isdecimal()]
         assert all((digit in "0123456789") == latin for digit in digits), (name, text)
-        assert "".join(str(unicodedata.decimal(digit)) for digit in digits if digit) in ("282013", "201328", "2013928")
+        assert "".join(str(unicodedata.decimal(digit)) for digit in digits) in years
 
 
 def test_what_babel_writes_stays_but_for_case_commas_and_digits(everywhere):
@@ -100,7 +101,7 @@ def test_what_babel_writes_stays_but_for_case_commas_and_digits(everywhere):
 
 
 def test_formats_that_look_alike_in_another_order_are_left_out():
-    styles = [("short", "en_US"), ("short", "en_GB"), ("short", "de"), ("long", "en_US"), ("short", "sv")]
+    styles = [("short", "en_US"), ("short", "es"), ("short", "de"), ("long", "en_US"), ("short", "sv")]
     assert unambiguous(styles) == [("short", "de"), ("long", "en_US"), ("short", "sv")]
     assert unambiguous(styles[:1] + styles[2:]) == styles[:1] + styles[2:]
     assert unambiguous([("dd/MM/yy", "en"), ("yy/MM/dd", "en")]) == []
