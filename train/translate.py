@@ -6,6 +6,8 @@ python -m train.translate --data multi30k --source de --target en --minutes 20
                                                            sentences: a folder of train.de, train.en, val.de, ...
 python -m train.translate --data bible --models rnn-additive,rnn-general,transformer --minutes 20
 python -m train.translate --data recall --models transformer,rnn-additive,rnn-location,rnn-none
+python -m train.translate --data dates --locales all --models transformer --steps 3000
+                                                           dates in every language
 """
 
 import json
@@ -19,14 +21,17 @@ import torch
 from rich.console import Console
 
 from minitransformer.data import load
+from minitransformer.data.dates import locale_of
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
+from train.by_locale import report_by_locale
 from train.feed import Feed
 from train.loop import LoopOptions, State, train
 from train.measures import Bleu, ExactMatch, Measure
 from train.recipes import OPTIMIZERS, PRESETS, Recipe, recipe_for
 from train.report import draw, show, wide_console
+from train.scoring import exact_match_by_group
 from train.settings import Settings, create_run, open_run
 from train.signals import resumable
 from train.translation_data import TranslationData, are_sentences, tokenizers_for
@@ -47,6 +52,8 @@ class TranslateSettings(Settings):
     """The column or suffix to translate from."""
     target: str | None = None
     """The column or suffix to translate into."""
+    locales: str | None = None
+    """Of dates: "de,fr_CA" or "all", every locale of CLDR whose long date names the month. Default: en."""
     models: str | None = None
     """Which to train, in this order: transformer, rnn-additive (Bahdanau's attention), rnn-dot, rnn-general, rnn-concat
     (Luong's), rnn-none (without attention); on short strings also rnn-location (the talk's attention) and talk (the
@@ -134,10 +141,13 @@ class Task:
 
     @classmethod
     def of(cls, settings: TranslateSettings) -> "Task":
-        corpus = load(settings.data, source=settings.source, target=settings.target)
+        corpus = load(settings.data, source=settings.source, target=settings.target, locales=settings.locales)
         if "source" not in corpus["train"].column_names:
             raise InputError(f"--data {settings.data} holds no pairs: it has {corpus['train'].column_names}")
-        kind = settings.tokenizer or ("bpe" if are_sentences(corpus) else "character")
+        if settings.locales is not None:  # pairs come in random order: the first are a fair sample, and enough to look at
+            corpus["validation"] = corpus["validation"].select(range(min(len(corpus["validation"]), 2_000)))
+        sentences = settings.data != "dates" and are_sentences(corpus)
+        kind = settings.tokenizer or ("bpe" if sentences else "character")
         tokenizers = tokenizers_for(corpus["train"], kind, vocab_size=settings.vocab_size, joint=settings.joint)
         data = TranslationData.of(corpus, *tokenizers, limit=settings.max_length if kind == "bpe" else None)
         measure = Bleu() if kind == "bpe" else ExactMatch()
@@ -157,7 +167,8 @@ class Task:
             "optimizer": None if s.optimizer is None else OPTIMIZERS[s.optimizer],
         }
         given = {name: value for name, value in changes.items() if value is not None}
-        return {name: replace(recipe_for(name, self.preset, s.data), **given) for name in s.model_names(self.preset)}
+        data = s.data if s.locales is None else "locales"
+        return {name: replace(recipe_for(name, self.preset, data), **given) for name in s.model_names(self.preset)}
 
     def build(self, recipe: Recipe) -> Transformer | RNNSeq2Seq:
         torch.manual_seed(self.settings.seed)
@@ -233,6 +244,7 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
     draw(models, task.data.corpus[task.data.test_name], folder)
     write_json(finished, results)  # last: a run with results is not gone on with
     show(models, console)
+    report_by_locale(models, folder, console)
     console.print(f"\nresults, models and pictures are in {folder}")
     return results
 
@@ -267,8 +279,12 @@ def score_on_test(task: Task, model: Transformer | RNNSeq2Seq, state: State) -> 
     data, split = task.data, task.data.test_name
     outputs = data.translations(model, split, beam_size=task.beam, alpha=task.settings.alpha)
     pairs = data.corpus[split]
+    report = task.measure.report(pairs["source"], outputs, pairs["target"], data.corpus["train"]["source"])
+    if task.settings.locales is not None:
+        report.pop("by_format", None)  # of English alone
+        report["by_locale"] = exact_match_by_group(outputs, pairs["target"], [locale_of(f) for f in pairs["format"]])
     return {
-        **task.measure.report(pairs["source"], outputs, pairs["target"], data.corpus["train"]["source"]),
+        **report,
         **task.measure.of_run(state),
         "scored_on": split,
         "beam": task.beam,
