@@ -144,7 +144,7 @@ class Task:
         corpus = load(settings.data, source=settings.source, target=settings.target, locales=settings.locales)
         if "source" not in corpus["train"].column_names:
             raise InputError(f"--data {settings.data} holds no pairs: it has {corpus['train'].column_names}")
-        if settings.locales is not None:  # pairs come in random order: the first are a fair sample, and enough to look at
+        if settings.locales is not None:  # pairs come in random order: the first are a fair sample, quickly scored
             corpus["validation"] = corpus["validation"].select(range(min(len(corpus["validation"]), 2_000)))
         sentences = settings.data != "dates" and are_sentences(corpus)
         kind = settings.tokenizer or ("bpe" if sentences else "character")
