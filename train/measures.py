@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from minitransformer.data.dates import format_of
+import datasets
+
+from minitransformer.data.dates import format_of, locale_of
 from train.loop import State
 from train.scoring import character_accuracy, exact_match, exact_match_by_group
 from train.translation_scores import bleu, by_length, by_rarest_word, translation_scores
@@ -18,7 +20,7 @@ class Measure(Protocol):
     def watched(self, outputs: Sequence[str], references: Sequence[str]) -> float: ...
 
     def report(
-        self, sources: Sequence[str], outputs: Sequence[str], references: Sequence[str], train_sources: Sequence[str]
+        self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Sequence[str]
     ) -> dict[str, Any]: ...
 
     def of_run(self, state: State) -> dict[str, Any]: ...
@@ -32,20 +34,29 @@ class ExactMatch:
     def watched(self, outputs: Sequence[str], references: Sequence[str]) -> float:
         return exact_match(outputs, references)
 
-    def report(
-        self, sources: Sequence[str], outputs: Sequence[str], references: Sequence[str], train_sources: Sequence[str]
-    ) -> dict[str, Any]:
-        report: dict[str, Any] = {
+    def report(self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Sequence[str]) -> dict[str, Any]:
+        references = pairs["target"]
+        return {
             "exact_match": exact_match(outputs, references),
             "character_accuracy": character_accuracy(outputs, references),
+            **self.groups(pairs, outputs),
         }
-        groups = [format_of(text) for text in sources]
-        if set(groups) != {"other"}:
-            report["by_format"] = exact_match_by_group(outputs, references, groups)
-        return report
+
+    def groups(self, pairs: datasets.Dataset, outputs: Sequence[str]) -> dict[str, Any]:
+        formats = [format_of(text) for text in pairs["source"]]
+        known = set(formats) != {"other"}
+        return {"by_format": exact_match_by_group(outputs, pairs["target"], formats)} if known else {}
 
     def of_run(self, state: State) -> dict[str, Any]:
         return {"seconds_to_99": next((e["seconds"] for e in state.history if e["exact_match"] >= 0.99), None)}
+
+
+class MatchByLocale(ExactMatch):
+    """The share of outputs that equal their reference, also by locale."""
+
+    def groups(self, pairs: datasets.Dataset, outputs: Sequence[str]) -> dict[str, Any]:
+        locales = [locale_of(style) for style in pairs["format"]]
+        return {"by_locale": exact_match_by_group(outputs, pairs["target"], locales)}
 
 
 class Bleu:
@@ -57,9 +68,8 @@ class Bleu:
     def watched(self, outputs: Sequence[str], references: Sequence[str]) -> float:
         return bleu(outputs, references)
 
-    def report(
-        self, sources: Sequence[str], outputs: Sequence[str], references: Sequence[str], train_sources: Sequence[str]
-    ) -> dict[str, Any]:
+    def report(self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Sequence[str]) -> dict[str, Any]:
+        sources, references = pairs["source"], pairs["target"]
         return {
             **translation_scores(outputs, references).to_dict(),
             "by_length": by_length(sources, outputs, references),

@@ -86,6 +86,27 @@ CHARACTERS = {
 # step; rotary positions were still guessing after 3,000.
 RECALL = {"transformer": Recipe(transformer(**SHORT, num_heads=4, positions="relative"), lr=5e-3)}
 
+# Dates of many languages: hundreds of locales' names for months and days to know, in 1,600 characters.
+LOCALES = {
+    "transformer": Recipe(
+        transformer(
+            d_model=64,
+            d_ff=256,
+            num_encoder_layers=3,
+            num_decoder_layers=2,
+            num_heads=4,
+            positions="rotary",
+            pre_norm=True,
+            dropout=0.0,
+        ),
+        lr=1e-2,
+        max_tokens=4800,
+        pool=10,
+        warmup_steps=20,
+        optimizer=muon,
+    )
+}
+
 # Dropout on attention weights would keep a CPU from its fast kernels.
 SENTENCES: dict[str, Any] = dict(
     pre_norm=True,
@@ -142,4 +163,5 @@ PRESETS: dict[str, dict[str, Recipe]] = {"characters": CHARACTERS, "tiny": TINY,
 
 
 def recipe_for(model: str, preset: str, data: str) -> Recipe:
-    return (RECALL if data == "recall" else {}).get(model, PRESETS[preset][model])
+    """On associative recall and on dates in several locales (`data` "recall", "locales") some models have their own."""
+    return {"recall": RECALL, "locales": LOCALES}.get(data, {}).get(model, PRESETS[preset][model])

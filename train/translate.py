@@ -2,6 +2,8 @@
 
 python -m train.translate                                  dates: two RNNs with attention against a Transformer
 python -m train.translate --data human-machine.csv         the same on a file of pairs
+python -m train.translate --data dates --locales all --models transformer --steps 3000
+                                                           dates in every language
 python -m train.translate --data multi30k --source de --target en --minutes 20
                                                            sentences: a folder of train.de, train.en, val.de, ...
 python -m train.translate --data bible --models rnn-additive,rnn-general,transformer --minutes 20
@@ -22,9 +24,10 @@ from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
 from train.averaging import average_best
+from train.by_locale import report_by_locale
 from train.feed import Feed
 from train.loop import LoopOptions, State, train
-from train.measures import Bleu, ExactMatch, Measure
+from train.measures import Bleu, ExactMatch, MatchByLocale, Measure
 from train.recipes import OPTIMIZERS, Recipe, recipe_for
 from train.report import draw, show, wide_console
 from train.settings import create_run, open_run
@@ -44,13 +47,16 @@ class Task:
 
     @classmethod
     def of(cls, settings: TranslateSettings) -> "Task":
-        corpus = load(settings.data, source=settings.source, target=settings.target)
+        corpus = load(settings.data, source=settings.source, target=settings.target, locales=settings.locales)
         if "source" not in corpus["train"].column_names:
             raise InputError(f"--data {settings.data} holds no pairs: it has {corpus['train'].column_names}")
-        kind = settings.tokenizer or ("bpe" if are_sentences(corpus) else "character")
+        if settings.locales is not None:  # pairs come in random order: the first are a fair sample, quickly scored
+            corpus["validation"] = corpus["validation"].select(range(min(len(corpus["validation"]), 2_000)))
+        sentences = settings.data != "dates" and are_sentences(corpus)
+        kind = settings.tokenizer or ("bpe" if sentences else "character")
         tokenizers = tokenizers_for(corpus["train"], kind, vocab_size=settings.vocab_size, joint=settings.joint)
         data = TranslationData.of(corpus, *tokenizers, limit=settings.max_length if kind == "bpe" else None)
-        measure = Bleu() if kind == "bpe" else ExactMatch()
+        measure = Bleu() if kind == "bpe" else ExactMatch() if settings.locales is None else MatchByLocale()
         preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
         settings.check_models(preset)
         return cls(settings, data, measure, preset)
@@ -67,7 +73,8 @@ class Task:
             "optimizer": None if s.optimizer is None else OPTIMIZERS[s.optimizer],
         }
         given = {name: value for name, value in changes.items() if value is not None}
-        return {name: replace(recipe_for(name, self.preset, s.data), **given) for name in s.model_names(self.preset)}
+        data = s.data if s.locales is None else "locales"
+        return {name: replace(recipe_for(name, self.preset, data), **given) for name in s.model_names(self.preset)}
 
     def build(self, recipe: Recipe) -> Transformer | RNNSeq2Seq:
         torch.manual_seed(self.settings.seed)
@@ -145,6 +152,7 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
     console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
     models = {name: train_one(name, recipe, task, folder / name, console) for name, recipe in recipes.items()}
     results = {"data": settings.data, "seed": settings.seed, "scored_on": task.data.test_name, "models": models}
+    report_by_locale(models, folder, console)
     draw(models, task.data.corpus[task.data.test_name], folder)
     write_json(finished, results)  # last: a run with results is not gone on with
     show(models, console)
@@ -184,7 +192,7 @@ def score_on_test(task: Task, model: Transformer | RNNSeq2Seq, state: State) -> 
     outputs = data.translations(model, split, beam_size=task.beam, alpha=task.settings.alpha)
     pairs = data.corpus[split]
     return {
-        **task.measure.report(pairs["source"], outputs, pairs["target"], data.corpus["train"]["source"]),
+        **task.measure.report(pairs, outputs, data.corpus["train"]["source"]),
         **task.measure.of_run(state),
         "scored_on": split,
         "beam": task.beam,

