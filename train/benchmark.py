@@ -19,6 +19,7 @@ from rich.console import Console
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from train.benchmark_bert import bert_training, minilm_finetuning
+from train.benchmark_checkpoints import checkpoint_cost
 from train.benchmark_gpt import gpt_generation, gpt_quality, gpt_training
 from train.measuring import Machine
 from train.report import wide_console
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[..., Any]] = {
     "gpt-quality": gpt_quality,
     "bert-training": bert_training,
     "minilm-finetuning": minilm_finetuning,
+    "checkpoints": checkpoint_cost,
 }
 
 
@@ -38,7 +40,7 @@ class BenchmarkSettings:
 
     parts: str = "gpt-training,gpt-generation,bert-training"
     """What to measure, separated by commas: gpt-training, gpt-generation, gpt-quality, bert-training,
-    minilm-finetuning (which fetches MiniLM and reviews once)."""
+    minilm-finetuning (which fetches MiniLM and reviews once), checkpoints (what writing one costs)."""
     data: str | None = None
     """The text for gpt-quality: a path, or shakespeare."""
     target_loss: float = 1.88
