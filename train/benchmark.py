@@ -19,6 +19,7 @@ from rich.console import Console
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from train.benchmark_bert import bert_training, minilm_finetuning
+from train.benchmark_checkpoints import checkpoint_cost
 from train.benchmark_gpt import gpt_generation, gpt_quality, gpt_training
 from train.benchmark_translation import beam_search_speed
 from train.benchmark_translation_training import translation_training
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[..., Any]] = {
     "minilm-finetuning": minilm_finetuning,
     "translation-training": translation_training,
     "beam-search": beam_search_speed,
+    "checkpoints": checkpoint_cost,
 }
 
 
@@ -42,7 +44,8 @@ class BenchmarkSettings:
 
     parts: str = "gpt-training,gpt-generation,bert-training,translation-training,beam-search"
     """What to measure, separated by commas: gpt-training, gpt-generation, gpt-quality, bert-training,
-    translation-training, beam-search, minilm-finetuning (which fetches MiniLM and reviews once)."""
+    translation-training, beam-search, minilm-finetuning (which fetches MiniLM and reviews once), checkpoints (what
+    writing one costs)."""
     data: str | None = None
     """The text for gpt-quality: a path, or shakespeare."""
     target_loss: float = 1.88

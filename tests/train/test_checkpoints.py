@@ -1,0 +1,108 @@
+import pytest
+import torch
+
+from minitransformer import InputError
+from minitransformer.optim import adamw
+from train.checkpoints import Checkpoints
+from train.sealed import DamagedFileError
+
+
+def linear(value=0.0, outputs=1):
+    model = torch.nn.Linear(2, outputs)
+    torch.nn.init.constant_(model.weight, value)
+    return model
+
+
+def saved(folder, *steps, best=(), keep=2):
+    """A run with a checkpoint at each of `steps`, weights equal to the step; `best` are the steps of best weights."""
+    checkpoints, best_step = Checkpoints(folder, keep=keep), 0
+    for step in sorted({*steps, *best}):
+        model = linear(step)
+        if step in best:
+            best_step = step
+            checkpoints.save_best(model, {"step": step, "best_step": best_step})
+        if step in steps:
+            checkpoints.save(model, adamw(model, lr=0.1), {"step": step, "best_step": best_step})
+    return checkpoints
+
+
+def names(folder):
+    return sorted(path.name.removesuffix(".safetensors") for path in folder.iterdir())
+
+
+def resumed(checkpoints):
+    model = linear()
+    state = checkpoints.resume(model, adamw(model, lr=0.1))
+    return state and (state["step"], model.weight[0, 0].item())
+
+
+def test_the_last_few_are_kept_and_the_best_of_each(tmp_path):
+    checkpoints = saved(tmp_path, 10, 20, 30, 40, best=(5, 15, 25, 35))
+    assert names(tmp_path) == ["best-00000025", "best-00000035", "step-00000030", "step-00000040"]
+    assert resumed(checkpoints) == (40, 40.0)
+    saved(tmp_path / "more", 10, 20, 30, 40, best=(5,), keep=3)
+    assert names(tmp_path / "more") == ["best-00000005", "step-00000020", "step-00000030", "step-00000040"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+def test_a_torn_newest_one_is_noticed_and_the_one_before_is_used(tmp_path, share):
+    checkpoints = saved(tmp_path, 10, 20, best=(5, 15))
+    newest = tmp_path / "step-00000020.safetensors"
+    newest.write_bytes(newest.read_bytes()[: int(share * newest.stat().st_size)])
+    with pytest.warns(UserWarning, match=r"step-00000020.safetensors is damaged.*goes on from step 10"):
+        assert resumed(checkpoints) == (10, 10.0)
+    # What came after step 10 will be made again.
+    assert names(tmp_path) == ["best-00000005", "step-00000010"]
+
+
+def test_one_whose_best_weights_are_damaged_is_not_used(tmp_path):
+    checkpoints = saved(tmp_path, 10, 20, best=(5, 15))
+    (tmp_path / "best-00000015.safetensors").write_bytes(b"torn")
+    with pytest.warns(UserWarning, match=r"best-00000015.safetensors is damaged"):
+        assert resumed(checkpoints) == (10, 10.0)
+
+
+def test_with_none_left_the_run_starts_again(tmp_path):
+    checkpoints = saved(tmp_path, 10, best=(10,))
+    (tmp_path / "step-00000010.safetensors").write_bytes(b"")
+    (tmp_path / ".half-written").write_bytes(b"what a killed process left")
+    model = linear(7.0)
+    with pytest.warns(UserWarning, match="starts again from the beginning"):
+        assert checkpoints.resume(model, adamw(model, lr=0.1)) is None
+    assert model.weight[0, 0] == 7.0
+    assert names(tmp_path) == []
+    assert Checkpoints(tmp_path / "new").resume(model, adamw(model, lr=0.1)) is None
+
+
+def test_best_weights_of_lost_steps_are_not_taken_for_the_best(tmp_path):
+    """Killed after it had written better weights, and before a checkpoint knew of them."""
+    checkpoints = saved(tmp_path, 10, best=(5, 12))
+    assert resumed(checkpoints) == (10, 10.0)
+    assert names(tmp_path) == ["best-00000005", "step-00000010"]
+    model = linear()
+    checkpoints.load_best(model, 5)
+    assert model.weight[0, 0] == 5.0
+
+
+def test_a_checkpoint_of_another_model_is_no_damage(tmp_path):
+    checkpoints = saved(tmp_path, 10, 20)
+    model = linear(outputs=3)
+    with pytest.raises(InputError, match="does not fit the model") as raised:
+        checkpoints.resume(model, adamw(model, lr=0.1))
+    assert not isinstance(raised.value, DamagedFileError)
+    assert names(tmp_path) == ["step-00000010", "step-00000020"]
+
+
+def test_writing_takes_at_most_a_hundredth_of_the_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    checkpoints = Checkpoints(tmp_path)
+    assert not checkpoints.due()
+    now[0] = 61
+    assert checkpoints.due()
+    checkpoints.saved_at, checkpoints.cost = 61, 2.0
+    now[0] = 61 + 199
+    assert not checkpoints.due()
+    now[0] = 61 + 201
+    assert checkpoints.due()
+    assert Checkpoints(tmp_path, seconds=0.0).due()
