@@ -71,6 +71,16 @@ def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[s
     return tables
 
 
+def text_files(folder: Path) -> dict[str, Path]:
+    """The splits of a folder whose every split is one .txt file; nothing if that is not what it holds."""
+    found = {split: files_called(folder, stems) for split, stems in SPLIT_NAMES.items()}
+    there = {split: files for split, files in found.items() if files}
+    whole = {"train", "validation"} <= there.keys()
+    if not whole or any(len(files) != 1 or files[0].suffix.lower() != ".txt" for files in there.values()):
+        return {}
+    return {split: files[0] for split, files in there.items()}
+
+
 def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
     """The files of a folder that bear one of these names, whatever their suffix."""
     if not folder.is_dir():
