@@ -25,6 +25,7 @@ from minitransformer.models import (
 from minitransformer.models.base import read_config
 from minitransformer.positions import ALiBi, LearnedPositions, RelativeBias, Rotary, SinusoidalPositions
 from minitransformer.recurrent import Additive, Local, Location, Multiplicative
+from minitransformer.untrusted import shown
 
 __all__ = [
     "BERT",
@@ -86,5 +87,5 @@ def load(folder: str | Path) -> Model:
     if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
         raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")
     if not isinstance(name, str) or name not in classes:
-        raise InputError(f'{folder}: config.json says "model": {name!r}, which is none of {", ".join(classes)}')
+        raise InputError(f'{folder}: config.json says "model": {shown(name)}, which is none of {", ".join(classes)}')
     return classes[name].load(folder)

@@ -47,9 +47,8 @@ class Classifier:
                 f"{folder} holds a {type(model).__name__}, which gives no labels: python -m train.finetune --init "
                 f"{folder} makes a classifier of it"
             )
-        tokenizer = load_tokenizer(folder / "tokenizer.json")
-        check_vocabulary(folder, tokenizer, vocab_size(model.encoder.config))
-        return cls(model, tokenizer)
+        size = vocab_size(model.encoder.config)
+        return cls(model, load_tokenizer(folder / "tokenizer.json", vocab_size=size))
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and `tokenizer.json`."""
@@ -130,12 +129,6 @@ class Classifier:
 def vocab_size(config: object) -> int:
     """How many tokens an encoder of this configuration knows."""
     return getattr(config, "vocab_size", None) or getattr(config, "source_vocab_size")  # noqa: B009 - no common type
-
-
-def check_vocabulary(folder: Path, tokenizer: Tokenizer, size: int) -> None:
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if largest >= size:
-        raise InputError(f"{folder}: tokenizer.json has ids up to {largest}, its model knows 0 to {size - 1}")
 
 
 def warn_of_cut(cut: int, count: int, limit: int) -> None:

@@ -38,12 +38,7 @@ class Completer:
         model = minitransformer.load(folder)
         if not isinstance(model, GPT):
             raise InputError(f"{folder} holds a {type(model).__name__}, which does not go on with a text")
-        tokenizer = load_tokenizer(folder / "tokenizer.json")
-        largest = max(tokenizer.get_vocab().values(), default=-1)
-        if largest >= model.config.vocab_size:
-            raise InputError(
-                f"{folder}: tokenizer.json has ids up to {largest}, its model knows 0 to {model.config.vocab_size - 1}"
-            )
+        tokenizer = load_tokenizer(folder / "tokenizer.json", vocab_size=model.config.vocab_size)
         return cls(model, tokenizer)
 
     def save(self, folder: str | Path) -> Path:

@@ -32,9 +32,15 @@ def reported_to_user() -> Iterator[None]:
         raise SystemExit(141) from None
     except OSError as error:
         message = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # how the tokenizers library fails over a tokenizer.json
+            raise
+        message = f"the tokenizer fails on this text: {error}"
     else:
         return
     finally:
         warnings.showwarning = showwarning
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    # What a stranger's file calls things must not move the cursor or colour the terminal.
+    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
+    print(f"error: {plain}", file=sys.stderr)
     raise SystemExit(2)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from tokenizers import Tokenizer
 
-from minitransformer.classification import check_vocabulary
 from minitransformer.errors import InputError
 from minitransformer.models import BERT
 from minitransformer.tokenization import encode_with_masks, load_tokenizer, masked_specials, special_ids
@@ -40,8 +39,7 @@ class MaskFiller:
             raise InputError(f"{folder} holds a {type(model).__name__}, which fills no gaps: that takes a BERT")
         if model.masked_head is None:
             raise InputError(f"{folder} holds a BERT without a masked-token head, which fills no gaps")
-        tokenizer = load_tokenizer(folder / "tokenizer.json")
-        check_vocabulary(folder, tokenizer, model.config.vocab_size)
+        tokenizer = load_tokenizer(folder / "tokenizer.json", vocab_size=model.config.vocab_size)
         return cls(model, tokenizer)
 
     @torch.inference_mode()

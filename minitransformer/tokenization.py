@@ -33,6 +33,7 @@ from minitransformer.tokenizer_training import (
     train_roberta_tokenizer,
     train_wordpiece_tokenizer,
 )
+from minitransformer.untrusted import panics_refused, require_sane_file
 
 __all__ = [
     "BERT_SPECIALS",
@@ -59,20 +60,30 @@ __all__ = [
 ]
 
 
-def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer saved at `path`, or an `InputError` where there is none.
+def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokenizer:
+    """The tokenizer saved at `path`, or an `InputError` where there is none, or one whose ids reach beyond a model's
+    `vocab_size`.
 
     What it was told of padding and truncation is left behind: here batches are padded with a mask beside them.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise InputError(f"no tokenizer file at {path}")
-    try:
+    require_sane_file(path)
+    with panics_refused(f"{path} is not a tokenizer saved by the tokenizers library"):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower, whatever is wrong with the file
-        raise InputError(f"{path} is not a tokenizer saved by the tokenizers library: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        # Some parts that do not go together show only when they work.
+        for text in _TRIALS:
+            tokenizer.decode(tokenizer.encode(text).ids)
+        largest = max(tokenizer.get_vocab().values(), default=-1)
+    if vocab_size is not None and largest >= vocab_size:
+        raise InputError(f"{path} has ids up to {largest}, its model knows 0 to {vocab_size - 1}")
     return tokenizer
+
+
+_TRIALS = ("", "a", " The cat's 2 émigrés\n\tsat, 猫! ")
 
 
 def special_id(tokenizer: Tokenizer, token: str) -> int:

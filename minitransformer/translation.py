@@ -63,6 +63,8 @@ class Translator:
         for name, tokenizer, side, size in zip(names, (source, target), ("source", "target"), sizes, strict=True):
             if (count := tokenizer.get_vocab_size()) != size:
                 raise InputError(f"{folder}: {name} has {count} tokens, its model's {side} vocabulary {size}")
+            if (largest := max(tokenizer.get_vocab().values(), default=-1)) >= size:
+                raise InputError(f"{folder}: {name} has ids up to {largest}, its model knows 0 to {size - 1}")
         return cls(model, source, target)
 
     def save(self, folder: str | Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 import minitransformer
-from minitransformer.classification import Classifier, check_vocabulary, vocab_size
+from minitransformer.classification import Classifier, vocab_size
 from minitransformer.data.labels import LabelledCorpus, encode_texts, text_frame
 from minitransformer.data.packaged import minilm
 from minitransformer.errors import InputError
@@ -108,10 +108,8 @@ def read_pretrained(init: Path) -> tuple[Model, Tokenizer]:
         model = minitransformer.load(folder)
     if not isinstance(model, BERT | GPT | SequenceClassifier):
         raise InputError(f"--init {init} holds a {type(model).__name__}: take a BERT, a GPT or a classifier")
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
     encoder = model.encoder if isinstance(model, SequenceClassifier) else model
-    check_vocabulary(folder, tokenizer, vocab_size(encoder.config))
-    return model, tokenizer
+    return model, load_tokenizer(folder / "tokenizer.json", vocab_size=vocab_size(encoder.config))
 
 
 def with_dropout(encoder: Model, rate: float) -> Model:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import datasets
 import torch
 from rich.console import Console
 from tokenizers import Tokenizer
 
 from minitransformer.completion import Completer
-from minitransformer.data.streams import StreamWindows, token_stream
+from minitransformer.data.running_text import Texts
+from minitransformer.data.streams import StreamWindows
+from minitransformer.data.token_cache import token_file
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import GPT, GPTConfig
@@ -23,7 +24,14 @@ from minitransformer.tokenization import (
     train_character_tokenizer,
 )
 from train.loop import train
-from train.pretraining import MODERN, PretrainingSettings, check_unknown, read_corpus, warn_of_small_vocabulary
+from train.pretraining import (
+    MODERN,
+    PretrainingSettings,
+    check_unknown,
+    for_training_tokenizers,
+    read_texts,
+    warn_of_small_vocabulary,
+)
 from train.report import wide_console
 from train.scoring import stream_loss
 from train.settings import create_run, open_run
@@ -94,11 +102,11 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         results = json.loads(finished.read_text(encoding="utf-8"))
         show(results, folder, console)
         return results
-    corpus = read_corpus(settings.data)
+    corpus = read_texts(settings.data)
     completer = start(settings, corpus["train"])
     model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
     context = model.config.max_length if settings.context is None else settings.context
-    streams = {name: token_stream(split["text"], tokenizer) for name, split in corpus.items()}
+    streams = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
     check_unknown(streams, tokenizer, settings.data)
     feed = StreamWindows(streams["train"], context, batch_size=settings.batch_size, seed=settings.seed)
     settings.set_threads(model.num_parameters())
@@ -133,10 +141,9 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     }
     for name in [name for name in ("validation", "test") if name in streams]:
         nats = stream_loss(model, streams[name], context)
-        num_bytes = sum(len(text.encode()) for text in corpus[name]["text"])
         results[f"{name}_loss"] = nats
         results["bits_per_byte" if name == "validation" else "test_bits_per_byte"] = (
-            nats * (len(streams[name]) - 1) / math.log(2) / num_bytes
+            nats * (len(streams[name]) - 1) / math.log(2) / corpus[name].content.num_bytes
         )
     results["sample"] = completer([""], max_new_tokens=300, temperature=0.8, seed=settings.seed)[0]
     results["validation"] = state.history
@@ -145,7 +152,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     return results
 
 
-def start(settings: PretrainSettings, train_split: datasets.Dataset) -> Completer:
+def start(settings: PretrainSettings, train_split: Texts) -> Completer:
     """A new model with a tokenizer of the training text, or those of `--init`."""
     torch.manual_seed(settings.seed)
     if settings.init is not None:
@@ -173,12 +180,12 @@ def start(settings: PretrainSettings, train_split: datasets.Dataset) -> Complete
     return Completer(model, tokenizer)
 
 
-def train_tokenizer(settings: PretrainSettings, split: datasets.Dataset) -> Tokenizer:
+def train_tokenizer(settings: PretrainSettings, split: Texts) -> Tokenizer:
     if settings.tokenizer == "character":
-        return train_character_tokenizer(split["text"])
+        return train_character_tokenizer("".join(set(block)) for block in split.blocks())
     train_pieces = train_bpe_tokenizer if settings.tokenizer == "bpe" else train_byte_bpe_tokenizer
     size = settings.vocab_size or 2000
-    tokenizer = train_pieces(split["text"], size)
+    tokenizer = train_pieces(for_training_tokenizers(split), size)
     warn_of_small_vocabulary(tokenizer, size)
     return tokenizer
 

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,6 +12,16 @@ import torch
 from tokenizers import Tokenizer
 
 from minitransformer.data import load
+from minitransformer.data.files import text_files
+from minitransformer.data.running_text import (
+    Texts,
+    count_characters,
+    last_tenth_of_file,
+    part_of_file,
+    pieces,
+    texts_of,
+)
+from minitransformer.data.token_cache import in_parts
 from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import adamw, muon
@@ -28,6 +38,9 @@ MODERN: dict[str, Any] = {
     "qk_norm": True,
 }
 """The fields of a model's configuration that `--architecture modern` stands for."""
+
+TOKENIZER_BYTES = 50_000_000
+"""How much of the training text a tokenizer learns its pieces from."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,34 @@ def read_corpus(name: str) -> Mapping[str, datasets.Dataset]:
     return corpus
 
 
+def read_texts(name: str) -> Mapping[str, Texts]:
+    """The splits of a corpus as running text. A .txt file, or a folder of such, is read in blocks as often as needed,
+    and is never in memory whole."""
+    path = Path(name).expanduser()
+    if path.suffix.lower() == ".txt" and path.is_file():
+        return last_tenth_of_file(path)
+    files = text_files(path)
+    if files:
+        return {split: part_of_file(file, 0, count_characters(file)) for split, file in files.items()}
+    return {split: texts_of(table["text"]) for split, table in read_corpus(name).items()}
+
+
+def for_training_tokenizers(texts: Texts) -> Iterator[str]:
+    """The first `TOKENIZER_BYTES` of texts, in pieces that end with a word; it says so where that is not all."""
+    left = TOKENIZER_BYTES
+    if texts.content.num_bytes > left:
+        warnings.warn(
+            f"the tokenizer is trained on the first {left / 1e6:,.0f} MB of {texts.content.num_bytes / 1e6:,.0f} MB",
+            stacklevel=2,
+        )
+    for text in texts:
+        for piece in pieces(text, 1 << 16):
+            if left <= 0:
+                return
+            left -= len(piece.encode())
+            yield piece
+
+
 def warn_of_small_vocabulary(tokenizer: Tokenizer, asked: int) -> None:
     """Of a tokenizer trained on so little text that it has fewer pieces than it might have had."""
     if (size := tokenizer.get_vocab_size()) < asked:
@@ -113,7 +154,7 @@ def check_unknown(ids: Mapping[str, torch.Tensor], tokenizer: Tokenizer, data: s
     if unknown_id is None:  # a byte-level tokenizer knows everything
         return
     for name, tokens in ids.items():
-        count = int((tokens == unknown_id).sum())
+        count = sum(int((part == unknown_id).sum()) for part in in_parts(tokens))
         if 2 * count > len(tokens):
             raise InputError(
                 f"--data {data}: {count:,} of {len(tokens):,} tokens of {name} are unknown to the tokenizer: "

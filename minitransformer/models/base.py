@@ -1,7 +1,6 @@
 """What every model has: a configuration, parameters to count, a folder to be saved to and loaded from."""
 
 import dataclasses
-import json
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_type_hints
@@ -13,10 +12,15 @@ from torch import Tensor, nn
 
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
-from minitransformer.models.weights import load_weights, save_weights
+from minitransformer.models.weights import copy_weights, own_shapes, read_safetensors, require_fit, save_weights
+from minitransformer.untrusted import PICKLES, pickle_refused, read_json, shown
 
 C = TypeVar("C", bound="Config")
 M = TypeVar("M", bound="Model")
+
+MOST_PARAMETERS = 200_000_000_000
+"""GPT-3 has 175 thousand million. More are a mistake, or a file that wants all memory there is."""
+MOST_LAYERS = 10_000
 
 
 class Memory(NamedTuple):
@@ -56,7 +60,39 @@ class Config:
             # Exact types: True is no number here, but 1 will do for 1.0.
             if type(value) not in kinds and not (type(value) is int and float in kinds):
                 wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-                raise InputError(f"{name}={value!r} must be of type {wanted}")
+                raise InputError(f"{name}={shown(value)} must be of type {wanted}")
+            # Python's integers have any number of digits, and what is not a number is not less either.
+            if isinstance(value, int | float) and not abs(value) < 1 << 40:
+                raise InputError(f"{name}={shown(value)} is no size, id or rate that a model can have")
+        self._require_sane_size()
+
+    def distinct_layers(self) -> int:
+        """Layers with parameters of their own, of which a file of weights has some for each."""
+        names = ("num_layers", "num_encoder_layers", "num_decoder_layers")
+        return getattr(self, "num_hidden_groups", None) or sum(getattr(self, name, 0) for name in names)
+
+    def _require_sane_size(self) -> None:
+        """Before any memory is reserved: no more layers, and no more parameters at the least, than any model has.
+
+        Counted are embeddings, and of each layer one matrix of attention or recurrence and one of the feed-forward.
+        """
+
+        def size(*names: str) -> int:
+            return max((getattr(self, name, None) or 0 for name in names), default=0)
+
+        width = size("d_model", "hidden_size")
+        tokens = size("vocab_size", "source_vocab_size", "target_vocab_size")
+        layers = size("num_layers", "num_encoder_layers", "num_decoder_layers")
+        distinct = getattr(self, "num_hidden_groups", None) or layers
+        least = tokens * (getattr(self, "d_embedding", None) or width) + distinct * width * (width + size("d_ff"))
+        if getattr(self, "positions", None) == "learned":
+            least += size("max_length") * width
+        for what, count, most in (
+            ("layers", layers, MOST_LAYERS),
+            ("parameters", least, MOST_PARAMETERS),
+        ):
+            if count > most:
+                raise InputError(f"{type(self).__name__}: these sizes give {count:,} {what} or more, over {most:,}")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)  # type: ignore[call-overload]
@@ -66,7 +102,7 @@ class Config:
         """Raises `InputError` for unknown, missing or mistyped fields, and for what the class itself refuses."""
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(values) - set(fields)):
-            raise InputError(f"{cls.__name__} has no {', '.join(unknown)}; it has {', '.join(fields)}")
+            raise InputError(f"{cls.__name__} has no {', '.join(unknown)[:200]}; it has {', '.join(fields)}")
         required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
         if missing := sorted(required - set(values)):
             raise InputError(f"{cls.__name__} needs {', '.join(missing)}")
@@ -91,7 +127,7 @@ class Config:
 
     def require_one_of(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
-            raise InputError(f"{name}={getattr(self, name)!r} is none of {', '.join(choices)}")
+            raise InputError(f"{name}={shown(getattr(self, name))} is none of {', '.join(choices)}")
 
     def require_ids(self, vocab_size: int, **ids: int) -> None:
         for name, value in ids.items():
@@ -141,18 +177,26 @@ class Model(nn.Module, ABC):
     def load(cls: type[M], folder: str | Path) -> M:
         """A model as it was saved, in evaluation mode, on the CPU.
 
-        Raises `InputError` for a folder that holds no such model or one whose tensors do not fit.
+        Raises `InputError` for a folder that holds no such model or one whose tensors do not fit, before memory is
+        taken for a model of the sizes that its configuration gives.
         """
         folder = Path(folder)
         config = read_config(folder)
         name = config.pop("model", None)
         if name != cls.__name__:
-            raise InputError(f'{folder} does not hold a {cls.__name__}: its config.json says "model": {name!r}')
-        model = cls.from_config(cls.config_class.from_dict(config))
+            raise InputError(f'{folder} does not hold a {cls.__name__}: its config.json says "model": {shown(name)}')
+        parsed = cls.config_class.from_dict(config)
         weights = folder / "model.safetensors"
         if not weights.is_file():
+            if pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES):
+                raise pickle_refused(pickles[0], f"{folder} needs a model.safetensors")
             raise InputError(f"{folder} is half-written: it has a config.json but no model.safetensors")
-        load_weights(model, weights)
+        tensors = read_safetensors(weights)
+        if (layers := parsed.distinct_layers()) > len(tensors):
+            raise InputError(f"{weights} does not fit the model: {layers:,} layers, but {len(tensors)} tensors in all")
+        require_fit(own_shapes(lambda: cls.from_config(parsed), str(folder)), tensors, str(weights))
+        model = cls.from_config(parsed)
+        copy_weights(model, tensors, str(weights))
         return model.eval()
 
 
@@ -160,15 +204,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a saved model; `InputError` says what is wrong with the folder."""
     path = folder / "config.json"
     if not path.is_file():
+        if folder.is_file() and folder.suffix in PICKLES:
+            raise pickle_refused(folder, "give a folder of config.json and model.safetensors")
         reason = "has no config.json" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
         # "owner/name" is an id of the hub's, but for a folder that is missing from one that is there.
         if len(folder.parts) == 2 and not folder.parent.exists():
             reason += "; give a local folder, or read a model of the hub's with from_pretrained first"
         raise InputError(f"{folder} is not a saved model: it {reason}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from error
+    config = read_json(path)
     if not isinstance(config, dict):
         raise InputError(f"{path} holds a {type(config).__name__}, not an object of settings")
     return config

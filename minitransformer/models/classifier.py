@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
+from minitransformer.models.base import MOST_PARAMETERS, Config, Loss, Memory, Model, target_loss
 from minitransformer.models.bert import BERT
 from minitransformer.models.gpt import GPT
 from minitransformer.models.pooling import POOLINGS, make_pooling
 from minitransformer.models.rnn import RNNSeq2Seq
 from minitransformer.models.transformer import Transformer
+from minitransformer.models.weights import own_shapes
+from minitransformer.untrusted import shown
 
 ENCODERS: dict[str, type[Model]] = {"BERT": BERT, "GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
 # The parts of each that predict tokens, which a classifier has no use for.
@@ -48,12 +50,25 @@ class ClassifierConfig(Config):
         if self.num_labels < 2:
             raise InputError(f"num_labels={self.num_labels}: a classifier chooses between 2 labels at least")
         if self.labels is not None:
-            if len(self.labels) != self.num_labels or len(set(self.labels)) < len(self.labels):
-                raise InputError(f"labels={list(self.labels)} are not num_labels={self.num_labels} different names")
             if not all(isinstance(label, str) for label in self.labels):
-                raise InputError(f"labels={list(self.labels)} must be strings")
-        if (name := self.encoder.get("model")) not in ENCODERS:
-            raise InputError(f"an encoder is one of {', '.join(ENCODERS)}, not {name!r}")
+                raise InputError(f"labels={shown(list(self.labels))} must be strings")
+            if len(self.labels) != self.num_labels or len(set(self.labels)) < len(self.labels):
+                names = shown(list(self.labels))
+                raise InputError(f"labels={names} are not num_labels={self.num_labels} different names")
+        name = self.encoder.get("model")
+        if not isinstance(name, str) or name not in ENCODERS:
+            raise InputError(f"an encoder is one of {', '.join(ENCODERS)}, not {shown(name)}")
+        width = self.encoder_config().to_dict()
+        if self.num_labels * max(width.get("d_model", 0), width.get("hidden_size", 0)) > MOST_PARAMETERS:
+            raise InputError(f"num_labels={self.num_labels} are more than any model tells apart")
+
+    def encoder_config(self) -> Any:
+        """`InputError` if `encoder` is not the configuration of one."""
+        fields = dict(self.encoder)
+        return ENCODERS[fields.pop("model")].config_class.from_dict(fields)
+
+    def distinct_layers(self) -> int:
+        return self.encoder_config().distinct_layers()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ClassifierConfig":
@@ -123,9 +138,10 @@ class SequenceClassifier(Model):
     @classmethod
     def from_config(cls, config: ClassifierConfig) -> "SequenceClassifier":
         options = {name: getattr(config, name) for name in ("pooling", "labels", "dropout", "label_smoothing")}
-        fields = dict(config.encoder)
-        encoder_class = ENCODERS[fields.pop("model")]
-        return cls(encoder_class(encoder_class.config_class.from_dict(fields)), config.num_labels, **options)
+        encoder_class, encoder_config = ENCODERS[config.encoder["model"]], config.encoder_config()
+        # The parts of it that are dropped are made first: the weights that fit the others say nothing of their sizes.
+        own_shapes(lambda: encoder_class(encoder_config), "the encoder")
+        return cls(encoder_class(encoder_config), config.num_labels, **options)
 
     def forward(
         self,

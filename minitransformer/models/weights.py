@@ -1,6 +1,6 @@
 """A model's tensors in a safetensors file: each once, whatever the number of modules that share it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
+from minitransformer.untrusted import memory_bytes, require_sane_file, shown
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def own_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -22,32 +25,66 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name.replace("_orig_mod.", ""): tensor for name, tensor in named}
 
 
+def own_shapes(build: Callable[[], nn.Module], origin: str) -> dict[str, Tensor]:
+    """The `own_tensors` of the model that `build` makes, without memory for their numbers.
+
+    Raises `InputError` for a model that this machine cannot hold.
+    """
+    try:
+        with torch.device("meta"):
+            own = own_tensors(build())
+    except (RuntimeError, TypeError, OverflowError) as error:  # what torch raises where bytes exceed 64 bits
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{origin}: no memory holds a model of the sizes in config.json ({reason})") from error
+    needed, there = sum(tensor.numel() * tensor.element_size() for tensor in own.values()), memory_bytes()
+    if needed > there:
+        raise InputError(
+            f"{origin}: a model of the sizes in config.json takes {needed / 1e9:,.0f} GB of memory, this machine has "
+            f"{there / 1e9:,.0f} GB"
+        )
+    return own
+
+
 def save_weights(model: nn.Module, path: Path) -> None:
     with atomic(path) as temporary:
         save_file({name: t.detach().contiguous() for name, t in own_tensors(model).items()}, temporary)
 
 
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, mapped into memory and not read; `InputError` if it is damaged."""
+    require_sane_file(path, most_bytes=None)
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:  # KeyError: a kind of number unknown to it
+        raise InputError(f"{path} is damaged: {shown(str(error))}") from error
+
+
 def load_weights(model: nn.Module, path: Path) -> None:
     """Raises `InputError` for a file that is damaged or whose tensors are not the model's, naming those."""
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-    copy_weights(model, tensors, str(path))
+    copy_weights(model, read_safetensors(path), str(path))
 
 
 def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Copy `tensors` into the model's own; `InputError` names all that are missing, extra or of another shape."""
+    """Copy `tensors` into the model's own; `InputError` as in `require_fit`."""
     own = own_tensors(model)
-    wrong = [f"{name} is missing" for name in own if name not in tensors]
-    wrong += [f"{name} is none of the model's" for name in tensors if name not in own]
-    wrong += [
-        f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    if wrong:
-        raise InputError(f"{origin} does not fit the model: {'; '.join(wrong)}")
+    require_fit(own, tensors, origin)
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
+
+
+def require_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str) -> None:
+    """`InputError` names all `tensors` that are missing, extra, of another shape or of no kind of number that fits."""
+    wrong = [f"{name} is missing" for name in own if name not in tensors]
+    wrong += [f"{name} is none of the model's" for name in tensors if name not in own]
+    for name, tensor in own.items():
+        if name not in tensors:
+            continue
+        given = tensors[name]
+        if given.shape != tensor.shape:
+            wrong.append(f"{name} has shape {tuple(given.shape)}, not {tuple(tensor.shape)}")
+        elif given.dtype not in (FLOATS if tensor.is_floating_point() else (tensor.dtype,)):
+            wrong.append(f"{name} holds {given.dtype}, not {'floats' if tensor.is_floating_point() else tensor.dtype}")
+    if wrong:
+        more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        raise InputError(f"{origin} does not fit the model: {'; '.join(wrong[:10])}{more}")

@@ -1,15 +1,16 @@
 """The files of a checkpoint: a folder or a repository of the hub, and the tensors in it."""
 
-import json
 import re
+import warnings
+import zipfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from minitransformer.errors import InputError
+from minitransformer.models.weights import read_safetensors
+from minitransformer.untrusted import PICKLES, pickle_refused, read_json, require_sane_file, shown
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The file of tensors, the first that is there; where it is cut into several, NAME.index.json says which holds what."""
@@ -28,6 +29,8 @@ def checkpoint_folder(folder_or_hub_id: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
+        if folder.suffix in PICKLES:
+            raise pickle_refused(folder, "give a folder of config.json and model.safetensors")
         raise InputError(f"{folder} is a file: give the folder that holds config.json")
     repository = str(folder_or_hub_id)
     if isinstance(folder_or_hub_id, Path) or not re.fullmatch(
@@ -61,28 +64,29 @@ def checkpoint_folder(folder_or_hub_id: str | Path) -> Path:
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint by their names in it; safetensors are mapped into memory, not read.
 
-    Raises `InputError` for missing or damaged files and for pickles that hold anything but tensors.
+    Raises `InputError` for missing or damaged files, for links out of the folder, for any pickle but
+    `pytorch_model.bin`, and for one that holds anything but tensors.
     """
     for name in WEIGHTS:
         if (folder / name).is_file():
             return _read_file(folder / name)
         if (folder / f"{name}.index.json").is_file():
             return _read_shards(folder / f"{name}.index.json")
+    if pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES):
+        raise pickle_refused(pickles[0], f"{folder} needs a model.safetensors")
     raise InputError(f"{folder} has no weights: neither {' nor '.join(WEIGHTS)}, nor either's .index.json")
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    try:
-        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{index} is not an index of shards: it has no readable weight_map") from error
+    value = read_json(index)
+    files = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise InputError(f"{index} is not an index of shards: its weight_map does not give each tensor a file")
     shards: dict[str, dict[str, Tensor]] = {}
     for file in sorted(set(files.values())):
-        # Plain names only, which cannot leave the folder. Resolved paths do: the hub's cache is made of links.
-        if Path(file).name != file or file == "..":
-            raise InputError(f"{index} names {file!r}, which is not the name of a file beside it")
+        # Plain names only, which cannot leave the folder, of the same kind as the index.
+        if Path(file).name != file or file == ".." or "\0" in file or not file.endswith(index.suffixes[-3]):
+            raise InputError(f"{index} names {shown(file)}, which is not the name of a file beside it")
         if not (index.parent / file).is_file():
             raise InputError(f"{index.parent} is incomplete: it has no {file}, which {index.name} names")
         shards[file] = _read_file(index.parent / file)
@@ -91,12 +95,13 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise InputError(f"{path} is damaged: {error}") from error
+        return read_safetensors(path)
+    require_sane_file(path, most_bytes=None)
+    _require_stored(path)
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of strange types of storage, all of which are refused
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # the unpickler raises whatever a damaged file leads it to
@@ -104,7 +109,23 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         reason = f"it asks for {foreign[1]}, and a pickle can run any code" if foreign else "it is damaged"
         raise InputError(f"{path} is refused: {reason}; a checkpoint in model.safetensors would do") from error
     if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+        isinstance(name, str) and type(tensor) in (Tensor, torch.nn.Parameter) for name, tensor in tensors.items()
     ):
         raise InputError(f"{path} does not hold tensors by name, and nothing else")
-    return tensors
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise InputError(f"{path} is refused: {shown(name)} is no plain tensor")
+        if tensor.numel() * tensor.element_size() > path.stat().st_size:  # one number, said to be many
+            raise InputError(f"{path} is refused: {shown(name)} is said to hold more numbers than the file")
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def _require_stored(path: Path) -> None:
+    """`InputError` for an archive with compressed members, which could unpack to any size; torch writes none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # a pickle of torch's before 1.6, or damaged, as torch will say
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise InputError(f"{path} is refused: it is compressed, which no checkpoint of torch's is")

@@ -16,10 +16,11 @@ from torch import Tensor
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
 from minitransformer.models.base import Config, Model, read_config
-from minitransformer.models.weights import own_tensors
+from minitransformer.models.weights import FLOATS, own_shapes, own_tensors
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
 from minitransformer.pretrained.tokenizer_files import special_tokens, write_causal_tokenizer, write_masked_tokenizer
 from minitransformer.tokenization import load_tokenizer
+from minitransformer.untrusted import shown
 
 M = TypeVar("M", bound=Model)
 H = TypeVar("H", bound="HubConfig")
@@ -108,12 +109,13 @@ def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]]
     folder = checkpoint_folder(folder_or_hub_id)
     settings = read_config(folder)
     known = {hub_class.model_type: hub_class for hub_class in hub_classes}
-    if (model_type := settings.get("model_type")) not in known:
+    model_type = settings.get("model_type")
+    if not isinstance(model_type, str) or model_type not in known:
         if "model" in settings:
-            raise InputError(f"{folder} holds a model saved by minitransformer: read it with {settings['model']}.load")
-        raise InputError(
-            f"{folder} is a checkpoint of {model_type!r}; {model_class.__name__} reads {', '.join(map(repr, known))}"
-        )
+            ours = str(settings["model"])[:100]
+            raise InputError(f"{folder} holds a model saved by minitransformer: read it with {ours}.load")
+        reads = f"{model_class.__name__} reads {', '.join(map(repr, known))}"
+        raise InputError(f"{folder} is a checkpoint of {shown(model_type)}; {reads}")
     hub_class = known[model_type]
     tensors = read_tensors(folder)
     try:
@@ -121,14 +123,9 @@ def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]]
         config: Any = model_class.config_class.from_dict(theirs.to_ours(tensors))
     except InputError as error:
         raise InputError(f"{folder / 'config.json'}: {error}") from error
-    if config.num_layers > len(tensors):
-        raise InputError(f"{folder}: config.json asks for {config.num_layers} layers of {len(tensors)} tensors in all")
-    try:
-        with torch.device("meta"):
-            own = own_tensors(model_class(config))
-    except (RuntimeError, TypeError) as error:  # what torch raises where a number of bytes exceeds 64 bits
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{folder}: no memory holds a model of the sizes in config.json ({reason})") from error
+    if (layers := config.distinct_layers()) > len(tensors):
+        raise InputError(f"{folder}: config.json asks for {layers} layers of {len(tensors)} tensors in all")
+    own = own_shapes(lambda: model_class(config), str(folder))
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     fitted = _fit(tensors, theirs, theirs.tensors(config.to_dict()), shapes, folder)
     model = model_class(config)
@@ -174,7 +171,7 @@ def _fit(
             one, other = tensors.pop(second), tensors.get(first)
             if other is None:
                 tensors[first] = one
-            elif not torch.equal(one, other):
+            elif one.shape != other.shape or one.dtype not in FLOATS or not torch.equal(one, other):
                 raise InputError(
                     f"{folder}: {second} differs from {first}, which it equals in a tied model: "
                     'to read both, set "tie_word_embeddings": false in config.json'
@@ -186,7 +183,7 @@ def _fit(
     for name, shape in wanted.items():
         if name in tensors and tuple(tensors[name].shape) != shape:
             wrong.append(f"{name} has shape {tuple(tensors[name].shape)}, not {shape}")
-        elif name in tensors and not tensors[name].is_floating_point():
+        elif name in tensors and tensors[name].dtype not in FLOATS:
             wrong.append(f"{name} holds {tensors[name].dtype}, not floats")
     if wrong:
         more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""

@@ -1,0 +1,136 @@
+"""The texts of a corpus in blocks, so that none of them need ever be in memory whole."""
+
+import codecs
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from minitransformer.errors import InputError
+
+BLOCK_BYTES = 1 << 20
+LONGEST = 128
+_WORD_ENDS = re.compile(r"(?<=\S)(?=\s)")
+
+
+class Content(NamedTuple):
+    """What is known of a split once it has been read: its bytes in UTF-8, and a hash that no other texts have."""
+
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of one split, each as the blocks it consists of. `read` begins anew at every call."""
+
+    read: Callable[[], Iterator[Iterable[str]]]
+
+    def __iter__(self) -> Iterator[Iterable[str]]:
+        return self.read()
+
+    def blocks(self) -> Iterator[str]:
+        """Those of all texts."""
+        return chain.from_iterable(self)
+
+    @cached_property
+    def content(self) -> Content:
+        num_bytes, digest = 0, hashlib.sha256()
+        for text in self:
+            length = 0
+            for block in text:
+                encoded = block.encode()
+                digest.update(encoded)
+                length += len(encoded)
+            # Two texts are another split than one of both, end to end.
+            digest.update(f"\0{length}\0".encode())
+            num_bytes += length
+        return Content(num_bytes, digest.hexdigest())
+
+
+def texts_of(rows: Iterable[str]) -> Texts:
+    """Texts that are in memory, or in a data set that reads a row at a time."""
+    return Texts(lambda: ((row,) for row in rows))
+
+
+def last_tenth_of_file(path: Path) -> dict[str, Texts]:
+    """Train and validation parts of a .txt file: the first int(0.9 · n) of its n characters, and the rest."""
+    count = count_characters(path)
+    cut = int(0.9 * count)
+    if count < 10:
+        raise InputError(
+            f"{count} characters are too few to split (10 at least): give a folder with train and validation files"
+        )
+    return {"train": part_of_file(path, 0, cut), "validation": part_of_file(path, cut, count)}
+
+
+def part_of_file(path: Path, start: int, stop: int) -> Texts:
+    """One text: the characters of a file from `start` to `stop`."""
+
+    def blocks() -> Iterator[str]:
+        place = 0
+        for block in read_blocks(path):
+            if place + len(block) > start:
+                yield block[max(0, start - place) : stop - place]
+            place += len(block)
+            if place >= stop:
+                break
+
+    return Texts(lambda: iter([blocks()]))
+
+
+def count_characters(path: Path) -> int:
+    """Of a whole file; `InputError` for one that holds white space alone."""
+    count, empty = 0, True
+    for block in read_blocks(path):
+        count += len(block)
+        empty = empty and not block.strip()
+    if empty:
+        raise InputError(f"{path} is empty")
+    return count
+
+
+def read_blocks(path: Path) -> Iterator[str]:
+    """The text of a file in UTF-8, with or without a byte order mark, any line ends made "\\n"."""
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
+    lines = 0
+    with path.open("rb") as file:
+        while True:
+            raw = file.read(BLOCK_BYTES)
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as error:
+                line = lines + error.object.count(b"\n", 0, error.start) + 1
+                found = f"byte 0x{error.object[error.start]:02x}"
+                raise InputError(
+                    f"{path}, line {line}: {found} is not UTF-8; save the file in that encoding"
+                ) from error
+            lines += raw.count(b"\n")
+            if text:
+                yield text
+            if not raw:
+                return
+
+
+def pieces(text: Iterable[str], length: int) -> Iterator[str]:
+    """A text in pieces of at least `length` characters but for the last, the same however its blocks were cut: each
+    ends before white space that follows a word, over which no token of ours or of GPT-2's reaches. Where no word ends
+    in `LONGEST` times the length, as in Chinese or in base pairs, the piece ends there."""
+    waiting = ""
+    for block in text:
+        waiting += block
+        start, most = 0, LONGEST * length
+        while len(waiting) - start > length:
+            cut = _WORD_ENDS.search(waiting, start + length, start + most)
+            if cut is None and len(waiting) - start < most:
+                break
+            end = start + most if cut is None else cut.start()
+            yield waiting[start:end]
+            start = end
+        waiting = waiting[start:]
+    yield waiting

@@ -1,0 +1,327 @@
+"""Folders and files from strangers: what is refused, why, and before what."""
+
+import json
+import pickle
+import time
+import warnings
+import zipfile
+from dataclasses import replace
+
+import jaxtyping
+import pytest
+import torch
+from helpers_models import tiny_rnn, tiny_transformer
+from safetensors.torch import load_file, save_file
+
+import minitransformer
+from minitransformer import BERT, GPT, BERTConfig, GPTConfig, InputError, SequenceClassifier, TransformerConfig
+from minitransformer.completion import Completer
+from minitransformer.data import load
+from minitransformer.data.files import read_table
+from minitransformer.errors import reported_to_user
+from minitransformer.tokenization import load_tokenizer, train_character_tokenizer
+from minitransformer.translation import Translator
+from minitransformer.untrusted import read_json
+
+TINY = GPTConfig(vocab_size=7, max_length=8, d_model=8, num_heads=2, num_layers=1, eos_id=0)
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def refusal(action, *arguments):
+    with pytest.raises(InputError) as caught:
+        action(*arguments)
+    return str(caught.value)
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vocab_size": 10**9, "d_model": 1024},
+        {"d_model": 10**6},
+        {"d_ff": 10**12},
+        {"num_layers": 10**9},
+        {"num_layers": 10**4, "d_model": 10**4},
+        {"max_length": 10**11},
+        {"vocab_size": 10**400},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("build", [lambda: GPT(TINY), lambda: SequenceClassifier(GPT(TINY), 2)], ids=["gpt", "label"])
+def test_a_configuration_of_a_million_million_parameters_is_refused_at_once(build, changes, tmp_path):
+    folder = build().save(tmp_path)
+    if "encoder" in json.loads((folder / "config.json").read_text()):
+        changes = {"encoder": {"model": "GPT", **TINY.to_dict(), **changes}}
+    edit(folder, **changes)
+    began = time.perf_counter()
+    message = refusal(minitransformer.load, folder)
+    assert time.perf_counter() - began < 1  # milliseconds, on a machine that has nothing else to do
+    assert "parameters" in message or "layers" in message or "no size" in message
+
+
+def test_so_is_one_that_is_written_in_python():
+    for changes in ({"vocab_size": 10**9, "d_model": 1200}, {"num_layers": 10**9}, {"d_ff": 10**400}):
+        with pytest.raises(InputError):
+            replace(TINY, **changes)
+
+
+def test_published_models_are_not_too_large():
+    assert GPTConfig(d_model=12288, num_heads=96, num_layers=96, max_length=2048)  # GPT-3
+    assert BERTConfig.albert_xxlarge()
+
+
+def test_weights_are_compared_with_the_configuration_before_memory_is_taken(tmp_path, monkeypatch):
+    folder = GPT(TINY).save(tmp_path)
+    edit(folder, vocab_size=10**7, d_model=8)
+    made = []
+    monkeypatch.setattr(torch.nn.init, "normal_", lambda t, *_, **__: made.append(t.device.type) or t)
+    assert "embedding.weight has shape (7, 8), not (10000000, 8)" in refusal(minitransformer.load, folder)
+    assert set(made) == {"meta"}
+
+
+def test_a_model_larger_than_the_memory_of_the_machine_is_refused(tmp_path, monkeypatch):
+    folder = GPT(TINY).save(tmp_path)
+    monkeypatch.setattr("minitransformer.models.weights.memory_bytes", lambda: 1000)
+    assert "this machine has" in refusal(minitransformer.load, folder)
+
+
+def test_parts_that_a_classifier_drops_are_measured_too(tmp_path, monkeypatch):
+    folder = SequenceClassifier(tiny_transformer(), 2).save(tmp_path)
+    encoder = json.loads((folder / "config.json").read_text())["encoder"]
+    edit(folder, encoder=encoder | {"target_vocab_size": 10**9})
+    monkeypatch.setattr("minitransformer.models.weights.memory_bytes", lambda: 10**10)
+    assert "the encoder: a model of the sizes" in refusal(minitransformer.load, folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "8", True, None, -8, 0, [8], {"a": 8}, 8.0, "\x1b[2J"])
+@pytest.mark.parametrize("field", ["d_model", "num_layers", "vocab_size"])
+def test_what_is_no_size_is_refused(field, value, tmp_path):
+    folder = GPT(TINY).save(tmp_path)
+    edit(folder, **{field: value})
+    assert field in refusal(minitransformer.load, folder)
+
+
+@pytest.mark.parametrize("field", ["dropout", "norm_eps", "attention_dropout", "logit_softcap"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e300])
+def test_a_rate_that_is_not_finite_is_refused(field, value):
+    with pytest.raises(InputError, match=field):
+        replace(TINY, **{field: value})
+
+
+# JSON
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b'{"a": 1, "a": 2}', "gives 'a' twice"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[" * 200 + b"]" * 200, "nested more than 64 deep"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not valid JSON"),
+        (b'{"a": "\xff"}', "not valid JSON"),
+        (b"\xff\xfe{\x00", "not valid JSON"),
+        (b"", "not valid JSON"),
+    ],
+    ids=["twice", "endless", "deep", "digits", "latin-1", "utf-16", "empty"],
+)
+def test_json_that_readers_would_understand_differently_or_not_at_all_is_refused(text, says, tmp_path):
+    (tmp_path / "config.json").write_bytes(text)
+    assert says in refusal(read_json, tmp_path / "config.json")
+
+
+def test_a_file_of_settings_of_absurd_size_is_not_read(tmp_path):
+    with (tmp_path / "config.json").open("wb") as file:
+        file.truncate(10**10)  # takes no room: the file is a hole
+    assert "10,000,000,000 bytes" in refusal(read_json, tmp_path / "config.json")
+
+
+# Pickles
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.pkl", "weights.ckpt", "pytorch_model.bin"])
+def test_a_pickle_is_refused_with_the_reason(name, tmp_path):
+    torch.save(GPT(TINY).state_dict(), tmp_path / name)
+    for read in (minitransformer.load, GPT.from_pretrained):
+        assert "it is a pickle, which can run any code when it is read" in refusal(read, tmp_path / name)
+    folder = GPT(TINY).save(tmp_path)
+    (folder / "model.safetensors").unlink()
+    message = refusal(minitransformer.load, folder)
+    assert "can run any code" in message
+    assert "model.safetensors" in message
+    if name != "pytorch_model.bin":
+        (folder / "config.json").write_text('{"model_type": "gpt2"}')
+        assert "can run any code" in refusal(minitransformer.load, folder)
+
+
+def test_data_in_a_pickle_is_refused_with_the_reason(tmp_path):
+    (tmp_path / "data.pkl").write_bytes(pickle.dumps(["a"]))
+    assert "can run any code" in refusal(load, tmp_path / "data.pkl")
+
+
+def hub_folder(folder, tensors, **options):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 1, "n_embd": 12}))
+    torch.save(tensors, folder / "pytorch_model.bin", **options)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("tensor", "says"),
+    [
+        (torch.ones(1).expand(10**6, 10**6), "said to hold more numbers than the file"),
+        (torch.ones(3).to_sparse(), "no plain tensor"),
+        (torch.ones(3, device="meta"), "no plain tensor"),
+        (torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "no plain tensor"),
+    ],
+    ids=["one number as many", "sparse", "meta", "quantized"],
+)
+def test_tensors_that_are_not_what_they_seem_are_refused(tensor, says, tmp_path):
+    assert says in refusal(GPT.from_pretrained, hub_folder(tmp_path / "a", {"wte.weight": tensor}))
+
+
+def test_a_compressed_checkpoint_is_refused(tmp_path):
+    path = hub_folder(tmp_path / "a", {"wte.weight": torch.zeros(1000)}) / "pytorch_model.bin"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert "it is compressed" in refusal(GPT.from_pretrained, path.parent)
+
+
+# Links
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_link_out_of_the_folder_is_refused(name, tmp_path):
+    model = GPT(replace(TINY, vocab_size=9))
+    folder = Completer(model, train_character_tokenizer(["abcde"])).save(tmp_path / "model")
+    (folder / name).rename(tmp_path / name)
+    (folder / name).symlink_to(tmp_path / name)
+    assert "is a link to" in refusal(Completer.load, folder)
+    (folder / name).unlink()
+    (tmp_path / name).rename(folder / f"real-{name}")
+    (folder / name).symlink_to(f"real-{name}")
+    assert Completer.load(folder).model.config == model.config
+    (tmp_path / "link").symlink_to(folder)  # the user's own, to the whole folder
+    assert Completer.load(tmp_path / "link").model.config == model.config
+
+
+# Tokenizers
+
+
+def test_ids_beyond_the_vocabulary_are_refused(tmp_path):
+    tokenizer = train_character_tokenizer(["abcde"])
+    folder = Completer(GPT(TINY), tokenizer).save(tmp_path / "gpt")
+    assert "tokenizer.json has ids up to 8, its model knows 0 to 6" in refusal(Completer.load, folder)
+
+    folder = Translator(tiny_rnn(), train_character_tokenizer(["abcdefg"]), tokenizer).save(tmp_path / "rnn")
+    assert Translator.load(folder)
+    path = folder / "target_tokenizer.json"
+    path.write_text(path.read_text().replace('"e": 8', '"e": 4000000'))  # as many tokens as the model has
+    assert "target_tokenizer.json has ids up to 4000000, its model knows 0 to 8" in refusal(Translator.load, folder)
+
+
+def test_a_tokenizer_that_panics_is_refused(tmp_path, capfd):
+    value = json.loads(train_character_tokenizer(["a"]).to_str())
+    value["decoder"] = {"type": "Strip", "content": "a", "start": 1, "stop": 1}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(value))
+    assert "is not a tokenizer" in refusal(load_tokenizer, tmp_path / "tokenizer.json")
+    assert "panicked" in capfd.readouterr().err  # the library's own line
+
+
+def test_ctrl_c_is_no_fault_of_the_tokenizer(tmp_path, monkeypatch):
+    train_character_tokenizer(["a"]).save(str(tmp_path / "tokenizer.json"))
+
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minitransformer.tokenization.Tokenizer.from_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_tokenizer(tmp_path / "tokenizer.json")
+
+
+# Weights
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_numbers_of_another_kind_are_refused(dtype, tmp_path):
+    folder = GPT(TINY).save(tmp_path)
+    path = folder / "model.safetensors"
+    save_file({name: tensor.to(dtype) for name, tensor in load_file(path).items()}, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert f"holds {dtype}, not floats" in refusal(minitransformer.load, folder)
+
+
+def test_a_header_that_lies_is_refused(tmp_path):
+    folder = GPT(TINY).save(tmp_path)
+    path = folder / "model.safetensors"
+    valid = path.read_bytes()
+    length = int.from_bytes(valid[:8], "little")
+    header = json.loads(valid[8 : 8 + length])
+    name = next(iter(header))
+    for lie in (
+        {"shape": [10**12, 10**12]},
+        {"shape": [2**63, 2**63]},
+        {"data_offsets": [0, 10**12]},
+        {"data_offsets": [8, 0]},
+        {"data_offsets": [-1, 3]},
+        {"dtype": "F2"},
+    ):
+        text = json.dumps(header | {name: header[name] | lie}).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + valid[8 + length :])
+        assert "is damaged" in refusal(minitransformer.load, folder)
+    for claimed in (2**64 - 1, 2**40, length + 10**6):
+        path.write_bytes(claimed.to_bytes(8, "little") + valid[8:])
+        assert "is damaged" in refusal(minitransformer.load, folder)
+
+
+# Data
+
+
+def test_half_a_character_in_json_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "\\ud800"}\n')
+    assert "line 2: 'text' holds half a character" in refusal(load, path)
+
+
+def test_a_parquet_file_that_unpacks_to_thousands_of_times_its_size_is_refused(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"text": ["x" * 20_000] * 5000}), tmp_path / "a.parquet", compression="zstd")
+    assert (tmp_path / "a.parquet").stat().st_size < 10_000
+    assert "unpacks to over 2,000 times its size" in refusal(read_table, tmp_path / "a.parquet")
+
+
+def test_labels_of_thousands_of_digits_are_names(tmp_path):
+    from minitransformer.data.labels import load_labelled
+
+    lines = [json.dumps({"text": f"t{i}", "label": "9" * 5000 if i % 2 else "1"}) for i in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    assert load_labelled(tmp_path / "a.jsonl").names == ("1", "9" * 5000)
+
+
+def test_a_message_does_not_carry_control_characters_to_the_terminal(capsys):
+    with pytest.raises(SystemExit), reported_to_user():
+        raise InputError("it says \x1b[2J\u202e here")
+    assert capsys.readouterr().err == "error: it says \\x1b[2J\\u202e here\n"
+
+
+def test_models_of_every_kind_still_load(tmp_path):
+    small = BERTConfig.tiny()
+    for number, model in enumerate([tiny_rnn(), tiny_transformer(), GPT(TINY), BERT(replace(small, vocab_size=9))]):
+        assert minitransformer.load(model.save(tmp_path / str(number))).config == model.config
+    assert TransformerConfig(5, 5)
