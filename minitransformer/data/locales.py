@@ -41,7 +41,7 @@ def locale_names(locales: str | Sequence[str]) -> list[str]:
         return list(all_locales())
     names = locales.split(",") if isinstance(locales, str) else locales
     names = list(dict.fromkeys(name.strip() for name in names))
-    if not all(names):
+    if not names or not all(names):
         raise InputError(f"locales={locales!r}: name at least one, with commas between (de,fr_CA), or all")
     for name in names:
         parse_locale(name)
@@ -129,7 +129,7 @@ def unambiguous(styles: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Those of the (format, locale) `styles` that no other of them contradicts.
 
     Two contradict each other if their dates look alike but have day, month and year in another order, as 3/9/16 has in
-    English and in French. Both are left out then. A year of four digits shows where it is, and so does a month's name.
+    English and in Spanish. Both are left out then. A year of four digits shows where it is, and so does a month's name.
     """
     orders: dict[str, set[tuple[str, ...]]] = {}
     found = {}

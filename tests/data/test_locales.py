@@ -112,7 +112,7 @@ def test_formats_that_look_alike_in_another_order_are_left_out():
 def test_lists_of_locales_are_read_and_unknown_ones_refused():
     assert locale_names("de, fr_CA,de") == ["de", "fr_CA"]
     assert locale_names("all") == list(all_locales())
-    for wrong in ("", "de,,fr", "de,klingon", ["xx"]):
+    for wrong in ("", [], "de,,fr", "de,klingon", ["xx"]):
         with pytest.raises(InputError):
             locale_names(wrong)
 
