@@ -63,8 +63,13 @@ class Processes:
             dist.all_reduce(tensor)
         return tensor
 
-    def any(self, flag: bool) -> bool:
-        return flag if self.world_size == 1 else bool(self.sum(torch.tensor(int(flag))))
+    def largest(self, *numbers: float) -> list[float]:
+        """Of each number the largest in any process: what they have to agree on before any of them acts on it."""
+        if self.world_size == 1:
+            return list(numbers)
+        largest = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest.tolist()
 
     def gather(self, value: T) -> list[T]:
         """Everybody's value, by rank."""
@@ -75,8 +80,8 @@ class Processes:
         return values
 
     def from_main(self, function: Callable[[], T]) -> T:
-        """What `function` returns in the first process, the only one that calls it; or raises, if it is the user's
-        doing or an exit. The others wait, so whatever it writes is there when they go on."""
+        """What `function` returns in the first process, the only one that calls it. The others wait, so that whatever
+        it writes is there when they go on; where it fails for the user's doing, they leave without a word."""
         if self.world_size == 1:
             return function()
         answer: list[Any] = [None, None]
@@ -84,10 +89,11 @@ class Processes:
             try:
                 answer[0] = function()
             except (InputError, OSError, SystemExit) as error:
-                answer[1] = error
+                dist.broadcast_object_list([None, error.code if isinstance(error, SystemExit) else 2])
+                raise
         dist.broadcast_object_list(answer)
         if answer[1] is not None:
-            raise answer[1]
+            raise SystemExit(answer[1])
         return answer[0]
 
     def barrier(self) -> None:

@@ -22,6 +22,7 @@ from minitransformer.tokenization import (
     train_byte_bpe_tokenizer,
     train_character_tokenizer,
 )
+from train.distributed import Processes, joined
 from train.loop import train
 from train.pretraining import MODERN, PretrainingSettings, check_unknown, read_corpus, warn_of_small_vocabulary
 from train.report import wide_console
@@ -81,7 +82,7 @@ class PretrainSettings(PretrainingSettings):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user():
+    with reported_to_user(), joined():
         settings, folder = open_run(PretrainSettings, "pretrain gpt", arguments)
         with resumable("pretrain gpt", folder):
             pretrain(settings, folder, wide_console())
@@ -118,6 +119,8 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         console=console,
         name="gpt",
     )
+    if not Processes.current().is_main:
+        return {}
     completer.save(folder)
 
     results = {

@@ -4,6 +4,7 @@ The loop sees a `Replica` either way. Gradients come out as those of one process
 """
 
 import copy
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +18,7 @@ from minitransformer.blocks import Stack
 from minitransformer.models import BERT, Model
 from minitransformer.models.base import Loss
 from train.distributed import Processes, check_device
+from train.shards import unsharded
 
 M = TypeVar("M", bound=Model)
 
@@ -24,15 +26,21 @@ M = TypeVar("M", bound=Model)
 def replicate(
     model: M, optimizer: torch.optim.Optimizer, processes: Processes, *, fsdp: bool = False, compile: bool = False
 ) -> "Replica[M]":
-    """`model` as this process trains it, with DDP or, if `fsdp`, sharded, and then `optimizer` is given the shards.
+    """`model` as this process trains it: with DDP or, if `fsdp`, in shards, which `optimizer` then is given in place of
+    its parameters. Dropout differs from process to process.
 
     `compile` has torch.compile make kernels of each block at its first use; models without blocks stay as they are.
     """
     if processes.world_size == 1:
+        if fsdp:
+            warnings.warn(
+                "--fsdp: one process has nobody to share the model with; torchrun starts several", stacklevel=2
+            )
         if compile:
             compile_blocks(model)
         return Replica(model, processes)
     check_device(model.device)
+    torch.manual_seed(torch.initial_seed() + processes.rank)
     if fsdp:
         return Sharded(model, processes, optimizer, compile=compile)
     if compile:
@@ -43,10 +51,11 @@ def replicate(
 class Replica(Generic[M]):
     """A model that is alone."""
 
-    kind = "one process"
+    summary = ""
+    """How it is trained together with others."""
 
-    def __init__(self, model: M, processes: Processes):
-        self.model, self.processes = model, processes
+    def __init__(self, model: M, processes: Processes | None = None):
+        self.model, self.processes = model, processes or Processes()
         self.terms: list[str] = []
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
@@ -106,7 +115,13 @@ def idle_parameters(model: Model) -> list[nn.Parameter]:
 class Together(Replica[M]):
     """What DDP and FSDP share: both average gradients, where a sum is wanted of losses divided by global counts."""
 
+    kind: str
     module: Any
+
+    @property
+    def summary(self) -> str:  # type: ignore[override]
+        device = self.model.device.type
+        return f"{self.processes.world_size} processes, {self.kind} over {'NCCL' if device == 'cuda' else 'gloo'}"
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         return self.module(batch)
@@ -141,7 +156,7 @@ class Replicated(Together[M]):
 
     def __init__(self, model: M, processes: Processes):
         super().__init__(model, processes)
-        self.module = DistributedDataParallel(LossModule(model), broadcast_buffers=False)
+        self.module = DistributedDataParallel(LossModule(model), gradient_as_bucket_view=True)
 
     def local(self) -> AbstractContextManager[Any]:
         return self.module.no_sync()
@@ -216,8 +231,3 @@ def compile_blocks(model: nn.Module) -> None:
         if isinstance(stack, Stack):
             for block in dict.fromkeys(stack.layers):
                 block.compile()
-
-
-def unsharded(tensor: Tensor) -> Tensor:
-    """The whole of a tensor that may lie in shards, which all processes have to ask for."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

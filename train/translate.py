@@ -21,6 +21,7 @@ from minitransformer.data import load
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
+from train.distributed import Processes, joined
 from train.feed import Feed
 from train.loop import LoopOptions, State, train
 from train.measures import Bleu, ExactMatch, Measure
@@ -76,7 +77,7 @@ class TranslateSettings(Settings):
     """Pairs are sorted by length within this many batches at a time: more of them save padding, but mix less.
     On dates the length gives the format away, and 1 learns best."""
     accumulate: int = 1
-    """Batches in a step."""
+    """Batches in a step, of each process."""
     evaluations: int | None = None
     """On the validation split, evenly over the run. Default: 40; on sentences 12."""
     patience: int | None = None
@@ -199,7 +200,7 @@ class Task:
             schedule=recipe.schedule,
             warmup_steps=recipe.warmup_steps,
             clip=recipe.clip,
-            accumulate=s.accumulate,
+            accumulate=s.accumulate * s.processes,
             loss_reduction=recipe.loss_reduction,
             evaluations=s.evaluations or (40 if short else 12),
             patience=s.patience,
@@ -209,7 +210,7 @@ class Task:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user():
+    with reported_to_user(), joined():
         settings, folder = open_run(TranslateSettings, "translate", arguments)
         with resumable("translate", folder):
             compare(settings, folder, wide_console())
@@ -228,6 +229,8 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
     sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in task.data.pairs.items())
     console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
     models = {name: train_one(name, recipe, task, folder / name, console) for name, recipe in recipes.items()}
+    if not Processes.current().is_main:
+        return {}
     results = {"data": settings.data, "seed": settings.seed, "scored_on": task.data.test_name, "models": models}
     draw(models, task.data.corpus[task.data.test_name], folder)
     write_json(finished, results)  # last: a run with results is not gone on with
@@ -255,6 +258,8 @@ def train_one(name: str, recipe: Recipe, task: Task, folder: Path, console: Cons
         console=console,
         name=name,
     )
+    if not Processes.current().is_main:
+        return {}
     task.data.translator(model).save(folder)
     report = score_on_test(task, model, state)
     write_json(report_file, report)
