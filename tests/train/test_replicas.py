@@ -144,7 +144,8 @@ def exchanges(processes, *, fsdp):
     model = CASES["gpt"][0]()
     replica = replicate(model, torch.optim.SGD(model.parameters(), lr=0.1), processes, fsdp=fsdp)
     if fsdp:
-        dist.reduce_scatter_tensor = counting(calls, dist.reduce_scatter_tensor)
+        name = "reduce_scatter_single" if hasattr(dist, "reduce_scatter_single") else "reduce_scatter_tensor"
+        setattr(dist, name, counting(calls, getattr(dist, name)))
     else:
 
         def hook(_, bucket):
