@@ -107,7 +107,7 @@ def joined() -> Iterator[Processes]:
     Collectives on a CPU go through gloo, those on a GPU, the one of LOCAL_RANK, through NCCL. Standard output and
     warnings are left to the first process.
     """
-    if not dist.is_available() or not dist.is_torchelastic_launched():
+    if not launched():
         yield Processes()
         return
     local_rank, has_nccl = int(os.environ["LOCAL_RANK"]), torch.cuda.is_available() and dist.is_nccl_available()
@@ -126,9 +126,14 @@ def joined() -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
+def launched() -> bool:
+    """Whether `torchrun` started this process."""
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
 def local_world_size() -> int:
     """Processes of this run on this machine, which share its cores."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_available() and dist.is_torchelastic_launched() else 1
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if launched() else 1
 
 
 def check_device(device: torch.device) -> None:

@@ -172,8 +172,11 @@ class Sharded(Together[M]):
     kind = "FSDP"
 
     def __init__(self, model: M, processes: Processes, optimizer: torch.optim.Optimizer, *, compile: bool):
-        from torch.distributed.fsdp import fully_shard  # seconds to import, and only needed here
+        # A second to import, and only needed here.
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
 
+        mesh = init_device_mesh(model.device.type, (processes.world_size,))
         names = {parameter: name for name, parameter in model.named_parameters()}
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         twin = copy.deepcopy(model, shared)
@@ -181,8 +184,8 @@ class Sharded(Together[M]):
         if compile:
             compile_blocks(twin)
         for block in blocks_of_their_own(twin):
-            fully_shard(block)
-        self.module = fully_shard(LossModule(twin))
+            fully_shard(block, mesh=mesh)
+        self.module = fully_shard(LossModule(twin), mesh=mesh)
         shards = dict(twin.named_parameters())
         for group in optimizer.param_groups:
             group["params"] = [shards[names[parameter]] for parameter in group["params"]]

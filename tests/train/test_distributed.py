@@ -17,7 +17,8 @@ from minitransformer.optim import adamw
 from train.distributed import Processes, check_device, joined
 from train.loop import LoopOptions, State, batches_from, train
 from train.metrics import MetricsFile
-from train.signals import TrainingInterrupted
+from train.settings import Settings, create_run, open_run
+from train.signals import TrainingInterrupted, stop_requests
 
 
 class Epochs:
@@ -76,6 +77,35 @@ def test_several_processes_on_a_device_they_cannot_share_are_refused(monkeypatch
         check_device(torch.device("cuda"))
     with pytest.raises(InputError, match="not on mps"):
         check_device(torch.device("mps"))
+
+
+def test_a_run_remembers_how_many_processes_began_it(tmp_path):
+    """So that its steps stay as large; and no flag says otherwise."""
+
+    def begin(_):
+        settings, folder = open_run(Settings, "test", ["--out", str(tmp_path / "run"), "--steps", "3"])
+        create_run(folder, settings)
+        return settings.processes
+
+    assert together(2, begin) == [2, 2]
+    arguments = ["--resume", str(tmp_path / "run"), "--fsdp", "--compile"]
+    settings, _ = open_run(Settings, "test", arguments)
+    assert (settings.processes, settings.fsdp, settings.compile) == (2, True, True)
+    with pytest.raises(SystemExit):
+        open_run(Settings, "test", [*arguments, "--processes", "4"])
+
+
+def test_processes_started_without_a_name_for_their_folder_agree_on_one():
+    first, second = together(2, lambda _: str(open_run(Settings, "test", [])[1]))
+    assert first == second
+
+
+def test_ctrl_c_that_torchrun_passes_on_does_not_break_in(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    with stop_requests() as stop_requested:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert stop_requested() == signal.SIGINT
 
 
 def agreement(processes):
