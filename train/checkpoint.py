@@ -55,6 +55,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     Raises `DamagedFileError`, and `InputError` where it is of another model.
     """
     state = read_state(path)
+    rank = Processes.current().rank
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "random": {}}
     try:
         with safe_open(path, framework="pt") as file:
@@ -63,15 +64,16 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
                 if group == "model" or (group in groups and optimizer is not None):
                     # A copy: the file may be gone before the run ends.
                     groups[group][rest] = file.get_tensor(name).clone()
-            mine = f"{Processes.current().rank}/"
-            python = file.metadata().get(f"random/{mine.rstrip('/')}")
+            python = file.metadata().get(f"random/{rank}")
         own = own_tensors(model)
         weights = groups["model"].items()
         copy_weights(model, {n: sharded_like(t, own[n]) if n in own else t for n, t in weights}, str(path))
         if optimizer is not None:
             _restore(optimizer, model, groups["optimizer"])
-            generators = {n.removeprefix(mine): t for n, t in groups["random"].items() if n.startswith(mine)}
-            if generators:  # there are none where the run had fewer processes
+            generators = {
+                n.removeprefix(f"{rank}/"): t for n, t in groups["random"].items() if n.startswith(f"{rank}/")
+            }
+            if python is not None:  # the run may have had fewer processes
                 set_random_states(generators, python)
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         raise DamagedFileError(f"{path} is no checkpoint of such a run: {error}") from error

@@ -63,7 +63,7 @@ class Processes:
             dist.all_reduce(tensor)
         return tensor
 
-    def largest(self, *numbers: float) -> list[float]:
+    def largest(self, *numbers: float | int) -> list[float | int]:
         """Of each number the largest in any process: what they have to agree on before any of them acts on it."""
         if self.world_size == 1:
             return list(numbers)

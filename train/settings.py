@@ -100,8 +100,8 @@ class Settings:
 
 S = TypeVar("S", bound=Settings)
 # These may change between a run and its resumption: they say where, whether and how safely, not what.
-FREE_ON_RESUME = {"out", "resume", "device", "checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
-FREE_ON_RESUME |= {"fsdp", "compile"}
+FREE_ON_RESUME = {"out", "resume", "device", "fsdp", "compile"}
+FREE_ON_RESUME |= {"checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
 DATA_KEY = "data_sha256"
 """In the file of the settings: what they name in `data` held when the run began."""
 
