@@ -19,25 +19,25 @@ from train.recipes import recipe_for
 
 
 def _translate() -> torch.nn.Module:
-    sizes = {"source_vocab_size": 60, "target_vocab_size": 16, "max_length": 30, "joint": False}
+    sizes: dict[str, Any] = {"source_vocab_size": 60, "target_vocab_size": 16, "max_length": 30, "joint": False}
     return recipe_for("transformer", "characters", "dates").build(**sizes)
 
 
 def _gpt() -> torch.nn.Module:
-    sizes = {"vocab_size": 90, "max_length": 128, "d_model": 128, "num_heads": 4, "num_layers": 4, "eos_id": 0}
+    sizes: dict[str, Any] = {"vocab_size": 90, "max_length": 128, "d_model": 128, "num_heads": 4, "num_layers": 4, "eos_id": 0}
     return GPT(GPTConfig(**sizes, **MODERN))
 
 
 def _bert() -> torch.nn.Module:
-    ids = {"pad_id": 0, "cls_id": 1, "sep_id": 2, "mask_id": 3}
-    sizes = {"vocab_size": 8000, "max_length": 64, "d_model": 128, "num_heads": 4, "num_layers": 4}
+    ids: dict[str, Any] = {"pad_id": 0, "cls_id": 1, "sep_id": 2, "mask_id": 3}
+    sizes: dict[str, Any] = {"vocab_size": 8000, "max_length": 64, "d_model": 128, "num_heads": 4, "num_layers": 4}
     return BERT(BERTConfig(**sizes, **ids, **MODERN, pre_norm=True, sentence_head="nsp"))
 
 
 def _finetune() -> torch.nn.Module:
     """Of MiniLM's sizes."""
-    ids = {"pad_id": 0, "cls_id": 101, "sep_id": 102, "mask_id": 103}
-    sizes = {"vocab_size": 30522, "max_length": 512, "d_model": 384, "num_heads": 12, "num_layers": 6, "d_ff": 1536}
+    ids: dict[str, Any] = {"pad_id": 0, "cls_id": 101, "sep_id": 102, "mask_id": 103}
+    sizes: dict[str, Any] = {"vocab_size": 30522, "max_length": 512, "d_model": 384, "num_heads": 12, "num_layers": 6, "d_ff": 1536}
     heads: dict[str, Any] = {"masked_head": False, "sentence_head": None, "pooler": False}
     return SequenceClassifier(BERT(BERTConfig(**sizes, **ids, **heads)), 2)
 

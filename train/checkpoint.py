@@ -9,23 +9,31 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minitransformer.models.weights import copy_weights, own_tensors
+from train.distributed import Processes
 from train.random_states import random_states, set_random_states
 from train.sealed import DamagedFileError, check_seal, write_sealed
+from train.shards import on_main, sharded_like
 
 
 def save_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, state: dict[str, Any]
 ) -> None:
-    """Weights, optimizer state, random states and `state` (JSON). Without an optimizer, weights and `state` alone."""
+    """Weights, optimizer state, random states and `state` (JSON). Without an optimizer, weights and `state` alone.
+
+    Several processes write one file, the same whatever their number, apart from the random states of each.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    processes = Processes.current()
     tensors = {f"model/{name}": tensor for name, tensor in own_tensors(model).items()}
     metadata = {"state": json.dumps(state)}
     if optimizer is not None:
         for name, parameter in _parameters(model):
             tensors |= {f"optimizer/{key}/{name}": value for key, value in optimizer.state.get(parameter, {}).items()}
-        generators, metadata["random"] = random_states()
-        tensors |= {f"random/{device}": value for device, value in generators.items()}
-    write_sealed(path, tensors, metadata)
+        for rank, (generators, python) in enumerate(processes.gather(random_states())):
+            tensors |= {f"random/{rank}/{device}": value for device, value in generators.items()}
+            metadata[f"random/{rank}"] = python
+    whole = {name: on_main(tensor) for name, tensor in tensors.items()}
+    processes.from_main(lambda: write_sealed(path, whole, metadata))
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -47,6 +55,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     Raises `DamagedFileError`, and `InputError` where it is of another model.
     """
     state = read_state(path)
+    rank = Processes.current().rank
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "random": {}}
     try:
         with safe_open(path, framework="pt") as file:
@@ -55,11 +64,17 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
                 if group == "model" or (group in groups and optimizer is not None):
                     # A copy: the file may be gone before the run ends.
                     groups[group][rest] = file.get_tensor(name).clone()
-            python = file.metadata().get("random")
-        copy_weights(model, groups["model"], str(path))
+            python = file.metadata().get(f"random/{rank}")
+        own = own_tensors(model)
+        weights = groups["model"].items()
+        copy_weights(model, {n: sharded_like(t, own[n]) if n in own else t for n, t in weights}, str(path))
         if optimizer is not None:
             _restore(optimizer, model, groups["optimizer"])
-            set_random_states(groups["random"], python)
+            generators = {
+                n.removeprefix(f"{rank}/"): t for n, t in groups["random"].items() if n.startswith(f"{rank}/")
+            }
+            if python is not None:  # the run may have had fewer processes
+                set_random_states(generators, python)
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         raise DamagedFileError(f"{path} is no checkpoint of such a run: {error}") from error
     return state
@@ -72,7 +87,7 @@ def _restore(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[s
     for name, tensor in tensors.items():
         key, _, parameter_name = name.partition("/")
         parameter = parameters[parameter_name]
-        optimizer.state[parameter][key] = tensor.to(parameter.device)
+        optimizer.state[parameter][key] = sharded_like(tensor, parameter)
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

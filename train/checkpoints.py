@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from minitransformer.errors import InputError
 from train.checkpoint import load_checkpoint, read_state, save_checkpoint
+from train.distributed import Processes
 from train.sealed import DamagedFileError
 
 SECONDS = 60.0
@@ -41,7 +43,8 @@ class Checkpoints:
         """
         damage: list[Exception] = []
         state = None
-        for step in reversed(self._steps("step")):
+        processes = Processes.current()
+        for step in reversed(processes.from_main(lambda: self._steps("step"))):
             try:
                 if best := read_state(self._path("step", step))["best_step"]:
                     read_state(self._path("best", best))
@@ -52,7 +55,12 @@ class Checkpoints:
         for found in damage:
             way_on = f"goes on from step {state['step']}" if state else "starts again from the beginning"
             warnings.warn(f"{found}; the run {way_on}", stacklevel=2)
-        self._remove_after(state["step"] if state else 0)
+        came_to = state["step"] if state else 0
+        if len(set(processes.gather(came_to))) > 1:
+            raise InputError(
+                f"{self.folder} is not the same for all processes: it has to lie where all of them reach it"
+            )
+        processes.from_main(lambda: self._remove_after(came_to))
         self.saved_at = time.monotonic()
         return state
 
@@ -65,7 +73,7 @@ class Checkpoints:
         """Write one, and only then remove those that are more than enough."""
         began = time.monotonic()
         save_checkpoint(self._path("step", state["step"]), model, optimizer, state)
-        self._remove_old()
+        Processes.current().from_main(self._remove_old)
         self.saved_at = time.monotonic()
         self.cost = self.saved_at - began
 

@@ -25,6 +25,7 @@ from minitransformer.files import write_json
 from minitransformer.models import SequenceClassifier
 from minitransformer.optim import adamw, layer_heights, layer_scales
 from train.baselines import INSTALL, available, baselines
+from train.distributed import Processes, joined
 from train.feed import Feed
 from train.finetune_report import show
 from train.finetune_start import VOCAB_SIZE, Recipe, starting_point
@@ -122,7 +123,7 @@ class FinetuneSettings(Settings):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user():
+    with reported_to_user(), joined():
         settings, folder = open_run(FinetuneSettings, "finetune", arguments)
         with resumable("finetune", folder):
             finetune(settings, folder, wide_console())
@@ -162,11 +163,12 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         lr=lr,
         steps=number_of_steps(settings, recipe, feed),
         minutes=settings.minutes,
-        warmup_steps=math.ceil(settings.warmup * len(feed.epoch(0))),
+        warmup_steps=math.ceil(settings.warmup * len(feed.epoch(0)) / settings.processes),
         evaluations=settings.evaluations,
         patience=settings.patience,
         unit="texts",
         autocast=settings.autocast_dtype(),
+        accumulate=settings.processes,
         **settings.safeguards(),
     )
     state = train(
@@ -180,6 +182,8 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         console=console,
         name="finetune",
     )
+    if not Processes.current().is_main:
+        return {}
     classifier.save(folder)
 
     test = "test" if "test" in data else "validation"
@@ -216,7 +220,7 @@ def number_of_steps(settings: FinetuneSettings, recipe: Recipe, feed: Feed) -> i
         epochs = recipe.epochs
     if epochs is None:
         return settings.steps
-    steps = sum(len(feed.epoch(number)) for number in range(epochs))
+    steps = math.ceil(sum(len(feed.epoch(number)) for number in range(epochs)) / settings.processes)
     return steps if settings.steps is None else min(steps, settings.steps)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -22,9 +23,11 @@ from minitransformer.models import Model
 from minitransformer.optim import clip_gradients, learning_rate, set_learning_rate
 from train.allocator import keep_freed_memory
 from train.checkpoints import Checkpoints
+from train.distributed import Processes
 from train.metrics import MetricsFile
 from train.not_finite import record_not_finite
 from train.progress import TrainingProgress
+from train.replicas import Replica, replicate
 from train.signals import TrainingInterrupted, stop_requests
 
 Batch = dict[str, Tensor]
@@ -52,6 +55,7 @@ class LoopOptions:
     final_lr: float = 0.0
     clip: float | None = 1.0
     accumulate: int = 1
+    """Batches in a step, of all processes together."""
     loss_reduction: str = "mean"
     evaluations: int = 20
     patience: int | None = None
@@ -59,6 +63,9 @@ class LoopOptions:
     unit: str = "tokens"
     """What targets are called."""
     autocast: torch.dtype | None = None
+    fsdp: bool = False
+    """Several processes share out the model itself, not only the batches."""
+    compile: bool = False
     checkpoint_seconds: float | None = None
     """Between checkpoints. None: a minute, or more where writing them would take over 1% of the time."""
     keep_checkpoints: int = 2
@@ -119,14 +126,19 @@ def train(
     """Train `model` and leave it with the weights that had the highest `score` of `evaluate` on validation data.
 
     Goes on from the newest of `folder/checkpoints` if there is one, writes them, and `metrics.jsonl`. Raises
-    `TrainingInterrupted` after Ctrl-C or SIGTERM, with a checkpoint written.
+    `TrainingInterrupted` after Ctrl-C or SIGTERM, with a checkpoint written. Where `torchrun` started several
+    processes, all of them call it and train one model; the first one evaluates and writes.
     """
     keep_freed_memory()
+    processes = Processes.current()
+    replica = replicate(model, optimizer, processes, fsdp=options.fsdp, compile=options.compile)
+    if replica.summary:
+        console.print(f"{name}: {replica.summary}", highlight=False)
     checkpoints = Checkpoints(folder / "checkpoints", keep=options.keep_checkpoints, seconds=options.checkpoint_seconds)
-    state = State(**(checkpoints.resume(model, optimizer) or {}))
-    metrics = MetricsFile(folder / "metrics.jsonl", state.step)
+    state = State(**(checkpoints.resume(replica.model, optimizer) or {}))
+    metrics = MetricsFile(folder / "metrics.jsonl" if processes.is_main else None, state.step)
     batches = batches_from(data, state)
-    model.train()
+    replica.model.train()
     with TrainingProgress(name, console) as progress, stop_requests() as stop_requested:
         while (done := state.progress(options)) < 1.0 and not state.out_of_patience(options):
             began = time.perf_counter()
@@ -139,24 +151,28 @@ def train(
                 final=options.final_lr,
             )
             set_learning_rate(optimizer, lr)
-            rows, group = zip(*(next(batches) for _ in range(options.accumulate)), strict=True)
-            loss, tokens = accumulate_gradients(model, [to_device(batch, model.device) for batch in group], options)
-            norm = clip_gradients(model.parameters(), options.clip)
+            rows = processes.share([next(batches) for _ in range(options.accumulate)])
+            group = [to_device(data.batch(batch), replica.model.device) for batch in rows]
+            loss, tokens = accumulate_gradients(replica, group, options)
+            norm = clip_gradients(replica.model.parameters(), options.clip)
             state.step += 1
             state.tokens += tokens
             if math.isfinite(loss) and math.isfinite(norm):
                 optimizer.step()
             else:
                 state.skipped += 1
-                figures = {"loss": loss, "gradient_norm": norm, "lr": lr}
-                file = record_not_finite(folder, model, step=state.step, epoch=state.epoch, rows=rows, **figures)
+                figures: dict[str, Any] = {"loss": loss, "gradient_norm": norm, "lr": lr}
+                figures |= {"epoch": state.epoch, "rows": [batch for part in processes.gather(rows) for batch in part]}
+                with replica.evaluated() as whole:
+                    record = partial(record_not_finite, folder, whole, step=state.step, **figures)
+                    file = processes.from_main(record)
                 if state.skipped > options.skip_not_finite:
                     raise InputError(
                         f"{name}: loss={loss}, gradient norm={norm} at step {state.step}, whose batch is in {file}: "
                         f"lower the rate, or leave out {state.skipped} such steps or more with --skip-not-finite"
                     )
             optimizer.zero_grad()
-            state.seconds += time.perf_counter() - began
+            [state.seconds] = processes.largest(state.seconds + time.perf_counter() - began)
 
             done = state.progress(options)
             speed = state.tokens / state.seconds
@@ -164,63 +180,65 @@ def train(
             progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} {options.unit}/s", left)
             metrics.write(state.place(), loss=loss, lr=lr, gradient_norm=norm, **{f"{options.unit}_per_second": speed})
             if done >= (state.evaluations + 1) / options.evaluations or done >= 1.0:
-                model.eval()
-                result = dict(evaluate(model))
-                model.train()
+                with replica.evaluated() as whole:
+                    result = dict(processes.from_main(partial(evaluate, whole)))
                 state.evaluations = int(done * options.evaluations)
                 state.history.append({"step": state.step, "seconds": state.seconds, **result})
                 metrics.write(state.place(), **{f"validation_{key}": value for key, value in result.items()})
                 if options.keep_evaluated:
-                    checkpoints.save_evaluated(model, state.step)
+                    checkpoints.save_evaluated(replica.model, state.step)
                 if state.best_score is None or list(score(result)) > state.best_score:
                     state.best_score, state.best_step = list(score(result)), state.step
-                    checkpoints.save_best(model, dataclasses.asdict(state))
+                    checkpoints.save_best(replica.model, dataclasses.asdict(state))
                 scores = "  ".join(f"{key} {value:.4f}" for key, value in result.items())
                 progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {scores}")
                 metrics.flush()
-            stop = stop_requested()
+            stop, due = processes.largest(stop_requested() or 0, checkpoints.due())
             finished = done >= 1.0 or state.out_of_patience(options)
-            if stop or finished or checkpoints.due():
+            if stop or finished or due:
                 metrics.flush(to_disk=True)
-                checkpoints.save(model, optimizer, dataclasses.asdict(state))
+                checkpoints.save(replica.model, optimizer, dataclasses.asdict(state))
             if stop:
-                raise TrainingInterrupted(stop)
+                raise TrainingInterrupted(int(stop))
+    replica.close()
     checkpoints.load_best(model, state.best_step)
     model.eval()
     return state
 
 
-def accumulate_gradients(model: Model, group: Sequence[Batch], options: LoopOptions) -> tuple[float, int]:
-    """Add up the gradients of the loss over all batches of `group` as if they were one batch.
+def accumulate_gradients(replica: Replica[Any], group: Sequence[Batch], options: LoopOptions) -> tuple[float, int]:
+    """Add up the gradients of the loss over all batches of `group`, in every process, as if they were one batch.
 
-    Each term of the loss is divided by its number of targets in the whole group, so that how the group is cut
-    makes no difference. Returns the loss and the number of targets.
+    Each term of the loss is divided by its number of targets in all of them, so that how they are cut makes no
+    difference. Returns the loss and the number of targets.
     """
+    model, processes = replica.model, replica.processes
     counts: dict[str, Tensor] = {}
     for batch in group:
         for term, count in model.count_targets(batch).items():
             counts[term] = counts.get(term, torch.zeros_like(count)) + count
+    counts = replica.sum_counts(counts)
     sums = options.loss_reduction == "sum"
     loss = torch.zeros((), device=model.device)
-    for batch in group:
-        with autocast(model.device, options.autocast):
-            losses = model.loss(batch)
-        parts = [part.total / (1 if sums else counts[term].clamp(min=1)) for term, part in losses.items()]
-        objective = torch.stack(parts).sum()
-        objective.backward()
+    for left, batch in zip(range(len(group) - 1, -1, -1), group, strict=True):
+        with replica.local() if left else nullcontext():
+            with autocast(model.device, options.autocast):
+                losses = replica.loss(batch)
+            parts = [part.total / (1 if sums else counts[term].clamp(min=1)) for term, part in losses.items()]
+            objective = torch.stack(parts).sum()
+            replica.backward(objective)
         loss += objective.detach()
-    return loss.item(), int(sum(count.item() for count in counts.values()))
+    replica.settle(counts)
+    return processes.sum(loss).item(), int(sum(count.item() for count in counts.values()))
 
 
-def batches_from(data: TrainingData, state: State) -> Iterator[tuple[list[int], Batch]]:
-    """The run's batches from where `state` stands, each after its rows, one epoch after another; keeps the place in
-    `state`."""
+def batches_from(data: TrainingData, state: State) -> Iterator[list[int]]:
+    """The rows of the run's batches from where `state` stands, one epoch after another; keeps the place in `state`."""
     while True:
         rows = data.epoch(state.epoch)
         while state.position < len(rows):
             state.position += 1
-            batch = list(rows[state.position - 1])
-            yield batch, data.batch(batch)
+            yield list(rows[state.position - 1])
         state.epoch, state.position = state.epoch + 1, 0
 
 

@@ -9,14 +9,17 @@ from typing import Any
 
 
 class MetricsFile:
-    """A resumed run first drops what it wrote after its checkpoint, that of `step`.
+    """A resumed run first drops what it wrote after its checkpoint, that of `step`. Without a path nothing is kept: of
+    several processes, one writes.
 
     Lines wait in memory between evaluations: a write at every step would cost small models a tenth of their speed.
     """
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, path: Path | None, step: int):
         self.path = path
         self.waiting: list[str] = []
+        if path is None:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
             file.seek(0)
@@ -34,12 +37,14 @@ class MetricsFile:
 
     def flush(self, *, to_disk: bool = False) -> None:
         """Hand the lines over; `to_disk`: wait until they will outlast a crash of the machine."""
+        lines, self.waiting = self.waiting, []
+        if self.path is None:
+            return
         with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(self.waiting)
+            file.writelines(lines)
             file.flush()
             if to_disk:
                 os.fsync(file.fileno())
-        self.waiting.clear()
 
 
 def finite(value: Any) -> Any:

@@ -23,6 +23,7 @@ from minitransformer.tokenization import (
     train_roberta_tokenizer,
     train_wordpiece_tokenizer,
 )
+from train.distributed import Processes, joined
 from train.loop import State, train
 from train.masked_corpora import Texts, corpus_rows, read_corpora
 from train.masked_models import choose_context, load_masked, new_model, with_heads
@@ -100,7 +101,7 @@ class PretrainSettings(PretrainingSettings):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user():
+    with reported_to_user(), joined():
         settings, folder = open_run(PretrainSettings, "pretrain bert", arguments)
         with resumable("pretrain bert", folder):
             pretrain(settings, folder, wide_console())
@@ -183,6 +184,8 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         console=console,
         name=settings.objective,
     )
+    if not Processes.current().is_main:
+        return {}
     model.save(folder)
     with atomic(folder / "tokenizer.json") as temporary:
         tokenizer.save(str(temporary))

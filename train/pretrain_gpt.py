@@ -23,6 +23,7 @@ from minitransformer.tokenization import (
     train_byte_bpe_tokenizer,
     train_character_tokenizer,
 )
+from train.distributed import Processes, joined
 from train.loop import train
 from train.pretraining import (
     MODERN,
@@ -89,7 +90,7 @@ class PretrainSettings(PretrainingSettings):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user():
+    with reported_to_user(), joined():
         settings, folder = open_run(PretrainSettings, "pretrain gpt", arguments)
         with resumable("pretrain gpt", folder):
             pretrain(settings, folder, wide_console())
@@ -126,6 +127,8 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         console=console,
         name="gpt",
     )
+    if not Processes.current().is_main:
+        return {}
     completer.save(folder)
 
     results = {

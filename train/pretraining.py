@@ -59,7 +59,7 @@ class PretrainingSettings(Settings):
     """Of muon. Runs of a few hundred steps learn faster with 0.9."""
     weight_decay: float = 0.01
     accumulate: int = 1
-    """Batches in a step."""
+    """Batches in a step, of each process."""
 
     def require_positive(self, *names: str) -> None:
         for name in (*names, "lr", "accumulate"):
@@ -92,7 +92,7 @@ class PretrainingSettings(Settings):
             minutes=default_minutes if unlimited else self.minutes,
             schedule=self.schedule,
             warmup_steps=self.warmup_steps,
-            accumulate=self.accumulate,
+            accumulate=self.accumulate * self.processes,
             evaluations=10,
             unit=unit,
             autocast=self.autocast_dtype(),

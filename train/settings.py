@@ -14,6 +14,7 @@ import tyro
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
 from minitransformer.hardware import multiplies_bfloat16
+from train.distributed import Processes, local_world_size
 from train.fingerprint import fingerprint, require_same_data
 from train.run_lock import lock_run
 
@@ -47,6 +48,12 @@ class Settings:
     the time at 1%."""
     keep_checkpoints: int = 2
     """How many of the latest to keep, beside the best."""
+    fsdp: bool = False
+    """Of the processes that torchrun started, each keeps a part of the model, not all of it: for large ones."""
+    compile: bool = False
+    """Make kernels of the blocks with torch.compile, which needs a C++ compiler and a while at the start."""
+    processes: tyro.conf.Suppress[int] = 1
+    """How many began the run. A step keeps their number of batches, however many go on with it."""
     skip_not_finite: int = 0
     """How many steps to leave out because their loss or gradient is not finite, before the run stops."""
 
@@ -77,11 +84,13 @@ class Settings:
         """Where another program holds a core, several threads wait for each other at every operation: a small
         model's steps were seen to take thirty times as long."""
         all_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(self.threads or (1 if num_parameters < 500_000 else all_cores))
+        cores = max(1, all_cores // local_world_size())
+        torch.set_num_threads(self.threads or (1 if num_parameters < 500_000 else cores))
 
     def safeguards(self) -> dict[str, Any]:
-        """What `LoopOptions` is told of checkpoints and faults."""
-        return {name: getattr(self, name) for name in ("checkpoint_seconds", "keep_checkpoints", "skip_not_finite")}
+        """What `LoopOptions` is told of checkpoints, faults and processes."""
+        names = ("checkpoint_seconds", "keep_checkpoints", "skip_not_finite", "fsdp", "compile")
+        return {name: getattr(self, name) for name in names}
 
     def autocast_dtype(self) -> torch.dtype | None:
         """bfloat16 for mixed precision, None for float32."""
@@ -91,12 +100,18 @@ class Settings:
 
 S = TypeVar("S", bound=Settings)
 # These may change between a run and its resumption: they say where, whether and how safely, not what.
-FREE_ON_RESUME = {"out", "resume", "device", "checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
+FREE_ON_RESUME = {"out", "resume", "device", "fsdp", "compile"}
+FREE_ON_RESUME |= {"checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
 DATA_KEY = "data_sha256"
 """In the file of the settings: what they name in `data` held when the run began."""
 
 
 def open_run(settings_class: type[S], name: str, arguments: list[str] | None = None) -> tuple[S, Path]:
+    """`read_command`, once for all processes: they train into one folder."""
+    return Processes.current().from_main(lambda: read_command(settings_class, name, arguments))
+
+
+def read_command(settings_class: type[S], name: str, arguments: list[str] | None) -> tuple[S, Path]:
     """Read the command line and choose the run folder, which `create_run` makes once all input has been read.
 
     A resumed run keeps its settings: flags left out mean what they meant when it began, and one that says
@@ -123,10 +138,15 @@ def open_run(settings_class: type[S], name: str, arguments: list[str] | None = N
         return settings, folder
     if taken:
         raise InputError(f"{folder} exists already: --resume {folder} goes on with a run, --out starts one elsewhere")
-    return settings, folder
+    return dataclasses.replace(settings, processes=Processes.current().world_size), folder
 
 
 def create_run(folder: Path, settings: Settings) -> None:
+    """`begin_run`, in one process for all."""
+    Processes.current().from_main(lambda: begin_run(folder, settings))
+
+
+def begin_run(folder: Path, settings: Settings) -> None:
     """Make the folder of a new run and write its settings, with the checksums of its data; of a resumed one, which has
     them already, see that they still hold.
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from train.distributed import launched
+
 
 class TrainingInterrupted(BaseException):
     """A signal asked the run to stop; it has been saved and can go on. Like `KeyboardInterrupt`, it is no error."""
@@ -19,13 +21,14 @@ class TrainingInterrupted(BaseException):
 def stop_requests() -> Iterator[Callable[[], int | None]]:
     """Neither signal breaks in: the yielded function gives the number of the one that came, or None.
 
-    A second Ctrl-C breaks in at once. A second SIGTERM does not: schedulers send it to a process and to its group.
+    A second Ctrl-C breaks in at once. A second SIGTERM does not: schedulers send it to a process and to its group. Nor
+    does a Ctrl-C under `torchrun`, which passes on what the terminal has sent to all of them.
     """
     requested: int | None = None
 
     def request(number: int, frame: Any) -> None:
         nonlocal requested
-        if number == signal.SIGINT and requested is not None:
+        if number == signal.SIGINT and requested is not None and not launched():
             raise KeyboardInterrupt
         requested = requested or number
 

@@ -25,6 +25,7 @@ from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
 from train.averaging import average_best
 from train.by_locale import report_by_locale
+from train.distributed import Processes, joined
 from train.feed import Feed
 from train.loop import LoopOptions, State, train
 from train.measures import Bleu, ExactMatch, MatchByLocale, Measure
@@ -121,7 +122,7 @@ class Task:
             schedule=recipe.schedule,
             warmup_steps=recipe.warmup_steps,
             clip=recipe.clip,
-            accumulate=s.accumulate,
+            accumulate=s.accumulate * s.processes,
             loss_reduction=recipe.loss_reduction,
             evaluations=s.evaluations or (40 if short else 12),
             patience=s.patience,
@@ -132,7 +133,7 @@ class Task:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user():
+    with reported_to_user(), joined():
         settings, folder = open_run(TranslateSettings, "translate", arguments)
         with resumable("translate", folder):
             compare(settings, folder, wide_console())
@@ -151,6 +152,8 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
     sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in task.data.pairs.items())
     console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
     models = {name: train_one(name, recipe, task, folder / name, console) for name, recipe in recipes.items()}
+    if not Processes.current().is_main:
+        return {}
     results = {"data": settings.data, "seed": settings.seed, "scored_on": task.data.test_name, "models": models}
     report_by_locale(models, folder, console)
     draw(models, task.data.corpus[task.data.test_name], folder)
@@ -179,6 +182,8 @@ def train_one(name: str, recipe: Recipe, task: Task, folder: Path, console: Cons
         console=console,
         name=name,
     )
+    if not Processes.current().is_main:
+        return {}
     averaged = average_best(model, folder, state, count=task.average, evaluate=task.validate, score=task.rank)
     task.data.translator(model).save(folder)
     report = {**score_on_test(task, model, state), "averaged": averaged}

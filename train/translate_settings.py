@@ -56,7 +56,7 @@ class TranslateSettings(Settings):
     """Pairs are sorted by length within this many batches at a time: more of them save padding, but mix less.
     On dates the length gives the format away, and 1 learns best."""
     accumulate: int = 1
-    """Batches in a step."""
+    """Batches in a step, of each process."""
     evaluations: int | None = None
     """On the validation split, evenly over the run. Default: 40; on sentences 12."""
     patience: int | None = None

@@ -10,6 +10,7 @@ from rich.console import Console
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 from minitransformer.optim import adamw
 from train.loop import LoopOptions, accumulate_gradients, train
+from train.replicas import Replica
 from train.signals import TrainingInterrupted
 
 SIZES = dict(source_vocab_size=9, target_vocab_size=9, d_model=8, max_length=12, dropout=0.1)
@@ -114,11 +115,11 @@ def test_accumulated_gradients_equal_those_of_one_batch(kind):
     model = MODELS[kind]().eval()
     data = Copying()
     options = LoopOptions(lr=1.0, steps=1)
-    loss, count = accumulate_gradients(model, [data.batch([0, 1, 2, 3, 4])], options)
+    loss, count = accumulate_gradients(Replica(model), [data.batch([0, 1, 2, 3, 4])], options)
     whole = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad()
     split_loss, split_count = accumulate_gradients(
-        model, [data.batch([0, 1]), data.batch([2]), data.batch([3, 4])], options
+        Replica(model), [data.batch([0, 1]), data.batch([2]), data.batch([3, 4])], options
     )
     assert count == split_count
     assert loss == pytest.approx(split_loss, rel=1e-6)
@@ -129,8 +130,8 @@ def test_accumulated_gradients_equal_those_of_one_batch(kind):
 def test_summed_reduction_is_the_mean_times_the_count():
     model = MODELS["transformer"]().eval()
     batch = Copying().batch([0, 1])
-    mean, count = accumulate_gradients(model, [batch], LoopOptions(lr=1.0, steps=1))
-    total, _ = accumulate_gradients(model, [batch], LoopOptions(lr=1.0, steps=1, loss_reduction="sum"))
+    mean, count = accumulate_gradients(Replica(model), [batch], LoopOptions(lr=1.0, steps=1))
+    total, _ = accumulate_gradients(Replica(model), [batch], LoopOptions(lr=1.0, steps=1, loss_reduction="sum"))
     assert total == pytest.approx(mean * count, rel=1e-5)
 
 

@@ -1,0 +1,272 @@
+"""Gradients of several processes are those of one that has all the batches."""
+
+import copy
+import functools
+
+import pytest
+import torch
+import torch.distributed as dist
+from helpers_processes import together
+
+from minitransformer import (
+    BERT,
+    GPT,
+    BERTConfig,
+    GPTConfig,
+    RNNConfig,
+    RNNSeq2Seq,
+    SequenceClassifier,
+    Transformer,
+    TransformerConfig,
+)
+from minitransformer.optim import adamw, clip_gradients, muon
+from train.distributed import Processes
+from train.loop import LoopOptions, accumulate_gradients
+from train.replicas import Replica, blocks_of_their_own, replicate
+from train.shards import unsharded
+
+PAIR = dict(source_vocab_size=9, target_vocab_size=9, d_model=8, dropout=0.0)
+BLOCKS = dict(num_heads=2, num_encoder_layers=2, num_decoder_layers=2, d_ff=16)
+TINY_BERT = dict(vocab_size=9, max_length=12, d_model=8, num_heads=2, num_layers=2, d_ff=16, dropout=0.0)
+TINY_BERT |= dict(cls_id=1, sep_id=2, mask_id=3)
+
+
+def seq2seq_batch(generator, number):
+    rows, length = 1 + number % 3, 3 + number % 4
+    source = torch.randint(4, 9, (rows, length), generator=generator)
+    target = torch.cat([torch.full((rows, 1), 2), source, torch.full((rows, 1), 3)], dim=1)
+    target[0, -1] = 0  # uneven counts of targets
+    return {"source_ids": source, "source_valid": source != 4, "target_ids": target}
+
+
+def gpt_batch(generator, number):
+    return {"ids": torch.randint(0, 9, (1 + number % 3, 4 + number % 5), generator=generator)}
+
+
+def masked_batch(generator, number):
+    """Pairs of sentences in one batch of three, so that one process has them and another has not."""
+    ids = torch.randint(4, 9, (2, 5 + number % 4), generator=generator)
+    targets = torch.where(torch.rand(ids.shape, generator=generator) < 0.4, ids, -100)
+    pairs = {"sentence_labels": torch.tensor([0, 1])} if number % 3 == 0 else {}
+    return {"ids": ids, "targets": targets, **pairs}
+
+
+def label_batch(generator, number):
+    ids = torch.randint(4, 9, (2 + number % 3, 5), generator=generator)
+    return {"ids": ids, "labels": ids[:, 0] % 2}
+
+
+def bert(**fields):
+    return BERT(BERTConfig(**TINY_BERT, **fields))
+
+
+CASES = {
+    "transformer": (lambda: Transformer(TransformerConfig(**PAIR, **BLOCKS, share_embeddings=True)), seq2seq_batch),
+    "relative": (lambda: Transformer(TransformerConfig(**PAIR, **BLOCKS, positions="relative")), seq2seq_batch),
+    "rnn": (lambda: RNNSeq2Seq(RNNConfig(**PAIR, hidden_size=8, attention="additive")), seq2seq_batch),
+    "gpt": (lambda: GPT(GPTConfig(9, 12, 8, 2, num_layers=2, eos_id=0, dropout=0.0)), gpt_batch),
+    "bert": (lambda: bert(sentence_head="nsp"), masked_batch),
+    "albert": (lambda: bert(sentence_head="sop", num_hidden_groups=1, d_embedding=4), masked_batch),
+    "classifier": (lambda: SequenceClassifier(bert(), 2, dropout=0.0), label_batch),
+}  # fmt: skip
+KINDS = {"ddp": False, "fsdp": True}
+SEEN_BY_FOUR = ("transformer", "gpt", "bert")
+NUM_BATCHES, STEPS = 4, 3
+
+
+SEVERAL = [(n, case, kind) for n in (2, 4) for case in (CASES if n == 2 else SEEN_BY_FOUR) for kind in KINDS]
+
+
+def trained(case, processes, *, fsdp=False, optimizer=None, compile=False, reduction="mean", autocast=None):
+    """Losses and gradient norms of three steps, gradients of the first, and weights after each."""
+    torch.manual_seed(0)
+    build, make_batch = CASES[case]
+    model = build().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1) if optimizer is None else optimizer(model, lr=0.01)
+    replica = replicate(model, optimizer, processes, fsdp=fsdp, compile=compile)
+    options = LoopOptions(lr=0.1, steps=STEPS, loss_reduction=reduction, autocast=autocast)
+    generator = torch.Generator().manual_seed(0)
+    figures, gradients = [], {}
+    for step in range(STEPS):
+        batches = [make_batch(generator, NUM_BATCHES * step + number) for number in range(NUM_BATCHES)]
+        loss, count = accumulate_gradients(replica, processes.share(batches), options)
+        if not step:
+            named = replica.model.named_parameters()
+            gradients = {name: unsharded(p.grad).clone() for name, p in named if p.grad is not None}
+        figures.append((loss, float(count), clip_gradients(replica.model.parameters(), 0.5)))
+        optimizer.step()
+        optimizer.zero_grad()
+    weights = {name: unsharded(p.detach()) for name, p in replica.model.named_parameters()}
+    return {"figures": torch.tensor(figures), "gradients": gradients, "weights": weights}
+
+
+@functools.cache
+def of_several(world_size):
+    """All cases at once: to start processes takes longer than to train in them."""
+    return together(
+        world_size,
+        lambda processes: {
+            (case, kind): trained(case, processes, fsdp=KINDS[kind]) for n, case, kind in SEVERAL if n == world_size
+        },
+    )
+
+
+def require_equal(several, alone, *, weights=True, tolerance=1e-6):
+    close = functools.partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance)
+    for result in several:
+        close(result["figures"], alone["figures"])
+        for part in ("gradients", "weights") if weights else ("gradients",):
+            assert result[part].keys() == alone[part].keys()
+            for name, tensor in alone[part].items():
+                close(result[part][name], tensor, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize(("world_size", "case", "kind"), SEVERAL)
+def test_several_processes_compute_what_one_does(world_size, case, kind):
+    several = [results[case, kind] for results in of_several(world_size)]
+    alone = trained(case, Processes())
+    assert alone["figures"][:, 1].min() > 0
+    require_equal(several, alone)
+
+
+def counting(calls, function):
+    def call(*arguments, **options):
+        calls.append(function.__name__)
+        return function(*arguments, **options)
+
+    return call
+
+
+def exchanges(processes, *, fsdp):
+    """Exchanges of gradients while two batches in each process make one step."""
+    calls = []
+    torch.manual_seed(0)
+    model = CASES["gpt"][0]()
+    replica = replicate(model, torch.optim.SGD(model.parameters(), lr=0.1), processes, fsdp=fsdp)
+    if fsdp:
+        name = "reduce_scatter_single" if hasattr(dist, "reduce_scatter_single") else "reduce_scatter_tensor"
+        setattr(dist, name, counting(calls, getattr(dist, name)))
+    else:
+
+        def hook(_, bucket):
+            calls.append("all_reduce")
+            return (
+                dist.all_reduce(bucket.buffer() / processes.world_size, async_op=True)
+                .get_future()
+                .then(lambda future: future.value()[0])
+            )
+
+        replica.module.register_comm_hook(None, hook)
+    generator = torch.Generator().manual_seed(0)
+    batches = [gpt_batch(generator, number) for number in range(4)]
+    accumulate_gradients(replica, processes.share(batches), LoopOptions(lr=0.1, steps=1))
+    return calls
+
+
+def test_gradients_are_exchanged_once_a_step_however_many_batches_it_has():
+    for calls in together(2, functools.partial(exchanges, fsdp=False)):
+        assert calls == ["all_reduce"]  # everything fits one bucket
+    for calls in together(2, functools.partial(exchanges, fsdp=True)):
+        assert len(calls) == 3  # two blocks, and the rest
+
+
+def test_summed_losses_and_bfloat16_are_those_of_one_process():
+    ways = {"summed": {"reduction": "sum"}, "bf16": {"autocast": torch.bfloat16}}
+    several = together(2, lambda p: {way: trained("gpt", p, fsdp=True, **options) for way, options in ways.items()})
+    require_equal([r["summed"] for r in several], trained("gpt", Processes(), reduction="sum"), tolerance=1e-5)
+    require_equal([r["bf16"] for r in several], trained("gpt", Processes(), autocast=torch.bfloat16), tolerance=1e-2)
+
+
+@pytest.mark.parametrize("optimizer", [adamw, muon])
+def test_other_optimizers_step_as_in_one_process(optimizer):
+    """Adam and Muon magnify rounding where a gradient is almost zero."""
+    several = together(2, lambda p: [trained("gpt", p, fsdp=fsdp, optimizer=optimizer) for fsdp in (False, True)])
+    alone = trained("gpt", Processes(), optimizer=optimizer)
+    for results in several:
+        require_equal(results, alone, weights=False)
+        for result in results:
+            for name, tensor in alone["weights"].items():
+                torch.testing.assert_close(result["weights"][name], tensor, rtol=0, atol=2e-4)
+
+
+def test_a_part_that_no_batch_uses_has_no_gradient():
+    """As in one process, where the optimizer passes it over."""
+
+    def gradients(processes):
+        found = []
+        for fsdp in KINDS.values():
+            model = bert(sentence_head="nsp")
+            replica = replicate(model, torch.optim.SGD(model.parameters(), lr=0.1), processes, fsdp=fsdp)
+            batches = [masked_batch(torch.Generator().manual_seed(n), n) for n in (1, 2)]  # neither has pairs
+            accumulate_gradients(replica, processes.share(batches), LoopOptions(lr=0.1, steps=1))
+            found.append([name for name, p in replica.model.named_parameters() if p.grad is None])
+        return found
+
+    expected = ["pooler.weight", "pooler.bias", "sentence_head.weight", "sentence_head.bias"]
+    assert together(2, gradients) == [[expected, expected]] * 2
+
+
+def test_shards_hold_a_part_of_everything_and_the_model_stands_empty():
+    def sizes(processes):
+        torch.manual_seed(0)
+        model = CASES["gpt"][0]()
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        optimizer = adamw(model, lr=0.1)
+        replica = replicate(model, optimizer, processes, fsdp=True)
+        accumulate_gradients(replica, [gpt_batch(torch.Generator(), 0)], LoopOptions(lr=0.1, steps=1))
+        optimizer.step()
+        optimizer.zero_grad()
+        shards = list(replica.model.parameters())
+        held = [sum(t.to_local().numel() for t in shards)]
+        held += [sum(optimizer.state[p][key].to_local().numel() for p in shards) for key in ("exp_avg", "exp_avg_sq")]
+        stored = sum(parameter.untyped_storage().nbytes() for parameter in model.parameters())
+        with replica.evaluated() as whole:
+            assert whole is model
+            changed = processes.is_main and not torch.equal(whole.embedding.weight, before["embedding.weight"])
+            tied = whole.output.weight is whole.embedding.weight
+        replica.close()
+        return held, stored, changed, tied, replica.model.output.weight is replica.model.embedding.weight
+
+    whole = CASES["gpt"][0]().num_parameters()
+    first, second = together(2, sizes)
+    assert [a + b for a, b in zip(first[0], second[0], strict=True)] == [whole] * 3
+    assert max(first[0]) < 0.6 * whole
+    assert first[1] == second[1] == 0
+    assert (first[2], second[2]) == (True, False)
+    assert first[3:] == second[3:] == (True, True)
+
+
+def test_blocks_that_share_parameters_are_gathered_with_the_rest():
+    assert len(blocks_of_their_own(CASES["gpt"][0]())) == 2
+    assert len(blocks_of_their_own(CASES["transformer"][0]())) == 4
+    assert blocks_of_their_own(CASES["albert"][0]()) == blocks_of_their_own(CASES["relative"][0]()) == []
+
+
+def test_one_process_trains_the_model_itself():
+    model = CASES["gpt"][0]()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.warns(UserWarning, match="nobody to share"):
+        replica = replicate(model, optimizer, Processes(), fsdp=True)
+    assert type(replica) is Replica
+    assert replica.model is model
+    with replica.evaluated() as whole:
+        assert whole is model
+        assert not model.training
+    assert model.training
+    twin = copy.deepcopy(model)
+    batch = gpt_batch(torch.Generator(), 0)
+    accumulate_gradients(replica, [batch], LoopOptions(lr=0.1, steps=1))
+    loss = twin.loss(batch)["lm"]
+    (loss.total / loss.count).backward()
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_models_compute_the_same(kind):
+    """torch.compile proper, which needs a C++ compiler."""
+    several = together(2, lambda p: trained("transformer", p, fsdp=KINDS[kind], compile=True))
+    require_equal(several, trained("transformer", Processes()), tolerance=1e-5)
+    require_equal(
+        [trained("transformer", Processes(), compile=True)], trained("transformer", Processes()), tolerance=1e-5
+    )
