@@ -24,8 +24,8 @@ def _translate() -> torch.nn.Module:
 
 
 def _gpt() -> torch.nn.Module:
-    sizes: dict[str, Any] = {"vocab_size": 90, "max_length": 128, "d_model": 128, "num_heads": 4, "num_layers": 4, "eos_id": 0}
-    return GPT(GPTConfig(**sizes, **MODERN))
+    sizes: dict[str, Any] = {"vocab_size": 90, "max_length": 128, "d_model": 128, "num_heads": 4, "num_layers": 4}
+    return GPT(GPTConfig(**sizes, eos_id=0, **MODERN))
 
 
 def _bert() -> torch.nn.Module:
@@ -37,9 +37,9 @@ def _bert() -> torch.nn.Module:
 def _finetune() -> torch.nn.Module:
     """Of MiniLM's sizes."""
     ids: dict[str, Any] = {"pad_id": 0, "cls_id": 101, "sep_id": 102, "mask_id": 103}
-    sizes: dict[str, Any] = {"vocab_size": 30522, "max_length": 512, "d_model": 384, "num_heads": 12, "num_layers": 6, "d_ff": 1536}
+    sizes: dict[str, Any] = {"vocab_size": 30522, "max_length": 512, "d_model": 384, "num_heads": 12, "num_layers": 6}
     heads: dict[str, Any] = {"masked_head": False, "sentence_head": None, "pooler": False}
-    return SequenceClassifier(BERT(BERTConfig(**sizes, **ids, **heads)), 2)
+    return SequenceClassifier(BERT(BERTConfig(**sizes, d_ff=1536, **ids, **heads)), 2)
 
 
 JOBS: dict[str, tuple[Callable[[], torch.nn.Module], Callable[..., torch.optim.Optimizer]]] = {
