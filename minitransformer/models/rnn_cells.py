@@ -59,7 +59,7 @@ class _Multiply(torch.autograd.Function):
         return F.linear(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         ctx.steps[ctx.index] = x, gradient
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None, None, None
@@ -77,7 +77,7 @@ class _AddUp(torch.autograd.Function):
         return weight.view_as(weight), None if bias is None else bias.view_as(bias)
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         if not ctx.steps:
             return None, None, None
         inputs, gradients = (torch.cat(each) for each in zip(*ctx.steps.values(), strict=True))
