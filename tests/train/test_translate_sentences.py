@@ -49,7 +49,7 @@ def test_a_run_on_sentences_reports_bleu_and_saves_one_vocabulary(run, corpus):
     for name, report in results["models"].items():
         assert report["beam"] == 5
         assert sum(group["count"] for group in report["by_length"]) == 4
-        assert [e["step"] for e in report["validation"]] == [1, 2]
+        assert [e["step"] for e in report["validation"] if "averaged" not in e] == [1, 2]
         assert (run / name / "tokenizer.json").is_file()
         assert not (run / name / "source_tokenizer.json").exists()
         translator = Translator.load(run / name)
