@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from minitransformer.errors import InputError
 from minitransformer.models.weights import copy_weights, own_tensors
 from train.random_states import random_states, set_random_states
 from train.sealed import DamagedFileError, check_seal, write_sealed
@@ -37,7 +38,7 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             return json.loads(file.metadata()["state"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is no checkpoint: {error}") from error
 
 
@@ -60,7 +61,9 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         if optimizer is not None:
             _restore(optimizer, model, groups["optimizer"])
             set_random_states(groups["random"], python)
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DamagedFileError(f"{path} is no checkpoint of such a run: {error}") from error
     return state
 
