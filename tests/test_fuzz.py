@@ -1,5 +1,6 @@
 """Whatever stands in a file, reading it succeeds or is refused by one of our errors."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -33,6 +34,9 @@ from minitransformer.tokenization import (
     train_character_tokenizer,
     train_wordpiece_tokenizer,
 )
+from train.checkpoint import load_checkpoint, save_checkpoint
+from train.pretrain_gpt import PretrainSettings
+from train.settings import create_run, open_run
 
 PROFILE = dict(
     deadline=10_000,  # milliseconds, which only a file that makes a reader work for nothing can need
@@ -43,7 +47,7 @@ PROFILE = dict(
 
 
 def fuzzed(few):
-    """Runs a test on `few` cases, and with the slow tests on many more: 12,000 in all of them."""
+    """Runs a test on `few` cases, and with the slow tests on many more: 15,000 in all of them."""
     return pytest.mark.parametrize("cases", [few, pytest.param(1500, marks=pytest.mark.slow)], ids=["few", "many"])
 
 
@@ -212,6 +216,37 @@ def test_any_file_of_data_is_read_or_refused(cases, tmp_path):
 @fuzzed(60)
 def test_any_table_of_labels_is_read_or_refused(cases, tmp_path):
     check(cases, tables(tmp_path), load_labelled)
+
+
+@fuzzed(60)
+def test_any_checkpoint_is_read_or_refused_even_one_whose_checksum_holds(cases, tmp_path):
+    model = GPT(GPTConfig(vocab_size=7, max_length=8, d_model=8, num_heads=2, num_layers=1, eos_id=0))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model.loss({"ids": torch.zeros(1, 3, dtype=torch.long)})["lm"].total.backward()
+    optimizer.step()
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, model, optimizer, {"step": 1, "history": []})
+    valid = path.read_bytes()
+
+    def sealed(content):
+        return content[:-32] + hashlib.sha256(content[:-32]).digest()
+
+    strategies = {path: spoiled_safetensors(valid).map(sealed) | spoiled_bytes(valid)}
+    check(cases, strategies, lambda path: load_checkpoint(path, model, optimizer))
+
+
+@fuzzed(40)
+def test_the_settings_of_any_run_are_read_or_refused(cases, tmp_path):
+    settings = PretrainSettings(steps=1, data="a.txt")
+    create_run(tmp_path / "run", settings)
+    path = tmp_path / "run" / "settings.json"
+    valid = json.loads(path.read_text())
+    strategies = {path: spoiled_text_file(valid)}
+
+    def resume(path):
+        open_run(PretrainSettings, "pretrain gpt", ["--resume", str(path.parent)])
+
+    check(cases, strategies, resume)
 
 
 @fuzzed(60)

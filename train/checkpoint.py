@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from minitransformer.errors import InputError
 from minitransformer.models.weights import copy_weights, own_tensors
 from train.distributed import Processes
 from train.random_states import random_states, set_random_states
@@ -45,7 +46,7 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             return json.loads(file.metadata()["state"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is no checkpoint: {error}") from error
 
 
@@ -70,12 +71,19 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         copy_weights(model, {n: sharded_like(t, own[n]) if n in own else t for n, t in weights}, str(path))
         if optimizer is not None:
             _restore(optimizer, model, groups["optimizer"])
+<<<<<<< HEAD
             generators = {
                 n.removeprefix(f"{rank}/"): t for n, t in groups["random"].items() if n.startswith(f"{rank}/")
             }
             if python is not None:  # the run may have had fewer processes
                 set_random_states(generators, python)
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+=======
+            set_random_states(groups["random"], python)
+    except InputError:
+        raise
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
+>>>>>>> strangers
         raise DamagedFileError(f"{path} is no checkpoint of such a run: {error}") from error
     return state
 

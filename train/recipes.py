@@ -128,10 +128,11 @@ def sentence_rnns(dropout: float, **sizes: Any) -> dict[str, Recipe]:
         "rnn-dot": dict(attention="dot", input_feeding=True),
         "rnn-general": dict(attention="general", bidirectional=True, input_feeding=True),
         "rnn-concat": dict(attention="concat", bidirectional=True, input_feeding=True),
+        "rnn-local-p": dict(attention="local-p", bidirectional=True, input_feeding=True),
         "rnn-none": dict(attention="none", bidirectional=True),
     }
     return {
-        name: Recipe(rnn(**kind, **sizes, dropout=dropout, label_smoothing=0.1), lr=2e-3, **BATCHES)
+        name: Recipe(rnn(**kind, **sizes, tie_output=True, dropout=dropout, label_smoothing=0.1), lr=2e-3, **BATCHES)
         for name, kind in kinds.items()
     }
 
@@ -145,7 +146,7 @@ TINY = {
         optimizer=muon,
         **BATCHES,
     ),
-    **sentence_rnns(0.3, d_model=128, hidden_size=256),
+    **sentence_rnns(0.3, d_model=256, hidden_size=256),
 }
 SMALL = {
     "transformer": Recipe(
@@ -156,7 +157,7 @@ SMALL = {
         optimizer=muon,
         **BATCHES,
     ),
-    **sentence_rnns(0.3, d_model=256, hidden_size=512),
+    **sentence_rnns(0.3, d_model=384, hidden_size=384),
 }
 
 PRESETS: dict[str, dict[str, Recipe]] = {"characters": CHARACTERS, "tiny": TINY, "small": SMALL}

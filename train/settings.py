@@ -1,12 +1,12 @@
 """What all training scripts are told in the same words, and the folder that a run lives in."""
 
 import dataclasses
-import json
+import math
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 import tyro
@@ -14,7 +14,11 @@ import tyro
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
 from minitransformer.hardware import multiplies_bfloat16
+<<<<<<< HEAD
 from train.distributed import Processes, local_world_size
+=======
+from minitransformer.untrusted import read_json, shown
+>>>>>>> strangers
 from train.fingerprint import fingerprint, require_same_data
 from train.run_lock import lock_run
 
@@ -173,19 +177,34 @@ def _read_settings(folder: Path, settings_class: type[S]) -> S:
         reason = f"has no {path.name}" if folder.is_dir() else "is not a folder"
         raise InputError(f"{folder} is not a run to resume: it {reason}")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         values.pop(DATA_KEY, None)
         fields = {field.name for field in dataclasses.fields(settings_class)}
         if set(values) != fields:
             raise InputError(f"it has {', '.join(sorted(values))}")
         paths = {name: Path(values[name]) for name in ("out", "init", "pretrained") if values.get(name) is not None}
+        hints = get_type_hints(settings_class)
+        if wrong := [name for name, value in (values | paths).items() if not _fits(value, hints[name])]:
+            raise InputError(f"{', '.join(f'{name}={shown(values[name])}' for name in wrong)}")
         return settings_class(**{**values, **paths})
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not the settings of such a run: {error}") from error
 
 
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether JSON's value is of a field's type."""
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if alternatives := get_args(hint):
+        return any(_fits(value, alternative) for alternative in alternatives)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return isinstance(value, Path) if hint is Path else type(value) is hint
+
+
 def _saved_data(folder: Path, settings: Settings) -> dict[str, str]:
-    return json.loads((folder / settings.settings_file).read_text(encoding="utf-8")).get(DATA_KEY) or {}
+    found = read_json(folder / settings.settings_file).get(DATA_KEY)
+    return found if isinstance(found, dict) else {}
 
 
 def _differences(saved: Settings, given: Settings) -> dict[str, tuple[Any, Any]]:
