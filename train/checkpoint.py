@@ -71,19 +71,14 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         copy_weights(model, {n: sharded_like(t, own[n]) if n in own else t for n, t in weights}, str(path))
         if optimizer is not None:
             _restore(optimizer, model, groups["optimizer"])
-<<<<<<< HEAD
             generators = {
                 n.removeprefix(f"{rank}/"): t for n, t in groups["random"].items() if n.startswith(f"{rank}/")
             }
             if python is not None:  # the run may have had fewer processes
                 set_random_states(generators, python)
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-=======
-            set_random_states(groups["random"], python)
     except InputError:
         raise
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
->>>>>>> strangers
         raise DamagedFileError(f"{path} is no checkpoint of such a run: {error}") from error
     return state
 

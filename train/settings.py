@@ -14,11 +14,8 @@ import tyro
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
 from minitransformer.hardware import multiplies_bfloat16
-<<<<<<< HEAD
-from train.distributed import Processes, local_world_size
-=======
 from minitransformer.untrusted import read_json, shown
->>>>>>> strangers
+from train.distributed import Processes, local_world_size
 from train.fingerprint import fingerprint, require_same_data
 from train.run_lock import lock_run
 
