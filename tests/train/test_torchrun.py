@@ -79,7 +79,7 @@ def command(script, *arguments, processes=0, restarts=0):
 
 def run(*arguments, **options):
     done = subprocess.run(
-        command(*arguments, **options), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        command(*arguments, **options), cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -144,8 +144,8 @@ def workers(launcher):
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path, data, victim):
-    same = ["--data", data / "text.txt", "--steps", "400", "--checkpoint-seconds", "0"]
-    again = [*same, "--out", tmp_path / "two", "--resume", "auto"]
+    same = ["--data", data / "text.txt", "--steps", "200"]
+    again = [*same, "--checkpoint-seconds", "0", "--out", tmp_path / "two", "--resume", "auto"]
     launcher = subprocess.Popen(
         command(GPT, *again, processes=2, restarts=1),
         cwd=ROOT,
@@ -154,11 +154,11 @@ def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path, data, v
         text=True,
     )
     checkpoints = tmp_path / "two" / "checkpoints"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list(checkpoints.glob("step-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(workers(launcher)[victim], signal.SIGKILL)
-    said, _ = launcher.communicate(timeout=300)
+    said, _ = launcher.communicate(timeout=900)
     assert launcher.returncode == 0, said[-3000:]
     assert said.count("2 processes, DDP") == 2
     run(GPT, *same, "--out", tmp_path / "whole", processes=2)
@@ -168,21 +168,21 @@ def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path, data, v
 
 
 def test_a_stopped_run_of_two_goes_on_in_one(tmp_path, data):
-    same = ["--data", data / "text.txt", "--steps", "400", "--optimizer", "adamw", "--checkpoint-seconds", "0"]
+    same = ["--data", data / "text.txt", "--steps", "200", "--optimizer", "adamw", "--checkpoint-seconds", "0"]
     launcher = subprocess.Popen(command(GPT, *same, "--out", tmp_path / "run", processes=2), cwd=ROOT)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list((tmp_path / "run" / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     launcher.terminate()
-    assert launcher.wait(60) != 0
+    assert launcher.wait(600) != 0
     run(["pretrain", "gpt"], "--resume", tmp_path / "run")
     found = losses(tmp_path / "run")
-    assert len(found) == results(tmp_path / "run")["steps"] == 400
+    assert len(found) == results(tmp_path / "run")["steps"] == 200
     assert sum(found[-20:]) < sum(found[:20])
 
 
 def test_what_the_user_got_wrong_is_said_once(tmp_path):
     arguments = command(GPT, "--data", tmp_path / "none.txt", "--resume", tmp_path / "none", processes=2)
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode != 0
     assert done.stderr.count("is not a run to resume") == 1
