@@ -132,7 +132,7 @@ def sentence_rnns(dropout: float, **sizes: Any) -> dict[str, Recipe]:
         "rnn-none": dict(attention="none", bidirectional=True),
     }
     return {
-        name: Recipe(rnn(**kind, **sizes, tie_output=True, dropout=dropout, label_smoothing=0.1), lr=2e-3, **BATCHES)
+        name: Recipe(rnn(**kind, **sizes, tie_output=True, dropout=dropout, label_smoothing=0.1), lr=3e-3, **BATCHES)
         for name, kind in kinds.items()
     }
 
