@@ -9,6 +9,7 @@ from rich.console import Console
 
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 from minitransformer.optim import adamw
+from train.checkpoints import Checkpoints
 from train.loop import LoopOptions, accumulate_gradients, train
 from train.replicas import Replica
 from train.signals import TrainingInterrupted
@@ -110,6 +111,34 @@ def test_a_run_killed_after_its_checkpoint_repeats_the_lost_steps_once(tmp_path)
     assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
 
 
+def test_sigterm_stops_a_run_like_ctrl_c_however_often_it_comes(tmp_path):
+    def terminate():
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(TrainingInterrupted) as raised:
+        run(tmp_path, "transformer", data=Copying({4: terminate}))
+    assert raised.value.number == signal.SIGTERM
+    assert (tmp_path / "checkpoints" / "step-00000004.safetensors").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_run_killed_between_its_best_weights_and_a_checkpoint_ends_as_one_never_killed(tmp_path, monkeypatch):
+    whole, whole_state = run(tmp_path / "whole", "transformer")
+
+    def die(self, *_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Checkpoints, "save", die)
+        run(tmp_path / "cut", "transformer")
+    assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["best-00000003.safetensors"]
+    resumed, state = run(tmp_path / "cut", "transformer")
+    assert (state.best_score, state.best_step) == (whole_state.best_score, whole_state.best_step)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
 @pytest.mark.parametrize("kind", ["transformer", "rnn"])
 def test_accumulated_gradients_equal_those_of_one_batch(kind):
     model = MODELS[kind]().eval()
@@ -185,6 +214,41 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
             model, adamw(model, lr=0.1), Copying(), LoopOptions(lr=0.1, steps=4, evaluations=2), tmp_path,
             evaluate=ruin, score=lambda result: [result["score"]], console=quiet(),
         )  # fmt: skip
+
+
+def spoiled(folder, *, skip):
+    """A run whose loss is no number at its second and fifth batch."""
+    torch.manual_seed(0)
+    model, data = MODELS["transformer"](), Copying()
+    finite = model.loss
+
+    def loss(batch):
+        factor = float("nan") if data.given in (2, 5) else 1.0
+        return {name: part._replace(total=part.total * factor) for name, part in finite(batch).items()}
+
+    model.loss = loss
+    options = LoopOptions(lr=0.01, steps=8, evaluations=2, skip_not_finite=skip, checkpoint_seconds=0.0)
+    return train(
+        model, adamw(model, lr=0.01), data, options, folder,
+        evaluate=lambda model: {"score": 1.0}, score=lambda result: [result["score"]], console=quiet(),
+    )  # fmt: skip
+
+
+def test_steps_that_are_not_finite_are_left_out_up_to_a_number(tmp_path):
+    state = spoiled(tmp_path / "whole", skip=2)
+    assert (state.step, state.skipped) == (8, 2)
+    entries = json.loads((tmp_path / "whole" / "not-finite.json").read_text())
+    order = Copying().epoch(0)
+    assert [(entry["step"], entry["rows"], entry["loss"]) for entry in entries] == [
+        (2, [order[1]], "nan"),
+        (5, [order[4]], "nan"),
+    ]
+    assert all(entry["weights_not_finite"] == [] and entry["loss_scale"] == 1.0 for entry in entries)
+    losses = [line["loss"] for line in lines(tmp_path / "whole") if "loss" in line]
+    assert [step for step, loss in enumerate(losses, start=1) if loss is None] == [2, 5]
+
+    with pytest.raises(InputError, match=r"loss=nan.*at step 5.*leave out 2 such steps or more with --skip-not-finite"):
+        spoiled(tmp_path / "stopped", skip=1)
 
 
 def test_a_run_without_a_length_is_refused():

@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import datasets  # noqa: F401 - here, and not anew in every process that is forked
 import pytest
-from helpers_faults import Child, calls_made, killed_at, mount_small_disk, require_mounts
+from helpers_faults import Child, killed_after, mount_small_disk, require_mounts
 
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.streams import StreamWindows
@@ -68,7 +69,7 @@ def finish(action, folder):
 
 
 def ending(run):
-    """All that a run leaves, but for the time it took."""
+    """All that a run leaves, but for the time it took and where its data lay."""
     left = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
@@ -87,7 +88,7 @@ def ending(run):
 
 def timeless(value):
     if isinstance(value, dict):
-        return {key: timeless(part) for key, part in value.items() if "second" not in key}
+        return {key: timeless(part) for key, part in value.items() if "second" not in key and key != "data"}
     return [timeless(part) for part in value] if isinstance(value, list) else value
 
 
@@ -99,21 +100,18 @@ def truncate_newest(run, draw):
 
 
 def survives(name, data, tmp_path, *, kills):
-    """Kill the job at random calls of functions, in its own code or in a library's, and go on: with all that it left,
-    and with the newest checkpoint truncated."""
+    """Kill the job at random moments, and go on: with all that it left, and with the newest checkpoint truncated."""
     whole = tmp_path / "whole"
-    counted = Child(tmp_path / "said", lambda: print(calls_made(job(name, data, whole)), file=sys.stderr))
-    assert counted.wait() == 0, counted.err.read_text()
-    calls = int(counted.err.read_text().split()[-1])
+    seconds = finish(job(name, data, whole), tmp_path / "said").processor_seconds
     expected = ending(whole)
     assert any(path.endswith("model.safetensors") for path in expected)
     draw = random.Random(name)
     resumed = 0
     for number in range(kills):
         run, torn = tmp_path / f"run-{number}", tmp_path / f"torn-{number}"
-        moment = draw.randrange(calls)
-        child = Child(tmp_path / "said", lambda run=run, moment=moment: killed_at(moment, job(name, data, run)))
-        assert child.wait() == -signal.SIGKILL
+        moment = draw.uniform(number, number + 0.9) / kills * seconds
+        child = Child(tmp_path / "said", lambda run=run, moment=moment: killed_after(moment, job(name, data, run)))
+        assert child.wait() in (-signal.SIGPROF, 0)
         if run.exists():
             resumed += bool(list(run.rglob("step-*")))
             shutil.copytree(run, torn)
@@ -122,11 +120,11 @@ def survives(name, data, tmp_path, *, kills):
             finish(job(name, data, folder), tmp_path / "said")
             assert ending(folder) == expected, (folder, moment)
             shutil.rmtree(folder)
-    assert resumed >= kills // 3
+    assert resumed  # and not always started again
 
 
 def test_a_run_killed_at_any_moment_and_resumed_ends_as_one_never_killed(data, tmp_path):
-    survives("gpt with muon", data, tmp_path, kills=3)
+    survives("bert", data, tmp_path, kills=3)
 
 
 @pytest.mark.slow
@@ -238,7 +236,8 @@ def test_sigterm_outside_of_training_has_the_same_code(data, tmp_path, monkeypat
 
 
 def said_in_one_line(child):
-    (line,) = child.err.read_text().splitlines()
+    """The one line about what went wrong, beside warnings."""
+    (line,) = [line for line in child.err.read_text().splitlines() if not line.startswith("warning: ")]
     return line
 
 
