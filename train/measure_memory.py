@@ -110,8 +110,9 @@ def measured(settings: MemorySettings, path: Path) -> dict[str, Any]:
         corpus = read_texts(str(path))
         tokenizer = train_tokenizer(PretrainSettings(tokenizer=settings.tokenizer), corpus["train"])
     with timed_as("tokens_seconds", figures):
-        streams = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
-        check_unknown(streams, tokenizer, str(path))
+        splits = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
+        check_unknown(splits, tokenizer, str(path))
+    streams = {name: tokens.ids for name, tokens in splits.items()}
     figures["tokens"] = sum(len(ids) for ids in streams.values())
     figures["prepared_megabytes"] = peak_megabytes()
     model = GPT(GPTConfig(tokenizer.get_vocab_size(), CONTEXT, d_model=32, num_heads=2, num_layers=2, eos_id=3))
