@@ -92,16 +92,15 @@ def in_own_process(settings: MemorySettings, megabytes: int) -> dict[str, Any]:
 
 
 def write_text(path: Path, num_bytes: int) -> None:
-    """Lines of made-up words, the common ones more often (Zipf), in pieces of a megabyte."""
-    words_of, letters = random.Random(0), "etaoinshrdlucmfwypvbgkjqxzé"
-    words = ["".join(words_of.choices(letters, k=words_of.randint(1, 9))) for _ in range(20_000)]
-    weights = [1 / rank for rank in range(1, len(words) + 1)]
+    """Lines of made-up words, the common ones more often (Zipf): ever the same 100,000 lines, drawn at random."""
+    chance, letters = random.Random(0), "etaoinshrdlucmfwypvbgkjqxzé"
+    words = ["".join(chance.choices(letters, k=chance.randint(1, 9))) for _ in range(20_000)]
+    chosen = chance.choices(words, [1 / rank for rank in range(1, len(words) + 1)], k=1_200_000)
+    lines = [f"{' '.join(chosen[start : start + 12])}.\n".encode() for start in range(0, len(chosen), 12)]
     left = num_bytes
     with path.open("wb") as file:
         while left > 0:
-            chosen = words_of.choices(words, weights, k=100_000)
-            lines = (" ".join(chosen[start : start + 12]) for start in range(0, len(chosen), 12))
-            left -= file.write((".\n".join(lines) + ".\n").encode()[:left])
+            left -= file.write(b"".join(chance.choices(lines, k=50_000))[:left])
 
 
 def measured(settings: MemorySettings, path: Path) -> dict[str, Any]:
@@ -111,8 +110,9 @@ def measured(settings: MemorySettings, path: Path) -> dict[str, Any]:
         corpus = read_texts(str(path))
         tokenizer = train_tokenizer(PretrainSettings(tokenizer=settings.tokenizer), corpus["train"])
     with timed_as("tokens_seconds", figures):
-        streams = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
-        check_unknown(streams, tokenizer, str(path))
+        splits = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
+        check_unknown(splits, tokenizer, str(path))
+    streams = {name: tokens.ids for name, tokens in splits.items()}
     figures["tokens"] = sum(len(ids) for ids in streams.values())
     figures["prepared_megabytes"] = peak_megabytes()
     model = GPT(GPTConfig(tokenizer.get_vocab_size(), CONTEXT, d_model=32, num_heads=2, num_layers=2, eos_id=3))

@@ -107,8 +107,9 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     completer = start(settings, corpus["train"])
     model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
     context = model.config.max_length if settings.context is None else settings.context
-    streams = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
-    check_unknown(streams, tokenizer, settings.data)
+    splits = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
+    check_unknown(splits, tokenizer, settings.data)
+    streams = {name: tokens.ids for name, tokens in splits.items()}
     feed = StreamWindows(streams["train"], context, batch_size=settings.batch_size, seed=settings.seed)
     settings.set_threads(model.num_parameters())
     create_run(folder, settings)

@@ -21,7 +21,7 @@ from minitransformer.data.running_text import (
     pieces,
     texts_of,
 )
-from minitransformer.data.token_cache import in_parts
+from minitransformer.data.token_cache import Tokens
 from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import adamw, muon
@@ -148,13 +148,11 @@ def warn_of_small_vocabulary(tokenizer: Tokenizer, asked: int) -> None:
         warnings.warn(f"the text gives no more than {size:,} pieces, fewer than the {asked:,} asked for", stacklevel=2)
 
 
-def check_unknown(ids: Mapping[str, torch.Tensor], tokenizer: Tokenizer, data: str) -> None:
+def check_unknown(splits: Mapping[str, Tokens], tokenizer: Tokenizer, data: str) -> None:
     """Warn of what became [UNK] in each split; `InputError` where it is most of one, so that nothing can be learned."""
-    unknown_id = tokenizer.token_to_id(UNK)
-    if unknown_id is None:  # a byte-level tokenizer knows everything
+    if tokenizer.token_to_id(UNK) is None:  # a byte-level tokenizer knows everything
         return
-    for name, tokens in ids.items():
-        count = sum(int((part == unknown_id).sum()) for part in in_parts(tokens))
+    for name, (tokens, count) in splits.items():
         if 2 * count > len(tokens):
             raise InputError(
                 f"--data {data}: {count:,} of {len(tokens):,} tokens of {name} are unknown to the tokenizer: "

@@ -78,15 +78,17 @@ def test_a_text_without_a_space_is_cut_all_the_same():
 def test_a_token_file_holds_the_stream_whatever_the_blocks(kind, block, path, tmp_path, monkeypatch):
     monkeypatch.setattr(running_text, "BLOCK_BYTES", block)
     tokenizer = TOKENIZERS[kind]
-    for texts in (*last_tenth_of_file(path).values(), texts_of([TEXT, "", "to be"])):
+    for texts in (*last_tenth_of_file(path).values(), texts_of([TEXT, "", "to be ß"])):
         expected = token_stream(whole(texts), tokenizer)
-        in_memory = token_file(texts, tokenizer, tmp_path / "cache")
+        in_memory, unknown = token_file(texts, tokenizer, tmp_path / "cache")
+        assert unknown == (0 if kind == "byte-bpe" else int((expected == 1).sum()))
         assert torch.equal(in_memory.int(), expected)
         assert not (tmp_path / "cache").exists()
         with monkeypatch.context() as large:
             large.setattr(token_cache, "SMALL", 0)
             for _ in range(2):  # written, then found
-                mapped = token_file(texts, tokenizer, tmp_path / "cache")
+                mapped, count = token_file(texts, tokenizer, tmp_path / "cache")
+                assert count == unknown
                 assert torch.equal(mapped, in_memory)
                 assert mapped.dtype == in_memory.dtype == torch.int16
         for one, other in zip(batches(mapped), batches(in_memory), strict=True):
@@ -110,18 +112,18 @@ def test_the_file_is_made_once_and_is_that_of_these_texts_and_this_tokenizer(tmp
     written = {file: file.stat().st_mtime_ns for file in (tmp_path / "tokens").iterdir()}
     assert len(written) == 12
     monkeypatch.setattr(token_cache, "stream_parts", None)
-    assert token_file(texts_of(["ab", "c"]), TOKENIZERS["bpe"]).tolist()
+    assert token_file(texts_of(["ab", "c"]), TOKENIZERS["bpe"]).ids.tolist()
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "tokens").iterdir()} == written
 
 
 def test_a_torn_file_is_made_again_and_a_failed_one_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(token_cache, "SMALL", 0)
     tokenizer, texts = TOKENIZERS["byte-bpe"], texts_of([TEXT])
-    expected = token_file(texts, tokenizer, tmp_path).tolist()
+    expected = token_file(texts, tokenizer, tmp_path).ids.tolist()
     [file] = tmp_path.iterdir()
     for length in (0, 5, file.stat().st_size - 2):
         file.write_bytes(file.read_bytes()[:length])
-        assert token_file(texts, tokenizer, tmp_path).tolist() == expected
+        assert token_file(texts, tokenizer, tmp_path).ids.tolist() == expected
     file.unlink()
 
     def failing(*arguments):
@@ -137,7 +139,7 @@ def test_a_torn_file_is_made_again_and_a_failed_one_leaves_nothing(tmp_path, mon
 def test_a_large_vocabulary_has_four_bytes_a_token(tmp_path, monkeypatch):
     monkeypatch.setattr(token_cache, "SMALL", 0)
     monkeypatch.setattr(token_cache, "vocabulary_size", lambda tokenizer: 1 << 15)
-    ids = token_file(texts_of([TEXT]), TOKENIZERS["bpe"], tmp_path)
+    ids, _ = token_file(texts_of([TEXT]), TOKENIZERS["bpe"], tmp_path)
     assert ids.dtype == torch.int32
     assert torch.equal(ids, token_stream([TEXT], TOKENIZERS["bpe"]))
 
