@@ -1,5 +1,8 @@
 """The memory of decoding: keys and values of the tokens that an attention layer has seen."""
 
+import copy
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -28,11 +31,17 @@ class KVCache:
     ):
         if max_length < 1:
             raise InputError(f"max_length={max_length}: a cache needs at least one slot")
-        self.pairs = torch.empty((batch_size, 2 * num_kv_heads, max_length, head_dim), dtype=dtype, device=device)
-        self.keys, self.values = self.pairs.chunk(2, dim=1)
-        self.positions = torch.zeros(batch_size, max_length, dtype=torch.long, device=device)
+        size = batch_size, 2 * num_kv_heads, max_length, head_dim
+        self._hold(
+            torch.empty(size, dtype=dtype, device=device),
+            torch.zeros(batch_size, max_length, dtype=torch.long, device=device),
+        )
         self.max_length = max_length
         self.num_seen = 0
+
+    def _hold(self, pairs: Tensor, positions: Tensor) -> None:
+        self.pairs, self.positions = pairs, positions
+        self.keys, self.values = pairs.chunk(2, dim=1)
 
     @property
     def length(self) -> int:
@@ -82,13 +91,27 @@ class KVCache:
         """A cache with these rows of the batch, repeated or left out at will; only filled slots are copied."""
         _, heads, slots, head_dim = self.keys.shape
         cache = KVCache(len(rows), heads, slots, head_dim, dtype=self.keys.dtype, device=self.keys.device)
-        if filled := self.length:
-            # The filled slots of each head are one run of memory, which is copied as such, in one pass.
-            runs = (rows[:, None] * 2 * heads + torch.arange(2 * heads, device=rows.device)).flatten()
-            source, target = (
-                pairs.view(-1, slots * head_dim)[:, : filled * head_dim] for pairs in (self.pairs, cache.pairs)
-            )
-            torch.index_select(source, 0, runs, out=target)
-            cache.positions[:, :filled] = self.positions[:, :filled].index_select(0, rows)
         cache.num_seen = self.num_seen
+        if filled := self.length:
+            runs = (rows[:, None] * 2 * heads + torch.arange(2 * heads, device=rows.device)).flatten()
+            torch.index_select(self._filled_runs(), 0, runs, out=cache._filled_runs())
+            cache.positions[:, :filled] = self.positions[:, :filled].index_select(0, rows)
         return cache
+
+    def _filled_runs(self) -> Tensor:
+        """The filled slots of each head are one run of memory, which is copied as such: (B · 2 Hkv, filled · K)."""
+        return self.pairs.flatten(2).flatten(0, 1)[:, : self.length * self.pairs.shape[3]]
+
+
+def reordered(caches: Sequence[KVCache], rows: Int[Tensor, " rows"]) -> list[KVCache]:
+    """`select` of no more rows than there are from caches of one batch, in place: they are used up. A row that stays
+    in its place is not copied."""
+    moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
+    sources, kept = rows[moved], []
+    for cache in caches:
+        for tensor, slots in ((cache.pairs, 2), (cache.positions, 1)):
+            filled = tensor.narrow(slots, 0, cache.length)
+            filled.index_copy_(0, moved, filled.index_select(0, sources))
+        kept.append(copy.copy(cache))
+        kept[-1]._hold(cache.pairs[: len(rows)], cache.positions[: len(rows)])
+    return kept

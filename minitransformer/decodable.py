@@ -11,6 +11,7 @@ class Decodable(Protocol):
     token per row and gives the logits of the next.
 
     The state is the model's own affair, but for `state.select(rows)`, which repeats rows or leaves them out.
+    A state may have `reorder(rows)` too: the same, but the state itself is used up, so that its memory serves again.
     """
 
     @property

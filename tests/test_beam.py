@@ -14,7 +14,7 @@ from test_generation import Scripted
 from test_gpt_decoding import tiny_gpt
 
 from minitransformer import GPT, InputError, beam_search, greedy
-from minitransformer.beam import length_penalty, likeliest_continuations
+from minitransformer.beam import largest, length_penalty, likeliest_continuations, steady_order, with_gaps_closed
 from minitransformer.models.rnn import ATTENTIONS
 
 VOCAB, LENGTH, EOS = 4, 5, 3
@@ -195,6 +195,53 @@ def test_continuations_are_those_of_one_sort_over_all_beams_and_the_vocabulary(b
     torch.testing.assert_close(values, expected[:, :count])
     real = values.isfinite()
     assert torch.equal((from_beams * vocab + ids)[real], order[:, :count][real])
+
+
+@few_examples
+@given(st.integers(1, 4), st.integers(1, 60), st.integers(1, 8), st.sampled_from([1, 4, 7]), st.integers(0, 9))
+def test_the_largest_are_those_of_topk_however_the_row_is_cut(rows, vocab, count, chunk, seed):
+    values = torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    values[:, ::3] = -math.inf
+    count = min(count, vocab)
+    found = largest(values, count, chunk=chunk)
+    assert torch.equal(values.gather(1, found), values.topk(count).values)
+    assert all(len(set(row)) == count for row in found.tolist())
+
+
+@few_examples
+@given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_every_beam_that_goes_on_keeps_its_place(beams):
+    beams = torch.tensor(beams)
+    order = steady_order(beams, 4)
+    assert torch.equal(order.sort(dim=1).values, torch.arange(4).expand_as(beams))
+    for before, after in zip(beams.tolist(), beams.gather(1, order).tolist(), strict=True):
+        assert [after[place] for place in sorted(set(before))] == sorted(set(before))
+
+
+@few_examples
+@given(st.sets(st.integers(0, 9)))
+def test_gaps_are_closed_from_the_end(places):
+    closed = with_gaps_closed(sorted(places))
+    assert set(closed) == places and len(closed) == len(places)
+    assert all(closed[place] == place for place in places if place < len(places))
+
+
+@pytest.mark.parametrize(
+    "rows", [[0, 1, 2, 3, 4, 5], [1, 0, 2, 2, 5, 5], [4, 5, 1, 1], [2, 0, 0], [0, 0, 0, 1, 1, 1, 2, 2, 2]]
+)
+@pytest.mark.parametrize("name", ["transformer", "transformer-rotary"])
+@torch.no_grad()
+def test_reordering_gives_what_selecting_gives(name, rows):
+    model, rows = model_of(name), torch.tensor(rows)
+    _, state = model.start(torch.stack(some_sources(model, 4, 4, 4)), max_new_tokens=4)
+    state = state.select(torch.tensor([0, 0, 1, 1, 2, 2]))
+    _, state = model.step(torch.tensor([0, 1, 2, 0, 1, 2]), state)
+    ids = torch.arange(len(rows)) % 3
+    selected, in_place = state.select(rows), state.reorder(rows)
+    assert (in_place.caches[0].pairs.data_ptr() == state.caches[0].pairs.data_ptr()) == (len(rows) <= 6)
+    for _ in range(2):
+        (expected, selected), (found, in_place) = model.step(ids, selected), model.step(ids, in_place)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 def test_beams_share_what_belongs_to_their_source():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from minitransformer.attention import KVCache
 from minitransformer.blocks import DecoderBlock, EncoderBlock, Stack
+from minitransformer.cache import reordered
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
@@ -91,7 +92,16 @@ class TransformerState:
     def select(self, rows: Int[Tensor, " rows"]) -> "TransformerState":
         """The state of these rows, repeated or left out at will. What belongs to the source, which no step changes, is
         shared with this state as far as it can be."""
-        caches = [cache.select(rows) for cache in self.caches]
+        return self._with([cache.select(rows) for cache in self.caches], rows)
+
+    def reorder(self, rows: Int[Tensor, " rows"]) -> "TransformerState":
+        """`select`, for which this state is used up: where there are no more rows than before, those that stay in
+        their places are not copied."""
+        if len(rows) > len(self.caches[0].keys):
+            return self.select(rows)
+        return self._with(reordered(self.caches, rows), rows)
+
+    def _with(self, caches: list[KVCache], rows: Tensor) -> "TransformerState":
         sources, rows_per_source = shared_sources(rows // self.rows_per_source)
         memory, memory_caches = self.memory, self.memory_caches
         if not torch.equal(sources, torch.arange(len(memory.valid), device=rows.device)):
