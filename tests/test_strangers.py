@@ -17,7 +17,7 @@ import minitransformer
 from minitransformer import BERT, GPT, BERTConfig, GPTConfig, InputError, SequenceClassifier, TransformerConfig
 from minitransformer.completion import Completer
 from minitransformer.data import load
-from minitransformer.data.files import read_table
+from minitransformer.data.tables import read_table
 from minitransformer.errors import reported_to_user
 from minitransformer.tokenization import load_tokenizer, train_character_tokenizer
 from minitransformer.translation import Translator

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from minitransformer.data import packaged
 from minitransformer.data.dates import date_pairs
-from minitransformer.data.files import SPLIT_NAMES, choose_columns, read
+from minitransformer.data.files import SPLIT_NAMES, read
 from minitransformer.data.locales import locale_names
 from minitransformer.data.recall import recall_pairs
 from minitransformer.data.splits import Table, grouped_split
+from minitransformer.data.tables import choose_columns
 from minitransformer.errors import InputError
 
 if TYPE_CHECKING:

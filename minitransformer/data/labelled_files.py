@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minitransformer.data.files import SPLIT_NAMES, RawTable, files_called, read_table, with_columns
+from minitransformer.data.files import SPLIT_NAMES, files_called
 from minitransformer.data.splits import Table, grouped_split
+from minitransformer.data.tables import RawTable, read_table, with_columns
 from minitransformer.errors import InputError
 
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")

@@ -1,0 +1,199 @@
+"""One table in a file: .csv, .tsv, .jsonl or .parquet, read as text."""
+
+import csv
+import io
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+from minitransformer.data.splits import Table
+from minitransformer.errors import InputError
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_MOST_UNPACKED = 2000
+"""A Parquet file's bytes may become so many times as many: repeated rows take next to no room in it."""
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A table as its file has it, before columns are chosen. `places` are line numbers (or rows), counted from 1."""
+
+    path: Path
+    columns: Mapping[str, Sequence[Any]]
+    places: Sequence[int]
+    unit: str = "line"
+
+
+def read_table(path: Path) -> RawTable:
+    """A .csv, .tsv, .jsonl or .parquet file."""
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        return _parquet(path)
+    return _jsonl(path) if kind == ".jsonl" else _csv(path, tabs=kind == ".tsv")
+
+
+def choose_columns(names: Sequence[str], source: str | None, target: str | None, *, where: object) -> dict[str, str]:
+    """The columns to keep, as {name there: name here}; `where` is what to call the table in an error.
+
+    In this order: the ones asked for; source and target; text and label; the two there are, besides an index (a column
+    without a name, or called index or id) and `format`; text. Pairs keep a `format` column.
+    """
+    if source is not None and target is not None:
+        missing = [name for name in (source, target) if name not in names]
+        if missing:
+            raise InputError(f"{where} has no column {' and '.join(map(repr, missing))}; it has {list(names)}")
+        if source == target:
+            raise InputError(f"{where}: source and target are both {source!r}")
+        pair = [source, target]
+    elif source is not None or target is not None:
+        raise InputError(f"source={source!r} and target={target!r}: give both, or neither")
+    elif "source" in names and "target" in names:
+        pair = ["source", "target"]
+    elif "text" in names and "label" in names:
+        return {"text": "text", "label": "label"}
+    else:
+        pair = [name for name in names if name not in ("", "index", "id", "format") and not _is_pandas_index(name)]
+        if len(pair) != 2:
+            if "text" in names:
+                return {"text": "text"}
+            raise InputError(f"{where}: which columns of {list(names)} to read? Name them with source= and target=")
+    chosen = dict(zip(pair, ("source", "target"), strict=True))
+    return chosen if "format" not in names else {"format": "format"} | chosen
+
+
+def _is_pandas_index(name: str) -> bool:
+    return name.startswith(("Unnamed: ", "__index_level_"))
+
+
+def with_columns(raw: RawTable, names: dict[str, str]) -> Table:
+    """The columns `names` of a table, as strings, without the rows where one that is needed is empty."""
+    table = {here: _as_text(raw, there, label=here == "label") for there, here in names.items()}
+    needed = {there: table[here] for there, here in names.items() if here != "format"}
+    kept = [all(field and not field.isspace() for field in fields) for fields in zip(*needed.values(), strict=True)]
+    if all(kept):
+        return table
+    empty = f"{' or '.join(needed)} is empty"
+    if not any(kept):
+        raise InputError(f"{raw.path}: in each of the {len(kept)} rows, {empty}")
+    dropped = [str(place) for place, keep in zip(raw.places, kept, strict=True) if not keep]
+    places = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
+    warnings.warn(
+        f"{raw.path}: dropped {len(dropped)} of {len(kept)} rows, where {empty}: {raw.unit} {places}", stacklevel=2
+    )
+    return {name: list(compress(column, kept)) for name, column in table.items()}
+
+
+def _as_text(raw: RawTable, name: str, *, label: bool) -> list[str]:
+    column = []
+    for place, value in zip(raw.places, raw.columns[name], strict=True):
+        if value is None:
+            value = ""
+        elif label and isinstance(value, int):
+            value = str(value)
+        elif not isinstance(value, str):
+            raise InputError(f"{raw.path}, {raw.unit} {place}: {name!r} is {repr(value)[:100]}, which is not text")
+        elif not value.isascii() and _SURROGATES.search(value):  # JSON spells halves of characters: "\\ud800"
+            raise InputError(f"{raw.path}, {raw.unit} {place}: {name!r} holds half a character: {value[:100]!r}")
+        column.append(value)
+    return column
+
+
+def read_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{error.object[error.start]:02x}"
+        raise InputError(f"{path}, line {line}: {found} is not UTF-8; save the file in that encoding") from error
+    if not text.strip():
+        raise InputError(f"{path} is empty")
+    return text
+
+
+def text_lines(text: str) -> list[str]:
+    # Not str.splitlines, which also splits where a line has a form feed or a Unicode line separator in it.
+    return text.removesuffix("\n").split("\n")
+
+
+def _csv(path: Path, *, tabs: bool) -> RawTable:
+    """Rows after one header line. With `tabs`, a quote is a character like any other (IANA's rule for TSV)."""
+    if tabs:
+        reader = csv.reader(io.StringIO(read_text(path)), delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+    else:
+        reader = csv.reader(io.StringIO(read_text(path)), strict=True)
+    records = _records(reader, path)
+    _, header = next(records)
+    named = [name for name in header if name]
+    if len(set(named)) < len(named):
+        raise InputError(f"{path}: two columns have one name in {header}")
+    places, rows = [], []
+    for place, row in records:
+        if row and len(row) != len(header):
+            raise InputError(
+                f"{path}, line {place}: {len(row)} fields, but the header names {len(header)} columns: {str(row)[:100]}"
+            )
+        places.append(place)
+        rows.append(row or [""] * len(header))
+    if not rows:
+        raise InputError(f"{path} has a header, {header}, and no rows")
+    return RawTable(path, dict(zip(header, zip(*rows, strict=True), strict=True)), places)
+
+
+def _records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line it starts on; a quoted field may run over several."""
+    place = 1
+    try:
+        for record in reader:
+            yield place, record
+            place = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{path}, line {place}: not readable as CSV: {error}") from error
+
+
+def _jsonl(path: Path) -> RawTable:
+    """One JSON object a line; a key that a line lacks is an empty field."""
+    lines = text_lines(read_text(path))
+    rows = []
+    for place, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line) if line.strip() else {}
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no JSONDecodeError
+            raise InputError(f"{path}, line {place}: not readable as JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {place}: {line[:100]!r} is not a JSON object with a key for each column")
+        rows.append(row)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return RawTable(path, {name: [row.get(name) for row in rows] for name in names}, range(1, len(rows) + 1))
+
+
+def _parquet(path: Path) -> RawTable:
+    import pyarrow
+    from pyarrow import parquet
+
+    columns: dict[str, list[Any]] = {}
+    room = 1_000_000 + _MOST_UNPACKED * path.stat().st_size
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            for batch in file.iter_batches(batch_size=1024):
+                room -= batch.nbytes
+                if room < 0:
+                    raise InputError(f"{path} unpacks to over {_MOST_UNPACKED:,} times its size: it is refused")
+                for name, column in batch.to_pydict().items():
+                    columns.setdefault(name, []).extend(column)
+    # Of what it does not know or finds damaged it says so in many ways; only the operating system's are no verdict.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError, TypeError, KeyError) as error:
+        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        raise InputError(f"{path} is not readable as Parquet: {' '.join(str(error).split())[:300]}") from error
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: two columns have one name in {names}")
+    count = len(next(iter(columns.values()), []))
+    if count == 0:
+        raise InputError(f"{path} has no rows")
+    return RawTable(path, columns, range(1, count + 1), unit="row")
