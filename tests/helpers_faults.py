@@ -28,9 +28,7 @@ class Child:
 
     def wait(self):
         """The exit code; of a process that a signal ended, the negative number of the signal."""
-        _, status, usage = os.wait4(self.pid, 0)
-        self.processor_seconds = usage.ru_utime + usage.ru_stime
-        return os.waitstatus_to_exitcode(status)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def _become(action, out, err):
@@ -53,12 +51,11 @@ def _become(action, out, err):
         os._exit(code)
 
 
-def killed_after(processor_seconds, action):
-    """Run it until this process has worked so long: then the kernel ends it, between any two instructions, as SIGKILL
-    would. The clock on the wall would tell more of what else the machine does."""
+def end_after(processor_seconds):
+    """Let the kernel end this process, between any two instructions, as SIGKILL would, when it has worked so long more.
+    The clock on the wall would tell more of what else the machine does."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, processor_seconds)
-    action()
 
 
 def require_mounts():
