@@ -27,7 +27,8 @@ def average_best(
     """Give `model` the mean of the weights of its `count` best evaluations, if that scores better than the best one.
 
     `model` and `state` are as `train` left them, with `keep_evaluated`. Returns the steps of the mean; where it is no
-    better, the model keeps its weights and there are none.
+    better, the model keeps its weights and there are none. The files stay, for a run that is killed before it is
+    scored: `Checkpoints.remove_evaluated` is for the end.
     """
     best_first = sorted(state.history, key=lambda evaluation: list(score(evaluation)), reverse=True)
     steps = [evaluation["step"] for evaluation in best_first[:count]]
@@ -43,8 +44,6 @@ def average_best(
         result = dict(evaluate(model))
         if list(score(result)) > list(score(best_first[0])):
             state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
-            checkpoints.remove_evaluated()
             return steps
         checkpoints.load_best(model, state.best_step)
-    checkpoints.remove_evaluated()
     return []

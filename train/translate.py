@@ -25,6 +25,7 @@ from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
 from train.averaging import average_best
 from train.by_locale import report_by_locale
+from train.checkpoints import Checkpoints
 from train.distributed import Processes, joined
 from train.feed import Feed
 from train.loop import LoopOptions, State, train
@@ -188,6 +189,7 @@ def train_one(name: str, recipe: Recipe, task: Task, folder: Path, console: Cons
     task.data.translator(model).save(folder)
     report = {**score_on_test(task, model, state), "averaged": averaged}
     write_json(report_file, report)
+    Checkpoints(folder / "checkpoints").remove_evaluated()
     return report
 
 

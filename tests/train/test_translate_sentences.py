@@ -61,6 +61,28 @@ def test_a_run_on_sentences_reports_bleu_and_saves_one_vocabulary(run, corpus):
         assert report["bleu"] == BLEU(force=True).corpus_score(outputs, [pairs[1]]).score
 
 
+def test_a_run_killed_while_it_is_scored_ends_as_one_that_was_not(corpus, tmp_path, monkeypatch):
+    flags = ["--data", str(corpus), *FLAGS, "--steps", "4", "--evaluations", "4", "--beam", "1", "--out"]
+    main([*flags, str(tmp_path / "whole")])
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr("train.translate.score_on_test", killed)
+        main([*flags, str(tmp_path / "killed")])
+    main(["--resume", str(tmp_path / "killed")])
+    whole, resumed = (
+        json.loads((tmp_path / name / "results.json").read_text())["models"]["transformer"]
+        for name in ("whole", "killed")
+    )
+    assert whole["averaged"] == resumed["averaged"]
+    assert whole["bleu"] == resumed["bleu"]
+    weights = [(tmp_path / name / "transformer" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    assert not list(tmp_path.glob("*/transformer/checkpoints/evaluated-*"))
+
+
+def killed(*_):
+    raise RuntimeError("killed")
+
+
 def test_the_folder_of_a_run_with_one_model_translates_and_of_several_is_refused(corpus, run, tmp_path, capsys):
     main(["--data", str(corpus), *FLAGS, "--steps", "1", "--beam", "1", "--no-joint", "--out", str(tmp_path / "one")])
     assert (tmp_path / "one" / "transformer" / "source_tokenizer.json").is_file()
