@@ -48,6 +48,12 @@ def beam_search(
     """
     limits = max_new_tokens.tolist() if isinstance(max_new_tokens, Tensor) else [max_new_tokens] * len(inputs)
     _check(limits, beam_size, alpha, n_best)
+    if len(limits) != len(inputs):
+        raise InputError(
+            f"max_new_tokens has {len(limits)} limits for {len(inputs)} rows: give one, or one for each row"
+        )
+    if not limits:
+        return []
     eos_id = model.config.eos_id
     found: list[list[Hypothesis]] = [[] for _ in limits]
     logits, state = model.start(inputs, valid, max_new_tokens=max(limits))

@@ -123,6 +123,7 @@ BATCHES: dict[str, Any] = dict(max_tokens=4096, pool=200)
 
 
 def sentence_rnns(dropout: float, **sizes: Any) -> dict[str, Recipe]:
+    """Bahdanau's, Luong's with input feeding, and none, all of these sizes."""
     kinds: dict[str, dict[str, Any]] = {
         "rnn-additive": dict(attention="additive", bidirectional=True),
         "rnn-dot": dict(attention="dot", input_feeding=True),
@@ -165,4 +166,5 @@ PRESETS: dict[str, dict[str, Recipe]] = {"characters": CHARACTERS, "tiny": TINY,
 
 def recipe_for(model: str, preset: str, data: str) -> Recipe:
     """On associative recall and on dates in several locales (`data` "recall", "locales") some models have their own."""
-    return {"recall": RECALL, "locales": LOCALES}.get(data, {}).get(model, PRESETS[preset][model])
+    own = {"recall": RECALL, "locales": LOCALES}.get(data, {}) if preset == "characters" else {}
+    return own.get(model, PRESETS[preset][model])

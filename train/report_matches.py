@@ -15,7 +15,8 @@ from train.attention_pictures import draw_attention
 
 def tables(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     """The table of results, and exact match by date format where there are dates."""
-    table = Table(title="on the test pairs")
+    split = next(iter(models.values())).get("scored_on", "test")
+    table = Table(title=f"on the {split} pairs")
     table.add_column("model")
     for column in ("parameters", "exact match", "characters", "seconds to 99%", "training seconds", "target tokens/s"):
         table.add_column(column, justify="right")

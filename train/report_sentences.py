@@ -19,7 +19,9 @@ MAP_TOKENS = 12
 def tables(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     """The table of results, and BLEU by source length and by the rarest source word where the reports have them."""
     first = next(iter(models.values()))
-    table = Table(title=f"on the test pairs; beam {first['beam']}, length penalty {first['alpha']:g}")
+    table = Table(
+        title=f"on the {first.get('scored_on', 'test')} pairs; beam {first['beam']}, length penalty {first['alpha']:g}"
+    )
     table.caption = "\n".join(f"{name}: {signature}" for name, signature in first["signatures"].items())
     table.add_column("model")
     columns = ("parameters", "BLEU", "BLEU lower-cased", "chrF", "validation BLEU", "minutes", "target tokens/s")

@@ -148,10 +148,10 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
         show(results["models"], console)
         return results
     task = Task.of(settings)
-    recipes = task.recipes
+    recipes, device = task.recipes, settings.torch_device()
     create_run(folder, settings)
     sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in task.data.pairs.items())
-    console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
+    console.print(f"{settings.data}: {sizes} pairs; runs on {device}; writes {folder}")
     models = {name: train_one(name, recipe, task, folder / name, console) for name, recipe in recipes.items()}
     if not Processes.current().is_main:
         return {}

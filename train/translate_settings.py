@@ -28,8 +28,9 @@ class TranslateSettings(Settings):
     """Of dates: "de,fr_CA" or "all", every locale of CLDR whose long date names the month. Default: en."""
     models: str | None = None
     """Which to train, in this order: transformer, rnn-additive (Bahdanau's attention), rnn-dot, rnn-general, rnn-concat
-    (Luong's), rnn-none (without attention); on short strings also rnn-location (the talk's attention) and talk (the
-    talk's own training). Default: rnn-location,rnn-additive,transformer; on sentences transformer."""
+    (Luong's), rnn-none (without attention); on sentences also rnn-local-p (Luong's), on short strings rnn-location (the
+    talk's attention) and talk (the talk's own training). Default: rnn-location,rnn-additive,transformer; on sentences
+    transformer."""
     preset: Literal["characters", "tiny", "small"] | None = None
     """Sizes and rates. Default: characters (66,000 parameters, chosen on dates) with the tokenizer of that name, else
     tiny."""
@@ -39,14 +40,15 @@ class TranslateSettings(Settings):
     vocab_size: int = 4000
     """Of bpe: pieces of words."""
     joint: bool = True
-    """One vocabulary of bpe for source and target, and one table of embeddings, rather than two."""
+    """One vocabulary of bpe for source and target, and of a Transformer one table of embeddings, rather than two."""
     max_length: int = 128
     """Of bpe: training pairs with more tokens on a side are left out."""
 
     lr: float | None = None
-    """Peak learning rate. Default, as of all that follow: what was best on validation, model by model."""
+    """Peak learning rate. Default, as of those down to --pool: what was best on validation, model by model. It was
+    found with the recipe's own optimizer: another one wants another rate."""
     optimizer: Literal["adamw", "muon"] | None = None
-    """muon: Muon for the matrices inside Transformer blocks, AdamW for the rest."""
+    """muon, of the transformer alone: Muon for the matrices inside its blocks, AdamW for the rest."""
     warmup_steps: int | None = None
     dropout: float | None = None
     label_smoothing: float | None = None
@@ -106,6 +108,9 @@ class TranslateSettings(Settings):
         if unknown := [name for name in self.model_names(preset) if name not in known]:
             where = f" of --preset {preset}" if preset else ""
             raise InputError(f"--models {','.join(unknown)}: not one{where}: {', '.join(sorted(known))}")
+        recurrent = [name for name in self.model_names(preset) if name != "transformer"]
+        if self.optimizer == "muon" and recurrent and preset is not None:
+            raise InputError(f"--optimizer muon is for the transformer, not for {', '.join(recurrent)}")
 
     def model_names(self, preset: str | None) -> list[str]:
         default = "rnn-location,rnn-additive,transformer" if preset == "characters" else "transformer"

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import Loss, Memory, target_loss
 from minitransformer.models.rnn_cells import CELLS, RecurrentStack, State
@@ -101,7 +102,7 @@ class RNNSeq2Seq(EncoderDecoder):
         self.output = nn.Linear(self.decoder.output_size, c.target_vocab_size)
         if c.tie_output:
             self.output.weight = self.target_embedding.weight
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.init_weights()
 
     def init_weights(self) -> None:

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from minitransformer.dropout import Dropout
+
 State = tuple[Tensor, ...]
 Step = Callable[[Float[Tensor, "batch gates"], State], State]
 """Takes what the inputs add to the gates, and the state; gives the next state."""
@@ -185,7 +187,7 @@ class RecurrentStack(nn.Module):
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
         self.cells = nn.ModuleList(CELLS[cell](size, hidden_size) for size in sizes)
         self.tensors_per_layer = CELLS[cell].tensors
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @property
     def first(self) -> Cell:

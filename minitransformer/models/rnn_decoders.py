@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from minitransformer.dropout import Dropout
 from minitransformer.models.base import Memory
 from minitransformer.models.rnn_cells import RecurrentStack, Repeated, State
 from minitransformer.recurrent import RecurrentAttention
@@ -145,7 +146,7 @@ class BahdanauDecoder(Decoder):
         super().__init__(rnn, hidden_size, attention)
         self.output_size, self.memory_size = output_size, memory_size
         self.readout = nn.Linear(hidden_size + input_size + memory_size, 2 * output_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def steps(self, state: RNNState) -> DecoderStep:
         rnn, read_context = self.rnn.steps(), self.rnn.first.rest(self.memory_size)
@@ -175,7 +176,7 @@ class LuongDecoder(Decoder):
     ):
         super().__init__(rnn, hidden_size, attention)
         self.combine = nn.Linear(memory_size + hidden_size, hidden_size, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Float[Tensor, "batch target features"]:
         [hidden] = collected

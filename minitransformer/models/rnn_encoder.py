@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from minitransformer.dropout import Dropout
 from minitransformer.models.rnn_cells import CELLS, Cell, State
 
 
@@ -20,7 +21,7 @@ class RecurrentEncoder(nn.Module):
         sizes = [input_size] + [self.output_size] * (num_layers - 1)
         self.cells = nn.ModuleList(CELLS[cell](size, hidden_size) for size in sizes for _ in range(self.directions))
         self.tensors_per_layer = CELLS[cell].tensors
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Float[Tensor, "batch source input"], valid: Bool[Tensor, "batch source"] | None

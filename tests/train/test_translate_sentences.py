@@ -108,7 +108,8 @@ def test_training_pairs_over_the_limit_are_left_out_and_counted(corpus, tmp_path
         (["--beam", "0"], "--beam 0"),
         (["--max-length", "1"], "--max-length"),
         (["--alpha", "-1"], "--alpha -1"),
-        (["--source", "fr"], "fr"),
+        (["--source", "fr"], "no train.fr"),
+        (["--models", "transformer,rnn-additive", "--optimizer", "muon"], "--optimizer muon is for the transformer"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(corpus, tmp_path, capsys, flags, named):
