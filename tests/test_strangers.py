@@ -360,7 +360,7 @@ def test_one_value_in_every_row_of_a_parquet_file_counts_in_every_row(as_text, t
     parquet.write_table(pyarrow.table({"text": column.slice(0, 3)}), path)
     assert read_table(path).columns["text"] == ["x" * 100_000] * 3
     parquet.write_table(pyarrow.table({"text": pyarrow.ListArray.from_arrays([0, 1000], column)}), path)
-    assert "'text' is of list<" in refusal(read_table, path)
+    assert "'text' is of 'list<" in refusal(read_table, path)
 
 
 def test_labels_of_thousands_of_digits_are_names(tmp_path):

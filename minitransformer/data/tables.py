@@ -66,7 +66,7 @@ def choose_columns(names: Sequence[str], source: str | None, target: str | None,
             if "text" in names:
                 return {"text": "text"}
             raise InputError(
-                f"{where}: which of {shown(list(names))} to read? Name two columns with source= and target="
+                f"{where}: which columns of {shown(list(names))} to read? Name them with source= and target="
             )
     chosen = dict(zip(pair, ("source", "target"), strict=True))
     return chosen if "format" not in names else {"format": "format"} | chosen
