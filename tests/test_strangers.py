@@ -140,6 +140,14 @@ def test_json_that_readers_would_understand_differently_or_not_at_all_is_refused
     assert says in refusal(read_json, tmp_path / "config.json")
 
 
+def test_a_key_given_twice_among_a_hundred_thousand_is_found_at_once(tmp_path):
+    keys = [*range(100_000), 99_999]
+    (tmp_path / "config.json").write_text("{" + ", ".join(f'"{key}": 0' for key in keys) + "}")
+    began = time.perf_counter()
+    assert "gives '99999' twice" in refusal(read_json, tmp_path / "config.json")
+    assert time.perf_counter() - began < 5
+
+
 def test_a_file_of_settings_of_absurd_size_is_not_read(tmp_path):
     with (tmp_path / "config.json").open("wb") as file:
         file.truncate(10**10)  # takes no room: the file is a hole
@@ -216,6 +224,25 @@ def test_a_link_out_of_the_folder_is_refused(name, tmp_path):
     assert Completer.load(folder).model.config == model.config
     (tmp_path / "link").symlink_to(folder)  # the user's own, to the whole folder
     assert Completer.load(tmp_path / "link").model.config == model.config
+
+
+@pytest.mark.parametrize("name", ["train.txt", "dev.jsonl"])
+def test_a_link_out_of_a_folder_of_data_is_refused(name, tmp_path):
+    from train.pretraining import read_texts
+
+    folder, row = tmp_path / "data", '{"text": "a word"}\n' * 20
+    folder.mkdir()
+    suffix = name.partition(".")[2]
+    for split in ("train", "dev"):
+        (folder / f"{split}.{suffix}").write_text(row)
+    (folder / name).rename(tmp_path / name)
+    (folder / name).symlink_to(tmp_path / name)
+    for read in (load, read_texts):
+        assert "is a link to" in refusal(read, str(folder))
+    (folder / name).unlink()
+    (tmp_path / name).rename(folder / f"real-{name}")
+    (folder / name).symlink_to(f"real-{name}")
+    assert len(load(folder)) == len(read_texts(str(folder))) == 2
 
 
 # Tokenizers
@@ -304,6 +331,36 @@ def test_a_parquet_file_that_unpacks_to_thousands_of_times_its_size_is_refused(t
     parquet.write_table(pyarrow.table({"text": ["x" * 20_000] * 5000}), tmp_path / "a.parquet", compression="zstd")
     assert (tmp_path / "a.parquet").stat().st_size < 10_000
     assert "unpacks to over 2,000 times its size" in refusal(read_table, tmp_path / "a.parquet")
+
+
+def test_lines_with_a_thousand_keys_of_their_own_are_refused(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": "a", f"key {i}": "b"}) + "\n" for i in range(2000)))
+    assert "line 1000: more than 1,000 distinct keys" in refusal(read_table, path)
+    path.write_text("".join(json.dumps({f"key {i}": "b"}) + "\n" for i in range(1000)))
+    assert len(refusal(load, path)) < 500  # it does not name them all
+    for message in (refusal(load, path), refusal(lambda: load(path, source="a", target="b"))):
+        assert "'key 1', " in message
+        assert len(message) < 500
+
+
+@pytest.mark.parametrize("as_text", [True, False], ids=["plain", "dictionary"])
+def test_one_value_in_every_row_of_a_parquet_file_counts_in_every_row(as_text, tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    values = pyarrow.array(["x" * 100_000]), pyarrow.array([0] * 1000, pyarrow.int8())
+    column = pyarrow.DictionaryArray.from_arrays(values[1], values[0])
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"text": column.dictionary_decode() if as_text else column})
+    parquet.write_table(table, path, compression="zstd", row_group_size=1000)
+    assert path.stat().st_size < 2000
+    assert "unpacks to over 2,000 times its size" in refusal(read_table, path)
+
+    parquet.write_table(pyarrow.table({"text": column.slice(0, 3)}), path)
+    assert read_table(path).columns["text"] == ["x" * 100_000] * 3
+    parquet.write_table(pyarrow.table({"text": pyarrow.ListArray.from_arrays([0, 1000], column)}), path)
+    assert "'text' is of 'list<" in refusal(read_table, path)
 
 
 def test_labels_of_thousands_of_digits_are_names(tmp_path):

@@ -100,11 +100,14 @@ def write_text(path: Path, num_bytes: int) -> None:
     left = num_bytes
     with path.open("wb") as file:
         while left > 0:
-            left -= file.write(b"".join(chance.choices(lines, k=50_000))[:left])
+            block = b"".join(chance.choices(lines, k=50_000))
+            left -= len(block)
+            # What is too much is cut off, and half a character with it.
+            file.write(block if left >= 0 else block[:left].decode(errors="ignore").encode())
 
 
 def measured(settings: MemorySettings, path: Path) -> dict[str, Any]:
-    """Peaks are in megabytes: of all memory, and of the part that is not a view of a file."""
+    """Peaks are in megabytes, of all memory: pages of mapped files that are in use count too."""
     figures: dict[str, Any] = {"start_megabytes": peak_megabytes()}
     with timed_as("tokenizer_seconds", figures):
         corpus = read_texts(str(path))

@@ -11,7 +11,7 @@ from pathlib import Path
 from minitransformer.data.splits import Table, grouped_split, last_tenth_split
 from minitransformer.data.tables import RawTable, choose_columns, read_table, read_text, text_lines, with_columns
 from minitransformer.errors import InputError
-from minitransformer.untrusted import PICKLES, pickle_refused
+from minitransformer.untrusted import PICKLES, pickle_refused, require_sane_file
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
 _READABLE = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
@@ -62,10 +62,13 @@ def text_files(folder: Path) -> dict[str, Path]:
 
 
 def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
-    """The files of a folder that bear one of these names, whatever their suffix."""
+    """The files of a folder that bear one of these names, whatever their suffix. `InputError` for a link out of it."""
     if not folder.is_dir():
         return []
-    return sorted(file for file in folder.iterdir() if file.is_file() and file.stem in stems and file.suffix)
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.stem in stems and file.suffix)
+    for file in files:
+        require_sane_file(file, most_bytes=None)
+    return files
 
 
 def _read_one(files: list[Path], source: str | None, target: str | None) -> Table:

@@ -13,10 +13,14 @@ from typing import Any
 
 from minitransformer.data.splits import Table
 from minitransformer.errors import InputError
+from minitransformer.untrusted import shown
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MOST_UNPACKED = 2000
 """A Parquet file's bytes may become so many times as many: repeated rows take next to no room in it."""
+
+_MOST_NAMES = 1000
+"""Of columns in a .jsonl file: each has a field for every line, so lines with keys of their own take n² fields."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def choose_columns(names: Sequence[str], source: str | None, target: str | None,
     if source is not None and target is not None:
         missing = [name for name in (source, target) if name not in names]
         if missing:
-            raise InputError(f"{where} has no column {' and '.join(map(repr, missing))}; it has {list(names)}")
+            raise InputError(f"{where} has no column {' and '.join(map(repr, missing))}; it has {shown(list(names))}")
         if source == target:
             raise InputError(f"{where}: source and target are both {source!r}")
         pair = [source, target]
@@ -61,7 +65,9 @@ def choose_columns(names: Sequence[str], source: str | None, target: str | None,
         if len(pair) != 2:
             if "text" in names:
                 return {"text": "text"}
-            raise InputError(f"{where}: which columns of {list(names)} to read? Name them with source= and target=")
+            raise InputError(
+                f"{where}: which columns of {shown(list(names))} to read? Name them with source= and target="
+            )
     chosen = dict(zip(pair, ("source", "target"), strict=True))
     return chosen if "format" not in names else {"format": "format"} | chosen
 
@@ -130,7 +136,7 @@ def _csv(path: Path, *, tabs: bool) -> RawTable:
     _, header = next(records)
     named = [name for name in header if name]
     if len(set(named)) < len(named):
-        raise InputError(f"{path}: two columns have one name in {header}")
+        raise InputError(f"{path}: two columns have one name in {shown(header)}")
     places, rows = [], []
     for place, row in records:
         if row and len(row) != len(header):
@@ -140,7 +146,7 @@ def _csv(path: Path, *, tabs: bool) -> RawTable:
         places.append(place)
         rows.append(row or [""] * len(header))
     if not rows:
-        raise InputError(f"{path} has a header, {header}, and no rows")
+        raise InputError(f"{path} has a header, {shown(header)}, and no rows")
     return RawTable(path, dict(zip(header, zip(*rows, strict=True), strict=True)), places)
 
 
@@ -158,7 +164,7 @@ def _records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
 def _jsonl(path: Path) -> RawTable:
     """One JSON object a line; a key that a line lacks is an empty field."""
     lines = text_lines(read_text(path))
-    rows = []
+    rows, names = [], dict[str, None]()
     for place, line in enumerate(lines, start=1):
         try:
             row = json.loads(line) if line.strip() else {}
@@ -167,7 +173,9 @@ def _jsonl(path: Path) -> RawTable:
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {place}: {line[:100]!r} is not a JSON object with a key for each column")
         rows.append(row)
-    names = dict.fromkeys(name for row in rows for name in row)
+        names |= dict.fromkeys(row)
+        if len(names) > _MOST_NAMES:
+            raise InputError(f"{path}, line {place}: more than {_MOST_NAMES:,} distinct keys: it is refused")
     return RawTable(path, {name: [row.get(name) for row in rows] for name in names}, range(1, len(rows) + 1))
 
 
@@ -180,20 +188,36 @@ def _parquet(path: Path) -> RawTable:
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            for batch in file.iter_batches(batch_size=1024):
-                room -= batch.nbytes
-                if room < 0:
-                    raise InputError(f"{path} unpacks to over {_MOST_UNPACKED:,} times its size: it is refused")
-                for name, column in batch.to_pydict().items():
-                    columns.setdefault(name, []).extend(column)
+            _require_flat_dictionaries(path, file.schema_arrow)
+            # No value is larger than its row group, so a batch of so many rows is no larger than the room there is.
+            groups = [file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups)]
+            rows = room // max(1, *groups, 1)
+            for batch in file.iter_batches(batch_size=max(1, min(rows, 1024))):
+                for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                    # One value of a dictionary may stand in every row.
+                    plain = column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column
+                    room -= plain.nbytes
+                    if room < 0:
+                        raise InputError(f"{path} unpacks to over {_MOST_UNPACKED:,} times its size: it is refused")
+                    columns.setdefault(name, []).extend(plain.to_pylist())
     # Of what it does not know or finds damaged it says so in many ways; only the operating system's are no verdict.
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError, TypeError, KeyError) as error:
         if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise InputError(f"{path} is not readable as Parquet: {' '.join(str(error).split())[:300]}") from error
     if len(set(names)) < len(names):
-        raise InputError(f"{path}: two columns have one name in {names}")
+        raise InputError(f"{path}: two columns have one name in {shown(names)}")
     count = len(next(iter(columns.values()), []))
     if count == 0:
         raise InputError(f"{path} has no rows")
     return RawTable(path, columns, range(1, count + 1), unit="row")
+
+
+def _require_flat_dictionaries(path: Path, schema: Any) -> None:
+    """`InputError` for a dictionary within a list or the like, one row of which may stand for any number of bytes."""
+    from pyarrow.types import is_dictionary, is_nested
+
+    for field in schema:
+        kind = field.type.value_type if is_dictionary(field.type) else field.type
+        if "dictionary<" in str(kind) or (kind is not field.type and is_nested(kind)):
+            raise InputError(f"{path}: column {field.name!r} is of {shown(str(field.type))}, which is not read")

@@ -28,7 +28,7 @@ class Tokens(NamedTuple):
 
 SMALL = 8_000_000
 """Texts of fewer bytes are made into tokens anew each time, in memory."""
-_FORMAT = "1"
+_FORMAT = "2"
 _COUNTS = struct.Struct("<qq")  # at the end of a file: tokens, by which a torn one is known, and unknown ones
 
 

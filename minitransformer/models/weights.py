@@ -59,11 +59,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is damaged: {shown(str(error))}") from error
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Raises `InputError` for a file that is damaged or whose tensors are not the model's, naming those."""
-    copy_weights(model, read_safetensors(path), str(path))
-
-
 def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
     """Copy `tensors` into the model's own; `InputError` as in `require_fit`."""
     own = own_tensors(model)
