@@ -1,12 +1,16 @@
 """Writing files so that a reader never meets half of one."""
 
+import errno
 import json
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from minitransformer.errors import InputError
 
 
 @contextmanager
@@ -17,7 +21,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     such as a full disk, are `OSError` with the file's name, whatever the library in between made of them.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -43,8 +47,30 @@ def _flush_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call either
+                raise
         finally:
             os.close(descriptor)
+
+
+def unfinished(folder: Path, name: str) -> list[Path]:
+    """What `atomic` left of files in `folder`, whose names match the expression `name`, when its process was killed."""
+    pattern = re.compile(rf"\.{name}\.[0-9a-f]+\.part")
+    return [
+        path for path in folder.iterdir() if pattern.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+    ]
+
+
+def open_no_link(path: str | Path, flags: int) -> int:
+    """An opener for `open`, for files that are written in place: `InputError` where the path is a link, which would
+    have another file written to."""
+    try:
+        return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path} is a link, and would be written to: it is refused; remove it") from error
+        raise
 
 
 def write_json(path: str | Path, value: Any) -> None:

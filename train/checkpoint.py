@@ -9,9 +9,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
-from minitransformer.models.weights import copy_weights, own_tensors
+from minitransformer.models.weights import FLOATS, copy_weights, own_tensors, require_fit
 from train.distributed import Processes
-from train.random_states import random_states, set_random_states
+from train.random_states import check_random_states, random_states, set_random_states
 from train.sealed import DamagedFileError, check_seal, write_sealed
 from train.shards import on_main, sharded_like
 
@@ -45,7 +45,10 @@ def read_state(path: Path) -> dict[str, Any]:
     check_seal(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads(file.metadata()["state"])
+            state = json.loads(file.metadata()["state"])
+        if not isinstance(state, dict):
+            raise TypeError("its state is no object")
+        return state
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is no checkpoint: {error}") from error
 
@@ -53,7 +56,7 @@ def read_state(path: Path) -> dict[str, Any]:
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
     """Put a checkpoint back in place and return its `state`. Without an optimizer, the weights alone.
 
-    Raises `DamagedFileError`, and `InputError` where it is of another model.
+    Raises `DamagedFileError`, and `InputError` where it is of another model: then nothing has changed.
     """
     state = read_state(path)
     rank = Processes.current().rank
@@ -66,14 +69,18 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
                     # A copy: the file may be gone before the run ends.
                     groups[group][rest] = file.get_tensor(name).clone()
             python = file.metadata().get(f"random/{rank}")
+        generators = {n.removeprefix(f"{rank}/"): t for n, t in groups["random"].items() if n.startswith(f"{rank}/")}
         own = own_tensors(model)
-        weights = groups["model"].items()
-        copy_weights(model, {n: sharded_like(t, own[n]) if n in own else t for n, t in weights}, str(path))
+        require_fit(own, groups["model"], str(path))
+        if optimizer is not None:
+            _check_optimizer(model, groups["optimizer"])
+            if python is not None:
+                check_random_states(generators, python)
+        copy_weights(
+            model, {name: sharded_like(tensor, own[name]) for name, tensor in groups["model"].items()}, str(path)
+        )
         if optimizer is not None:
             _restore(optimizer, model, groups["optimizer"])
-            generators = {
-                n.removeprefix(f"{rank}/"): t for n, t in groups["random"].items() if n.startswith(f"{rank}/")
-            }
             if python is not None:  # the run may have had fewer processes
                 set_random_states(generators, python)
     except InputError:
@@ -81,6 +88,23 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DamagedFileError(f"{path} is no checkpoint of such a run: {error}") from error
     return state
+
+
+def _check_optimizer(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Raises `ValueError`. Fused optimizers trust the sizes of their state: they read and write past a shorter one."""
+    parameters = dict(_parameters(model))
+    for name, tensor in tensors.items():
+        key, _, parameter_name = name.partition("/")
+        if parameter_name not in parameters:
+            raise ValueError(f"{name} is of no parameter of the model")
+        parameter = parameters[parameter_name]
+        shape, dtypes = ((), FLOATS) if key == "step" else (parameter.shape, (parameter.dtype,))
+        if tensor.shape != shape or tensor.dtype not in dtypes:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)} of {tensor.dtype}, not {tuple(shape)} of floats")
+        if key in ("exp_avg", "exp_avg_sq") and any(
+            f"{other}/{parameter_name}" not in tensors for other in ("step", "exp_avg", "exp_avg_sq")
+        ):
+            raise ValueError(f"{name} is not all that there is of {parameter_name}")
 
 
 def _restore(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:

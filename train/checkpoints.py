@@ -10,6 +10,7 @@ Best weights bear their step in their name, and a checkpoint holds the step of i
 on from, its best weights are there, and those of steps that are lost again are not taken for them.
 """
 
+import errno
 import re
 import time
 import warnings
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from minitransformer.errors import InputError
+from minitransformer.files import unfinished
 from train.checkpoint import load_checkpoint, read_state, save_checkpoint
 from train.distributed import Processes
 from train.sealed import DamagedFileError
@@ -33,6 +35,10 @@ class Checkpoints:
     """Those of one run. `state` is what `save_checkpoint` takes, with `step` and `best_step` in it."""
 
     def __init__(self, folder: Path, *, keep: int = 2, seconds: float | None = None):
+        if folder.is_symlink():
+            raise InputError(
+                f"{folder} is a link, and files in it are removed: it is refused; put the folder itself there"
+            )
         self.folder, self.keep, self.seconds = folder, keep, seconds
         self.saved_at, self.cost = time.monotonic(), 0.0
 
@@ -46,11 +52,15 @@ class Checkpoints:
         processes = Processes.current()
         for step in reversed(processes.from_main(lambda: self._steps("step"))):
             try:
-                if best := read_state(self._path("step", step))["best_step"]:
+                if best := _best_step(read_state(self._path("step", step)), self._path("step", step)):
                     read_state(self._path("best", best))
                 state = load_checkpoint(self._path("step", step), model, optimizer)
                 break
             except (DamagedFileError, FileNotFoundError) as error:
+                damage.append(error)
+            except OSError as error:
+                if error.errno != errno.EIO:  # a bad place on the disk
+                    raise
                 damage.append(error)
         for found in damage:
             way_on = f"goes on from step {state['step']}" if state else "starts again from the beginning"
@@ -107,8 +117,8 @@ class Checkpoints:
                 if newer > step:
                     self._path(kind, newer).unlink()
         if self.folder.is_dir():
-            for unfinished in self.folder.glob(".*"):  # of a process that was killed while it wrote
-                unfinished.unlink()
+            for path in unfinished(self.folder, r"(step|best|evaluated)-\d+\.safetensors"):
+                path.unlink()
 
     def _remove_old(self) -> None:
         steps = self._steps("step")
@@ -118,3 +128,9 @@ class Checkpoints:
         # The best of the oldest one that is kept is the newest from before it.
         for step in [best for best in self._steps("best") if best <= oldest][:-1]:
             self._path("best", step).unlink()
+
+
+def _best_step(state: dict[str, Any], path: Path) -> int:
+    if any(type(state.get(name)) is not int or state[name] < 0 for name in ("step", "best_step")):
+        raise DamagedFileError(f"{path} is no checkpoint of a run: its state has no step, or no best_step")
+    return state["best_step"]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from minitransformer.files import open_no_link
+
 
 class MetricsFile:
     """A resumed run first drops what it wrote after its checkpoint, that of `step`. Without a path nothing is kept: of
@@ -21,7 +23,7 @@ class MetricsFile:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
+        with open(path, "ab+", opener=open_no_link) as file:
             file.seek(0)
             end = 0
             for line in file:
@@ -40,7 +42,7 @@ class MetricsFile:
         lines, self.waiting = self.waiting, []
         if self.path is None:
             return
-        with self.path.open("a", encoding="utf-8") as file:
+        with open(self.path, "a", encoding="utf-8", opener=open_no_link) as file:
             file.writelines(lines)
             file.flush()
             if to_disk:
@@ -55,5 +57,5 @@ def _belongs(line: bytes, step: int) -> bool:
     """Whether a line is whole, and of this step or one before it."""
     try:
         return line.endswith(b"\n") and json.loads(line)["step"] <= step
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False

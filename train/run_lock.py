@@ -1,9 +1,12 @@
 """One process at a time trains into a run folder."""
 
+import errno
 import os
+import warnings
 from pathlib import Path
 
 from minitransformer.errors import InputError
+from minitransformer.files import open_no_link
 
 try:
     import fcntl
@@ -16,7 +19,7 @@ def lock_run(folder: Path) -> None:
     means nothing by itself. Raises `InputError` where another process holds it."""
     if fcntl is None:
         return
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_no_link(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
@@ -25,6 +28,14 @@ def lock_run(folder: Path) -> None:
         raise InputError(
             f"{folder} is in use: process {holder} trains into it; wait for it, or take another --out"
         ) from None
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        warnings.warn(
+            f"{folder} cannot be locked ({error.strerror}): see that nothing else trains into it", stacklevel=2
+        )
+        return
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     # Left open: to close it would give the lock back.

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from minitransformer import InputError, Transformer, TransformerConfig
@@ -147,3 +148,36 @@ def test_the_state_of_every_optimizer_comes_back(tmp_path, optimizer):
     step_once(other, theirs)
     for mine, yours in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, yours)
+
+
+def test_optimizer_state_that_does_not_fit_is_refused_before_anything_changes(tmp_path):
+    """A fused AdamW would read past the end of a moment of one number."""
+    path = tmp_path / "c.safetensors"
+    model = small()
+    save_checkpoint(path, model, stepped(model), {})
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    whole = {name: tensor for name, tensor in load_file(path).items() if name != SEAL}
+    moment = next(name for name in whole if name.startswith("optimizer/exp_avg/"))
+    parameter = moment.removeprefix("optimizer/exp_avg/")
+    changes = [
+        {moment: torch.ones(1)},
+        {moment: torch.tensor(1.0)},
+        {moment: whole[moment].long()},
+        {moment: None},
+        {f"optimizer/step/{parameter}": torch.ones(2)},
+        {"optimizer/exp_avg/of nothing": torch.ones(1)},
+        {"random/0/cpu": torch.ones(3, dtype=torch.uint8)},
+    ]
+    other = small()
+    optimizer = adamw(other, lr=0.1)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    torch.manual_seed(1)
+    drawn = torch.get_rng_state()
+    for change in changes:
+        write_sealed(path, {name: t for name, t in (whole | change).items() if t is not None}, metadata)
+        with pytest.raises(DamagedFileError, match="is no checkpoint of such a run"):
+            load_checkpoint(path, other, optimizer)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+        assert not optimizer.state
+        assert torch.equal(torch.get_rng_state(), drawn)

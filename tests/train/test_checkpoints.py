@@ -1,10 +1,14 @@
+import errno
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from minitransformer import InputError
 from minitransformer.optim import adamw
 from train.checkpoints import Checkpoints
-from train.sealed import DamagedFileError
+from train.sealed import DamagedFileError, write_sealed
 
 
 def linear(value=0.0, outputs=1):
@@ -65,7 +69,7 @@ def test_one_whose_best_weights_are_damaged_is_not_used(tmp_path):
 def test_with_none_left_the_run_starts_again(tmp_path):
     checkpoints = saved(tmp_path, 10, best=(10,))
     (tmp_path / "step-00000010.safetensors").write_bytes(b"")
-    (tmp_path / ".half-written").write_bytes(b"what a killed process left")
+    (tmp_path / f".step-00000020.safetensors.{'0a' * 16}.part").write_bytes(b"what a killed process left")
     model = linear(7.0)
     with pytest.warns(UserWarning, match="starts again from the beginning"):
         assert checkpoints.resume(model, adamw(model, lr=0.1)) is None
@@ -106,3 +110,46 @@ def test_writing_takes_at_most_a_hundredth_of_the_time(tmp_path, monkeypatch):
     now[0] = 61 + 201
     assert checkpoints.due()
     assert Checkpoints(tmp_path, seconds=0.0).due()
+
+
+def test_only_our_own_unfinished_files_are_removed(tmp_path):
+    checkpoints = saved(tmp_path, 10)
+    mine = [tmp_path / ".bashrc", tmp_path / ".step-1.part", tmp_path / ".git" / "config"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    assert resumed(checkpoints) == (10, 10.0)
+    assert all(path.read_text() == "mine" for path in mine)
+
+
+def test_a_link_to_a_folder_is_refused(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "checkpoints").symlink_to(tmp_path / "home")
+    with pytest.raises(InputError, match="is a link"):
+        Checkpoints(tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    "state", [[1], {}, {"step": 20}, {"step": "20", "best_step": 0}, {"step": 20, "best_step": -1}]
+)
+def test_a_state_of_something_else_counts_as_damage(tmp_path, state):
+    checkpoints = saved(tmp_path, 10)
+    write_sealed(tmp_path / "step-00000020.safetensors", {}, {"state": json.dumps(state)})
+    with pytest.warns(UserWarning, match=r"step-00000020.safetensors is no checkpoint.*goes on from step 10"):
+        assert resumed(checkpoints) == (10, 10.0)
+
+
+def test_an_error_of_the_disk_counts_as_damage_and_no_other_one(tmp_path, monkeypatch):
+    checkpoints, number, plain = saved(tmp_path, 10, 20), errno.EACCES, Path.open
+
+    def failing(path, *arguments, **options):
+        if path.name == "step-00000020.safetensors":
+            raise OSError(number, "fails", str(path))
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises(PermissionError):
+        resumed(checkpoints)
+    number = errno.EIO
+    with pytest.warns(UserWarning, match="goes on from step 10"):
+        assert resumed(checkpoints) == (10, 10.0)
