@@ -27,6 +27,12 @@ def write_pairs(folder, count, seed, stem):
         (folder / f"{stem}.{suffix}").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """They take most of the time of a run as short as these; `run`, made before, has them."""
+    monkeypatch.setattr("train.translate.draw", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
