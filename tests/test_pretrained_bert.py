@@ -242,8 +242,8 @@ WRONG = {
     "untied": (lambda f: edit_config(f, tie_word_embeddings=False), ["tie_word_embeddings=False"]),
     "impossible": (lambda f: edit_config(f, num_attention_heads=5), ["d_model=12 is not divisible by num_heads=5"]),
     "special tokens alike": (lambda f: edit_config(f, mask_token_id=2), ["mask_id=2 must differ"]),
-    "bigger": (lambda f: edit_config(f, hidden_size=3 * 10**18), ["no memory holds"]),
-    "deep": (lambda f: edit_config(f, num_hidden_layers=10**9), ["1000000000 layers of 46 tensors"]),
+    "bigger": (lambda f: edit_config(f, hidden_size=3 * 10**18), ["is no size"]),
+    "deep": (lambda f: edit_config(f, num_hidden_layers=10**9), ["layers or more, over 10,000"]),
     "a layer less": (
         lambda f: edit_config(f, num_hidden_layers=3),
         ["16 of the tensors do not fit", "bert.encoder.layer.2.attention.self.query.weight is missing", "and 6 more"],

@@ -69,7 +69,7 @@ class AttentionPooling(nn.Module):
     ) -> Float[Tensor, "batch d_model"]:
         states = states.masked_fill(~valid[:, :, None], 0.0)
         scores = torch.tanh(self.project_key(states)) @ self.query
-        return self.read(scores[:, None], states, valid)[:, 0]
+        return self.read(scores[:, None], states, valid[:, None])[:, 0]
 
 
 POOLINGS = ("first", "last", "mean", "max", "attention")
