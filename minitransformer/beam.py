@@ -22,7 +22,7 @@ class Hypothesis:
 
 
 def length_penalty(length: int, alpha: float) -> float:
-    """((5 + |Y|) / 6)^α (Wu et al. 2016, eq. 14); |Y| counts every token, EOS too, so that a single one costs 1."""
+    """``((5 + |Y|) / 6)^α`` (Wu et al. 2016, eq. 14); ``|Y|`` counts all tokens, EOS too, so that one costs 1."""
     return ((5 + length) / 6) ** alpha
 
 

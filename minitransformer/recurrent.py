@@ -151,7 +151,7 @@ class Local(RecurrentAttention):
     "local-m": p_t = t, the target's own place. With `predictive`, "local-p": p_t = S σ(vᵀ tanh(W q_t)) in a source of
     S real tokens, and the weights, after their softmax over the window, are multiplied by
     exp(-(s - p_t)² / 2σ²), σ = window / 2: their sum is below 1. Places count real tokens from 0, and p_t is no whole
-    number: the window is |s - p_t| <= `window`. v starts at 0, in the middle of the source.
+    number: the window is ``|s - p_t| <= window``. v starts at 0, in the middle of the source.
     """
 
     def __init__(self, scorer: RecurrentAttention, query_dim: int, window: int, *, predictive: bool):
