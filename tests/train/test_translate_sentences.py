@@ -14,7 +14,7 @@ from train.translate import main
 from train.translation_data import TranslationData
 
 WORDS = {"der": "the", "Hund": "dog", "Mann": "man", "sieht": "sees", "eine": "a", "Katze": "cat", "und": "and"}
-FLAGS = ["--source", "de", "--target", "en", "--tokenizer", "bpe", "--vocab-size", "60", "--device", "cpu", "--threads", "1"]
+FLAGS = ["--source", "de", "--target", "en", "--tokenizer", "bpe", "--vocab-size", "60", "--threads", "1"]
 
 
 def write_pairs(folder, count, seed, stem):
