@@ -11,8 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import datasets  # noqa: F401 - here, and not anew in every process that is forked
+# These two are here so that they are not loaded anew in every process that is forked: optimizers load the second.
+import datasets  # noqa: F401
 import pytest
+import torch._dynamo  # noqa: F401
 from helpers_faults import Child, end_after, mount_small_disk, require_mounts
 
 from minitransformer.data.masked_batches import MaskedBatches
