@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from minitransformer.attention_maps import AttentionMap, record_attention
 from minitransformer.cache import KVCache
+from minitransformer.causal_blocks import LONGEST, attention_by_blocks
 from minitransformer.dropout import dropout as drop
 from minitransformer.errors import InputError
 from minitransformer.masks import causal_mask
@@ -45,13 +46,15 @@ def attention(
     rank or type, and for heads that do not divide.
     """
     _check(query, key, mask)
+    # torch aligns its causal mask with the first key, we with the last: the two agree on a square only.
+    square = query.shape[2] == key.shape[2]
+    torch_causal = causal and square and mask is None and bias is None
+    if torch_causal and not dropout and _blocks_are_faster(query, key):
+        return attention_by_blocks(query, key, value, query.shape[-1] ** -0.5 if scale is None else scale)
     if _plain_is_faster(query, key, dropout):
         weights = attention_weights(query, key, mask, causal=causal, bias=bias, scale=scale)
         return _weighted_sum(drop(weights, dropout), value)
 
-    # torch aligns its causal mask with the first key, we with the last: the two agree on a square only.
-    square = query.shape[2] == key.shape[2]
-    torch_causal = causal and square and mask is None and bias is None
     mask, nothing = _mended_mask(query, key, mask, causal and not torch_causal)
     if bias is not None:
         bias = bias.to(query.dtype)
@@ -131,11 +134,27 @@ def _mended_mask(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) 
     return mask | nothing, nothing
 
 
+def _blocks_are_faster(query: Tensor, key: Tensor) -> bool:
+    """Whether to train by `attention_by_blocks`. Without a gradient torch's fused kernel is as fast."""
+    return (
+        query.device.type == "cpu"
+        and 64 < query.shape[2] <= LONGEST
+        and query.shape[1] == key.shape[1]
+        and query.requires_grad
+        and not torch.compiler.is_compiling()
+    )
+
+
 def _plain_is_faster(query: Tensor, key: Tensor, dropout: float) -> bool:
-    """Whether matmuls and a softmax beat torch's fused kernel, which on a CPU cannot drop out, and whose backward
-    pass takes up to twice their time at 64 keys; they draw level near 128. A single query, as in a step of decoding,
-    wants the fewest operations."""
-    return query.device.type == "cpu" and (dropout > 0.0 or (key.shape[2] <= 96 and query.shape[2] > 1))
+    """Whether matmuls and a softmax beat torch's fused kernel, which on a CPU cannot drop out, whose backward pass
+    takes longer up to about 96 keys, and which takes two to four times as long in bfloat16. A single query, as in a
+    step of decoding, wants the fewest operations."""
+    if query.device.type != "cpu":
+        return False
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
+    if dtype == torch.bfloat16:
+        return dropout > 0.0 or key.shape[2] <= 512
+    return dropout > 0.0 or (key.shape[2] <= 96 and query.shape[2] > 1)
 
 
 def _check(query: Tensor, key: Tensor, mask: Tensor | None) -> None:

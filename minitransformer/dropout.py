@@ -16,7 +16,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     64 bits decides over four, so that `p` is rounded to a multiple of 1/65,536, and the scale with it.
     """
     level = round(p * _LEVELS)
-    plain = x.device.type != "cpu" or x.dtype != torch.float32 or not 0 < level < _LEVELS
+    plain = x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or not 0 < level < _LEVELS
     if plain or torch.compiler.is_compiling():
         return F.dropout(x, p)
     return _Dropout.apply(x, level)
@@ -33,11 +33,14 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, level: int) -> Tensor:
         draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= level - _LEVELS // 2
-        scale = kept.to(x.dtype).mul_(_LEVELS / (_LEVELS - level))
-        ctx.save_for_backward(scale)
-        return x * scale
+        draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
+        # Straight into 0.0 and 1.0: a boolean tensor takes as long again to become numbers.
+        kept = torch.ge(draws, level - _LEVELS // 2, out=torch.empty(x.shape, dtype=x.dtype))
+        ctx.scale = _LEVELS / (_LEVELS - level)
+        ctx.save_for_backward(kept)
+        # One after the other: in bfloat16 a tensor of scales would round them, all to one side.
+        return (x * kept).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient * ctx.saved_tensors[0], None
+        return gradient * ctx.saved_tensors[0] * ctx.scale, None

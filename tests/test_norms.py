@@ -54,3 +54,16 @@ def test_gelu_equals_torchs_at_every_size_with_and_without_gradients(size):
     torch.testing.assert_close(torch.autograd.grad(gelu_tanh(x).sum(), x)[0], slopes, rtol=0, atol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(gelu_tanh(x), expected, rtol=0, atol=1e-6)
+
+
+def test_gelu_in_bfloat16_is_rounded_once():
+    x = torch.linspace(-9, 9, 300_000).bfloat16().view(3, -1).mT.requires_grad_()  # in several pieces, strides and all
+    exact = x.detach().double().requires_grad_()
+    expected = F.gelu(exact, approximate="tanh")
+    (slopes,) = torch.autograd.grad(expected.sum(), exact)
+    output = gelu_tanh(x)
+    (gradient,) = torch.autograd.grad(output.sum(), x)
+    assert "_HalfGELU" in str(output.grad_fn)
+    for ours, whole in ((output, expected), (gradient, slopes)):
+        # Half a unit in the last of bfloat16's 8 bits, with a little for float32's own rounding near zero.
+        assert ((ours.double() - whole).abs() <= 2.0**-8 * 1.01 * whole.abs() + 1e-6).all()

@@ -17,6 +17,7 @@ from minitransformer.models import GPT, GPTConfig, Loss
 from minitransformer.models.base import target_loss
 from minitransformer.optim import adamw, clip_gradients, learning_rate, muon, set_learning_rate
 from minitransformer.tokenization import end_of_text_id, train_character_tokenizer
+from train.allocator import keep_freed_memory
 from train.loop import autocast
 from train.measuring import Machine, in_turns, ratio
 from train.pretrain_gpt import MODERN
@@ -91,7 +92,8 @@ def flops_per_token(model: GPT, context: int) -> int:
 
 
 def gpt_training(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
-    """Tokens per second of a training step with a fused AdamW."""
+    """Tokens per second of a training step with a fused AdamW, either side in memory that stays with the process."""
+    keep_freed_memory()
     rows = []
     for layers, width, heads, context, batch_size in TRAINING[: 1 if settings.quick else None]:
         sizes = dict(layers=layers, width=width, heads=heads, context=context, vocab_size=65)
@@ -176,6 +178,7 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
 def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, Any]:
     """Seconds of training, evaluation apart, until the whole validation split has a loss of `target_loss`: nanoGPT's
     setting for a CPU on the rival, and our recipe at no more parameters."""
+    keep_freed_memory()
     corpus = load(settings.data)
     tokenizer = train_character_tokenizer(corpus["train"]["text"])
     streams = {name: token_stream(corpus[name]["text"], tokenizer) for name in ("train", "validation")}
