@@ -110,7 +110,13 @@ def test_training_pairs_over_the_limit_are_left_out_and_counted(corpus, tmp_path
     ("flags", "named"),
     [
         (["--models", "rnn-location"], "rnn-location"),
-        (["--vocab-size", "5"], "vocab_size=5"),
+        (["--vocab-size", "5"], "--vocab-size 5 is too small for source and target together"),
+        (["--vocab-size", "18", "--no-joint"], "--vocab-size 18 is too small for the source"),
+        (
+            ["--vocab-size", "18", "--no-joint", "--source", "en", "--target", "de"],
+            "--vocab-size 18 is too small for the target: training text has 15 different characters, so it must be at "
+            "least 19",
+        ),
         (["--beam", "0"], "--beam 0"),
         (["--max-length", "1"], "--max-length"),
         (["--alpha", "-1"], "--alpha -1"),
