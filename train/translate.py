@@ -23,7 +23,7 @@ from minitransformer.data import load
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
-from train.averaging import average_best
+from train.averaging import average_evaluated
 from train.by_locale import report_by_locale
 from train.checkpoints import Checkpoints
 from train.distributed import Processes, joined
@@ -185,7 +185,8 @@ def train_one(name: str, recipe: Recipe, task: Task, folder: Path, console: Cons
     )
     if not Processes.current().is_main:
         return {}
-    averaged = average_best(model, folder, state, count=task.average, evaluate=task.validate, score=task.rank)
+    chosen: dict[str, Any] = dict(count=task.average, of=settings.average_of)
+    averaged = average_evaluated(model, folder, state, **chosen, evaluate=task.validate, score=task.rank)
     task.data.translator(model).save(folder)
     report = {**score_on_test(task, model, state), "averaged": averaged}
     write_json(report_file, report)

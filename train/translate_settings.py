@@ -66,8 +66,10 @@ class TranslateSettings(Settings):
     choose_by: Literal["score", "loss"] = "score"
     """Which weights are the best: those of the highest exact match or BLEU on validation, or of the lowest loss."""
     average: int | None = None
-    """Take the mean of the weights of so many of the best evaluations, where validation finds it better. Default: 5; on
-    short strings 1, which takes the best one."""
+    """Take the mean of the weights of so many evaluations, where validation finds it better than the best one. Default:
+    5; on short strings 1, which takes the best one."""
+    average_of: Literal["best", "last"] = "best"
+    """Which evaluations those are."""
 
     beam: int | None = None
     """Beam size of the final translations; 1 is greedy, as are those while training. Default: 5; on short strings 1."""
