@@ -93,7 +93,7 @@ CHARACTERS = {
 # On associative recall a model must first learn to look at the token before. A learned bias can do so from its first
 # step; rotary positions were still guessing after 3,000.
 RECALL = {
-    "transformer": Recipe(transformer(**SHORT, num_heads=4, positions="relative"), lr=5e-3, other_rates={"muon": 1e-2})
+    "transformer": Recipe(transformer(**SHORT, num_heads=4, positions="relative"), lr=5e-3, other_rates={"muon": 2e-2})
 }
 
 # Dates of many languages: hundreds of locales' names for months and days to know, in 1,600 characters. The batches are
