@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -25,7 +26,8 @@ Texts = Annotated[tuple[str, ...], tyro.conf.Positional]
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate lines: those given, those of --input, or those of standard input. One line out for each line in.
+    """Translate lines: those given, those of --input, or those of standard input. One line out for each line in, some
+    thousand lines at a time; a line break or tab within a translation is written as a space.
 
     With --n-best above 1 each line in gives that many lines out, best first: its number from 1 on, the score (log P
     over the length penalty) and the text, with tabs between. A blank line gives one, without score and text.
@@ -53,17 +55,18 @@ class Translate:
             raise InputError(f"--alpha {self.alpha} must be 0 (no length penalty) or more, and finite")
         if not 1 <= self.n_best <= self.beam:
             raise InputError(f"--n-best {self.n_best} must be at least 1 and at most --beam {self.beam}")
+        total = len(self.texts) or count_lines(self.input)
         translator = Translator.load(self.run)
         lines = given_lines(self.texts, self.input, "translate")
         found = translator.stream(lines, beam_size=self.beam, alpha=self.alpha, n_best=self.n_best)
-        for number, translations in enumerate(counted(found, len(lines)), start=1):
+        for number, translations in enumerate(counted(found, total), start=1):
             if self.n_best == 1:
-                print(translations[0].text if translations else "")
+                print(one_line(translations[0].text) if translations else "", flush=True)
                 continue
             if not translations:
-                print(f"{number}\t\t")
+                print(f"{number}\t\t", flush=True)
             for translation in translations:
-                print(f"{number}\t{translation.score:.4f}\t{translation.text}")
+                print(f"{number}\t{translation.score:.4f}\t{one_line(translation.text)}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class Classify:
         check_source(self.texts, self.input)
         check_utf8(*self.texts)
         classifier = Classifier.load(self.run)
-        lines = given_lines(self.texts, self.input, "label")
+        lines = list(given_lines(self.texts, self.input, "label"))
         if self.explain:
             for line in lines:
                 guess, words = classifier.explain(line) if line.strip() else (None, [])
@@ -191,13 +194,21 @@ class Attend:
         print(f"{translation}\n{path}")
 
 
-def counted(results: Iterable[T], total: int) -> Iterator[T]:
+def counted(results: Iterable[T], total: int | None) -> Iterator[T]:
     """The results, while a line on standard error, if that is a terminal, says how many there are so far."""
-    shown = sys.stderr.isatty()
+    shown, number = sys.stderr.isatty(), 0
+    of_all = "" if total is None else f" of {total:,}"
     for number, result in enumerate(results, start=1):
         if shown and (number % 100 == 0 or number == total):
-            print(f"\r{number:,} of {total:,} lines", end="\n" if number == total else "", file=sys.stderr, flush=True)
+            print(f"\r{number:,}{of_all} lines", end="", file=sys.stderr, flush=True)
         yield result
+    if shown and number:
+        print(f"\r{number:,}{of_all} lines", file=sys.stderr, flush=True)
+
+
+def one_line(text: str) -> str:
+    """The text without what would end its line or its column."""
+    return " ".join(text.replace("\t", " ").splitlines())
 
 
 def check_source(texts: tuple[str, ...], input: Path | None) -> None:
@@ -214,32 +225,47 @@ def check_utf8(*texts: str) -> None:
             raise InputError(f"{text[:100]!r} is not UTF-8 after {error.start} characters; convert it first") from error
 
 
-def given_lines(texts: tuple[str, ...], input: Path | None, what_for: str) -> list[str]:
-    """The texts of the command line, or the lines of a file or of standard input; empty ones are counted aloud."""
-    if texts:
-        lines = list(texts)
-    elif input is not None:
-        lines = read_lines(input.read_bytes(), str(input))
-    else:
-        lines = read_lines(sys.stdin.buffer.read(), "standard input")
-    if empty := sum(not line.strip() for line in lines):
-        warnings.warn(f"{empty} of {len(lines)} lines are empty and stay so", stacklevel=3)
-    if not lines:
+def given_lines(texts: tuple[str, ...], input: Path | None, what_for: str) -> Iterator[str]:
+    """The texts of the command line, or the lines of a file or of standard input, read as they are asked for; empty
+    ones are counted aloud at the end."""
+    count = empty = 0
+    with ExitStack() as files:
+        if texts:
+            lines: Iterable[str] = texts
+        elif input is not None:
+            lines = read_lines(files.enter_context(input.open("rb")), str(input))
+        else:
+            lines = read_lines(sys.stdin.buffer, "standard input")
+        for line in lines:
+            count += 1
+            empty += not line.strip()
+            yield line
+    if not count:
         raise InputError(f"there are no lines to {what_for}: the input is empty")
-    return lines
+    if empty:
+        warnings.warn(f"{empty} of {count} lines are empty and stay so", stacklevel=2)
 
 
-def read_lines(data: bytes, name: str) -> list[str]:
+def count_lines(input: Path | None) -> int | None:
+    """How many lines a file has; `InputError` where one is not UTF-8, before work begins. None for what can be read
+    but once."""
+    if input is None or not input.is_file():
+        return None
+    with input.open("rb") as file:
+        return sum(1 for _ in read_lines(file, str(input)))
+
+
+def read_lines(file: Iterable[bytes], name: str) -> Iterator[str]:
     """The lines of UTF-8 text, ended by \\n or \\r\\n; `InputError` says where it is not UTF-8."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{name} is not UTF-8: byte {data[error.start]:#04x} in line {line}; convert it first"
-        ) from error
-    lines = text.replace("\r\n", "\n").split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
+    for number, data in enumerate(file, start=1):
+        try:
+            line = data.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{name} is not UTF-8: byte {error.object[error.start]:#04x} in line {number}; convert it first"
+            ) from error
+        if line:  # a byte order mark may be all there is
+            yield line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
 
 
 def main(arguments: list[str] | None = None) -> None:

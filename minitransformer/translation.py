@@ -2,8 +2,9 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from minitransformer.tokenization import EOS, load_tokenizer, special_id, unknow
 
 SHARED, SEPARATE = "tokenizer.json", ("source_tokenizer.json", "target_tokenizer.json")
 STREAMED = 2048
-"""How many lines are sorted by length together, and done before the next."""
+"""How many lines are read and sorted by length together, and done before the next."""
 
 
 @dataclass(frozen=True)
@@ -111,27 +112,34 @@ class Translator:
 
     def stream(
         self,
-        lines: Sequence[str],
+        lines: Iterable[str],
         *,
         n_best: int = 1,
         beam_size: int = 5,
         alpha: float = 0.6,
         max_new_tokens: int | None = None,
     ) -> Iterator[list[Translation]]:
-        """What `n_best` gives, line by line, as soon as it is there."""
+        """What `n_best` gives, line by line, as soon as it is there. Lines are read as they are needed, so that there
+        may be any number of them; what there is to warn of is counted, and said at the end."""
         options = dict(n_best=n_best, beam_size=beam_size, alpha=alpha)
-        sources = self.encode(lines)
-        self._warn_of_unknown([line for line in lines if line.strip()])
-        for start in range(0, len(lines), STREAMED):
-            block = range(start, min(start + STREAMED, len(lines)))
+        left, read = iter(lines), 0
+        long: list[int] = []
+        unknown: Counter[str] = Counter()
+        while block := list(islice(left, STREAMED)):
+            sources, cut = self._encoded(block)
+            long += [read + place for place in cut]
+            unknown += unknown_characters(self.source_tokenizer, [line for line in block if line.strip()])
+            read += len(block)
             results: dict[int, list[Translation]] = {}
             # Neighbours in length run together, so that little is padding.
-            waiting = sorted((i for i in block if lines[i].strip()), key=lambda i: len(sources[i]))
+            waiting = sorted((i for i, line in enumerate(block) if line.strip()), key=lambda i: len(sources[i]))
             while waiting:
                 size = max(1, self.batch_tokens // (len(sources[waiting[-1]]) * max(1, beam_size)))
                 rows, waiting = waiting[-size:], waiting[:-size]
                 results |= zip(rows, self._search([sources[i] for i in rows], max_new_tokens, options), strict=True)
-            yield from (results.get(i, []) for i in block)
+            yield from (results.get(i, []) for i in range(len(block)))
+        self._warn_of_long(long, read)
+        self._warn_of_unknown(unknown)
 
     def _search(
         self, sources: Sequence[Sequence[int]], max_new_tokens: int | None, options: dict[str, Any]
@@ -146,16 +154,16 @@ class Translator:
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """The token ids of each line, with EOS at the end. Of more than the model reads, the first are kept, with a
         warning that counts such lines."""
+        sources, long = self._encoded(lines)
+        self._warn_of_long(long, len(lines))
+        return sources
+
+    def _encoded(self, lines: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """What `encode` gives, and which lines were cut, counted from 1."""
         eos, limit = special_id(self.source_tokenizer, EOS), self.model.config.max_length
         encodings = self.source_tokenizer.encode_batch(list(lines), add_special_tokens=False)
-        if long := [number for number, encoding in enumerate(encodings, start=1) if len(encoding.ids) >= limit]:
-            shown = ", ".join(map(str, long[:10])) + (", ..." if len(long) > 10 else "")
-            warnings.warn(
-                f"{len(long)} of {len(encodings)} lines are longer than the {limit - 1} tokens that the model reads, "
-                f"and are translated up to there: line {shown}",
-                stacklevel=3,
-            )
-        return [[*encoding.ids[: limit - 1], eos] for encoding in encodings]
+        long = [number for number, encoding in enumerate(encodings, start=1) if len(encoding.ids) >= limit]
+        return [[*encoding.ids[: limit - 1], eos] for encoding in encodings], long
 
     def attention_map(self, line: str) -> tuple[str, list[str], list[str], Float[Tensor, "heads target source"]]:
         """The translation of a line, its source and target tokens, and where each target token looked.
@@ -170,7 +178,7 @@ class Translator:
         cross = [weights for path, weights in maps.items() if path.endswith(("cross_attention", "decoder.attention"))]
         if not cross:
             raise InputError("this model has no attention to look at")
-        self._warn_of_unknown([line])
+        self._warn_of_unknown(unknown_characters(self.source_tokenizer, [line]))
         target_ids = output[0].tolist()
         source = [str(self.source_tokenizer.id_to_token(i)) for i in inputs[0].tolist()]
         target = [str(self.target_tokenizer.id_to_token(i)) for i in target_ids]
@@ -188,8 +196,16 @@ class Translator:
         valid = torch.arange(inputs.shape[1]) < lengths[:, None]
         return inputs.to(self.model.device), valid.to(self.model.device)
 
-    def _warn_of_unknown(self, lines: Sequence[str]) -> None:
-        unknown: Counter[str] = unknown_characters(self.source_tokenizer, lines)
+    def _warn_of_long(self, long: Sequence[int], count: int) -> None:
+        if long:
+            shown = ", ".join(map(str, long[:10])) + (", ..." if len(long) > 10 else "")
+            warnings.warn(
+                f"{len(long)} of {count} lines are longer than the {self.model.config.max_length - 1} tokens that the "
+                f"model reads, and are translated up to there: line {shown}",
+                stacklevel=3,
+            )
+
+    def _warn_of_unknown(self, unknown: Counter[str]) -> None:
         if unknown:
             shown = ", ".join(f"{character!r} ({count})" for character, count in unknown.most_common(5))
             warnings.warn(

@@ -1,9 +1,11 @@
 import dataclasses
+import io
 
 import pytest
 import torch
 
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig, beam_search
+from minitransformer.__main__ import main, read_lines
 from minitransformer.tokenization import train_character_tokenizer
 from minitransformer.translation import SEPARATE, Translator
 
@@ -112,6 +114,62 @@ def test_lines_come_in_order_before_later_ones_are_translated(monkeypatch):
     assert [[each.text for each in found] for found in first] == [[translator(["ab"], max_new_tokens=3)[0]], []]
     monkeypatch.setattr("minitransformer.translation.STREAMED", 2)
     assert translator(lines, max_new_tokens=3) == [translator([line], max_new_tokens=3)[0] for line in lines]
+
+
+def test_a_stream_reads_no_more_lines_than_it_needs_and_warns_of_all_in_the_end(monkeypatch):
+    monkeypatch.setattr("minitransformer.translation.STREAMED", 2)
+    read = []
+    lines = (read.append(line) or line for line in ["ab", "z" * 20, "", "b" * 21, "zz"])
+    stream = endless().stream(lines, beam_size=1, max_new_tokens=3)
+    next(stream)
+    assert read == ["ab", "z" * 20]
+    with pytest.warns(UserWarning) as warned:
+        assert len(list(stream)) == 4
+    assert [str(warning.message).partition(":")[0] for warning in warned] == [
+        "2 of 5 lines are longer than the 19 tokens that the model reads, and are translated up to there",
+        "22 characters were never seen in training and read as unknown",
+    ]
+    assert "line 2, 4" in str(warned[0].message)
+
+
+def saved_writer_of(text, folder):
+    """A model folder whose model writes nothing but the characters of `text`."""
+    target = train_character_tokenizer([text])
+    model = RNNSeq2Seq(RNNConfig(**SIZES | dict(target_vocab_size=target.get_vocab_size()), hidden_size=8)).eval()
+    with torch.no_grad():
+        model.output.bias[:4] = -1e9
+    return Translator(model, TOKENIZER, target).save(folder)
+
+
+def test_what_ends_lines_and_columns_is_written_as_spaces(tmp_path, capsys):
+    folder = saved_writer_of("\n\r\t\x0b\u2028", tmp_path / "model")
+    main(["translate", str(folder), "ab", "", "c"])
+    assert [line.strip(" ") for line in capsys.readouterr().out.splitlines()] == ["", "", ""]
+    main(["translate", str(folder), "ab", "", "c", "--n-best", "2"])
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["1", "1", "2", "3", "3"]
+    assert all(len(row) == 3 and row[2].strip(" ") == "" for row in rows)
+
+
+def test_a_line_that_is_no_utf_8_stops_a_file_at_once_and_a_pipe_where_it_comes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("minitransformer.translation.STREAMED", 2)
+    folder, data = saved_writer_of("x", tmp_path / "model"), b"a\nb\nc\n\xff\n"
+    (tmp_path / "lines.txt").write_bytes(data)
+    with pytest.raises(SystemExit):
+        main(["translate", str(folder), "--input", str(tmp_path / "lines.txt")])
+    output = capsys.readouterr()
+    assert (output.out, "0xff in line 4" in output.err) == ("", True)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    with pytest.raises(SystemExit):
+        main(["translate", str(folder)])
+    output = capsys.readouterr()
+    assert (len(output.out.splitlines()), "0xff in line 4" in output.err) == (2, True)
+
+
+def test_lines_are_those_between_newlines():
+    lines = read_lines(io.BytesIO("\ufeffa\r\n\u2028\x0c\r\n\nb\rc".encode()), "the input")
+    assert list(lines) == ["a", "\u2028\x0c", "", "b\rc"]
+    assert list(read_lines(io.BytesIO("\ufeff".encode()), "the input")) == []
 
 
 def test_a_saved_translator_translates_alike(tmp_path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -10,28 +10,32 @@ from minitransformer.models import Model
 from minitransformer.models.weights import own_tensors
 from train.checkpoints import Checkpoints
 from train.loop import State
+from train.metrics import MetricsFile
 
 M = TypeVar("M", bound=Model)
 
 
 @torch.no_grad()
-def average_best(
+def average_evaluated(
     model: M,
     folder: Path,
     state: State,
     *,
     count: int,
+    of: Literal["best", "last"] = "best",
     evaluate: Callable[[M], Mapping[str, float]],
     score: Callable[[Mapping[str, Any]], Sequence[float]],
 ) -> list[int]:
-    """Give `model` the mean of the weights of its `count` best evaluations, if that scores better than the best one.
+    """Give `model` the mean of the weights of its `count` best or last evaluations, if that scores better than the best
+    one.
 
     `model` and `state` are as `train` left them, with `keep_evaluated`. Returns the steps of the mean; where it is no
-    better, the model keeps its weights and there are none. The files stay, for a run that is killed before it is
-    scored: `Checkpoints.remove_evaluated` is for the end.
+    better, the model keeps its weights and there are none. What it scored is in `metrics.jsonl` in either case. The
+    files stay, for a run that is killed before it is scored: `Checkpoints.remove_evaluated` is for the end.
     """
     best_first = sorted(state.history, key=lambda evaluation: list(score(evaluation)), reverse=True)
-    steps = [evaluation["step"] for evaluation in best_first[:count]]
+    chosen = best_first[:count] if of == "best" else state.history[-count:]
+    steps = [evaluation["step"] for evaluation in chosen]
     checkpoints = Checkpoints(folder / "checkpoints")
     if len(steps) > 1:
         sums = {name: torch.zeros_like(tensor) for name, tensor in own_tensors(model).items()}
@@ -42,8 +46,18 @@ def average_best(
         for name, tensor in own_tensors(model).items():
             tensor.copy_(sums[name] / len(steps))
         result = dict(evaluate(model))
+        _record(folder / "metrics.jsonl", state, steps, result)
         if list(score(result)) > list(score(best_first[0])):
             state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
             return steps
         checkpoints.load_best(model, state.best_step)
     return []
+
+
+def _record(path: Path, state: State, steps: Sequence[int], result: Mapping[str, float]) -> None:
+    """A line at the end, unless a run that was killed before it was scored has it already."""
+    metrics = MetricsFile(path, state.step)
+    *_, last = ["", *path.read_text(encoding="utf-8").splitlines()]
+    if '"averaged"' not in last:
+        metrics.write(state.place(), averaged=steps, **{f"validation_{key}": value for key, value in result.items()})
+        metrics.flush()

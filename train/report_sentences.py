@@ -28,12 +28,11 @@ def tables(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     for column in columns:
         table.add_column(column, justify="right")
     for name, report in models.items():
-        validation = [evaluation["bleu"] for evaluation in report["validation"]]
         table.add_row(
             name,
             f"{report['parameters']:,}",
             *(f"{report[score]:.1f}" for score in ("bleu", "bleu_lowercase", "chrf")),
-            f"{max(validation):.1f}" if validation else "none",
+            validation_bleu(report),
             f"{report['seconds'] / 60:.1f}",
             f"{report['tokens_per_second']:,.0f}",
         )
@@ -44,6 +43,14 @@ def tables(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     ):
         if first.get(breakdown):
             yield _breakdown(title, label, {name: report[breakdown] for name, report in models.items()})
+
+
+def validation_bleu(report: Mapping[str, Any]) -> str:
+    """Greedy BLEU on the validation pairs of the weights that were saved: of the mean of several evaluations' weights
+    where it was taken, else of the best evaluation, which by its loss need not have the highest BLEU."""
+    means = [evaluation for evaluation in report["validation"] if "averaged" in evaluation]
+    best = [evaluation for evaluation in report["validation"] if evaluation["step"] == report["best_step"]]
+    return next((f"{evaluation['bleu']:.1f}" for evaluation in means or best), "none")
 
 
 def _breakdown(title: str, label: str, models: Mapping[str, Iterable[Mapping[str, Any]]]) -> Table:

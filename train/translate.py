@@ -2,7 +2,7 @@
 
 python -m train.translate                                  dates: two RNNs with attention against a Transformer
 python -m train.translate --data human-machine.csv         the same on a file of pairs
-python -m train.translate --data dates --locales all --models transformer --steps 3000
+python -m train.translate --data dates --locales all --models transformer
                                                            dates in every language
 python -m train.translate --data multi30k --source de --target en --minutes 20
                                                            sentences: a folder of train.de, train.en, val.de, ...
@@ -23,14 +23,14 @@ from minitransformer.data import load
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
-from train.averaging import average_best
+from train.averaging import average_evaluated
 from train.by_locale import report_by_locale
 from train.checkpoints import Checkpoints
 from train.distributed import Processes, joined
 from train.feed import Feed
 from train.loop import LoopOptions, State, train
 from train.measures import Bleu, ExactMatch, MatchByLocale, Measure
-from train.recipes import OPTIMIZERS, Recipe, recipe_for
+from train.recipes import Recipe, recipe_for
 from train.report import draw, show, wide_console
 from train.settings import create_run, open_run
 from train.signals import resumable
@@ -52,13 +52,13 @@ class Task:
         corpus = load(settings.data, source=settings.source, target=settings.target, locales=settings.locales)
         if "source" not in corpus["train"].column_names:
             raise InputError(f"--data {settings.data} holds no pairs: it has {corpus['train'].column_names}")
-        if settings.locales is not None:  # pairs come in random order: the first are a fair sample, quickly scored
+        if settings.several_locales:  # pairs come in random order: the first are a fair sample, quickly scored
             corpus["validation"] = corpus["validation"].select(range(min(len(corpus["validation"]), 2_000)))
         sentences = settings.data != "dates" and are_sentences(corpus)
         kind = settings.tokenizer or ("bpe" if sentences else "character")
         tokenizers = tokenizers_for(corpus["train"], kind, vocab_size=settings.vocab_size, joint=settings.joint)
         data = TranslationData.of(corpus, *tokenizers, limit=settings.max_length if kind == "bpe" else None)
-        measure = Bleu() if kind == "bpe" else ExactMatch() if settings.locales is None else MatchByLocale()
+        measure = Bleu() if kind == "bpe" else MatchByLocale() if settings.several_locales else ExactMatch()
         preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
         settings.check_models(preset)
         return cls(settings, data, measure, preset)
@@ -67,16 +67,13 @@ class Task:
     def recipes(self) -> dict[str, Recipe]:
         """The recipe of each model, as the flags change it."""
         s = self.settings
-        changes: dict[str, Any] = {
-            "lr": s.lr,
-            "max_tokens": s.max_tokens,
-            "pool": s.pool,
-            "warmup_steps": s.warmup_steps,
-            "optimizer": None if s.optimizer is None else OPTIMIZERS[s.optimizer],
-        }
-        given = {name: value for name, value in changes.items() if value is not None}
-        data = s.data if s.locales is None else "locales"
-        return {name: replace(recipe_for(name, self.preset, data), **given) for name in s.model_names(self.preset)}
+        changes = {"lr": s.lr, "max_tokens": s.max_tokens, "pool": s.pool, "warmup_steps": s.warmup_steps}
+        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+        data = "locales" if s.several_locales else s.data
+        recipes = {name: recipe_for(name, self.preset, data) for name in s.model_names(self.preset)}
+        if s.optimizer is not None:
+            recipes = {name: recipe.with_optimizer(s.optimizer) for name, recipe in recipes.items()}
+        return {name: replace(recipe, **given) for name, recipe in recipes.items()}
 
     def build(self, recipe: Recipe) -> Transformer | RNNSeq2Seq:
         torch.manual_seed(self.settings.seed)
@@ -114,7 +111,7 @@ class Task:
 
     def loop_options(self, recipe: Recipe) -> LoopOptions:
         s = self.settings
-        short = self.preset == "characters"
+        short = self.preset == "characters" and not s.several_locales
         default_minutes = (1.0 if short else 10.0) if s.steps is None else None
         return LoopOptions(
             lr=recipe.lr,
@@ -185,7 +182,8 @@ def train_one(name: str, recipe: Recipe, task: Task, folder: Path, console: Cons
     )
     if not Processes.current().is_main:
         return {}
-    averaged = average_best(model, folder, state, count=task.average, evaluate=task.validate, score=task.rank)
+    chosen: dict[str, Any] = dict(count=task.average, of=settings.average_of)
+    averaged = average_evaluated(model, folder, state, **chosen, evaluate=task.validate, score=task.rank)
     task.data.translator(model).save(folder)
     report = {**score_on_test(task, model, state), "averaged": averaged}
     write_json(report_file, report)

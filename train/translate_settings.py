@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from minitransformer.data.locales import locale_names
 from minitransformer.errors import InputError
 from train.recipes import PRESETS
 from train.settings import Settings
@@ -13,8 +14,8 @@ from train.settings import Settings
 class TranslateSettings(Settings):
     """Train sequence-to-sequence models on the same pairs, one after another under one budget, and compare them.
 
-    --minutes (of training, evaluation not counted; 1 on short strings, 10 on sentences, if no length is given) and
-    --steps are per model.
+    --minutes (of training, evaluation not counted) and --steps are per model. Without either it is 1 minute on short
+    strings, 10 on sentences and on dates in several locales.
     """
 
     data: str = "dates"
@@ -45,8 +46,8 @@ class TranslateSettings(Settings):
     """Of bpe: training pairs with more tokens on a side are left out."""
 
     lr: float | None = None
-    """Peak learning rate. Default, as of those down to --pool: what was best on validation, model by model. It was
-    found with the recipe's own optimizer: another one wants another rate."""
+    """Peak learning rate. Default, as of those down to --pool: what was best on validation, model by model and
+    optimizer by optimizer."""
     optimizer: Literal["adamw", "muon"] | None = None
     """muon, of the transformer alone: Muon for the matrices inside its blocks, AdamW for the rest."""
     warmup_steps: int | None = None
@@ -60,14 +61,16 @@ class TranslateSettings(Settings):
     accumulate: int = 1
     """Batches in a step, of each process."""
     evaluations: int | None = None
-    """On the validation split, evenly over the run. Default: 40; on sentences 12."""
+    """On the validation split, evenly over the run. Default: 40; on sentences and on dates in several locales 12."""
     patience: int | None = None
     """Stop after so many evaluations without a better one. Default: go on to the end."""
     choose_by: Literal["score", "loss"] = "score"
     """Which weights are the best: those of the highest exact match or BLEU on validation, or of the lowest loss."""
     average: int | None = None
-    """Take the mean of the weights of so many of the best evaluations, where validation finds it better. Default: 5; on
-    short strings 1, which takes the best one."""
+    """Take the mean of the weights of so many evaluations, where validation finds it better than the best one. Default:
+    5; on short strings 1, which takes the best one."""
+    average_of: Literal["best", "last"] = "best"
+    """Which evaluations those are."""
 
     beam: int | None = None
     """Beam size of the final translations; 1 is greedy, as are those while training. Default: 5; on short strings 1."""
@@ -101,6 +104,10 @@ class TranslateSettings(Settings):
             if value is not None and not 0 <= value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} {value} must be a number of at least 0")
         self.check_models(self.preset)
+
+    @property
+    def several_locales(self) -> bool:
+        return self.locales is not None and len(locale_names(self.locales)) > 1
 
     def check_models(self, preset: str | None) -> None:
         """Raises `InputError` for a model that the preset (None: no preset) has no recipe for."""

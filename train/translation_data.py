@@ -1,8 +1,9 @@
 """What all models of a comparison share: the pairs, their tokenizers and their batches."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import datasets
 import torch
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer
 from minitransformer.data.batching import Seq2SeqData
 from minitransformer.errors import InputError
 from minitransformer.models import RNNSeq2Seq, Transformer
-from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
+from minitransformer.tokenization import SPECIALS, train_bpe_tokenizer, train_character_tokenizer
 from minitransformer.translation import Translator
 
 LONGEST_STRING = 40
@@ -29,9 +30,19 @@ def tokenizers_for(split: datasets.Dataset, kind: str, *, vocab_size: int, joint
     if kind == "character":
         return train_character_tokenizer(sources), train_character_tokenizer(targets)
     if joint:
-        both = train_bpe_tokenizer([*sources, *targets], vocab_size)
+        both = _pieces([*sources, *targets], vocab_size, "source and target together")
         return both, both
-    return train_bpe_tokenizer(sources, vocab_size), train_bpe_tokenizer(targets, vocab_size)
+    return _pieces(sources, vocab_size, "the source"), _pieces(targets, vocab_size, "the target")
+
+
+def _pieces(texts: Sequence[str], vocab_size: int, side: str) -> Tokenizer:
+    characters = set(chain.from_iterable(texts))
+    if vocab_size < (least := len(SPECIALS) + len(characters)):
+        raise InputError(
+            f"--vocab-size {vocab_size} is too small for {side}: training text has {len(characters)} different "
+            f"characters, so it must be at least {least}"
+        )
+    return train_bpe_tokenizer(texts, vocab_size)
 
 
 @dataclass(frozen=True)

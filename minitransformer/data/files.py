@@ -5,13 +5,23 @@ and "2011-05-19" stay those strings. A row with an empty field that is needed is
 """
 
 import errno
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from minitransformer.data.splits import Table, grouped_split, last_tenth_split
-from minitransformer.data.tables import RawTable, choose_columns, read_table, read_text, text_lines, with_columns
+from minitransformer.data.tables import (
+    RawTable,
+    choose_columns,
+    has_header,
+    read_table,
+    read_text,
+    text_lines,
+    with_columns,
+    with_first_row,
+)
 from minitransformer.errors import InputError
-from minitransformer.untrusted import PICKLES, pickle_refused, require_sane_file
+from minitransformer.untrusted import PICKLES, pickle_refused, require_sane_file, shown
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
 _READABLE = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
@@ -22,7 +32,7 @@ def read(path: Path, *, source: str | None = None, target: str | None = None, se
 
     A folder has its splits in files called train, validation (or val, dev) and test. Without them, pairs are split by
     target and other rows by text (see `grouped_split`). A .txt file is one row, of which the last tenth of the
-    characters is validation.
+    characters is validation. A .tsv file of two columns needs no header (see `tables.has_header`).
     """
     if path.is_dir():
         return _read_folder(path, source, target)
@@ -131,5 +141,15 @@ def _read_table(path: Path, source: str | None, target: str | None) -> Table:
             'such as train.de and train.en give the path "train", source="de" and target="en"'
         )
     raw = read_table(path)
+    if not has_header(raw, source, target):
+        if source is not None or target is not None:
+            raise InputError(
+                f"{path} has no header, so no columns {source=} and {target=}: its first line is "
+                f"{shown(list(raw.columns))}; add one, or name no columns to go from the first to the second"
+            )
+        warnings.warn(
+            f"{path} has no header: its first line, {shown(list(raw.columns))}, is read as a pair", stacklevel=2
+        )
+        raw = with_first_row(raw, ("source", "target"))
     where = f"the header of {path}" if kind in (".csv", ".tsv") else path
     return with_columns(raw, choose_columns(list(raw.columns), source, target, where=where))

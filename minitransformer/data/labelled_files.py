@@ -1,6 +1,5 @@
 """Tables of texts and labels in files of the user's, with or without a header."""
 
-import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from minitransformer.data.files import SPLIT_NAMES, files_called
 from minitransformer.data.splits import Table, grouped_split
-from minitransformer.data.tables import RawTable, read_table, with_columns
+from minitransformer.data.tables import RawTable, read_table, with_columns, with_first_row
 from minitransformer.errors import InputError
 
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -44,7 +43,7 @@ def read_labelled(path: Path, *, text: str | None = None, label: str | None = No
                 continue
             if len(table.columns) != 2:
                 raise InputError(f"{table.path} has {len(table.columns)} columns, but {raw['train'].path} has 2")
-            raw[split] = _with_first_row(table, found)
+            raw[split] = with_first_row(table, found)
         names = list(found)
     chosen = choose(names, text, label, where=path)
     tables = {}
@@ -91,11 +90,6 @@ def _headerless(table: RawTable) -> tuple[str, str] | None:
     if first == second:
         raise InputError(f"{table.path} has no header, and both columns have {first} different entries: add a header")
     return ("text", "label") if second < first else ("label", "text")
-
-
-def _with_first_row(table: RawTable, names: tuple[str, str]) -> RawTable:
-    columns = {name: [first, *rest] for name, (first, rest) in zip(names, list(table.columns.items()), strict=True)}
-    return dataclasses.replace(table, columns=columns, places=[1, *table.places])
 
 
 def _is_empty(column: Sequence[Any]) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from minitransformer.errors import InputError
 from minitransformer.untrusted import shown
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_NAME = re.compile(r"[A-Za-z_]([\w.:-]*\w)?", re.ASCII)
 _MOST_UNPACKED = 2000
 """A Parquet file's bytes may become so many times as many: repeated rows take next to no room in it."""
 
@@ -70,6 +71,27 @@ def choose_columns(names: Sequence[str], source: str | None, target: str | None,
             )
     chosen = dict(zip(pair, ("source", "target"), strict=True))
     return chosen if "format" not in names else {"format": "format"} | chosen
+
+
+def has_header(raw: RawTable, source: str | None, target: str | None) -> bool:
+    """Whether the first line of a .tsv file names its columns.
+
+    Pairs often come without a header: two columns, the first translated into the second. Their first line is a header
+    if it holds `source` and `target`, or "text", or if it reads as names do: each cell is one word of ASCII letters,
+    digits and "_-.:" that ends in a letter or digit ("en", "human_date"), or an index. "Hi." and "Good day" are none.
+    All other tables have a header.
+    """
+    names = list(raw.columns)
+    if raw.path.suffix.lower() != ".tsv" or len(names) != 2 or {source, target} == set(names) or "text" in names:
+        return True
+    return all(not name or _is_pandas_index(name) or _NAME.fullmatch(name) for name in names)
+
+
+def with_first_row(raw: RawTable, names: Sequence[str]) -> RawTable:
+    """A table that was read as if it had a header: what was taken for one is its first row, and its columns have these
+    names."""
+    columns = {name: [first, *rest] for name, (first, rest) in zip(names, raw.columns.items(), strict=True)}
+    return replace(raw, columns=columns, places=[1, *raw.places])
 
 
 def _is_pandas_index(name: str) -> bool:
@@ -127,7 +149,8 @@ def text_lines(text: str) -> list[str]:
 
 
 def _csv(path: Path, *, tabs: bool) -> RawTable:
-    """Rows after one header line. With `tabs`, a quote is a character like any other (IANA's rule for TSV)."""
+    """Rows after one header line, or what `has_header` finds to be none. With `tabs`, a quote is a character like any
+    other (IANA's rule for TSV)."""
     if tabs:
         reader = csv.reader(io.StringIO(read_text(path)), delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     else:
@@ -136,7 +159,7 @@ def _csv(path: Path, *, tabs: bool) -> RawTable:
     _, header = next(records)
     named = [name for name in header if name]
     if len(set(named)) < len(named):
-        raise InputError(f"{path}: two columns have one name in {shown(header)}")
+        raise InputError(f"{path}: two columns have one name in {shown(header)}: give them two in its first line")
     places, rows = [], []
     for place, row in records:
         if row and len(row) != len(header):

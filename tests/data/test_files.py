@@ -124,6 +124,29 @@ def test_csv_fields_may_be_quoted_and_tsv_quotes_are_characters(tmp_path):
     assert ('"Hi," he said.', "1") in rows_of(corpus)
 
 
+@pytest.mark.parametrize("first", [("Hi.", "Hallo!"), ("Good day", "Tag"), ("1995", "x"), ("你好", "hi"), ("Oh!", "")])
+def test_a_tsv_of_pairs_needs_no_header(tmp_path, first):
+    path = table(tmp_path / "pairs.tsv", first, PAIRS)
+    with pytest.warns(UserWarning, match=r"pairs\.tsv has no header: its first line, .*, is read as a pair"):
+        corpus = load(path)
+    assert rows_of(corpus) == sorted([first, *PAIRS] if first[1] else PAIRS)
+    refused(path, "has no header", first[0], source="de", target="en")
+
+
+@pytest.mark.parametrize("names", [("en", "de"), ("human_date", "iso-date"), ("Source", "Target"), ("a.en", "a.de")])
+def test_words_in_the_first_line_of_a_tsv_are_a_header(tmp_path, names):
+    path = table(tmp_path / "pairs.tsv", names, PAIRS)
+    assert rows_of(load(path)) == sorted(PAIRS)
+    swapped = [(target, source) for source, target in PAIRS]
+    assert rows_of(load(path, source=names[1], target=names[0])) == sorted(swapped)
+
+
+def test_names_of_several_words_are_a_header_where_they_are_asked_for_and_in_a_csv(tmp_path):
+    names = ("the date", "in short")
+    assert rows_of(load(table(tmp_path / "a.tsv", names, PAIRS), source=names[0], target=names[1])) == sorted(PAIRS)
+    assert rows_of(load(table(tmp_path / "a.csv", names, PAIRS))) == sorted(PAIRS)
+
+
 @pytest.fixture
 def aligned(tmp_path):
     for suffix, place in (("de", 0), ("en", 1)):

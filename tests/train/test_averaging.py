@@ -1,8 +1,12 @@
+import json
+from dataclasses import replace
+
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from minitransformer.models import Transformer, TransformerConfig
-from train.averaging import average_best
+from train.averaging import average_evaluated
 from train.checkpoints import Checkpoints
 from train.loop import State
 
@@ -25,10 +29,9 @@ def evaluated(folder, scores):
     return model, State(step=len(scores), best_step=best, history=history), weights
 
 
-def averaged(model, folder, state, count, score_of_mean):
-    return average_best(
-        model, folder, state, count=count, evaluate=lambda _: {"bleu": score_of_mean}, score=lambda r: (r["bleu"],)
-    )
+def averaged(model, folder, state, count, score_of_mean, of="best"):
+    functions = dict(evaluate=lambda _: {"bleu": score_of_mean}, score=lambda r: (r["bleu"],))
+    return average_evaluated(model, folder, state, count=count, of=of, **functions)
 
 
 def test_the_mean_of_the_best_evaluations_replaces_the_best_if_it_is_better(tmp_path):
@@ -37,6 +40,23 @@ def test_the_mean_of_the_best_evaluations_replaces_the_best_if_it_is_better(tmp_
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, sum(weights[step][name] for step in (2, 3, 4)) / 3)
     assert state.history[-1]["averaged"] == [2, 3, 4]
+
+
+def test_the_mean_of_the_last_evaluations_may_replace_the_best(tmp_path):
+    model, state, weights = evaluated(tmp_path, [1.0, 4.0, 3.0, 2.0])
+    assert averaged(model, tmp_path, state, 2, 4.5, of="last") == [3, 4]
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, sum(weights[step][name] for step in (3, 4)) / 2)
+
+
+@pytest.mark.parametrize("score", [0.5, 9.0])
+def test_what_the_mean_scored_is_the_last_line_of_the_metrics_once(tmp_path, score):
+    model, state, _ = evaluated(tmp_path, [1.0, 2.0, 3.0])
+    (tmp_path / "metrics.jsonl").write_text('{"step": 3, "validation_bleu": 3.0}\n')
+    for _ in range(2):  # again, as a run does that was killed before its end
+        averaged(model, tmp_path, replace(state, history=state.history[:3]), 2, score)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[1:] == [{"step": 3, "tokens": 0, "seconds": 0.0, "averaged": [3, 2], "validation_bleu": score}]
 
 
 def test_a_mean_that_is_no_better_leaves_the_best_weights(tmp_path):

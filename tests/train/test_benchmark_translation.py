@@ -5,6 +5,7 @@ from helpers_models import assert_close
 
 from minitransformer.data.batching import pad
 from train.benchmark_translation import (
+    BOS,
     EOS,
     PAD,
     Uncached,
@@ -14,6 +15,7 @@ from train.benchmark_translation import (
     search,
     their_search,
 )
+from train.benchmark_translation_training import SMOOTHING, batches_of, our_loss, their_loss
 
 SIZES = dict(d_model=16, num_heads=4, d_ff=24, num_encoder_layers=1, num_decoder_layers=2)
 
@@ -26,6 +28,19 @@ def test_both_models_have_the_same_logits():
     with torch.no_grad():
         logits = theirs(input_ids=source, attention_mask=(source != PAD).long(), decoder_input_ids=target).logits
         assert_close(ours(source, target, source != PAD), logits)
+
+
+def test_both_sides_learn_from_the_same_loss():
+    torch.manual_seed(0)
+    ours, theirs = both_models(SIZES, 50, max_length=16, label_smoothing=SMOOTHING)
+    sources, targets = (random_sentences(6, 50, (3, 8), seed=seed) for seed in (0, 1))
+    [batch] = batches_of([(s, [BOS, *t]) for s, t in zip(sources, targets, strict=True)], [range(6)])
+    assert (batch[0] == PAD).any() and (batch[1] == PAD).any()
+    losses = our_loss(ours.train())(batch), their_loss(theirs.train())(batch)
+    assert_close(losses[0], losses[1])
+    for loss in losses:
+        loss.backward()
+    assert_close(ours.output.weight.grad, theirs.lm_head.weight.grad)
 
 
 def test_all_sides_find_the_same_texts_to_the_limit():

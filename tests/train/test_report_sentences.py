@@ -36,6 +36,7 @@ def report(bleu, groups=((5, 20.0), (3, 10.0))):
         "seconds": 90.0,
         "tokens_per_second": 2345.6,
         "validation": [{"step": s, "seconds": 30.0 * s, "bleu": 9.0 * s, "loss": 4.0 - s} for s in (1, 3, 2)],
+        "best_step": 3,
         "beam": 5,
         "alpha": 0.6,
     }
@@ -71,6 +72,14 @@ def test_a_model_that_was_never_validated_has_its_row_and_no_breakdown_is_no_tab
     text = shown({"a": report(30.0) | {"validation": [], "by_length": [], "by_rarest_word": []}})
     assert row(text, "a")[5] == "none"
     assert text.count("┏") == 1
+
+
+def test_the_validation_score_is_that_of_the_weights_that_were_saved():
+    by_loss = report(30.0) | {"best_step": 2}
+    mean = {"step": 3, "seconds": 90.0, "averaged": [2, 3], "bleu": 20.0, "loss": 0.5}
+    averaged = by_loss | {"validation": [*by_loss["validation"], mean]}
+    text = shown({"a": by_loss, "b": averaged})
+    assert (row(text, "a")[5], row(text, "b")[5]) == ("18.0", "20.0")
 
 
 def test_dates_keep_their_table():

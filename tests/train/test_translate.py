@@ -1,14 +1,18 @@
 import json
+from dataclasses import replace
 
 import pytest
 from helpers_scripts import interrupted_at, refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
+from minitransformer.data import load
 from minitransformer.data.dates import date_pairs
+from minitransformer.optim import adamw, muon
 from train.feed import Feed
-from train.recipes import CHARACTERS, recipe_for
-from train.translate import main
+from train.recipes import CHARACTERS, LOCALES, OPTIMIZERS, PRESETS, RECALL, recipe_for
+from train.translate import Task, main
+from train.translate_settings import TranslateSettings
 
 MODELS = ("rnn-location", "rnn-none", "transformer", "talk")
 
@@ -57,6 +61,46 @@ def test_default_models_have_66_000_parameters_within_two_percent():
             recipe = recipe_for(name, "characters", data)
             model = recipe.build(source_vocab_size=39, target_vocab_size=15, joint=False, max_length=30)
             assert abs(model.num_parameters() / 66_000 - 1) < 0.02, (name, data, model.num_parameters())
+
+
+@pytest.fixture
+def few_rows(monkeypatch):
+    """Data sets that are generated have a hundred rows."""
+    monkeypatch.setattr("train.translate.load", lambda *args, **options: load(*args, **options, count=100))
+
+
+def test_another_optimizer_brings_its_own_rate_and_a_rate_that_is_given_goes_for_it(few_rows):
+    tables = [("characters", "dates"), ("characters", "recall"), ("characters", "locales"), ("tiny", ""), ("small", "")]
+    for preset, data in tables:
+        recipe = recipe_for("transformer", preset, data)
+        other = next(name for name, optimizer in OPTIMIZERS.items() if optimizer is not recipe.optimizer)
+        assert recipe.with_optimizer(other).optimizer is OPTIMIZERS[other]
+        assert recipe.with_optimizer(other).lr == recipe.other_rates[other]
+    for name in PRESETS["characters"]:
+        assert recipe_for(name, "characters", "dates").with_optimizer("adamw").optimizer is adamw
+    for flags, rate in (({}, RECALL["transformer"].other_rates["muon"]), ({"lr": 0.5}, 0.5)):
+        settings = TranslateSettings(data="recall", models="transformer", optimizer="muon", **flags)
+        recipe = Task.of(settings).recipes["transformer"]
+        assert (recipe.optimizer, recipe.lr) == (muon, rate)
+
+
+def test_batches_are_the_same_for_all_models_of_a_table_but_the_talks():
+    tables = [("characters", "dates"), ("characters", "recall"), ("characters", "locales"), ("tiny", ""), ("small", "")]
+    for preset, data in tables:
+        recipes = [recipe_for(name, preset, data) for name in PRESETS[preset] if name != "talk"]
+        assert len({(recipe.max_tokens, recipe.pool) for recipe in recipes}) == 1
+
+
+def test_one_locale_is_trained_on_as_the_dates_of_the_talk_are_and_several_for_longer(few_rows):
+    tasks = {names: Task.of(TranslateSettings(locales=names)) for names in (None, "en", "de", "en,de")}
+    for names, task in tasks.items():
+        recipe = task.recipes["transformer"]
+        options = task.loop_options(recipe)
+        several = names == "en,de"
+        assert (recipe == LOCALES["transformer"]) == several
+        assert (options.steps, options.minutes, options.evaluations) == ((None, 10, 12) if several else (None, 1, 40))
+    steps = replace(tasks["en,de"], settings=TranslateSettings(locales="en,de", steps=7))
+    assert steps.loop_options(recipe).minutes is None
 
 
 def test_the_talks_recipe_is_the_talks_model():
