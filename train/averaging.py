@@ -9,7 +9,7 @@ import torch
 from minitransformer.models import Model
 from minitransformer.models.weights import own_tensors
 from train.checkpoints import Checkpoints
-from train.loop import State
+from train.state import State, rank
 
 M = TypeVar("M", bound=Model)
 
@@ -30,7 +30,7 @@ def average_best(
     better, the model keeps its weights and there are none. The files stay, for a run that is killed before it is
     scored: `Checkpoints.remove_evaluated` is for the end.
     """
-    best_first = sorted(state.history, key=lambda evaluation: list(score(evaluation)), reverse=True)
+    best_first = sorted(state.history, key=lambda evaluation: rank(score(evaluation)), reverse=True)
     steps = [evaluation["step"] for evaluation in best_first[:count]]
     checkpoints = Checkpoints(folder / "checkpoints")
     if len(steps) > 1:
@@ -42,7 +42,7 @@ def average_best(
         for name, tensor in own_tensors(model).items():
             tensor.copy_(sums[name] / len(steps))
         result = dict(evaluate(model))
-        if list(score(result)) > list(score(best_first[0])):
+        if rank(score(result)) > rank(score(best_first[0])):
             state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
             return steps
         checkpoints.load_best(model, state.best_step)

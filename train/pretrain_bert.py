@@ -24,7 +24,7 @@ from minitransformer.tokenization import (
     train_wordpiece_tokenizer,
 )
 from train.distributed import Processes, joined
-from train.loop import State, train
+from train.loop import train
 from train.masked_corpora import Texts, corpus_rows, read_corpora
 from train.masked_models import choose_context, load_masked, new_model, with_heads
 from train.masked_scoring import CountingBaselines, Score, masked_score
@@ -32,6 +32,7 @@ from train.pretraining import PretrainingSettings, warn_of_small_vocabulary
 from train.report import wide_console
 from train.settings import create_run, open_run
 from train.signals import resumable
+from train.state import State
 
 DEFAULT_MINUTES = 4.0
 # Scored during training; the figures at the end are of everything held out.

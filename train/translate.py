@@ -28,12 +28,13 @@ from train.by_locale import report_by_locale
 from train.checkpoints import Checkpoints
 from train.distributed import Processes, joined
 from train.feed import Feed
-from train.loop import LoopOptions, State, train
+from train.loop import LoopOptions, train
 from train.measures import Bleu, ExactMatch, MatchByLocale, Measure
 from train.recipes import OPTIMIZERS, Recipe, recipe_for
 from train.report import draw, show, wide_console
 from train.settings import create_run, open_run
 from train.signals import resumable
+from train.state import State
 from train.translate_settings import TranslateSettings
 from train.translation_data import TranslationData, are_sentences, tokenizers_for
 
