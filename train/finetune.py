@@ -6,7 +6,6 @@ python -m train.finetune --init scratch --encoder rnn            a recurrent bas
 python -m train.finetune --data mine.tsv                         any table of texts and labels
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from minitransformer.optim import adamw, layer_heights, layer_scales
 from train.baselines import INSTALL, available, baselines
 from train.distributed import Processes, joined
 from train.feed import Feed
-from train.finetune_report import show
+from train.finetune_report import read_report, show
 from train.finetune_start import VOCAB_SIZE, Recipe, starting_point
 from train.label_scores import scores
 from train.loop import LoopOptions, train
@@ -133,7 +132,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     """Train one classifier, save it, and score it and the baselines on the test split."""
     finished = folder / "results.json"
     if finished.exists():
-        results = json.loads(finished.read_text(encoding="utf-8"))
+        results = read_report(finished)
         show(results, folder, console)
         return results
     corpus = load_labelled(settings.data, text=settings.text, label=settings.label)

@@ -1,10 +1,9 @@
 """`python -m train.pretrain gpt`: read `pretrain` from top to bottom."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from rich.console import Console
@@ -34,6 +33,7 @@ from train.pretraining import (
     warn_of_small_vocabulary,
 )
 from train.report import wide_console
+from train.results import read_results
 from train.scoring import stream_loss
 from train.settings import create_run, open_run
 from train.signals import resumable
@@ -100,7 +100,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     """Train one model, save it, score it on every token of the validation split, and let it write."""
     finished = folder / "results.json"
     if finished.exists():
-        results = json.loads(finished.read_text(encoding="utf-8"))
+        results = read_results(finished, Results, together=TestResults)
         show(results, folder, console)
         return results
     corpus = read_texts(settings.data)
@@ -192,6 +192,23 @@ def train_tokenizer(settings: PretrainSettings, split: Texts) -> Tokenizer:
     tokenizer = train_pieces(for_training_tokenizers(split), size)
     warn_of_small_vocabulary(tokenizer, size)
     return tokenizer
+
+
+class Results(TypedDict):
+    """What of them is shown; the second where the corpus has a test split."""
+
+    sample: str
+    validation_loss: float
+    bits_per_byte: float
+    parameters: int
+    seconds: float
+    steps: int
+    tokens_per_second: float
+
+
+class TestResults(TypedDict):
+    test_loss: float
+    test_bits_per_byte: float
 
 
 def show(results: dict[str, Any], folder: Path, console: Console) -> None:
