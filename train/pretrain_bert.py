@@ -23,7 +23,7 @@ from minitransformer.tokenization import (
 )
 from train.distributed import Processes, joined
 from train.loop import train
-from train.masked_corpora import Texts, corpus_rows, read_corpora
+from train.masked_corpora import Texts, corpus_names, corpus_rows, read_corpora
 from train.masked_models import choose_context, load_masked, new_model, with_heads
 from train.masked_report import NAMES, read_report, show
 from train.masked_scoring import CountingBaselines, Score, masked_score
@@ -98,6 +98,9 @@ class PretrainSettings(PretrainingSettings):
             raise InputError("--whole-words is for --objective bert or roberta: the n-grams of albert are whole words")
         if self.init is not None:
             self.refuse_beside_init(self.init, *sizes)
+
+    def data_names(self) -> list[str]:
+        return corpus_names(self.data)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -103,11 +103,12 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         results = read_results(finished, Results, together=TestResults)
         show(results, folder, console)
         return results
-    corpus = read_texts(settings.data)
+    processes = Processes.current()
+    corpus = processes.one_first(lambda: read_texts(settings.data))
     completer = start(settings, corpus["train"])
     model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
     context = model.config.max_length if settings.context is None else settings.context
-    splits = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
+    splits = processes.one_first(lambda: {name: token_file(texts, tokenizer) for name, texts in corpus.items()})
     check_unknown(splits, tokenizer, settings.data)
     streams = {name: tokens.ids for name, tokens in splits.items()}
     feed = StreamWindows(streams["train"], context, batch_size=settings.batch_size, seed=settings.seed)
@@ -128,7 +129,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         console=console,
         name="gpt",
     )
-    if not Processes.current().is_main:
+    if not processes.is_main:
         return {}
     completer.save(folder)
 
@@ -165,7 +166,7 @@ def start(settings: PretrainSettings, train_split: Texts) -> Completer:
         if completer.model.positions is not None and (settings.context or 0) > limit:
             raise InputError(f"--context {settings.context}: {settings.init} has learned positions for {limit} tokens")
         return completer
-    tokenizer = train_tokenizer(settings, train_split)
+    tokenizer = Processes.current().from_main(lambda: train_tokenizer(settings, train_split))
     config = GPTConfig(
         vocab_size=tokenizer.get_vocab_size(),
         max_length=settings.context or 128,

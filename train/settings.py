@@ -77,6 +77,10 @@ class Settings:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed {self.seed} must be at least 0 and less than {2**32}")
 
+    def data_names(self) -> list[str]:
+        """The corpora that `data` names, of a script that has such a flag: one, unless it says otherwise."""
+        return [self.data] if hasattr(self, "data") else []
+
     def torch_device(self) -> torch.device:
         if self.device != "auto":
             available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
