@@ -103,16 +103,16 @@ class FinetuneSettings(Settings):
         counts = ("epochs", "max_tokens", "pool", "accumulate", "evaluations", "patience")
         for name in (*sizes, *counts, "lr", "layer_decay"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0 and finite")
+            if value is not None and not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
         for name in ("label_smoothing", "dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0 and less than 1")
         for name in ("freeze", "warmup", "weight_decay"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be a number of at least 0")
+            if not value >= 0:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0")
         if str(self.init) != "scratch":
             given = [f"--{name.replace('_', '-')}" for name in ("encoder", *sizes) if getattr(self, name) is not None]
             if given:
