@@ -66,9 +66,9 @@ class Checkpoints:
                 if error.errno != errno.EIO:  # a bad place on the disk
                     raise
                 damage.append(error)
-        for error in damage:
+        for damaged in damage:
             way_on = f"goes on from step {state.step}" if state else "starts again from the beginning"
-            warnings.warn(f"{error}; the run {way_on}", stacklevel=2)
+            warnings.warn(f"{damaged}; the run {way_on}", stacklevel=2)
         came_to = state.step if state else 0
         if len(set(processes.gather(came_to))) > 1:
             raise InputError(

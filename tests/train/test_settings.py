@@ -8,7 +8,7 @@ import torch
 from helpers_scripts import refused
 
 from minitransformer import InputError
-from train import compare_sentiment, finetune, pretrain_bert, pretrain_gpt, translate
+from train import benchmark, compare_sentiment, finetune, pretrain_bert, pretrain_gpt, translate
 from train.settings import Settings, create_run
 from train.settings import open_run as choose_run
 
@@ -107,6 +107,12 @@ def test_every_number_of_every_script_must_be_finite(script, value, tmp_path, ca
         line = refused(capsys, ["--out", str(tmp_path / "run"), f"{flag}={value}"], script.main)
         assert line == f"error: {flag} {value} must be a finite number"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "0"])
+def test_a_loss_to_reach_must_be_one_that_can_be_reached(value, capsys):
+    line = refused(capsys, ["--target-loss", value], benchmark.main)
+    assert line == f"error: --target-loss {float(value)} must be more than 0 and finite"
 
 
 def is_own(kind, script):
