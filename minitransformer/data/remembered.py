@@ -26,7 +26,8 @@ def remembered(path: Path, what: str, find: Callable[[], Any]) -> Any:
     known = _identity(path)
     if path.stat().st_size < LARGE:
         return find()
-    note = cache_folder() / "known" / f"{hashlib.sha256(f'{what} {known}'.encode()).hexdigest()[:32]}.json"
+    name = hashlib.sha256(f"{what} {known}".encode(errors="surrogateescape")).hexdigest()[:32]
+    note = cache_folder() / "known" / f"{name}.json"
     with suppress(OSError, ValueError):
         return json.loads(note.read_text(encoding="utf-8"))
     status = path.stat()

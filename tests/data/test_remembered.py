@@ -35,6 +35,11 @@ def test_a_large_file_is_read_once_for_each_question(file, tmp_path):
     assert asked(elsewhere)
 
 
+def test_a_name_need_not_be_utf_8(file):
+    named = file.rename(file.with_name(os.fsdecode(b"text-\xff.txt")))
+    assert [asked(named), asked(named)] == [True, False]
+
+
 def test_a_small_file_is_read_each_time(file, tmp_path):
     file.write_text("few bytes")
     assert asked(file)
