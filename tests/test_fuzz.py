@@ -7,6 +7,7 @@ import pickle
 import tarfile
 import warnings
 import zipfile
+from dataclasses import asdict
 from functools import partial
 
 import jaxtyping
@@ -37,6 +38,7 @@ from minitransformer.tokenization import (
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.pretrain_gpt import PretrainSettings
 from train.settings import create_run, open_run
+from train.state import State
 
 PROFILE = dict(
     deadline=10_000,  # milliseconds, which only a file that makes a reader work for nothing can need
@@ -225,14 +227,17 @@ def test_any_checkpoint_is_read_or_refused_even_one_whose_checksum_holds(cases, 
     model.loss({"ids": torch.zeros(1, 3, dtype=torch.long)})["lm"].total.backward()
     optimizer.step()
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, model, optimizer, {"step": 1, "history": []})
+    state = State(
+        step=1, seconds=0.5, history=[{"step": 1, "seconds": 0.5, "loss": 2.0}], best_score=[-2.0], best_step=1
+    )
+    save_checkpoint(path, model, optimizer, asdict(state))
     valid = path.read_bytes()
 
     def sealed(content):
         return content[:-32] + hashlib.sha256(content[:-32]).digest()
 
     strategies = {path: spoiled_safetensors(valid).map(sealed) | spoiled_bytes(valid)}
-    check(cases, strategies, lambda path: load_checkpoint(path, model, optimizer))
+    check(cases, strategies, lambda path: State.from_json(load_checkpoint(path, model, optimizer), path))
 
 
 @fuzzed(40)

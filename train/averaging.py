@@ -9,8 +9,8 @@ import torch
 from minitransformer.models import Model
 from minitransformer.models.weights import own_tensors
 from train.checkpoints import Checkpoints
-from train.loop import State
 from train.metrics import MetricsFile
+from train.state import State, rank
 
 M = TypeVar("M", bound=Model)
 
@@ -33,7 +33,7 @@ def average_evaluated(
     better, the model keeps its weights and there are none. What it scored is in `metrics.jsonl` in either case. The
     files stay, for a run that is killed before it is scored: `Checkpoints.remove_evaluated` is for the end.
     """
-    best_first = sorted(state.history, key=lambda evaluation: list(score(evaluation)), reverse=True)
+    best_first = sorted(state.history, key=lambda evaluation: rank(score(evaluation)), reverse=True)
     chosen = best_first[:count] if of == "best" else state.history[-count:]
     steps = [evaluation["step"] for evaluation in chosen]
     checkpoints = Checkpoints(folder / "checkpoints")
@@ -47,7 +47,7 @@ def average_evaluated(
             tensor.copy_(sums[name] / len(steps))
         result = dict(evaluate(model))
         _record(folder / "metrics.jsonl", state, steps, result)
-        if list(score(result)) > list(score(best_first[0])):
+        if rank(score(result)) > rank(score(best_first[0])):
             state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
             return steps
         checkpoints.load_best(model, state.best_step)

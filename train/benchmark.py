@@ -6,6 +6,7 @@ python -m train.benchmark --parts gpt-quality --data text.txt     time until a v
 The rivals are installed with the package's `test` extra.
 """
 
+import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ class BenchmarkSettings:
             raise InputError(f"--parts {','.join(unknown)}: not among {', '.join(PARTS)}")
         if self.rounds < 1:
             raise InputError(f"--rounds {self.rounds} must be at least 1")
+        if not 0 < self.target_loss < math.inf:
+            raise InputError(f"--target-loss {self.target_loss} must be more than 0 and finite")
         if "gpt-quality" in names and self.data is None:
             raise InputError("--parts gpt-quality needs --data, a text to train on")
         return names

@@ -1,6 +1,7 @@
 """A checkpoint: everything a run needs to go on as if it had never stopped, in one sealed safetensors file."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
-from minitransformer.models.weights import FLOATS, copy_weights, own_tensors, require_fit
+from minitransformer.models.weights import FLOATS, own_tensors, require_fit
 from train.distributed import Processes
 from train.random_states import check_random_states, random_states, set_random_states
-from train.sealed import DamagedFileError, check_seal, write_sealed
+from train.sealed import DTYPES, DamagedFileError, check_seal, write_sealed
 from train.shards import on_main, sharded_like
 
 
@@ -59,35 +60,41 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     Raises `DamagedFileError`, and `InputError` where it is of another model: then nothing has changed.
     """
     state = read_state(path)
-    rank = Processes.current().rank
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "random": {}}
+    mine = f"random/{Processes.current().rank}"
+    own = own_tensors(model)
     try:
         with safe_open(path, framework="pt") as file:
+            tensors: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
             for name in file.keys():  # noqa: SIM118 - it is no dictionary
                 group, _, rest = name.partition("/")
-                if group == "model" or (group in groups and optimizer is not None):
-                    # A copy: the file may be gone before the run ends.
-                    groups[group][rest] = file.get_tensor(name).clone()
-            python = file.metadata().get(f"random/{rank}")
-        generators = {n.removeprefix(f"{rank}/"): t for n, t in groups["random"].items() if n.startswith(f"{rank}/")}
-        own = own_tensors(model)
-        require_fit(own, groups["model"], str(path))
-        if optimizer is not None:
-            _check_optimizer(model, groups["optimizer"])
+                if group in tensors:
+                    tensors[group][rest] = _without_numbers(file.get_slice(name))
+            require_fit(own, tensors["model"], str(path))
+            python = None if optimizer is None else file.metadata().get(mine)  # the run may have had fewer processes
+            if optimizer is not None:
+                _check_optimizer(model, tensors["optimizer"])
             if python is not None:
+                names = [name for name in file.keys() if name.startswith(f"{mine}/")]  # noqa: SIM118
+                generators = {name.removeprefix(f"{mine}/"): file.get_tensor(name).clone() for name in names}
                 check_random_states(generators, python)
-        copy_weights(
-            model, {name: sharded_like(tensor, own[name]) for name, tensor in groups["model"].items()}, str(path)
-        )
-        if optimizer is not None:
-            _restore(optimizer, model, groups["optimizer"])
-            if python is not None:  # the run may have had fewer processes
+
+            with torch.no_grad():
+                for name, tensor in own.items():
+                    tensor.copy_(sharded_like(file.get_tensor(f"model/{name}"), tensor))
+            if optimizer is not None:
+                _restore(optimizer, model, tensors["optimizer"], lambda name: file.get_tensor(f"optimizer/{name}"))
+            if python is not None:
                 set_random_states(generators, python)
     except InputError:
         raise
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DamagedFileError(f"{path} is no checkpoint of such a run: {error}") from error
     return state
+
+
+def _without_numbers(tensor: Any) -> Tensor:
+    """Shape and kind of a tensor in a file."""
+    return torch.empty(tensor.get_shape(), dtype=DTYPES[tensor.get_dtype()], device="meta")
 
 
 def _check_optimizer(model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -107,14 +114,17 @@ def _check_optimizer(model: nn.Module, tensors: dict[str, Tensor]) -> None:
             raise ValueError(f"{name} is not all that there is of {parameter_name}")
 
 
-def _restore(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _restore(
+    optimizer: torch.optim.Optimizer, model: nn.Module, names: Iterable[str], read: Callable[[str], Tensor]
+) -> None:
     parameters = dict(_parameters(model))
     for parameter in parameters.values():
         optimizer.state.pop(parameter, None)
-    for name, tensor in tensors.items():
+    for name in names:
         key, _, parameter_name = name.partition("/")
         parameter = parameters[parameter_name]
-        optimizer.state[parameter][key] = sharded_like(tensor, parameter)
+        # A copy: the file may be gone before the run ends, and a shard must not keep all of its tensor in memory.
+        optimizer.state[parameter][key] = sharded_like(read(name), parameter).clone()
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

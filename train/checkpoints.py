@@ -25,6 +25,7 @@ from minitransformer.files import unfinished
 from train.checkpoint import load_checkpoint, read_state, save_checkpoint
 from train.distributed import Processes
 from train.sealed import DamagedFileError
+from train.state import State
 
 SECONDS = 60.0
 SHARE = 0.01
@@ -42,7 +43,7 @@ class Checkpoints:
         self.folder, self.keep, self.seconds = folder, keep, seconds
         self.saved_at, self.cost = time.monotonic(), 0.0
 
-    def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State | None:
         """Put the newest checkpoint back in place that is as it was written, and return its state; None without one.
 
         What is newer goes: it is damaged, or of steps that the run takes again. A warning tells of damage.
@@ -52,9 +53,12 @@ class Checkpoints:
         processes = Processes.current()
         for step in reversed(processes.from_main(lambda: self._steps("step"))):
             try:
-                if best := _best_step(read_state(self._path("step", step)), self._path("step", step)):
-                    read_state(self._path("best", best))
-                state = load_checkpoint(self._path("step", step), model, optimizer)
+                path = self._path("step", step)
+                found = State.from_json(read_state(path), path)
+                if found.best_step:
+                    read_state(self._path("best", found.best_step))
+                load_checkpoint(path, model, optimizer)
+                state = found
                 break
             except (DamagedFileError, FileNotFoundError) as error:
                 damage.append(error)
@@ -62,10 +66,10 @@ class Checkpoints:
                 if error.errno != errno.EIO:  # a bad place on the disk
                     raise
                 damage.append(error)
-        for found in damage:
-            way_on = f"goes on from step {state['step']}" if state else "starts again from the beginning"
-            warnings.warn(f"{found}; the run {way_on}", stacklevel=2)
-        came_to = state["step"] if state else 0
+        for damaged in damage:
+            way_on = f"goes on from step {state.step}" if state else "starts again from the beginning"
+            warnings.warn(f"{damaged}; the run {way_on}", stacklevel=2)
+        came_to = state.step if state else 0
         if len(set(processes.gather(came_to))) > 1:
             raise InputError(
                 f"{self.folder} is not the same for all processes: it has to lie where all of them reach it"
@@ -128,9 +132,3 @@ class Checkpoints:
         # The best of the oldest one that is kept is the newest from before it.
         for step in [best for best in self._steps("best") if best <= oldest][:-1]:
             self._path("best", step).unlink()
-
-
-def _best_step(state: dict[str, Any], path: Path) -> int:
-    if any(type(state.get(name)) is not int or state[name] < 0 for name in ("step", "best_step")):
-        raise DamagedFileError(f"{path} is no checkpoint of a run: its state has no step, or no best_step")
-    return state["best_step"]

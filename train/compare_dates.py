@@ -5,7 +5,6 @@ python -m train.compare_dates --run runs/locales                needs pip instal
 """
 
 import importlib.util
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from minitransformer.data.dates import locale_of
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.translation import Translator
+from minitransformer.untrusted import read_json
 from train.by_locale import show_worst, write_by_locale
 from train.report import wide_console
 from train.scoring import exact_match, exact_match_by_group
@@ -101,8 +101,8 @@ def _locales_of_run(folder: Path) -> str:
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(f"{folder} is no run of train.translate: it has no config.json")
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("data") != "dates" or not config.get("locales"):
+    config = read_json(path)
+    if not isinstance(config, dict) or config.get("data") != "dates" or not isinstance(config.get("locales"), str):
         raise InputError(f"{folder} is no run of train.translate --data dates --locales ...: see its config.json")
     return config["locales"]
 

@@ -19,6 +19,7 @@ from minitransformer.data.labels import LabelledCorpus, load_labelled
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import atomic, write_json
 from train.baselines import INSTALL, available, baselines
+from train.distributed import Processes, joined
 from train.finetune import FinetuneSettings, finetune
 from train.finetune_start import read_pretrained
 from train.pretrain_bert import PretrainSettings, pretrain
@@ -101,7 +102,7 @@ def _distinct(flag: str, value: str) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user():
+    with reported_to_user(), joined():
         settings, folder = open_run(CompareSettings, "compare_sentiment", arguments)
         with resumable("compare_sentiment", folder):
             compare(settings, folder, wide_console())
@@ -112,11 +113,13 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
     corpus = load_labelled(settings.data, text=settings.text, label=settings.label)
     test = "test" if "test" in corpus.splits else "validation"
     create_run(folder, settings)
+    processes = Processes.current()
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.row_names()}
     for name, runs in rows.items():
         options = dict(ROWS[name])
         if options["init"] == PRETRAINED:
             options["init"] = settings.pretrained or pretrain_here(settings, corpus, folder, console)
+            processes.barrier()  # until the first one has saved it
         for seed in settings.seed_numbers():
             console.print(f"\n{name}, seed {seed}", style="bold")
             one = FinetuneSettings(
@@ -129,11 +132,14 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
                 device=settings.device,
                 threads=settings.threads,
                 precision=settings.precision,
+                processes=settings.processes,
                 **settings.safeguards(),
                 baselines=False,
                 **options,
             )
             runs.append(finetune(one, folder / f"{name}-{seed}", console))
+    if not processes.is_main:
+        return {}
     results = {
         "data": settings.data,
         "labels": corpus.names,
@@ -154,11 +160,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
 def pretrain_here(settings: CompareSettings, corpus: LabelledCorpus, folder: Path, console: Console) -> Path:
     """The run of a masked model on the task's training texts; its own validation is on the task's validation texts."""
     texts = folder / "pretraining-texts"
-    texts.mkdir(exist_ok=True)
-    for split in ("train", "validation"):
-        lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in corpus.splits[split].texts]
-        with atomic(texts / f"{split}.jsonl") as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+    Processes.current().from_main(lambda: write_texts(corpus, texts))
     options = PretrainSettings(
         data=",".join(filter(None, [str(texts), settings.pretrain_data])),
         minutes=None if settings.steps else settings.pretrain_minutes,
@@ -167,10 +169,20 @@ def pretrain_here(settings: CompareSettings, corpus: LabelledCorpus, folder: Pat
         device=settings.device,
         threads=settings.threads,
         precision=settings.precision,
+        processes=settings.processes,
         **settings.safeguards(),
     )
     pretrain(options, folder / "pretrained", console)
     return folder / "pretrained"
+
+
+def write_texts(corpus: LabelledCorpus, folder: Path) -> None:
+    """The training and validation texts as a corpus to pretrain on."""
+    folder.mkdir(exist_ok=True)
+    for split in ("train", "validation"):
+        lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in corpus.splits[split].texts]
+        with atomic(folder / f"{split}.jsonl") as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def summary(seeds: list[int], runs: list[dict[str, Any]]) -> dict[str, Any]:

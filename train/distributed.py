@@ -6,6 +6,7 @@ A step's batches are dealt out one by one, and the processes agree on whatever d
 number changes how fast it goes and, but for rounding, nothing else.
 """
 
+import hashlib
 import os
 import sys
 import warnings
@@ -96,6 +97,20 @@ class Processes:
             raise SystemExit(answer[1])
         return answer[0]
 
+    def one_first(self, function: Callable[[], T]) -> T:
+        """What `function` returns, called in one process of each machine and then in the others, which find on the disk
+        what it has left there. Where it fails for the user's doing, they leave without a word."""
+        first = int(os.environ["LOCAL_RANK"]) == 0 if launched() else self.is_main
+        answer, error = None, None
+        if first:
+            try:
+                answer = function()
+            except (InputError, OSError) as raised:
+                error = raised
+        if any(self.gather(error is not None)):
+            raise error or SystemExit(2)
+        return answer if first else function()  # type: ignore[return-value]
+
     def barrier(self) -> None:
         self.from_main(lambda: None)
 
@@ -105,7 +120,7 @@ def joined() -> Iterator[Processes]:
     """Meet the other processes, if `torchrun` started this one, and part from them at the end.
 
     Collectives on a CPU go through gloo, those on a GPU, the one of LOCAL_RANK, through NCCL. Standard output and
-    warnings are left to the first process.
+    warnings are left to the first process, and what several would say of an error to one of them.
     """
     if not launched():
         yield Processes()
@@ -113,7 +128,14 @@ def joined() -> Iterator[Processes]:
     local_rank, has_nccl = int(os.environ["LOCAL_RANK"]), torch.cuda.is_available() and dist.is_nccl_available()
     if local_rank < torch.cuda.device_count():
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_nccl else "gloo", timeout=LONGEST_WAIT)
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=LONGEST_WAIT))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if has_nccl else "gloo",
+        store=dist.PrefixStore("training", store),
+        rank=rank,
+        world_size=world_size,
+        timeout=LONGEST_WAIT,
+    )
     processes = Processes.current()
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(sys.stdout if processes.is_main else nowhere):
@@ -122,8 +144,32 @@ def joined() -> Iterator[Processes]:
                     warnings.simplefilter("ignore")
                 yield processes
             processes.barrier()
+    except (InputError, OSError) as error:
+        if not _says_it_first(str(error), store):
+            raise SystemExit(2) from None
+        raise
+    except RuntimeError:
+        if _is_refused(store):  # the process that was waited for has said why, and left
+            raise SystemExit(2) from None
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _says_it_first(message: str, store: dist.Store) -> bool:
+    """Whether no other process has said it."""
+    try:
+        store.set("refused", "yes")
+        return store.add(f"said {hashlib.sha256(message.encode(errors='replace')).hexdigest()}", 1) == 1
+    except RuntimeError:  # the process that kept the store is gone
+        return True
+
+
+def _is_refused(store: dist.Store) -> bool:
+    try:
+        return store.check(["refused"])
+    except RuntimeError:
+        return False
 
 
 def launched() -> bool:

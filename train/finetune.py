@@ -6,7 +6,6 @@ python -m train.finetune --init scratch --encoder rnn            a recurrent bas
 python -m train.finetune --data mine.tsv                         any table of texts and labels
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from minitransformer.optim import adamw, layer_heights, layer_scales
 from train.baselines import INSTALL, available, baselines
 from train.distributed import Processes, joined
 from train.feed import Feed
-from train.finetune_report import show
+from train.finetune_report import read_report, show
 from train.finetune_start import VOCAB_SIZE, Recipe, starting_point
 from train.label_scores import scores
 from train.loop import LoopOptions, train
@@ -89,6 +88,8 @@ class FinetuneSettings(Settings):
     """Tokens of a batch, padding included."""
     pool: int = 50
     """Texts are sorted by length within this many batches at a time: more of them save padding, but mix less."""
+    accumulate: int = 1
+    """Batches in a step, of each process."""
     evaluations: int = 6
     """On the validation split, evenly over the run."""
     patience: int = 4
@@ -99,24 +100,30 @@ class FinetuneSettings(Settings):
     def validate(self) -> None:
         super().validate()
         sizes = ("d_model", "num_layers", "num_heads", "vocab_size")
-        for name in (*sizes, "epochs", "lr", "layer_decay", "max_tokens", "pool", "evaluations", "patience"):
+        counts = ("epochs", "max_tokens", "pool", "accumulate", "evaluations", "patience")
+        for name in (*sizes, *counts, "lr", "layer_decay"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0 and finite")
+            if value is not None and not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
         for name in ("label_smoothing", "dropout"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0 and less than 1")
         for name in ("freeze", "warmup", "weight_decay"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be a number of at least 0")
+            if not value >= 0:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0")
         if str(self.init) != "scratch":
             given = [f"--{name.replace('_', '-')}" for name in ("encoder", *sizes) if getattr(self, name) is not None]
             if given:
                 raise InputError(f"{', '.join(given)}: for --init scratch; --init {self.init} has its own")
         elif self.encoder == "rnn" and self.num_heads is not None:
             raise InputError("--num-heads: --encoder rnn has no heads")
+
+    @property
+    def batches_in_step(self) -> int:
+        """Of all processes together."""
+        return self.accumulate * self.processes
 
     def encoder_name(self) -> str:
         return self.encoder or "transformer"
@@ -133,7 +140,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     """Train one classifier, save it, and score it and the baselines on the test split."""
     finished = folder / "results.json"
     if finished.exists():
-        results = json.loads(finished.read_text(encoding="utf-8"))
+        results = read_report(finished)
         show(results, folder, console)
         return results
     corpus = load_labelled(settings.data, text=settings.text, label=settings.label)
@@ -163,12 +170,12 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         lr=lr,
         steps=number_of_steps(settings, recipe, feed),
         minutes=settings.minutes,
-        warmup_steps=math.ceil(settings.warmup * len(feed.epoch(0)) / settings.processes),
+        warmup_steps=math.ceil(settings.warmup * len(feed.epoch(0)) / settings.batches_in_step),
         evaluations=settings.evaluations,
         patience=settings.patience,
         unit="texts",
         autocast=settings.autocast_dtype(),
-        accumulate=settings.processes,
+        accumulate=settings.batches_in_step,
         **settings.safeguards(),
     )
     state = train(
@@ -220,7 +227,7 @@ def number_of_steps(settings: FinetuneSettings, recipe: Recipe, feed: Feed) -> i
         epochs = recipe.epochs
     if epochs is None:
         return settings.steps
-    steps = math.ceil(sum(len(feed.epoch(number)) for number in range(epochs)) / settings.processes)
+    steps = math.ceil(sum(len(feed.epoch(number)) for number in range(epochs)) / settings.batches_in_step)
     return steps if settings.steps is None else min(steps, settings.steps)
 
 

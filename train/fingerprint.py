@@ -2,24 +2,26 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from minitransformer.data import packaged
 from minitransformer.data.files import SPLIT_NAMES, files_called
+from minitransformer.data.remembered import remembered
 from minitransformer.errors import InputError
 
 NAMED = ("dates", "recall", *packaged.CORPORA)
 
 
 def fingerprint(settings: Any) -> dict[str, str]:
-    """SHA-256 of every file that `settings.data` names, by the file's name: where it lies may change.
+    """SHA-256 of every file that `settings.data_names()` has, by the file's name: where it lies may change.
 
     Corpora by name stand for themselves: packages are fetched by checksum, what is generated follows from the seed, and
     dates follow from Babel's data too.
     """
-    names = [name.strip() for name in str(getattr(settings, "data", "")).split(",") if name.strip()]
+    names = settings.data_names()
     suffixes = [f".{getattr(settings, side, None)}" for side in ("source", "target")]
     found: dict[str, str] = {}
     for place, name in enumerate(names, start=1):
@@ -28,9 +30,13 @@ def fingerprint(settings: Any) -> dict[str, str]:
         if not files:
             found[where + name] = f"Babel {version('babel')}" if name == "dates" else "a name"
         for file in files:
-            with file.open("rb") as opened:
-                found[where + file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+            found[where + file.name] = remembered(file, "sha256", partial(sha256, file))
     return found
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def data_files(path: Path, suffixes: list[str]) -> list[Path]:

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -24,11 +23,13 @@ from minitransformer.optim import clip_gradients, learning_rate, set_learning_ra
 from train.allocator import keep_freed_memory
 from train.checkpoints import Checkpoints
 from train.distributed import Processes
+from train.loop_options import LoopOptions
 from train.metrics import MetricsFile
 from train.not_finite import record_not_finite
 from train.progress import TrainingProgress
 from train.replicas import Replica, replicate
 from train.signals import TrainingInterrupted, stop_requests
+from train.state import State, rank
 
 Batch = dict[str, Tensor]
 M = TypeVar("M", bound=Model)
@@ -41,74 +42,6 @@ class TrainingData(Protocol):
     def epoch(self, number: int) -> Sequence[Sequence[int]]: ...
 
     def batch(self, rows: Sequence[int]) -> Batch: ...
-
-
-@dataclass(frozen=True)
-class LoopOptions:
-    """How to train one model. Its length is `steps`, `minutes` of training, or whichever comes first."""
-
-    lr: float
-    steps: int | None = None
-    minutes: float | None = None
-    schedule: str = "linear"
-    warmup_steps: int = 100
-    final_lr: float = 0.0
-    clip: float | None = 1.0
-    accumulate: int = 1
-    """Batches in a step, of all processes together."""
-    loss_reduction: str = "mean"
-    evaluations: int = 20
-    patience: int | None = None
-    """Stop after so many evaluations without a better one."""
-    unit: str = "tokens"
-    """What targets are called."""
-    autocast: torch.dtype | None = None
-    fsdp: bool = False
-    """Several processes share out the model itself, not only the batches."""
-    compile: bool = False
-    checkpoint_seconds: float | None = None
-    """Between checkpoints. None: a minute, or more where writing them would take over 1% of the time."""
-    keep_checkpoints: int = 2
-    keep_evaluated: bool = False
-    """Keep the weights of every evaluation, for `train.averaging`."""
-    skip_not_finite: int = 0
-    """How many steps to leave out, over the whole run, because their loss or gradient is not finite."""
-
-    def __post_init__(self) -> None:
-        if self.steps is None and self.minutes is None:
-            raise InputError("a run needs a length: give it steps or minutes")
-
-
-@dataclass
-class State:
-    """Where a run stands. `seconds` counts training steps alone, not evaluation."""
-
-    step: int = 0
-    epoch: int = 0
-    position: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    evaluations: int = 0
-    best_score: list[float] | None = None
-    best_step: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    skipped: int = 0
-    """Steps left out because their loss or gradient was not finite."""
-
-    def place(self) -> dict[str, Any]:
-        """What every line of `metrics.jsonl` begins with."""
-        return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3)}
-
-    def out_of_patience(self, options: LoopOptions) -> bool:
-        """Whether the latest evaluations were no better than the best one before them."""
-        since = sum(evaluation["step"] > self.best_step for evaluation in self.history)
-        return options.patience is not None and since >= options.patience
-
-    def progress(self, options: LoopOptions) -> float:
-        """The share of the run that is done, by the limit that is nearer."""
-        by_steps = self.step / options.steps if options.steps else 0.0
-        by_time = self.seconds / (60 * options.minutes) if options.minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
 
 
 def train(
@@ -135,7 +68,7 @@ def train(
     if replica.summary:
         console.print(f"{name}: {replica.summary}", highlight=False)
     checkpoints = Checkpoints(folder / "checkpoints", keep=options.keep_checkpoints, seconds=options.checkpoint_seconds)
-    state = State(**(checkpoints.resume(replica.model, optimizer) or {}))
+    state = checkpoints.resume(replica.model, optimizer) or State()
     metrics = MetricsFile(folder / "metrics.jsonl" if processes.is_main else None, state.step)
     batches = batches_from(data, state)
     replica.model.train()
@@ -187,8 +120,8 @@ def train(
                 metrics.write(state.place(), **{f"validation_{key}": value for key, value in result.items()})
                 if options.keep_evaluated:
                     checkpoints.save_evaluated(replica.model, state.step)
-                if state.best_score is None or list(score(result)) > state.best_score:
-                    state.best_score, state.best_step = list(score(result)), state.step
+                if state.best_score is None or rank(score(result)) > state.best_score:
+                    state.best_score, state.best_step = rank(score(result)), state.step
                     checkpoints.save_best(replica.model, dataclasses.asdict(state))
                 scores = "  ".join(f"{key} {value:.4f}" for key, value in result.items())
                 progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {scores}")

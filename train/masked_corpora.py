@@ -1,6 +1,7 @@
 """The text that a masked model learns from, as sentences and then as rows of tokens."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from tokenizers import Tokenizer
 
@@ -26,11 +27,22 @@ SHORT = 0.9
 """A corpus is one of short texts if so large a share of them fits into a row each."""
 
 
+def corpus_names(data: str) -> list[str]:
+    """Names divided by commas. What is there as a path, commas and all, is one name."""
+    parts, names = data.split(","), []
+    while parts:
+        joined = (",".join(parts[:count]).strip() for count in range(len(parts), 1, -1))
+        name = next((path for path in joined if Path(path).expanduser().exists()), parts[0].strip())
+        names.append(name)
+        parts = parts[name.count(",") + 1 :]
+    return names
+
+
 def read_corpora(names: str) -> dict[str, dict[str, Texts]]:
     """The splits of each corpus, names divided by commas. `bible` is two, its English versions, a text of verses each:
     as one corpus, the only other text to take a sentence from would be the other version."""
     corpora: dict[str, dict[str, Texts]] = {}
-    for name in (part.strip() for part in names.split(",")):
+    for name in corpus_names(names):
         if not name or name in corpora or f"{name} 3" in corpora:
             raise InputError(
                 f"--data {names} has {'an empty name' if not name else f'{name} twice'} between its commas"

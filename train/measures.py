@@ -6,8 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 import datasets
 
 from minitransformer.data.dates import format_of, locale_of
-from train.loop import State
 from train.scoring import character_accuracy, exact_match, exact_match_by_group
+from train.state import State
 from train.translation_scores import bleu, by_length, by_rarest_word, translation_scores
 
 

@@ -1,7 +1,6 @@
 """`python -m train.pretrain bert`: read `pretrain` from top to bottom."""
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from tokenizers import Tokenizer
 
 from minitransformer.data.masked_batches import MaskedBatches
@@ -24,14 +22,16 @@ from minitransformer.tokenization import (
     train_wordpiece_tokenizer,
 )
 from train.distributed import Processes, joined
-from train.loop import State, train
-from train.masked_corpora import Texts, corpus_rows, read_corpora
+from train.loop import train
+from train.masked_corpora import Texts, corpus_names, corpus_rows, read_corpora
 from train.masked_models import choose_context, load_masked, new_model, with_heads
+from train.masked_report import NAMES, read_report, show
 from train.masked_scoring import CountingBaselines, Score, masked_score
 from train.pretraining import PretrainingSettings, warn_of_small_vocabulary
 from train.report import wide_console
 from train.settings import create_run, open_run
 from train.signals import resumable
+from train.state import State
 
 DEFAULT_MINUTES = 4.0
 # Scored during training; the figures at the end are of everything held out.
@@ -99,6 +99,9 @@ class PretrainSettings(PretrainingSettings):
         if self.init is not None:
             self.refuse_beside_init(self.init, *sizes)
 
+    def data_names(self) -> list[str]:
+        return corpus_names(self.data)
+
 
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user(), joined():
@@ -111,7 +114,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     """Train one model, save it, and score it on all that was held out, beside the two baselines."""
     finished = folder / "results.json"
     if finished.exists():
-        results: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+        results = read_report(finished)
         show(results, folder, console)
         return results
     corpora = read_corpora(settings.data)
@@ -258,30 +261,6 @@ def tokens_read(feed: MaskedBatches, state: State) -> int:
         batches = feed.epoch(epoch)[: state.position if epoch == state.epoch else None]
         tokens += sum(int(lengths[torch.tensor(numbers) % count].sum()) for numbers in batches)
     return tokens
-
-
-def show(results: dict[str, Any], folder: Path, console: Console) -> None:
-    """What was held out, and how much of it the model and the baselines restore."""
-    for split, prefix in (("validation", ""), ("test", "test_")):
-        if f"{split}_loss" not in results:
-            continue
-        table = Table(title=f"{results[f'{prefix}masked_tokens']:,} masked tokens of {split} text")
-        for column in ("", "loss (nats)", "top-1 accuracy"):
-            table.add_column(column, justify="right" if column else "left")
-        table.add_row(results["objective"], f"{results[f'{split}_loss']:.3f}", f"{results[f'{prefix}accuracy']:.1%}")
-        for name, figures in results[f"{prefix}baselines"].items():
-            table.add_row(NAMES[name], f"{figures['loss']:.3f}", f"{figures['accuracy']:.1%}")
-        console.print(table)
-        if f"{prefix}sentence_accuracy" in results:
-            console.print(f"pairs of sentences: {results[f'{prefix}sentence_accuracy']:.1%} right", highlight=False)
-    console.print(
-        f"{results['parameters']:,} parameters, {results['seconds']:.0f} s of training, {results['steps']:,} steps, "
-        f"{results['tokens_per_second']:,.0f} tokens/s\nresults, model and tokenizer are in {folder}",
-        highlight=False,
-    )
-
-
-NAMES = {"unigram": "the most frequent token", "neighbours": "the most frequent one between both neighbours"}
 
 
 if __name__ == "__main__":

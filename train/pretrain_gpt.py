@@ -1,10 +1,9 @@
 """`python -m train.pretrain gpt`: read `pretrain` from top to bottom."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from rich.console import Console
@@ -34,6 +33,7 @@ from train.pretraining import (
     warn_of_small_vocabulary,
 )
 from train.report import wide_console
+from train.results import read_results
 from train.scoring import stream_loss
 from train.settings import create_run, open_run
 from train.signals import resumable
@@ -100,14 +100,15 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     """Train one model, save it, score it on every token of the validation split, and let it write."""
     finished = folder / "results.json"
     if finished.exists():
-        results = json.loads(finished.read_text(encoding="utf-8"))
+        results = read_results(finished, Results, together=TestResults)
         show(results, folder, console)
         return results
-    corpus = read_texts(settings.data)
+    processes = Processes.current()
+    corpus = processes.one_first(lambda: read_texts(settings.data))
     completer = start(settings, corpus["train"])
     model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
     context = model.config.max_length if settings.context is None else settings.context
-    splits = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
+    splits = processes.one_first(lambda: {name: token_file(texts, tokenizer) for name, texts in corpus.items()})
     check_unknown(splits, tokenizer, settings.data)
     streams = {name: tokens.ids for name, tokens in splits.items()}
     feed = StreamWindows(streams["train"], context, batch_size=settings.batch_size, seed=settings.seed)
@@ -128,7 +129,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         console=console,
         name="gpt",
     )
-    if not Processes.current().is_main:
+    if not processes.is_main:
         return {}
     completer.save(folder)
 
@@ -165,7 +166,7 @@ def start(settings: PretrainSettings, train_split: Texts) -> Completer:
         if completer.model.positions is not None and (settings.context or 0) > limit:
             raise InputError(f"--context {settings.context}: {settings.init} has learned positions for {limit} tokens")
         return completer
-    tokenizer = train_tokenizer(settings, train_split)
+    tokenizer = Processes.current().from_main(lambda: train_tokenizer(settings, train_split))
     config = GPTConfig(
         vocab_size=tokenizer.get_vocab_size(),
         max_length=settings.context or 128,
@@ -192,6 +193,23 @@ def train_tokenizer(settings: PretrainSettings, split: Texts) -> Tokenizer:
     tokenizer = train_pieces(for_training_tokenizers(split), size)
     warn_of_small_vocabulary(tokenizer, size)
     return tokenizer
+
+
+class Results(TypedDict):
+    """What of them is shown; the second where the corpus has a test split."""
+
+    sample: str
+    validation_loss: float
+    bits_per_byte: float
+    parameters: int
+    seconds: float
+    steps: int
+    tokens_per_second: float
+
+
+class TestResults(TypedDict):
+    test_loss: float
+    test_bits_per_byte: float
 
 
 def show(results: dict[str, Any], folder: Path, console: Console) -> None:

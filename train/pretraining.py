@@ -1,6 +1,5 @@
 """What pretraining a causal and a masked model have in common: flags, the text, how the loop is told."""
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,11 +63,11 @@ class PretrainingSettings(Settings):
     def require_positive(self, *names: str) -> None:
         for name in (*names, "lr", "accumulate"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0 and finite")
+            if value is not None and not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
         for name in ("warmup_steps", "weight_decay"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
+            if not value >= 0:
                 raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0")
         if not 0 <= self.momentum < 1:
             raise InputError(f"--momentum {self.momentum} must be at least 0 and less than 1")

@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import datasets
 from rich.console import Console
 
+from minitransformer.untrusted import read_json
 from train import report_matches, report_sentences
+from train.results import not_results, read_results
 
 
 def wide_console() -> Console:
@@ -17,6 +19,28 @@ def wide_console() -> Console:
     Labels and paths are printed as they are: "[b]" or ":car:" in one is no markup.
     """
     return Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
+
+
+class Comparison(TypedDict):
+    models: dict[str, report_matches.Report] | dict[str, report_sentences.Report]
+
+
+def read_comparison(path: Path) -> dict[str, Any]:
+    """The results of a finished run of several models; `InputError` where the file holds something else."""
+    results = read_results(path, Comparison)
+    models = results["models"].values()
+    formats = {frozenset(report.get("by_format", ())) for report in models}
+    groups = {tuple(len(report.get(key, ())) for key in ("by_length", "by_rarest_word")) for report in models}
+    if len(formats) != 1 or len(groups) != 1:
+        raise not_results(path, "its models are not of one comparison")
+    return results
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Those of one model."""
+    results = read_json(path)
+    of_sentences = isinstance(results, dict) and "bleu" in results
+    return read_results(path, report_sentences.Report if of_sentences else report_matches.Report)
 
 
 def show(models: Mapping[str, Mapping[str, Any]], console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import datasets
 from rich.table import Table
@@ -11,6 +11,31 @@ from minitransformer.data.dates import format_of
 from minitransformer.plots import learning_curves
 from minitransformer.translation import Translator
 from train.attention_pictures import draw_attention
+
+
+class Group(TypedDict):
+    count: float
+    exact_match: float
+
+
+class Evaluation(TypedDict):
+    seconds: float
+    exact_match: float
+
+
+class Report(TypedDict):
+    """What of a model's results is shown."""
+
+    parameters: int
+    exact_match: float
+    character_accuracy: float
+    seconds_to_99: float | None
+    seconds: float
+    tokens_per_second: float
+    scored_on: NotRequired[str]
+    by_format: NotRequired[dict[str, Group]]
+    by_locale: NotRequired[dict[str, Group]]
+    validation: list[Evaluation]
 
 
 def tables(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:

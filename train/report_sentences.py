@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import datasets
 from rich.table import Table
@@ -14,6 +14,41 @@ from train.attention_pictures import draw_attention
 
 MAP_TOKENS = 12
 """Source tokens, EOS included, of the sentences whose attention is shown: more would not be readable."""
+
+
+class ByLength(TypedDict):
+    words: str
+    count: int
+    bleu: float
+
+
+class ByRarestWord(TypedDict):
+    seen: str
+    count: int
+    bleu: float
+
+
+class Evaluation(TypedDict):
+    seconds: float
+    bleu: float
+
+
+class Report(TypedDict):
+    """What of a model's results is shown."""
+
+    parameters: int
+    bleu: float
+    bleu_lowercase: float
+    chrf: float
+    beam: int
+    alpha: float
+    signatures: dict[str, str]
+    seconds: float
+    tokens_per_second: float
+    scored_on: NotRequired[str]
+    by_length: NotRequired[list[ByLength]]
+    by_rarest_word: NotRequired[list[ByRarestWord]]
+    validation: list[Evaluation]
 
 
 def tables(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:

@@ -30,6 +30,8 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+DTYPES = {name: dtype for dtype, name in _TYPES.items()}
+"""Of what a file may hold, by the format's names."""
 
 
 class DamagedFileError(InputError):

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import torch
 import tyro
@@ -18,6 +18,8 @@ from minitransformer.untrusted import read_json, shown
 from train.distributed import Processes, local_world_size
 from train.fingerprint import fingerprint, require_same_data
 from train.run_lock import lock_run
+from train.signals import resumable
+from train.typed_json import fits
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -60,6 +62,10 @@ class Settings:
 
     def validate(self) -> None:
         """Raises `InputError`. Not done on construction, where the command-line parser would wrap the message."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"--{field.name.replace('_', '-')} {value} must be a finite number")
         for name in ("minutes", "steps", "threads", "keep_checkpoints"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -70,6 +76,10 @@ class Settings:
                 raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed {self.seed} must be at least 0 and less than {2**32}")
+
+    def data_names(self) -> list[str]:
+        """The corpora that `data` names, of a script that has such a flag: one, unless it says otherwise."""
+        return [self.data] if hasattr(self, "data") else []
 
     def torch_device(self) -> torch.device:
         if self.device != "auto":
@@ -109,7 +119,8 @@ DATA_KEY = "data_sha256"
 
 def open_run(settings_class: type[S], name: str, arguments: list[str] | None = None) -> tuple[S, Path]:
     """`read_command`, once for all processes: they train into one folder."""
-    return Processes.current().from_main(lambda: read_command(settings_class, name, arguments))
+    with resumable(name, None):  # data that lies elsewhere now is read from end to end
+        return Processes.current().from_main(lambda: read_command(settings_class, name, arguments))
 
 
 def read_command(settings_class: type[S], name: str, arguments: list[str] | None) -> tuple[S, Path]:
@@ -181,22 +192,11 @@ def _read_settings(folder: Path, settings_class: type[S]) -> S:
             raise InputError(f"it has {', '.join(sorted(values))}")
         paths = {name: Path(values[name]) for name in ("out", "init", "pretrained") if values.get(name) is not None}
         hints = get_type_hints(settings_class)
-        if wrong := [name for name, value in (values | paths).items() if not _fits(value, hints[name])]:
+        if wrong := [name for name, value in (values | paths).items() if not fits(value, hints[name])]:
             raise InputError(f"{', '.join(f'{name}={shown(values[name])}' for name in wrong)}")
         return settings_class(**{**values, **paths})
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not the settings of such a run: {error}") from error
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether JSON's value is of a field's type."""
-    if get_origin(hint) is Literal:
-        return isinstance(value, str) and value in get_args(hint)
-    if alternatives := get_args(hint):
-        return any(_fits(value, alternative) for alternative in alternatives)
-    if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    return isinstance(value, Path) if hint is Path else type(value) is hint
 
 
 def _saved_data(folder: Path, settings: Settings) -> dict[str, str]:

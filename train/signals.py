@@ -21,6 +21,8 @@ class TrainingInterrupted(BaseException):
 def stop_requests() -> Iterator[Callable[[], int | None]]:
     """Neither signal breaks in: the yielded function gives the number of the one that came, or None.
 
+    Where the block ends of itself, a signal that came too late for it to ask is raised as `TrainingInterrupted`.
+
     A second Ctrl-C breaks in at once. A second SIGTERM does not: schedulers send it to a process and to its group. Nor
     does a Ctrl-C under `torchrun`, which passes on what the terminal has sent to all of them.
     """
@@ -38,11 +40,14 @@ def stop_requests() -> Iterator[Callable[[], int | None]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if requested is not None:
+        raise TrainingInterrupted(requested)
 
 
 @contextmanager
-def resumable(command: str, folder: Path) -> Iterator[None]:
-    """Around a whole job: where a signal stops it, say how to go on, and exit with 128 + the signal's number.
+def resumable(command: str, folder: Path | None) -> Iterator[None]:
+    """Around a whole job: where a signal stops it, say how to go on, and exit with 128 + the signal's number. `folder`
+    is None until it has been chosen.
 
     Outside of training, where there is nothing to save, both signals break in at once.
     """
@@ -60,6 +65,6 @@ def resumable(command: str, folder: Path) -> Iterator[None]:
         number = signal.SIGINT
     finally:
         signal.signal(signal.SIGTERM, previous)
-    way_on = f"to go on: python -m train.{command} --resume {folder}" if folder.exists() else "before it began"
-    print(f"stopped; {way_on}" if folder.exists() else f"stopped {way_on}")
+    begun = folder is not None and folder.exists()
+    print(f"stopped; to go on: python -m train.{command} --resume {folder}" if begun else "stopped before it began")
     raise SystemExit(128 + number)

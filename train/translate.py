@@ -10,7 +10,6 @@ python -m train.translate --data bible --models rnn-additive,rnn-general,transfo
 python -m train.translate --data recall --models transformer,rnn-additive,rnn-location,rnn-none
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,12 +27,13 @@ from train.by_locale import report_by_locale
 from train.checkpoints import Checkpoints
 from train.distributed import Processes, joined
 from train.feed import Feed
-from train.loop import LoopOptions, State, train
+from train.loop import LoopOptions, train
 from train.measures import Bleu, ExactMatch, MatchByLocale, Measure
 from train.recipes import Recipe, recipe_for
-from train.report import draw, show, wide_console
+from train.report import draw, read_comparison, read_report, show, wide_console
 from train.settings import create_run, open_run
 from train.signals import resumable
+from train.state import State
 from train.translate_settings import TranslateSettings
 from train.translation_data import TranslationData, are_sentences, tokenizers_for
 
@@ -141,7 +141,7 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
     """Train every model of `settings`, then write `results.json` and the pictures into `folder`."""
     finished = folder / "results.json"
     if finished.exists():
-        results = json.loads(finished.read_text(encoding="utf-8"))
+        results = read_comparison(finished)
         show(results["models"], console)
         return results
     task = Task.of(settings)
@@ -165,7 +165,7 @@ def train_one(name: str, recipe: Recipe, task: Task, folder: Path, console: Cons
     """Train one model, save it and score it on the test split, unless an earlier part of this run did."""
     report_file = folder / "results.json"
     if report_file.exists():
-        return json.loads(report_file.read_text(encoding="utf-8"))
+        return read_report(report_file)
     settings = task.settings
     model = task.build(recipe)
     settings.set_threads(model.num_parameters())

@@ -1,6 +1,5 @@
 """What `python -m train.translate` can be told."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,7 +90,7 @@ class TranslateSettings(Settings):
             "average",
         ):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            if value is not None and not value > 0:
                 raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
         for name in ("dropout", "label_smoothing"):
             value = getattr(self, name)
@@ -101,8 +100,8 @@ class TranslateSettings(Settings):
             raise InputError(f"--beam {self.beam} must be at least 1")
         for name in ("alpha", "warmup_steps"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be a number of at least 0")
+            if value is not None and not value >= 0:
+                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0")
         self.check_models(self.preset)
 
     @property

@@ -6,11 +6,12 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from minitransformer.data.remembered import remembered
 from minitransformer.errors import InputError
 
 BLOCK_BYTES = 1 << 20
@@ -27,9 +28,11 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of one split, each as the blocks it consists of. `read` begins anew at every call."""
+    """The texts of one split, each as the blocks it consists of. `read` begins anew at every call. `recall` is given
+    how to find out the content, and knows better where it can."""
 
     read: Callable[[], Iterator[Iterable[str]]]
+    recall: Callable[[Callable[[], Any]], Any] = lambda find: find()
 
     def __iter__(self) -> Iterator[Iterable[str]]:
         return self.read()
@@ -40,6 +43,9 @@ class Texts:
 
     @cached_property
     def content(self) -> Content:
+        return Content(*self.recall(self._content))
+
+    def _content(self) -> Content:
         num_bytes, digest = 0, hashlib.sha256()
         for text in self:
             length = 0
@@ -81,11 +87,15 @@ def part_of_file(path: Path, start: int, stop: int) -> Texts:
             if place >= stop:
                 break
 
-    return Texts(lambda: iter([blocks()]))
+    return Texts(lambda: iter([blocks()]), partial(remembered, path, f"content from {start} to {stop}"))
 
 
 def count_characters(path: Path) -> int:
     """Of a whole file; `InputError` for one that holds white space alone."""
+    return remembered(path, "characters", partial(_count_characters, path))
+
+
+def _count_characters(path: Path) -> int:
     count, empty = 0, True
     for block in read_blocks(path):
         count += len(block)

@@ -5,9 +5,10 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
+from itertools import compress, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _MOST_UNPACKED = 2000
 """A Parquet file's bytes may become so many times as many: repeated rows take next to no room in it."""
 
 _MOST_NAMES = 1000
-"""Of columns in a .jsonl file: each has a field for every line, so lines with keys of their own take n² fields."""
+"""Of columns in a .jsonl file: what has more is no table, but lines with keys of their own."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,24 @@ class RawTable:
     columns: Mapping[str, Sequence[Any]]
     places: Sequence[int]
     unit: str = "line"
+
+
+class RowColumns(Mapping[str, list[Any]]):
+    """The columns of rows, each made when it is asked for: a table may have a thousand, and two are read. `values`
+    gives those of one column."""
+
+    def __init__(self, names: Iterable[str], values: Callable[[str], Iterable[Any]]):
+        self.names, self.values_of = dict.fromkeys(names), values
+
+    def __getitem__(self, name: str) -> list[Any]:
+        self.names[name]  # a KeyError for any other
+        return list(self.values_of(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def read_table(path: Path) -> RawTable:
@@ -108,11 +127,10 @@ def with_columns(raw: RawTable, names: dict[str, str]) -> Table:
     empty = f"{' or '.join(needed)} is empty"
     if not any(kept):
         raise InputError(f"{raw.path}: in each of the {len(kept)} rows, {empty}")
-    dropped = [str(place) for place, keep in zip(raw.places, kept, strict=True) if not keep]
-    places = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
-    warnings.warn(
-        f"{raw.path}: dropped {len(dropped)} of {len(kept)} rows, where {empty}: {raw.unit} {places}", stacklevel=2
-    )
+    count = kept.count(False)
+    first = islice((str(place) for place, keep in zip(raw.places, kept, strict=True) if not keep), 5)
+    places = ", ".join(first) + (", ..." if count > 5 else "")
+    warnings.warn(f"{raw.path}: dropped {count} of {len(kept)} rows, where {empty}: {raw.unit} {places}", stacklevel=2)
     return {name: list(compress(column, kept)) for name, column in table.items()}
 
 
@@ -160,17 +178,18 @@ def _csv(path: Path, *, tabs: bool) -> RawTable:
     named = [name for name in header if name]
     if len(set(named)) < len(named):
         raise InputError(f"{path}: two columns have one name in {shown(header)}: give them two in its first line")
-    places, rows = [], []
+    places, rows, blank = [], [], [""] * len(header)
     for place, row in records:
         if row and len(row) != len(header):
             raise InputError(
                 f"{path}, line {place}: {len(row)} fields, but the header names {len(header)} columns: {str(row)[:100]}"
             )
         places.append(place)
-        rows.append(row or [""] * len(header))
+        rows.append(row or blank)
     if not rows:
         raise InputError(f"{path} has a header, {shown(header)}, and no rows")
-    return RawTable(path, dict(zip(header, zip(*rows, strict=True), strict=True)), places)
+    column = {name: number for number, name in enumerate(header)}
+    return RawTable(path, RowColumns(header, lambda name: map(itemgetter(column[name]), rows)), places)
 
 
 def _records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -187,10 +206,10 @@ def _records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
 def _jsonl(path: Path) -> RawTable:
     """One JSON object a line; a key that a line lacks is an empty field."""
     lines = text_lines(read_text(path))
-    rows, names = [], dict[str, None]()
+    rows, names, blank = [], dict[str, None](), dict[str, Any]()
     for place, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line) if line.strip() else {}
+            row = json.loads(line) if line.strip() else blank
         except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no JSONDecodeError
             raise InputError(f"{path}, line {place}: not readable as JSON: {error}") from error
         if not isinstance(row, dict):
@@ -199,7 +218,8 @@ def _jsonl(path: Path) -> RawTable:
         names |= dict.fromkeys(row)
         if len(names) > _MOST_NAMES:
             raise InputError(f"{path}, line {place}: more than {_MOST_NAMES:,} distinct keys: it is refused")
-    return RawTable(path, {name: [row.get(name) for row in rows] for name in names}, range(1, len(rows) + 1))
+    columns = RowColumns(names, lambda name: (row.get(name) for row in rows))
+    return RawTable(path, columns, range(1, len(rows) + 1))
 
 
 def _parquet(path: Path) -> RawTable:

@@ -1,5 +1,6 @@
 import json
 import re
+import tracemalloc
 import warnings
 
 import datasets
@@ -236,6 +237,21 @@ def test_broken_tables_are_refused_with_the_line(tmp_path):
     refused(write(tmp_path / "b.jsonl", '{"x": "a"}\n["a"]\n'), "line 2", "not a JSON object")
     refused(write(tmp_path / "c.jsonl", '{"x": "a", "y": 7}\n'), "line 1: 'y' is 7, which is not text")
     refused(write(tmp_path / "a.parquet", "text"), "not readable as Parquet")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_blank_lines_below_many_columns_take_no_room_for_each(suffix, tmp_path):
+    names = ["source", "target", *(f"column {number}" for number in range(900))]
+    path = table(tmp_path / f"a.{suffix}", names, [[f"{row}"] * len(names) for row in range(20)])
+    with path.open("a") as file:
+        file.write("\n" * 50_000)
+    tracemalloc.start()
+    with pytest.warns(UserWarning, match="dropped 50000 of 50020 rows"):
+        corpus = load(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(rows_of(corpus)) == 20
+    assert most < 30_000_000  # 8 bytes for each field would be 360 MB
 
 
 def test_a_json_line_that_lacks_a_key_is_dropped_and_numbers_are_labels(tmp_path):

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from minitransformer.models import Transformer, TransformerConfig
 from train.averaging import average_evaluated
 from train.checkpoints import Checkpoints
-from train.loop import State
+from train.state import State
 
 CONFIG = TransformerConfig(8, 8, d_model=4, num_heads=2, d_ff=4, num_encoder_layers=1, num_decoder_layers=1)
 

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 from pathlib import Path
@@ -9,12 +10,17 @@ from minitransformer import InputError
 from minitransformer.optim import adamw
 from train.checkpoints import Checkpoints
 from train.sealed import DamagedFileError, write_sealed
+from train.state import State
 
 
 def linear(value=0.0, outputs=1):
     model = torch.nn.Linear(2, outputs)
     torch.nn.init.constant_(model.weight, value)
     return model
+
+
+def state(step, best_step=0, /, **changes):
+    return dataclasses.asdict(State(step=step, best_step=best_step, seconds=0.5)) | changes
 
 
 def saved(folder, *steps, best=(), keep=2):
@@ -24,9 +30,9 @@ def saved(folder, *steps, best=(), keep=2):
         model = linear(step)
         if step in best:
             best_step = step
-            checkpoints.save_best(model, {"step": step, "best_step": best_step})
+            checkpoints.save_best(model, state(step, best_step))
         if step in steps:
-            checkpoints.save(model, adamw(model, lr=0.1), {"step": step, "best_step": best_step})
+            checkpoints.save(model, adamw(model, lr=0.1), state(step, best_step))
     return checkpoints
 
 
@@ -37,7 +43,7 @@ def names(folder):
 def resumed(checkpoints):
     model = linear()
     state = checkpoints.resume(model, adamw(model, lr=0.1))
-    return state and (state["step"], model.weight[0, 0].item())
+    return state and (state.step, model.weight[0, 0].item())
 
 
 def test_the_last_few_are_kept_and_the_best_of_each(tmp_path):
@@ -130,13 +136,39 @@ def test_a_link_to_a_folder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "state", [[1], {}, {"step": 20}, {"step": "20", "best_step": 0}, {"step": 20, "best_step": -1}]
+    "content",
+    [
+        [1],
+        {},
+        {"step": 20},
+        state(20, step="20"),
+        state(20, -1),
+        state(20, step=True),
+        state(20, tokens=10**30),
+        state(20, seconds="1"),
+        state(20, seconds=float("nan")),
+        state(20, seconds=0.0),
+        state(20, history=[1]),
+        state(20, history=[{"step": "5", "seconds": 1.0}]),
+        state(20, best_score="high"),
+        state(20, best_score=[None]),
+    ],
 )
-def test_a_state_of_something_else_counts_as_damage(tmp_path, state):
+def test_a_state_of_something_else_counts_as_damage(tmp_path, content):
     checkpoints = saved(tmp_path, 10)
-    write_sealed(tmp_path / "step-00000020.safetensors", {}, {"state": json.dumps(state)})
+    write_sealed(tmp_path / "step-00000020.safetensors", {}, {"state": json.dumps(content)})
     with pytest.warns(UserWarning, match=r"step-00000020.safetensors is no checkpoint.*goes on from step 10"):
         assert resumed(checkpoints) == (10, 10.0)
+
+
+def test_a_state_of_another_version_is_refused_and_stays(tmp_path):
+    checkpoints = saved(tmp_path, 10)
+    path = tmp_path / "step-00000020.safetensors"
+    write_sealed(path, {}, {"state": json.dumps(state(20, mood="good"))})
+    with pytest.raises(InputError, match=r"step-00000020.safetensors: its state has \['mood'\]") as raised:
+        resumed(checkpoints)
+    assert not isinstance(raised.value, DamagedFileError)
+    assert path.exists()
 
 
 def test_an_error_of_the_disk_counts_as_damage_and_no_other_one(tmp_path, monkeypatch):

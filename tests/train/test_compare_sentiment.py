@@ -3,6 +3,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from helpers_processes import together
 from helpers_scripts import refused
 
 from train import compare_sentiment as script
@@ -54,6 +55,18 @@ def test_pretraining_reads_no_test_text(data, tmp_path):
     assert [json.loads(line)["text"] for line in texts] == corpus.splits["train"].texts
     kept = {text for split in ("train", "validation") for text in corpus.splits[split].texts}
     assert not kept & set(corpus.splits["test"].texts)
+
+
+def test_two_processes_train_every_row_together(data, tmp_path):
+    rows = ["--rows", "rnn-last,pretrained-here", "--seeds", "0", "--steps", "2"]
+    flags = ["--data", str(data), "--out", str(tmp_path / "run"), "--device", "cpu", "--threads", "1"]
+    together(2, lambda _: main([*flags, *rows]))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert list(results["rows"]) == ["rnn-last", "pretrained-here"]
+    for name in ("rnn-last-0", "pretrained", "pretrained-here-0"):
+        run = tmp_path / "run" / name
+        assert json.loads((run / "settings.json").read_text())["processes"] == 2
+        assert json.loads((run / "results.json").read_text())["steps"] == 2
 
 
 def test_finished_runs_are_kept_when_it_goes_on(data, tmp_path, monkeypatch):

@@ -15,10 +15,11 @@ from rich.console import Console
 from minitransformer import GPT, GPTConfig, InputError
 from minitransformer.optim import adamw
 from train.distributed import Processes, check_device, joined
-from train.loop import LoopOptions, State, batches_from, train
+from train.loop import LoopOptions, batches_from, train
 from train.metrics import MetricsFile
 from train.settings import Settings, create_run, open_run
 from train.signals import TrainingInterrupted, stop_requests
+from train.state import State
 
 
 class Epochs:
@@ -102,7 +103,7 @@ def test_processes_started_without_a_name_for_their_folder_agree_on_one():
 
 def test_ctrl_c_that_torchrun_passes_on_does_not_break_in(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    with stop_requests() as stop_requested:
+    with pytest.raises(TrainingInterrupted), stop_requests() as stop_requested:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         assert stop_requested() == signal.SIGINT

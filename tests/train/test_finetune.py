@@ -1,4 +1,5 @@
 import json
+import math
 import random
 
 import pytest
@@ -185,6 +186,22 @@ def test_a_gpt_pretrained_here_becomes_a_classifier_and_frozen_layers_stay(data,
     assert all(name.startswith(("decoder.layers.1", "decoder.final_norm")) for name in changed)
 
 
+def test_accumulated_batches_make_larger_steps_and_epochs_as_long(data, tmp_path):
+    runs = {}
+    for accumulate in (1, 3):
+        run = tmp_path / str(accumulate)
+        flags = ["--init", "scratch", *SMALL, "--epochs", "2", "--max-tokens", "120", "--no-baselines"]
+        steps = start(data, run, *flags, "--accumulate", str(accumulate), "--warmup", "1", "--patience", "9")["steps"]
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        runs[accumulate] = steps, [line for line in lines if "lr" in line]
+    (many, small), (few, large) = runs[1], runs[3]
+    assert few == math.ceil(many / 3)
+    assert large[0]["tokens"] == small[2]["tokens"]  # texts of one step, of three
+    assert large[-1]["tokens"] >= small[-1]["tokens"]
+    peaks = [max(lines, key=lambda line: line["lr"])["step"] for lines in (small, large)]
+    assert peaks[1] == pytest.approx(peaks[0] / 3, abs=1)
+
+
 def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(data, tmp_path, monkeypatch, capsys):
     scratch = ["--init", "scratch", *SMALL, "--epochs", "6", "--max-tokens", "120", "--layer-decay", "0.8"]
     options = ["--data", str(data), *scratch, "--threads", "1", "--no-baselines", "--dropout", "0.2"]
@@ -230,17 +247,18 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--accumulate", "0"], "--accumulate 0 must be more than 0"),
         (["--epochs", "0"], "--epochs 0 must be more than 0"),
         (["--dropout", "1.0"], "--dropout 1.0 must be at least 0 and less than 1"),
-        (["--lr", "inf"], "--lr inf must be more than 0 and finite"),
-        (["--lr", "nan"], "--lr nan must be more than 0 and finite"),
-        (["--layer-decay", "inf"], "--layer-decay inf must be more than 0 and finite"),
+        (["--lr", "inf"], "--lr inf must be a finite number"),
+        (["--lr", "nan"], "--lr nan must be a finite number"),
+        (["--layer-decay", "inf"], "--layer-decay inf must be a finite number"),
         (["--freeze", "-1"], "--freeze -1"),
-        (["--warmup", "nan"], "--warmup nan must be a number of at least 0"),
-        (["--warmup", "inf"], "--warmup inf must be a number of at least 0"),
-        (["--weight-decay", "-1"], "--weight-decay -1.0 must be a number of at least 0"),
-        (["--weight-decay", "nan"], "--weight-decay nan must be a number of at least 0"),
-        (["--weight-decay", "inf"], "--weight-decay inf must be a number of at least 0"),
+        (["--warmup", "nan"], "--warmup nan must be a finite number"),
+        (["--warmup", "inf"], "--warmup inf must be a finite number"),
+        (["--weight-decay", "-1"], "--weight-decay -1.0 must be at least 0"),
+        (["--weight-decay", "nan"], "--weight-decay nan must be a finite number"),
+        (["--weight-decay", "inf"], "--weight-decay inf must be a finite number"),
         (["--seed", "99999999999999999999"], "--seed 99999999999999999999 must be"),
         (["--init", "scratch", "--freeze", "9", *SMALL], "--freeze 9: the encoder has 1 blocks"),
         (["--init", "scratch", "--encoder", "rnn", "--freeze", "1"], "one stack of blocks"),

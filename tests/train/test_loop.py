@@ -1,5 +1,6 @@
 import io
 import json
+import math
 import os
 import signal
 
@@ -121,6 +122,25 @@ def test_sigterm_stops_a_run_like_ctrl_c_however_often_it_comes(tmp_path):
     assert raised.value.number == signal.SIGTERM
     assert (tmp_path / "checkpoints" / "step-00000004.safetensors").exists()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("moment", ["save", "save_best"])
+def test_a_signal_in_the_last_writes_is_not_lost_and_all_is_saved(moment, tmp_path, monkeypatch):
+    whole, _ = run(tmp_path / "whole", "transformer")
+    write, calls = getattr(Checkpoints, moment), []
+
+    def interrupted(self, model, *more):
+        write(self, model, *more)
+        if more[-1]["step"] == 12:
+            calls.append(interrupt())
+
+    with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
+        patch.setattr(Checkpoints, moment, interrupted)
+        run(tmp_path / "cut", "transformer")
+    assert len(calls) == 1
+    resumed, state = run(tmp_path / "cut", "transformer", data=Copying({1: lambda: pytest.fail("trains again")}))
+    assert state.step == 12
+    assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in whole.state_dict().items())
 
 
 def test_a_run_killed_between_its_best_weights_and_a_checkpoint_ends_as_one_never_killed(tmp_path, monkeypatch):
@@ -290,6 +310,21 @@ def test_patience_survives_an_interruption(tmp_path):
     with pytest.raises(TrainingInterrupted):
         Patience(1.0, 2.0).run(tmp_path, patience=2, data=Copying(at_batch={5: interrupt}))
     assert Patience(3.0).run(tmp_path, patience=2).step == 6
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [
+        ((math.nan, 3.0, 2.0, math.nan, math.inf, 4.0), 6),
+        ((2.0, math.nan, -math.inf, 3.0, 3.0, 3.0), 2),
+        ((math.nan, math.nan, math.nan, math.nan, math.nan, math.nan), 2),
+    ],
+)
+def test_a_validation_score_that_is_not_finite_is_the_worst(losses, best, tmp_path):
+    first, more = Patience(*losses[:3]), Patience(*losses[3:])
+    with pytest.raises(TrainingInterrupted):
+        first.run(tmp_path, patience=None, data=Copying(at_batch={7: interrupt}))
+    assert more.run(tmp_path, patience=None).best_step == best
 
 
 def test_targets_are_called_what_they_are(tmp_path):

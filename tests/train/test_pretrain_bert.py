@@ -263,7 +263,7 @@ def test_a_vocabulary_smaller_than_asked_is_said(job, text, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--context", "0"], "--context 0 must be more than 0"),
-        (["--lr", "inf"], "--lr inf must be more than 0 and finite"),
+        (["--lr", "inf"], "--lr inf must be a finite number"),
         (["--context", "4"], "max_length=4 leaves no room for text"),
         (["--mask-rate", "1"], "--mask-rate 1.0 must lie between 0 and 1"),
         (["--vocab-size", "9"], "vocab_size=9 is too small for the"),

@@ -1,10 +1,14 @@
+import dataclasses
 import json
+import signal
 from dataclasses import dataclass
 
 import pytest
 import torch
+from helpers_scripts import refused
 
 from minitransformer import InputError
+from train import benchmark, compare_sentiment, finetune, pretrain_bert, pretrain_gpt, translate
 from train.settings import Settings, create_run
 from train.settings import open_run as choose_run
 
@@ -85,11 +89,43 @@ def test_resuming_what_is_not_a_run_says_so(tmp_path, content, message):
         open_run(Some, "some", ["--resume", str(tmp_path / "nowhere")])
 
 
-@pytest.mark.parametrize("flags", [["--steps", "0"], ["--minutes", "-1"], ["--minutes", "nan"]])
+@pytest.mark.parametrize("flags", [["--steps", "0"], ["--minutes", "-1"]])
 def test_a_length_must_be_positive(tmp_path, flags):
     with pytest.raises(InputError, match="must be more than 0"):
         open_run(Some, "some", ["--out", str(tmp_path / "run"), *flags])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("script", [translate, pretrain_gpt, pretrain_bert, finetune, compare_sentiment])
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf"])
+def test_every_number_of_every_script_must_be_finite(script, value, tmp_path, capsys):
+    kind = next(kind for kind in vars(script).values() if isinstance(kind, type) and is_own(kind, script))
+    numbers = [field.name for field in dataclasses.fields(kind) if field.type in (float, float | None)]
+    assert {"minutes", "checkpoint_seconds"} <= set(numbers)
+    for name in numbers:
+        flag = f"--{name.replace('_', '-')}"
+        line = refused(capsys, ["--out", str(tmp_path / "run"), f"{flag}={value}"], script.main)
+        assert line == f"error: {flag} {value} must be a finite number"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "0"])
+def test_a_loss_to_reach_must_be_one_that_can_be_reached(value, capsys):
+    line = refused(capsys, ["--target-loss", value], benchmark.main)
+    assert line == f"error: --target-loss {float(value)} must be more than 0 and finite"
+
+
+def is_own(kind, script):
+    return issubclass(kind, Settings) and kind.__module__ in (script.__name__, "train.translate_settings")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_the_run_began_is_one_line(number, code, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Some, "validate", lambda self: signal.raise_signal(number))
+    with pytest.raises(SystemExit) as exit_:
+        choose_run(Some, "some", ["--out", str(tmp_path / "run")])
+    assert exit_.value.code == code
+    assert capsys.readouterr() == ("stopped before it began\n", "")
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**32), "99999999999999999999"])

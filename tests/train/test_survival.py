@@ -1,211 +1,25 @@
-"""What may befall a run, for real: signals, kills, a full disk, a second process, changed data."""
+"""What may befall a run, for real: signals, a full disk, a second process, changed data."""
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
-# These two are here so that they are not loaded anew in every process that is forked: optimizers load the second.
-import datasets  # noqa: F401
 import pytest
-import torch._dynamo  # noqa: F401
-from helpers_faults import Child, end_after, mount_small_disk, require_mounts
+from helpers_faults import Child, mount_small_disk, require_mounts
+from helpers_runs import FEEDS, JOBS, at_batch, ending, finish, job, said_in_one_line, write_corpora
 
-from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.streams import StreamWindows
-from train import finetune, pretrain, settings, translate
-from train.feed import Feed
+from train import pretrain
 from train.sealed import check_seal
-
-ROOT = Path(__file__).parents[2]
-SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2"]
-COMMON = ["--device", "cpu", "--threads", "1", "--precision", "bf16", "--checkpoint-seconds", "0"]
-GPT = ["gpt", *SMALL, "--context", "12", "--batch-size", "3", "--steps", "8", "--dropout", "0.1", "--accumulate", "2"]
-BERT = ["bert", *SMALL, "--context", "24", "--batch-tokens", "200", "--steps", "8", "--dropout", "0.1"]
-CLASSIFIER = ["--init", "scratch", "--encoder", "bert", *SMALL, "--dropout", "0.1", "--steps", "8", "--no-baselines"]
-JOBS = {
-    "gpt with muon": (pretrain, "bottles.txt", [*GPT, "--optimizer", "muon"]),
-    "gpt with adamw": (pretrain, "bottles.txt", [*GPT, "--optimizer", "adamw"]),
-    "bert": (pretrain, "bottles.txt", [*BERT, "--accumulate", "2", "--vocab-size", "90"]),
-    "albert": (pretrain, "bottles.txt", [*BERT, "--objective", "albert", "--optimizer", "adamw", "--vocab-size", "90"]),
-    "finetune": (finetune, "labels.tsv", [*CLASSIFIER, "--max-tokens", "100"]),
-    # Dropout, AdamW and accumulation; the talk's plain SGD, with a coin at every batch.
-    "translate": (
-        translate,
-        "pairs.tsv",
-        ["--models", "transformer,talk", "--dropout", "0.1", "--accumulate", "2", "--steps", "6", "--evaluations", "3"],
-    ),
-}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    colours = ("green", "red", "blue", "white")
-    lines = [f"{n} {colours[n % 4]} bottles are hanging on the {colours[n % 3]} wall" for n in range(80)]
-    (folder / "bottles.txt").write_text(". ".join(lines) + ".\n", encoding="utf-8")
-    rows = "".join(f"{line}\t{'odd' if n % 2 else 'even'}\n" for n, line in enumerate(lines))
-    (folder / "labels.tsv").write_text(f"text\tlabel\n{rows}", encoding="utf-8")
-    pairs = "".join(f"{n} {colours[n % 4]}\t{n * 7 % 100}\n" for n in range(60))
-    (folder / "pairs.tsv").write_text(f"source\ttarget\n{pairs}", encoding="utf-8")
-    return folder
-
-
-def job(name, data, out, *more):
-    """The function that runs it and its command line, the same every time."""
-    script, file, flags = JOBS[name]
-    arguments = [*flags, *COMMON, "--data", str(data / file), "--out", str(out), "--resume", "auto", *more]
-    return lambda: script.main(arguments)
-
-
-def finish(action, folder):
-    child = Child(folder, action)
-    assert child.wait() == 0, child.err.read_text()
-    return child
-
-
-def ending(run):
-    """All that a run leaves, but for the time it took and where its data lay."""
-    left = {}
-    for path in sorted(run.rglob("*")):
-        name = str(path.relative_to(run))
-        if path.name == "metrics.jsonl":
-            left[name] = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
-        elif path.name == "results.json":
-            left[name] = timeless(json.loads(path.read_text()))
-        elif path.suffix == ".safetensors" and path.parent.name != "checkpoints":
-            left[name] = path.read_bytes()
-        elif "tokenizer" in path.name:
-            left[name] = path.read_text()
-        elif path.suffix != ".json" and path.name != ".lock":  # settings hold the folder's name, checkpoints the time
-            left[name] = None
-    return left
-
-
-def timeless(value):
-    if isinstance(value, dict):
-        return {key: timeless(part) for key, part in value.items() if "second" not in key and key != "data"}
-    return [timeless(part) for part in value] if isinstance(value, list) else value
-
-
-def truncate_newest(run, draw):
-    """Cut the newest checkpoint of each model short, as a lost disk cache would."""
-    for folder in run.rglob("checkpoints"):
-        if newest := max(folder.glob("step-*"), default=None):
-            os.truncate(newest, draw.randrange(newest.stat().st_size))
-
-
-def once_begun(happening):
-    """In a child: `happening` when the run folder has been made."""
-    lock = settings.lock_run
-
-    def lock_run(folder):
-        happening()
-        lock(folder)
-
-    settings.lock_run = lock_run
-
-
-def survives(name, data, tmp_path, *, kills):
-    """Kill the job at random moments, and go on: with all that it left, and with the newest checkpoint truncated."""
-    whole = tmp_path / "whole"
-
-    def timed():
-        began = []
-        once_begun(lambda: began.append(time.process_time()))
-        job(name, data, whole)()
-        print(time.process_time() - began[0], file=sys.stderr)
-
-    seconds = float(finish(timed, tmp_path / "said").err.read_text().split()[-1])
-    expected = ending(whole)
-    assert any(path.endswith("model.safetensors") for path in expected)
-    draw = random.Random(name)
-    resumed = 0
-    for number in range(kills):
-        run, torn = tmp_path / f"run-{number}", tmp_path / f"torn-{number}"
-        moment = draw.uniform(number, number + 0.9) / kills * seconds
-
-        def killed(run=run, moment=moment):
-            once_begun(lambda: end_after(moment))
-            job(name, data, run)()
-
-        child = Child(tmp_path / "said", killed)
-        assert child.wait() in (-signal.SIGPROF, 0)
-        resumed += bool(list(run.rglob("step-*")))
-        shutil.copytree(run, torn)
-        truncate_newest(torn, draw)
-        for folder in (run, torn):
-            finish(job(name, data, folder), tmp_path / "said")
-            assert ending(folder) == expected, (folder, moment)
-            shutil.rmtree(folder)
-    assert resumed  # and not always started again
-
-
-def test_a_run_killed_at_any_moment_and_resumed_ends_as_one_never_killed(data, tmp_path):
-    survives("bert", data, tmp_path, kills=3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", JOBS)
-def test_every_job_killed_at_twenty_moments_ends_as_one_never_killed(name, data, tmp_path):
-    survives(name, data, tmp_path, kills=20)
-
-
-@pytest.mark.slow
-def test_a_process_killed_at_twenty_moments_ends_as_one_never_killed(data, tmp_path):
-    """The same by the clock and from outside, on processes of their own."""
-
-    def command(out):
-        flags = [*JOBS["gpt with muon"][2], *COMMON, "--steps", "60", "--data", str(data / "bottles.txt")]
-        return [sys.executable, "-m", "train.pretrain", *flags, "--out", str(out), "--resume", "auto"]
-
-    def start(out):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command(out), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-
-    whole = tmp_path / "whole"
-    process = start(whole)
-    while not whole.exists():
-        time.sleep(0.01)
-    began = time.monotonic()
-    assert process.wait() == 0
-    seconds = time.monotonic() - began
-    expected, draw = ending(whole), random.Random(0)
-    for number in range(20):
-        run, torn = tmp_path / f"run-{number}", tmp_path / f"torn-{number}"
-        process = start(run)
-        while not run.exists():
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, seconds))
-        process.kill()
-        process.wait()
-        shutil.copytree(run, torn)
-        truncate_newest(torn, draw)
-        for folder in (run, torn):
-            assert start(folder).wait() == 0
-            assert ending(folder) == expected
-
-
-def at_batch(number, feed, happening):
-    """In a child: `happening` while the batch of this number is made."""
-    original, made = feed.batch, []
-
-    def batch(self, rows):
-        made.append(rows)
-        if len(made) == number:
-            happening()
-        return original(self, rows)
-
-    feed.batch = batch
-
-
-FEEDS = {"gpt with muon": StreamWindows, "bert": MaskedBatches, "finetune": Feed, "translate": Feed}
+    return write_corpora(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -255,12 +69,6 @@ def test_sigterm_outside_of_training_has_the_same_code(data, tmp_path, monkeypat
     child = Child(tmp_path / "said", terminated)
     assert child.wait() == 143
     assert child.out.read_text() == "stopped before it began\n"
-
-
-def said_in_one_line(child):
-    """The one line about what went wrong, beside warnings."""
-    (line,) = [line for line in child.err.read_text().splitlines() if not line.startswith("warning: ")]
-    return line
 
 
 def test_a_full_disk_leaves_the_old_checkpoints_and_one_line(data, tmp_path):

@@ -181,8 +181,20 @@ def test_a_stopped_run_of_two_goes_on_in_one(tmp_path, data):
     assert sum(found[-20:]) < sum(found[:20])
 
 
-def test_what_the_user_got_wrong_is_said_once(tmp_path):
-    arguments = command(GPT, "--data", tmp_path / "none.txt", "--resume", tmp_path / "none", processes=2)
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--resume", "none"], "is not a run to resume"), (["--data", "none.txt"], "none.txt")],
+    ids=["run", "data"],
+)
+def test_what_the_user_got_wrong_is_said_once(flags, message, tmp_path):
+    arguments = command(GPT, *flags, "--out", tmp_path / "run", processes=2)
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode != 0
-    assert done.stderr.count("is not a run to resume") == 1
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert message in done.stderr
+
+
+def test_a_comparison_of_classifiers_runs_on_two_processes(tmp_path, data):
+    rows = ["--rows", "rnn-last,pretrained-here", "--seeds", "0", "--steps", "2"]
+    run(["compare_sentiment"], *rows, "--data", data / "films.tsv", "--out", tmp_path / "run", processes=2)
+    assert list(results(tmp_path / "run")["rows"]) == ["rnn-last", "pretrained-here"]

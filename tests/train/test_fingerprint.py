@@ -1,0 +1,51 @@
+import hashlib
+
+import pytest
+
+from minitransformer import InputError
+from minitransformer.data import remembered as module
+from train import fingerprint as script
+from train.finetune import FinetuneSettings
+from train.fingerprint import fingerprint
+from train.masked_corpora import corpus_names, read_corpora
+from train.pretrain_bert import PretrainSettings as BertSettings
+from train.pretrain_gpt import PretrainSettings as GPTSettings
+from train.settings import begin_run
+
+
+def write(path, text):
+    path.write_text(text)
+    return path, hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("settings", [GPTSettings, BertSettings, FinetuneSettings])
+def test_a_path_with_a_comma_is_one_file(settings, tmp_path):
+    path, digest = write(tmp_path / "a,b, c.txt", "text")
+    run, settings = tmp_path / "run", settings(data=str(path))
+    assert fingerprint(settings) == {"a,b, c.txt": digest}
+    begin_run(run, settings)
+    path.write_text("another text")
+    with pytest.raises(InputError, match="the data has changed"):
+        begin_run(run, settings)
+
+
+def test_several_corpora_may_have_paths_with_commas(tmp_path):
+    one, first = write(tmp_path / "a,b.txt", "One text. Two.\n" * 9)
+    two, second = write(tmp_path / "c.txt", "Another text. Two.\n" * 9)
+    data = f"bible,{one}, {two} ,reviews"
+    assert corpus_names(data) == ["bible", str(one), str(two), "reviews"]
+    found = fingerprint(BertSettings(data=data))
+    assert found == {"1/bible": "a name", "2/a,b.txt": first, "3/c.txt": second, "4/reviews": "a name"}
+    assert list(read_corpora(f"{one},{two}")) == [str(one), str(two)]
+    with pytest.raises(InputError, match="an empty name"):
+        read_corpora(f"{one},,{two}")
+
+
+def test_a_large_file_is_hashed_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "LARGE", 4)
+    monkeypatch.setattr(module, "SETTLED", -1)
+    path, digest = write(tmp_path / "a.txt", "text")
+    assert fingerprint(GPTSettings(data=str(path))) == {"a.txt": digest}
+    monkeypatch.setattr(script, "sha256", lambda file: pytest.fail("is read again"))
+    assert fingerprint(GPTSettings(data=str(path))) == {"a.txt": digest}

@@ -1,0 +1,43 @@
+"""What the training loop is told."""
+
+from dataclasses import dataclass
+
+import torch
+
+from minitransformer.errors import InputError
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How to train one model. Its length is `steps`, `minutes` of training, or whichever comes first."""
+
+    lr: float
+    steps: int | None = None
+    minutes: float | None = None
+    schedule: str = "linear"
+    warmup_steps: int = 100
+    final_lr: float = 0.0
+    clip: float | None = 1.0
+    accumulate: int = 1
+    """Batches in a step, of all processes together."""
+    loss_reduction: str = "mean"
+    evaluations: int = 20
+    patience: int | None = None
+    """Stop after so many evaluations without a better one."""
+    unit: str = "tokens"
+    """What targets are called."""
+    autocast: torch.dtype | None = None
+    fsdp: bool = False
+    """Several processes share out the model itself, not only the batches."""
+    compile: bool = False
+    checkpoint_seconds: float | None = None
+    """Between checkpoints. None: a minute, or more where writing them would take over 1% of the time."""
+    keep_checkpoints: int = 2
+    keep_evaluated: bool = False
+    """Keep the weights of every evaluation, for `train.averaging`."""
+    skip_not_finite: int = 0
+    """How many steps to leave out, over the whole run, because their loss or gradient is not finite."""
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.minutes is None:
+            raise InputError("a run needs a length: give it steps or minutes")
