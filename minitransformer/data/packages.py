@@ -119,8 +119,10 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[PurePosixPath, Callable[[
     try:
         if archive.suffix in (".whl", ".zip"):
             with zipfile.ZipFile(archive) as zipped:
-                # The upper half of a zip entry's attributes is its Unix mode; 0o120000 marks a link.
-                plain = [i for i in zipped.infolist() if not i.is_dir() and i.external_attr >> 28 != 0o12]
+                # The upper half of a zip entry's attributes is its Unix mode; 0o120000 marks a link. A name may be
+                # empty, which `is_dir` fails on.
+                entries = (i for i in zipped.infolist() if not i.filename.endswith("/"))
+                plain = [i for i in entries if i.external_attr >> 28 != 0o12]
                 yield ((PurePosixPath(i.filename), partial(zipped.open, i)) for i in plain)
         else:
             with tarfile.open(archive, "r:gz") as tarred:
