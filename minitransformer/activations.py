@@ -15,7 +15,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
     """x / 2 · (1 + tanh u), u = √(2/π) (x + 0.044715 x³): the GELU of GPT-2 (Hendrycks and Gimpel 2016)."""
     if x.device.type != "cpu" or x.numel() < 4096:
         return F.gelu(x, approximate="tanh")
-    if x.dtype == torch.bfloat16 and x.requires_grad:
+    if x.dtype == torch.bfloat16 and x.requires_grad and not torch.compiler.is_compiling():
         return _HalfGELU.apply(x)
     if x.dtype not in (torch.float32, torch.float64):
         return F.gelu(x, approximate="tanh")

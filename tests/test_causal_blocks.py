@@ -74,3 +74,10 @@ def test_under_autocast_products_are_in_bfloat16_and_gradients_in_the_inputs_typ
     for rounded, whole in zip((output, *gradients), exact, strict=True):
         assert (rounded.float() - whole).norm() < 0.02 * whole.norm()
     assert {gradient.dtype for gradient in gradients} == {torch.float32}
+
+
+def test_autocast_leaves_float64_alone_and_a_batch_may_be_empty():
+    inputs = random_heads(2, 3, 80, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(attention(*inputs, causal=True), attention_by_blocks(*inputs, 8**-0.5))
+    assert attention(*random_heads(0, 3, 80, 8, 8), causal=True).shape == (0, 3, 80, 8)

@@ -9,6 +9,6 @@ def test_pieces_and_models_compile_and_export_whole_and_equal_eager():
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert not [line for line in lines if not line.startswith("ok ")]
-    assert len(lines) == 35
+    assert len(lines) == 37
     assert done.stderr == ""
     assert done.returncode == 0

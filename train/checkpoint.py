@@ -72,7 +72,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             require_fit(own, tensors["model"], str(path))
             python = None if optimizer is None else file.metadata().get(mine)  # the run may have had fewer processes
             if optimizer is not None:
-                _check_optimizer(model, tensors["optimizer"])
+                _check_optimizer(optimizer, model, tensors["optimizer"])
             if python is not None:
                 names = [name for name in file.keys() if name.startswith(f"{mine}/")]  # noqa: SIM118
                 generators = {name.removeprefix(f"{mine}/"): file.get_tensor(name).clone() for name in names}
@@ -97,9 +97,11 @@ def _without_numbers(tensor: Any) -> Tensor:
     return torch.empty(tensor.get_shape(), dtype=DTYPES[tensor.get_dtype()], device="meta")
 
 
-def _check_optimizer(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Raises `ValueError`. Fused optimizers trust the sizes of their state: they read and write past a shorter one."""
+def _check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Raises `ValueError`. Optimizers trust their state: fused ones read and write past a tensor that is too short."""
     parameters = dict(_parameters(model))
+    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+    held: dict[str, set[str]] = {}
     for name, tensor in tensors.items():
         key, _, parameter_name = name.partition("/")
         if parameter_name not in parameters:
@@ -108,10 +110,11 @@ def _check_optimizer(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         shape, dtypes = ((), FLOATS) if key == "step" else (parameter.shape, (parameter.dtype,))
         if tensor.shape != shape or tensor.dtype not in dtypes:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)} of {tensor.dtype}, not {tuple(shape)} of floats")
-        if key in ("exp_avg", "exp_avg_sq") and any(
-            f"{other}/{parameter_name}" not in tensors for other in ("step", "exp_avg", "exp_avg_sq")
-        ):
-            raise ValueError(f"{name} is not all that there is of {parameter_name}")
+        held.setdefault(parameter_name, set()).add(key)
+    for name, keys in held.items():
+        adam = "betas" in groups.get(parameters[name], {})
+        if keys != ({"step", "exp_avg", "exp_avg_sq"} if adam else {"momentum_buffer"}):
+            raise ValueError(f"of {name} it has {', '.join(sorted(keys))}, which is not what the optimizer keeps")
 
 
 def _restore(

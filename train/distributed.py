@@ -129,6 +129,8 @@ def joined() -> Iterator[Processes]:
     if local_rank < torch.cuda.device_count():
         torch.cuda.set_device(local_rank)
     store, rank, world_size = next(dist.rendezvous("env://", timeout=LONGEST_WAIT))
+    # torchrun's store outlives a restart, with the addresses of processes that are gone.
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if has_nccl else "gloo",
         store=dist.PrefixStore("training", store),

@@ -29,7 +29,7 @@ from train.not_finite import record_not_finite
 from train.progress import TrainingProgress
 from train.replicas import Replica, replicate
 from train.signals import TrainingInterrupted, stop_requests
-from train.state import State, rank
+from train.state import State, rank, require_scores
 
 Batch = dict[str, Tensor]
 M = TypeVar("M", bound=Model)
@@ -69,6 +69,7 @@ def train(
         console.print(f"{name}: {replica.summary}", highlight=False)
     checkpoints = Checkpoints(folder / "checkpoints", keep=options.keep_checkpoints, seconds=options.checkpoint_seconds)
     state = checkpoints.resume(replica.model, optimizer) or State()
+    require_scores(state, score, checkpoints.folder)
     metrics = MetricsFile(folder / "metrics.jsonl" if processes.is_main else None, state.step)
     batches = batches_from(data, state)
     replica.model.train()

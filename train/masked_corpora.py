@@ -32,10 +32,17 @@ def corpus_names(data: str) -> list[str]:
     parts, names = data.split(","), []
     while parts:
         joined = (",".join(parts[:count]).strip() for count in range(len(parts), 1, -1))
-        name = next((path for path in joined if Path(path).expanduser().exists()), parts[0].strip())
+        name = next(filter(_exists, joined), parts[0].strip())
         names.append(name)
         parts = parts[name.count(",") + 1 :]
     return names
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except OSError:  # many names are too long for one
+        return False
 
 
 def read_corpora(names: str) -> dict[str, dict[str, Texts]]:

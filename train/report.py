@@ -8,9 +8,10 @@ from typing import Any, TypedDict
 import datasets
 from rich.console import Console
 
-from minitransformer.untrusted import read_json
+from minitransformer.untrusted import read_json, shown
 from train import report_matches, report_sentences
-from train.results import not_results, read_results
+from train.results import not_results, read_results, told
+from train.typed_json import misfits
 
 
 def wide_console() -> Console:
@@ -22,16 +23,18 @@ def wide_console() -> Console:
 
 
 class Comparison(TypedDict):
-    models: dict[str, report_matches.Report] | dict[str, report_sentences.Report]
+    models: dict[str, dict[str, Any]]
 
 
 def read_comparison(path: Path) -> dict[str, Any]:
     """The results of a finished run of several models; `InputError` where the file holds something else."""
     results = read_results(path, Comparison)
-    models = results["models"].values()
-    formats = {frozenset(report.get("by_format", ())) for report in models}
-    groups = {tuple(len(report.get(key, ())) for key in ("by_length", "by_rarest_word")) for report in models}
-    if len(formats) != 1 or len(groups) != 1:
+    models = results["models"]
+    kind = report_sentences if _holds_bleu(models) else report_matches
+    for name, report in models.items():
+        if wrong := misfits(report, kind.Report):
+            raise not_results(path, f"of {shown(name)} it has " + told(report, wrong))
+    if len({kind.groups(report) for report in models.values()}) != 1:
         raise not_results(path, "its models are not of one comparison")
     return results
 

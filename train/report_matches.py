@@ -38,6 +38,11 @@ class Report(TypedDict):
     validation: list[Evaluation]
 
 
+def groups(report: Mapping[str, Any]) -> frozenset[str]:
+    """What reports have to have in common, to stand in one table: their formats."""
+    return frozenset(report.get("by_format", ()))
+
+
 def tables(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     """The table of results, and exact match by date format where there are dates."""
     split = next(iter(models.values())).get("scored_on", "test")

@@ -29,6 +29,7 @@ class ByRarestWord(TypedDict):
 
 
 class Evaluation(TypedDict):
+    step: int
     seconds: float
     bleu: float
 
@@ -44,11 +45,17 @@ class Report(TypedDict):
     alpha: float
     signatures: dict[str, str]
     seconds: float
+    best_step: int
     tokens_per_second: float
     scored_on: NotRequired[str]
     by_length: NotRequired[list[ByLength]]
     by_rarest_word: NotRequired[list[ByRarestWord]]
     validation: list[Evaluation]
+
+
+def groups(report: Mapping[str, Any]) -> tuple[int, ...]:
+    """What reports have to have in common, to stand in one table: as many groups of sentences."""
+    return tuple(len(report.get(key, ())) for key in ("by_length", "by_rarest_word"))
 
 
 def tables(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:

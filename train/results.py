@@ -1,5 +1,6 @@
 """`results.json` of a finished run, read again: the file may be damaged, or from anyone."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -18,8 +19,12 @@ def read_results(path: Path, needed: type, *, together: type | None = None) -> d
     if together is not None and results.keys() & get_type_hints(together):
         wrong += misfits(results, together)
     if wrong:
-        raise not_results(path, "it has " + ", ".join(f"{name}={shown(results.get(name))}" for name in wrong))
+        raise not_results(path, f"it has {told(results, wrong)}")
     return results
+
+
+def told(values: dict[str, Any], names: Iterable[str]) -> str:
+    return ", ".join(f"{name}={shown(values.get(name))}" for name in names)
 
 
 def not_results(path: Path, reason: str) -> InputError:

@@ -1,7 +1,7 @@
 """Where a run stands: what a checkpoint holds besides tensors."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -49,6 +49,9 @@ class State:
                 all(0 <= count < MOST for count in counts)
                 and (0 < state.seconds < math.inf or state.step == state.seconds == 0)
                 and all(fits(step, int) and fits(seconds, float) for step, seconds in entries)
+                and all(
+                    fits(value, float) for entry in state.history for key, value in entry.items() if key != "averaged"
+                )
             ):
                 return state
         of = ", ".join(f"{name}={shown(values.get(name))}" for name in missing + wrong) or shown(dict(values))
@@ -68,6 +71,16 @@ class State:
         by_steps = self.step / options.steps if options.steps else 0.0
         by_time = self.seconds / (60 * options.minutes) if options.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
+
+
+def require_scores(state: State, score: Callable[[Mapping[str, float]], Sequence[float]], folder: Path) -> None:
+    """`InputError` where an evaluation in a checkpoint, which may be anyone's, lacks what it is compared by."""
+    try:
+        [score(evaluation) for evaluation in state.history]
+    except KeyError as error:
+        raise InputError(
+            f"{folder}: an evaluation in its newest checkpoint has no {error}: it is of another job"
+        ) from error
 
 
 def rank(scores: Sequence[float]) -> list[float]:

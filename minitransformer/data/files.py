@@ -54,7 +54,10 @@ def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[s
             there = ", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"
             way_out = f"; give the path {folder / 'train'} to have a tenth of train set apart" if found["train"] else ""
             raise InputError(f"{folder} has no file called {' or '.join(SPLIT_NAMES[split])}; it has {there}{way_out}")
-    tables = {split: _read_one(files, source, target) for split, files in found.items() if files}
+    header = None
+    if [file.suffix.lower() for file in found["train"]] == [".tsv"]:
+        header = has_header(read_table(found["train"][0]), source, target)
+    tables = {split: _read_one(files, source, target, header) for split, files in found.items() if files}
     for split, table in tables.items():
         if table.keys() - {"format"} != tables["train"].keys() - {"format"}:
             raise InputError(f"{folder}: train has columns {list(tables['train'])}, but {split} has {list(table)}")
@@ -81,8 +84,9 @@ def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
     return files
 
 
-def _read_one(files: list[Path], source: str | None, target: str | None) -> Table:
-    """One split from the files that bear its name: a line-aligned pair, or the one that is readable by itself."""
+def _read_one(files: list[Path], source: str | None, target: str | None, header: bool | None = None) -> Table:
+    """One split from the files that bear its name: a line-aligned pair, or the one that is readable by itself. `header`
+    says whether a .tsv file has one, as the training file of its folder has; None leaves that to its first line."""
     folder, names = files[0].parent, ", ".join(file.name for file in files)
     if len({file.stem for file in files}) > 1:
         raise InputError(f"{folder} has several files for one split, {names}: keep one")
@@ -93,7 +97,7 @@ def _read_one(files: list[Path], source: str | None, target: str | None) -> Tabl
         return _read_aligned(by_suffix[source], by_suffix[target])
     readable = [file for file in files if file.suffix.lower() in _READABLE]
     if len(readable) == 1:
-        return _read_table(readable[0], source, target)
+        return _read_table(readable[0], source, target, header)
     if readable:
         raise InputError(f"{folder} has several files for one split, {names}: keep one, or name it in full")
     if source is None or target is None:
@@ -127,7 +131,7 @@ def _read_aligned(source: Path, target: Path) -> Table:
     )
 
 
-def _read_table(path: Path, source: str | None, target: str | None) -> Table:
+def _read_table(path: Path, source: str | None, target: str | None, header: bool | None = None) -> Table:
     kind = path.suffix.lower()
     if kind == ".txt":
         if source is not None or target is not None:
@@ -141,7 +145,7 @@ def _read_table(path: Path, source: str | None, target: str | None) -> Table:
             'such as train.de and train.en give the path "train", source="de" and target="en"'
         )
     raw = read_table(path)
-    if not has_header(raw, source, target):
+    if kind == ".tsv" and not (has_header(raw, source, target) if header is None else header or len(raw.columns) != 2):
         if source is not None or target is not None:
             raise InputError(
                 f"{path} has no header, so no columns {source=} and {target=}: its first line is "

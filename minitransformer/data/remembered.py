@@ -13,6 +13,8 @@ from minitransformer.files import write_json
 
 LARGE = 8_000_000
 """Files of fewer bytes are read anew each time."""
+_FORMAT = 1
+"""Another number wherever reading, counting or hashing changes: what was found before is then found anew."""
 SETTLED = 2_000_000_000
 """Nanoseconds since its last change, after which another change shows in a file's times on every file system."""
 
@@ -26,17 +28,20 @@ def remembered(path: Path, what: str, find: Callable[[], Any]) -> Any:
     known = _identity(path)
     if path.stat().st_size < LARGE:
         return find()
-    name = hashlib.sha256(f"{what} {known}".encode(errors="surrogateescape")).hexdigest()[:32]
-    note = cache_folder() / "known" / f"{name}.json"
-    with suppress(OSError, ValueError):
-        return json.loads(note.read_text(encoding="utf-8"))
+    name = hashlib.sha256(f"{_FORMAT} {what} {known}".encode(errors="surrogateescape")).hexdigest()[:32]
+    try:
+        note = cache_folder() / "known" / f"{name}.json"
+    except RuntimeError:  # nobody's home folder is known
+        return find()
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        return json.loads(note.read_text(encoding="utf-8"))["found"]
     status = path.stat()
     settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED
     found = find()
     if settled and _identity(path) == known:
         with suppress(OSError):  # a full disk or a folder of somebody else's: it is read again next time
             note.parent.mkdir(parents=True, exist_ok=True)
-            write_json(note, found)
+            write_json(note, {"found": found})
     return found
 
 

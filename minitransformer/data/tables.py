@@ -177,7 +177,9 @@ def _csv(path: Path, *, tabs: bool) -> RawTable:
     _, header = next(records)
     named = [name for name in header if name]
     if len(set(named)) < len(named):
-        raise InputError(f"{path}: two columns have one name in {shown(header)}: give them two in its first line")
+        raise InputError(
+            f"{path}: two columns have one name in {shown(header)}: name them apart; a pair needs a header above it"
+        )
     places, rows, blank = [], [], [""] * len(header)
     for place, row in records:
         if row and len(row) != len(header):

@@ -134,6 +134,17 @@ def test_a_tsv_of_pairs_needs_no_header(tmp_path, first):
     refused(path, "has no header", first[0], source="de", target="en")
 
 
+def test_in_a_folder_the_training_file_says_whether_there_are_headers(tmp_path):
+    table(tmp_path / "train.tsv", ("Good day", "Guten Tag"), PAIRS)
+    table(tmp_path / "val.tsv", ("Danke", "Thanks"), PAIRS)
+    with pytest.warns(UserWarning, match="has no header"):
+        corpus = load(tmp_path)
+    assert corpus["validation"][0] == {"source": "Danke", "target": "Thanks"}
+    table(tmp_path / "train.tsv", ("en", "de"), PAIRS)
+    assert len(load(tmp_path)["validation"]) == len(PAIRS)
+    refused(table(tmp_path / "same.tsv", ("Taxi!", "Taxi!"), PAIRS), "a pair needs a header above it")
+
+
 @pytest.mark.parametrize("names", [("en", "de"), ("human_date", "iso-date"), ("Source", "Target"), ("a.en", "a.de")])
 def test_words_in_the_first_line_of_a_tsv_are_a_header(tmp_path, names):
     path = table(tmp_path / "pairs.tsv", names, PAIRS)

@@ -65,7 +65,7 @@ def test_a_file_that_has_just_changed_or_changes_meanwhile_is_not_remembered(fil
     assert asked(file)
 
 
-@pytest.mark.parametrize("damage", ["", "{"])
+@pytest.mark.parametrize("damage", ["", "{", "null", "[1, 2]", "{}"])
 def test_a_damaged_note_is_written_anew(damage, file, tmp_path):
     asked(file)
     (note,) = (tmp_path / "cache" / "known").iterdir()
@@ -76,6 +76,15 @@ def test_a_damaged_note_is_written_anew(damage, file, tmp_path):
 
 def test_a_cache_folder_that_cannot_be_written_is_done_without(file, tmp_path):
     (tmp_path / "cache").write_text("a file")
+    assert asked(file)
+    assert asked(file)
+
+
+def test_where_nobodys_home_is_known_nothing_is_remembered(file, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(module, "cache_folder", homeless)
     assert asked(file)
     assert asked(file)
 

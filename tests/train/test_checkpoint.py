@@ -204,6 +204,9 @@ def test_optimizer_state_that_does_not_fit_is_refused_before_anything_changes(tm
         {moment: torch.tensor(1.0)},
         {moment: whole[moment].long()},
         {moment: None},
+        {name: None for name in whole if "/exp_avg" in name},
+        {name.replace("exp_avg/", "momentum_buffer/"): t for name, t in whole.items()}
+        | {name: None for name in whole if name.startswith("optimizer/")},
         {f"optimizer/step/{parameter}": torch.ones(2)},
         {"optimizer/exp_avg/of nothing": torch.ones(1)},
         {"random/0/cpu": torch.ones(3, dtype=torch.uint8)},

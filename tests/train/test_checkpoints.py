@@ -150,6 +150,7 @@ def test_a_link_to_a_folder_is_refused(tmp_path):
         state(20, seconds=0.0),
         state(20, history=[1]),
         state(20, history=[{"step": "5", "seconds": 1.0}]),
+        state(20, history=[{"step": 5, "seconds": 1.0, "bleu": "x"}]),
         state(20, best_score="high"),
         state(20, best_score=[None]),
     ],

@@ -34,6 +34,8 @@ def test_several_corpora_may_have_paths_with_commas(tmp_path):
     two, second = write(tmp_path / "c.txt", "Another text. Two.\n" * 9)
     data = f"bible,{one}, {two} ,reviews"
     assert corpus_names(data) == ["bible", str(one), str(two), "reviews"]
+    many = [f"corpus-number-{number}.txt" for number in range(20)]  # together too long for the name of a file
+    assert corpus_names(",".join(many)) == many
     found = fingerprint(BertSettings(data=data))
     assert found == {"1/bible": "a name", "2/a,b.txt": first, "3/c.txt": second, "4/reviews": "a name"}
     assert list(read_corpora(f"{one},{two}")) == [str(one), str(two)]

@@ -14,6 +14,7 @@ from train.checkpoints import Checkpoints
 from train.loop import LoopOptions, accumulate_gradients, train
 from train.replicas import Replica
 from train.signals import TrainingInterrupted
+from train.state import State, require_scores
 
 SIZES = dict(source_vocab_size=9, target_vocab_size=9, d_model=8, max_length=12, dropout=0.1)
 MODELS = {
@@ -310,6 +311,12 @@ def test_patience_survives_an_interruption(tmp_path):
     with pytest.raises(TrainingInterrupted):
         Patience(1.0, 2.0).run(tmp_path, patience=2, data=Copying(at_batch={5: interrupt}))
     assert Patience(3.0).run(tmp_path, patience=2).step == 6
+
+
+def test_a_history_without_the_score_is_of_another_job(tmp_path):
+    state = State(step=3, seconds=1.0, history=[{"step": 3, "seconds": 1.0}])
+    with pytest.raises(InputError, match="has no 'loss': it is of another job"):
+        require_scores(state, lambda evaluation: [-evaluation["loss"]], tmp_path)
 
 
 @pytest.mark.parametrize(

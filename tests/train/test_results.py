@@ -2,6 +2,7 @@
 
 import copy
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,12 @@ MATCHES = {"parameters": 9, "exact_match": 0.5, "character_accuracy": 1.0, "seco
 MATCHES |= {"tokens_per_second": 9.0, "validation": [{"seconds": 1.0, "exact_match": 0.5}]}
 MATCHES |= {"by_format": {"D.M.Y": {"count": 2, "exact_match": 0.5}}}
 SENTENCES = {"parameters": 9, "bleu": 1.0, "bleu_lowercase": 1.0, "chrf": 2.0, "beam": 5, "alpha": 0.6, "seconds": 1.0}
-SENTENCES |= {"signatures": {"BLEU": "x"}, "tokens_per_second": 9.0, "validation": [{"seconds": 1.0, "bleu": 0.5}]}
-SENTENCES |= {"by_length": [{"words": "1-2", "count": 2, "bleu": 0.5}], "by_rarest_word": []}
+SENTENCES |= {
+    "signatures": {"BLEU": "x"},
+    "tokens_per_second": 9.0,
+    "validation": [{"step": 3, "seconds": 1.0, "bleu": 0.5}],
+}
+SENTENCES |= {"best_step": 3, "by_length": [{"words": "1-2", "count": 2, "bleu": 0.5}], "by_rarest_word": []}
 
 quiet = Console(quiet=True)
 HERE = Path()
@@ -93,6 +98,11 @@ def test_whatever_stands_in_results_they_are_shown_or_refused(kind, tmp_path):
     path.write_text(json.dumps(valid))
     show(read(path))
     odd = [..., None, True, "a", {}, [], [1], {"a": 1}, 10**400, *ODD_NUMBERS[-3:], ODD_STRINGS[-1]]
+    for of_model in valid.get("models", {}).values():
+        for key in ("bleu", "by_format", "by_locale", "by_length", "validation"):  # of the other kind
+            path.write_text(json.dumps({"models": {"a": of_model | {key: 5}}}))
+            with suppress(InputError):
+                show(read(path))
     refusals = 0
     for where in places(valid):
         for new in odd if where else odd[1:]:
