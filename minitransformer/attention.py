@@ -149,12 +149,14 @@ def _blocks_are_faster(query: Tensor, key: Tensor) -> bool:
 def _plain_is_faster(query: Tensor, key: Tensor, dropout: float) -> bool:
     """Whether matmuls and a softmax beat torch's fused kernel, which on a CPU cannot drop out, whose backward pass
     takes longer up to about 96 keys, and which takes two to four times as long in bfloat16. A single query, as in a
-    step of decoding, wants the fewest operations."""
+    step of decoding, wants the fewest operations, unless it reads much in bfloat16."""
     if query.device.type != "cpu":
         return False
+    if dropout > 0.0:
+        return True
     if product_dtype(query) == torch.bfloat16:
-        return dropout > 0.0 or key.shape[2] <= 512
-    return dropout > 0.0 or (key.shape[2] <= 96 and query.shape[2] > 1)
+        return key.shape[2] <= 512 and (query.shape[2] > 1 or key.numel() > 1 << 15)
+    return key.shape[2] <= 96 and query.shape[2] > 1
 
 
 def _check(query: Tensor, key: Tensor, mask: Tensor | None) -> None:

@@ -91,7 +91,7 @@ class _Layer:
                 query, key = turned(query, *turns), turned(key, *turns)
             pairs = torch.cat([key, pairs.narrow(1, keys, keys)], dim=1)
         key, value = cache.append_pairs(pairs)
-        if mask is None and queries == keys and query.dtype != torch.bfloat16:
+        if mask is None and queries == keys and query.dtype == torch.float32:
             mixed = F.scaled_dot_product_attention(query, key, value)
         else:
             mixed = attention(query, key, value, mask)
