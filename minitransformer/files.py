@@ -27,7 +27,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
@@ -41,7 +41,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """A new name is on disk only when its folder is; Windows has no such call and needs none."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -55,10 +55,13 @@ def _flush_folder(folder: Path) -> None:
 
 
 def unfinished(folder: Path, name: str) -> list[Path]:
-    """What `atomic` left of files in `folder`, whose names match the expression `name`, when its process was killed."""
+    """What `atomic`, or a writer of whole folders, left in `folder` when its process was killed, of what was to have a
+    name that matches the expression `name`."""
     pattern = re.compile(rf"\.{name}\.[0-9a-f]+\.part")
     return [
-        path for path in folder.iterdir() if pattern.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+        path
+        for path in folder.iterdir()
+        if pattern.fullmatch(path.name) and (path.is_file() or path.is_dir()) and not path.is_symlink()
     ]
 
 

@@ -18,9 +18,11 @@ from helpers_bert import CASES as BERTS
 from helpers_bert import theirs_of
 from helpers_damage import spoiled_bytes, spoiled_json, spoiled_safetensors, spoiled_text_file
 from helpers_models import tiny_rnn, tiny_transformer
+from helpers_processes import together
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from safetensors import safe_open
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import minitransformer
@@ -36,10 +38,14 @@ from minitransformer.tokenization import (
     train_wordpiece_tokenizer,
 )
 from train.checkpoint import load_checkpoint, save_checkpoint
+from train.fingerprint import sha256
 from train.pretrain_gpt import PretrainSettings
+from train.replicas import replicate
+from train.sealed import write_sealed
 from train.settings import create_run, open_run
 from train.state import State
 
+STATE = State(step=1, seconds=0.5, history=[{"step": 1, "seconds": 0.5, "loss": 2.0}], best_score=[-2.0], best_step=1)
 PROFILE = dict(
     deadline=10_000,  # milliseconds, which only a file that makes a reader work for nothing can need
     derandomize=True,
@@ -220,17 +226,33 @@ def test_any_table_of_labels_is_read_or_refused(cases, tmp_path):
     check(cases, tables(tmp_path), load_labelled)
 
 
+def tiny_model():
+    return GPT(GPTConfig(vocab_size=7, max_length=8, d_model=8, num_heads=2, num_layers=1, eos_id=0))
+
+
+def write_shards(folder):
+    """A checkpoint of two processes."""
+
+    def save(processes):
+        model = tiny_model()
+        optimizer = torch.optim.AdamW(model.parameters())
+        replica = replicate(model, optimizer, processes, fsdp=True)
+        replica.loss({"ids": torch.zeros(1, 3, dtype=torch.long)})["lm"].total.backward()
+        optimizer.step()
+        save_checkpoint(folder / "step.safetensors", replica.model, optimizer, asdict(STATE))
+
+    together(2, save)
+    return folder / "step"
+
+
 @fuzzed(60)
 def test_any_checkpoint_is_read_or_refused_even_one_whose_checksum_holds(cases, tmp_path):
-    model = GPT(GPTConfig(vocab_size=7, max_length=8, d_model=8, num_heads=2, num_layers=1, eos_id=0))
+    model = tiny_model()
     optimizer = torch.optim.AdamW(model.parameters())
     model.loss({"ids": torch.zeros(1, 3, dtype=torch.long)})["lm"].total.backward()
     optimizer.step()
     path = tmp_path / "checkpoint.safetensors"
-    state = State(
-        step=1, seconds=0.5, history=[{"step": 1, "seconds": 0.5, "loss": 2.0}], best_score=[-2.0], best_step=1
-    )
-    save_checkpoint(path, model, optimizer, asdict(state))
+    save_checkpoint(path, model, optimizer, asdict(STATE))
     valid = path.read_bytes()
 
     def sealed(content):
@@ -238,6 +260,32 @@ def test_any_checkpoint_is_read_or_refused_even_one_whose_checksum_holds(cases, 
 
     strategies = {path: spoiled_safetensors(valid).map(sealed) | spoiled_bytes(valid)}
     check(cases, strategies, lambda path: State.from_json(load_checkpoint(path, model, optimizer), path))
+
+
+@fuzzed(60)
+def test_any_checkpoint_in_shards_is_read_or_refused_even_one_whose_checksums_hold(cases, tmp_path):
+    folder = write_shards(tmp_path)
+    valid = {path: path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
+    state = folder / "state.safetensors"
+    model = tiny_model()
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def read(path):
+        content = path.read_bytes()
+        if path == state:
+            path.write_bytes(content[:-32] + hashlib.sha256(content[:-32]).digest())
+        elif len(content) % 4:  # one in four is noticed by its checksum
+            hashes = {shard.name: sha256(shard) for shard in (folder / "shards").iterdir()}
+            with safe_open(state, "pt") as file:
+                metadata = file.metadata() | {"shards": json.dumps(hashes)}
+            write_sealed(state, {}, metadata)
+        try:
+            State.from_json(load_checkpoint(folder, model, optimizer), folder)
+        finally:
+            state.write_bytes(valid[state])
+
+    strategies = {path: spoiled_safetensors(content) for path, content in valid.items()}
+    check(cases, strategies, read)
 
 
 @fuzzed(40)

@@ -1,20 +1,21 @@
-"""A checkpoint: everything a run needs to go on as if it had never stopped, in one sealed safetensors file."""
+"""A checkpoint: everything a run needs to go on as if it had never stopped, in one sealed safetensors file, or, of a
+model that lies in shards, in a folder of such."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
 from minitransformer.models.weights import FLOATS, own_tensors, require_fit
 from train.distributed import Processes
 from train.random_states import check_random_states, random_states, set_random_states
-from train.sealed import DTYPES, DamagedFileError, check_seal, write_sealed
-from train.shards import on_main, sharded_like
+from train.sealed import ODDITIES, DamagedFileError, SealedFile, check_seal, write_sealed
+from train.shard_folder import STATE, ShardFolder, check_shard_folder, write_shard_folder
+from train.shards import is_sharded
 
 
 def save_checkpoint(
@@ -22,20 +23,24 @@ def save_checkpoint(
 ) -> None:
     """Weights, optimizer state, random states and `state` (JSON). Without an optimizer, weights and `state` alone.
 
-    Several processes write one file, the same whatever their number, apart from the random states of each.
+    Several processes write one file, the same whatever their number, apart from the random states of each. Where the
+    model lies in shards, `path` without its suffix is a folder that all of them write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     processes = Processes.current()
     tensors = {f"model/{name}": tensor for name, tensor in own_tensors(model).items()}
+    generators: dict[str, Tensor] = {}
     metadata = {"state": json.dumps(state)}
     if optimizer is not None:
         for name, parameter in _parameters(model):
             tensors |= {f"optimizer/{key}/{name}": value for key, value in optimizer.state.get(parameter, {}).items()}
-        for rank, (generators, python) in enumerate(processes.gather(random_states())):
-            tensors |= {f"random/{rank}/{device}": value for device, value in generators.items()}
+        for rank, (states, python) in enumerate(processes.gather(random_states())):
+            generators |= {f"random/{rank}/{device}": value for device, value in states.items()}
             metadata[f"random/{rank}"] = python
-    whole = {name: on_main(tensor) for name, tensor in tensors.items()}
-    processes.from_main(lambda: write_sealed(path, whole, metadata))
+    if any(map(is_sharded, tensors.values())):
+        write_shard_folder(path.with_suffix(""), tensors, generators, metadata)
+    else:
+        processes.from_main(lambda: write_sealed(path, tensors | generators, metadata))
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -43,19 +48,20 @@ def read_state(path: Path) -> dict[str, Any]:
 
     Raises `DamagedFileError` where it is not.
     """
-    check_seal(path)
+    folder = path.is_dir()
+    (check_shard_folder if folder else check_seal)(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
+        state = json.loads(SealedFile(path / STATE if folder else path).metadata["state"])
         if not isinstance(state, dict):
             raise TypeError("its state is no object")
         return state
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except ODDITIES as error:
         raise DamagedFileError(f"{path} is no checkpoint: {error}") from error
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
-    """Put a checkpoint back in place and return its `state`. Without an optimizer, the weights alone.
+    """Put a checkpoint, a file or a folder, back in place and return its `state`. Without an optimizer, the weights
+    alone.
 
     Raises `DamagedFileError`, and `InputError` where it is of another model: then nothing has changed.
     """
@@ -63,38 +69,41 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     mine = f"random/{Processes.current().rank}"
     own = own_tensors(model)
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
-            for name in file.keys():  # noqa: SIM118 - it is no dictionary
-                group, _, rest = name.partition("/")
-                if group in tensors:
-                    tensors[group][rest] = _without_numbers(file.get_slice(name))
-            require_fit(own, tensors["model"], str(path))
-            python = None if optimizer is None else file.metadata().get(mine)  # the run may have had fewer processes
-            if optimizer is not None:
-                _check_optimizer(optimizer, model, tensors["optimizer"])
-            if python is not None:
-                names = [name for name in file.keys() if name.startswith(f"{mine}/")]  # noqa: SIM118
-                generators = {name.removeprefix(f"{mine}/"): file.get_tensor(name).clone() for name in names}
-                check_random_states(generators, python)
-
-            with torch.no_grad():
-                for name, tensor in own.items():
-                    tensor.copy_(sharded_like(file.get_tensor(f"model/{name}"), tensor))
-            if optimizer is not None:
-                _restore(optimizer, model, tensors["optimizer"], lambda name: file.get_tensor(f"optimizer/{name}"))
-            if python is not None:
-                set_random_states(generators, python)
+        stored = ShardFolder(path) if path.is_dir() else SealedFile(path)
+        kinds: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, mine: {}}
+        for name, kind in stored.kinds().items():
+            group, _, rest = name.rpartition("/") if name.startswith("random/") else name.partition("/")
+            kinds.setdefault(group, {})[rest] = kind
+        require_fit(own, kinds["model"], str(path))
+        targets = {f"model/{name}": tensor for name, tensor in own.items()}
+        python = None if optimizer is None else stored.metadata.get(mine)  # the run may have had fewer processes
+        fresh: dict[nn.Parameter, dict[str, Tensor]] = {}
+        if optimizer is not None:
+            _check_optimizer(optimizer, model, kinds["optimizer"])
+            fresh = _room_for(model, kinds["optimizer"])
+            names = dict(_parameters(model))
+            targets |= {
+                f"optimizer/{key}/{name}": tensor
+                for name, parameter in names.items()
+                for key, tensor in fresh[parameter].items()
+            }
+        if python is not None:
+            generators = {device: stored.tensor(f"{mine}/{device}") for device in kinds[mine]}
+            check_random_states(generators, python)
+        with torch.no_grad():
+            stored.read(targets)
+        if optimizer is not None:
+            for parameter, values in fresh.items():
+                optimizer.state.pop(parameter, None)
+                if values:
+                    optimizer.state[parameter] = values
+        if python is not None:
+            set_random_states(generators, python)
     except InputError:
         raise
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except ODDITIES as error:
         raise DamagedFileError(f"{path} is no checkpoint of such a run: {error}") from error
     return state
-
-
-def _without_numbers(tensor: Any) -> Tensor:
-    """Shape and kind of a tensor in a file."""
-    return torch.empty(tensor.get_shape(), dtype=DTYPES[tensor.get_dtype()], device="meta")
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -117,17 +126,16 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors
             raise ValueError(f"of {name} it has {', '.join(sorted(keys))}, which is not what the optimizer keeps")
 
 
-def _restore(
-    optimizer: torch.optim.Optimizer, model: nn.Module, names: Iterable[str], read: Callable[[str], Tensor]
-) -> None:
+def _room_for(model: nn.Module, kinds: Mapping[str, Tensor]) -> dict[nn.Parameter, dict[str, Tensor]]:
+    """Tensors to read an optimizer's state into, cut as the parameters are that they belong to."""
     parameters = dict(_parameters(model))
-    for parameter in parameters.values():
-        optimizer.state.pop(parameter, None)
-    for name in names:
+    room: dict[nn.Parameter, dict[str, Tensor]] = {parameter: {} for parameter in parameters.values()}
+    for name, kind in kinds.items():
         key, _, parameter_name = name.partition("/")
         parameter = parameters[parameter_name]
-        # A copy: the file may be gone before the run ends, and a shard must not keep all of its tensor in memory.
-        optimizer.state[parameter][key] = sharded_like(read(name), parameter).clone()
+        like = parameter.detach() if kind.shape == parameter.shape else torch.empty(kind.shape, device=parameter.device)
+        room[parameter][key] = torch.empty_like(like, dtype=kind.dtype)
+    return room
 
 
 def _parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

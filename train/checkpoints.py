@@ -6,6 +6,8 @@ checkpoints/
   best-00000100.safetensors    the weights that had the best score up to then
   evaluated-00000100.safetensors  the weights of every evaluation, if they are to be averaged, until they are
 
+Of a model in shards each is a folder, of the same name without the suffix (see `shard_folder`).
+
 Best weights bear their step in their name, and a checkpoint holds the step of its own: whichever checkpoint a run goes
 on from, its best weights are there, and those of steps that are lost again are not taken for them.
 """
@@ -25,6 +27,7 @@ from minitransformer.files import unfinished
 from train.checkpoint import load_checkpoint, read_state, save_checkpoint
 from train.distributed import Processes
 from train.sealed import DamagedFileError
+from train.shard_folder import remove_checkpoint
 from train.state import State
 
 SECONDS = 60.0
@@ -105,30 +108,37 @@ class Checkpoints:
 
     def remove_evaluated(self) -> None:
         for step in self._steps("evaluated"):
-            self._path("evaluated", step).unlink()
+            self._remove("evaluated", step)
 
     def _path(self, kind: str, step: int) -> Path:
-        return self.folder / f"{kind}-{step:08}.safetensors"
+        path = self.folder / f"{kind}-{step:08}.safetensors"
+        return folder if (folder := path.with_suffix("")).is_dir() else path
+
+    def _remove(self, kind: str, step: int) -> None:
+        path = self.folder / f"{kind}-{step:08}.safetensors"
+        for form in (path, path.with_suffix("")):
+            remove_checkpoint(form)
 
     def _steps(self, kind: str) -> list[int]:
         """Of the files of this kind, in order."""
         names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
-        return sorted(int(found[1]) for name in names if (found := re.fullmatch(rf"{kind}-(\d+)\.safetensors", name)))
+        pattern = re.compile(rf"{kind}-(\d+)(\.safetensors)?")
+        return sorted({int(found[1]) for name in names if (found := pattern.fullmatch(name))})
 
     def _remove_after(self, step: int) -> None:
         for kind in ("step", "best", "evaluated"):
             for newer in self._steps(kind):
                 if newer > step:
-                    self._path(kind, newer).unlink()
+                    self._remove(kind, newer)
         if self.folder.is_dir():
-            for path in unfinished(self.folder, r"(step|best|evaluated)-\d+\.safetensors"):
-                path.unlink()
+            for path in unfinished(self.folder, r"(step|best|evaluated)-\d+(\.safetensors)?"):
+                remove_checkpoint(path)
 
     def _remove_old(self) -> None:
         steps = self._steps("step")
         for step in steps[: -self.keep]:
-            self._path("step", step).unlink()
+            self._remove("step", step)
         oldest = steps[-self.keep :][0]
         # The best of the oldest one that is kept is the newest from before it.
         for step in [best for best in self._steps("best") if best <= oldest][:-1]:
-            self._path("best", step).unlink()
+            self._remove("best", step)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
+from train.shards import sharded_like
 
 SEAL = "seal"
 _SEAL_BYTES = 32
@@ -32,6 +34,8 @@ _TYPES = {
 }
 DTYPES = {name: dtype for dtype, name in _TYPES.items()}
 """Of what a file may hold, by the format's names."""
+ODDITIES = (SafetensorError, RuntimeError, LookupError, TypeError, ValueError, OverflowError, AssertionError)
+"""What readers raise for a file that is none of ours, though its checksum holds."""
 
 
 class DamagedFileError(InputError):
@@ -80,3 +84,31 @@ def check_seal(path: Path) -> None:
             left -= len(part)
         if left != 0 or file.read() != checksum.digest():
             raise DamagedFileError(f"{path} is damaged: its bytes do not add up to its checksum")
+
+
+class SealedFile:
+    """One to read from, a tensor at a time. It is to be checked before."""
+
+    def __init__(self, path: Path):
+        self.file: Any = safe_open(path, framework="pt")
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return self.file.metadata()
+
+    def kinds(self) -> dict[str, Tensor]:
+        """Shape and type of each tensor, without its numbers."""
+        return {
+            name: torch.empty(part.get_shape(), dtype=DTYPES[part.get_dtype()], device="meta")
+            for name in self.file.keys()  # noqa: SIM118 - it is no dictionary
+            for part in [self.file.get_slice(name)]
+        }
+
+    def tensor(self, name: str) -> Tensor:
+        """A copy: the file may be gone before the run ends."""
+        return self.file.get_tensor(name).clone()
+
+    def read(self, targets: Mapping[str, Tensor]) -> None:
+        """Fill these, one after another, each process its own part of those that are sharded there."""
+        for name, target in targets.items():
+            target.copy_(sharded_like(self.file.get_tensor(name), target))

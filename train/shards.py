@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from train.distributed import Processes
-
 
 def is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
@@ -13,14 +11,6 @@ def is_sharded(tensor: Tensor) -> bool:
 def unsharded(tensor: Tensor) -> Tensor:
     """The whole of a tensor that may lie in shards. All processes have to ask for it."""
     return getattr(tensor, "full_tensor", lambda: tensor)()
-
-
-def on_main(tensor: Tensor) -> Tensor:
-    """The same, but what was in shards becomes whole in the first process alone, and in its main memory."""
-    if not is_sharded(tensor):
-        return tensor
-    whole = unsharded(tensor.detach())
-    return whole.cpu() if Processes.current().is_main else whole.new_empty(0)
 
 
 def sharded_like(tensor: Tensor, pattern: Tensor) -> Tensor:

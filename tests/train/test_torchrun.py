@@ -142,9 +142,9 @@ def workers(launcher):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path, data, victim):
-    same = ["--data", data / "text.txt", "--steps", "200"]
+@pytest.mark.parametrize(("victim", "flags"), [(0, []), (1, []), (0, ["--fsdp"]), (1, ["--fsdp"])])
+def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path, data, victim, flags):
+    same = ["--data", data / "text.txt", "--steps", "200", *flags]
     again = [*same, "--checkpoint-seconds", "0", "--out", tmp_path / "two", "--resume", "auto"]
     launcher = subprocess.Popen(
         command(GPT, *again, processes=2, restarts=1),
@@ -160,7 +160,7 @@ def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path, data, v
     os.kill(workers(launcher)[victim], signal.SIGKILL)
     said, _ = launcher.communicate(timeout=900)
     assert launcher.returncode == 0, said[-3000:]
-    assert said.count("2 processes, DDP") == 2
+    assert said.count("2 processes, FSDP" if flags else "2 processes, DDP") == 2
     run(GPT, *same, "--out", tmp_path / "whole", processes=2)
     assert losses(tmp_path / "two") == losses(tmp_path / "whole")
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "whole"))
