@@ -16,6 +16,8 @@ import errno
 import re
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ class Checkpoints:
             )
         self.folder, self.keep, self.seconds = folder, keep, seconds
         self.saved_at, self.cost = time.monotonic(), 0.0
+        self.spent = 0.0
+        """Seconds that have gone into writing, also before the run was resumed."""
 
     def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> State | None:
         """Put the newest checkpoint back in place that is as it was written, and return its state; None without one.
@@ -79,6 +83,7 @@ class Checkpoints:
             )
         processes.from_main(lambda: self._remove_after(came_to))
         self.saved_at = time.monotonic()
+        self.spent = state.checkpoint_seconds if state else 0.0
         return state
 
     def due(self) -> bool:
@@ -88,20 +93,22 @@ class Checkpoints:
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         """Write one, and only then remove those that are more than enough."""
-        began = time.monotonic()
-        save_checkpoint(self._path("step", state["step"]), model, optimizer, state)
-        Processes.current().from_main(self._remove_old)
-        self.saved_at = time.monotonic()
-        self.cost = self.saved_at - began
+        before = self.spent
+        with self._timed():
+            save_checkpoint(self._path("step", state["step"]), model, optimizer, state)
+            Processes.current().from_main(self._remove_old)
+        self.saved_at, self.cost = time.monotonic(), self.spent - before
 
     def save_best(self, model: nn.Module, state: dict[str, Any]) -> None:
-        save_checkpoint(self._path("best", state["best_step"]), model, None, state)
+        with self._timed():
+            save_checkpoint(self._path("best", state["best_step"]), model, None, state)
 
     def load_best(self, model: nn.Module, step: int) -> None:
         load_checkpoint(self._path("best", step), model)
 
     def save_evaluated(self, model: nn.Module, step: int) -> None:
-        save_checkpoint(self._path("evaluated", step), model, None, {"step": step})
+        with self._timed():
+            save_checkpoint(self._path("evaluated", step), model, None, {"step": step})
 
     def load_evaluated(self, model: nn.Module, step: int) -> None:
         load_checkpoint(self._path("evaluated", step), model)
@@ -109,6 +116,12 @@ class Checkpoints:
     def remove_evaluated(self) -> None:
         for step in self._steps("evaluated"):
             self._remove("evaluated", step)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.spent += time.monotonic() - began
 
     def _path(self, kind: str, step: int) -> Path:
         path = self.folder / f"{kind}-{step:08}.safetensors"

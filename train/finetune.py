@@ -204,6 +204,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         **scores(all_logits(model, data[test]).argmax(dim=1).tolist(), data[test].labels.tolist(), len(corpus.names)),
         "validation_accuracy": max(evaluation["accuracy"] for evaluation in state.history),
         "seconds": state.seconds,
+        "checkpoint_seconds": state.checkpoint_seconds,
         "parameters": parameters,
         "steps": state.step,
         "best_step": state.best_step,

@@ -131,9 +131,11 @@ def train(
             finished = done >= 1.0 or state.out_of_patience(options)
             if stop or finished or due:
                 metrics.flush(to_disk=True)
+                state.checkpoint_seconds = checkpoints.spent
                 checkpoints.save(replica.model, optimizer, dataclasses.asdict(state))
             if stop:
                 raise TrainingInterrupted(int(stop))
+    state.checkpoint_seconds = checkpoints.spent
     replica.close()
     checkpoints.load_best(model, state.best_step)
     model.eval()

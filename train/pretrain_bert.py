@@ -201,6 +201,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         "vocab_size": size,
         "context": context,
         "seconds": state.seconds,
+        "checkpoint_seconds": state.checkpoint_seconds,
         "steps": state.step,
         "best_step": state.best_step,
         "tokens_per_second": tokens_read(feed, state) / state.seconds,

@@ -140,6 +140,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         "vocab_size": tokenizer.get_vocab_size(),
         "context": context,
         "seconds": state.seconds,
+        "checkpoint_seconds": state.checkpoint_seconds,
         "steps": state.step,
         "best_step": state.best_step,
         "tokens_per_second": state.tokens / state.seconds,

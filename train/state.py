@@ -18,13 +18,14 @@ MOST = 1 << 53
 
 @dataclass
 class State:
-    """`seconds` counts training steps alone, not evaluation."""
+    """`seconds` counts training steps alone, not evaluation, nor the `checkpoint_seconds` that writing took."""
 
     step: int = 0
     epoch: int = 0
     position: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    checkpoint_seconds: float = field(default=0.0, compare=False)
     evaluations: int = 0
     best_score: list[float] | None = None
     best_step: int = 0
@@ -48,6 +49,7 @@ class State:
             if (
                 all(0 <= count < MOST for count in counts)
                 and (0 < state.seconds < math.inf or state.step == state.seconds == 0)
+                and 0 <= state.checkpoint_seconds < math.inf
                 and all(fits(step, int) and fits(seconds, float) for step, seconds in entries)
                 and all(
                     fits(value, float) for entry in state.history for key, value in entry.items() if key != "averaged"

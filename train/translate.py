@@ -203,6 +203,7 @@ def score_on_test(task: Task, model: Transformer | RNNSeq2Seq, state: State) -> 
         "beam": task.beam,
         "alpha": task.settings.alpha,
         "seconds": state.seconds,
+        "checkpoint_seconds": state.checkpoint_seconds,
         "parameters": model.num_parameters(),
         "tokens_per_second": state.tokens / state.seconds,
         "steps": state.step,

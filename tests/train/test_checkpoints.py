@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import train.checkpoints
 from minitransformer import InputError
 from minitransformer.optim import adamw
 from train.checkpoints import Checkpoints
@@ -118,6 +119,27 @@ def test_writing_takes_at_most_a_hundredth_of_the_time(tmp_path, monkeypatch):
     assert Checkpoints(tmp_path, seconds=0.0).due()
 
 
+def test_what_writing_takes_is_counted_for_the_whole_run(tmp_path, monkeypatch):
+    saved(tmp_path, 10)
+    now, plain = [0.0], train.checkpoints.save_checkpoint
+
+    def slow(*arguments):
+        now[0] += 2
+        plain(*arguments)
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("train.checkpoints.save_checkpoint", slow)
+    checkpoints, model = Checkpoints(tmp_path), linear()
+    checkpoints.save(model, adamw(model, lr=0.1), state(20, checkpoint_seconds=5.0))
+    checkpoints.save_best(model, state(20, 20))
+    checkpoints.save_evaluated(model, 20)
+    assert (checkpoints.spent, checkpoints.cost) == (6.0, 2.0)
+    resumed = Checkpoints(tmp_path)
+    assert resumed.resume(model, adamw(model, lr=0.1)).step == 20
+    resumed.save_best(model, state(20, 20))
+    assert resumed.spent == 7.0
+
+
 def test_only_our_own_unfinished_files_are_removed(tmp_path):
     checkpoints = saved(tmp_path, 10)
     mine = [tmp_path / ".bashrc", tmp_path / ".step-1.part", tmp_path / ".git" / "config"]
@@ -148,6 +170,7 @@ def test_a_link_to_a_folder_is_refused(tmp_path):
         state(20, seconds="1"),
         state(20, seconds=float("nan")),
         state(20, seconds=0.0),
+        state(20, checkpoint_seconds=-1.0),
         state(20, history=[1]),
         state(20, history=[{"step": "5", "seconds": 1.0}]),
         state(20, history=[{"step": 5, "seconds": 1.0, "bleu": "x"}]),
