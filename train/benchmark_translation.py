@@ -1,7 +1,7 @@
-"""Beam search against the same search without a cache, and against `transformers.MarianMTModel`."""
+"""Beam search against the same search without a cache, `transformers.MarianMTModel` and JoeyNMT."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from minitransformer.data.batching import pad
 from minitransformer.generation import beam_search
 from minitransformer.models import Memory, Transformer, TransformerConfig
 from train.allocator import keep_freed_memory
-from train.measuring import Machine, in_turns, ratio
+from train.benchmark_joeynmt import joeynmt_search
+from train.measuring import Machine, in_turns
 
 PAD, BOS, EOS = 0, 2, 3
 SIZES: dict[str, Any] = dict(d_model=256, num_heads=4, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3)
@@ -174,39 +175,53 @@ def their_search(model: Any, batches: Sequence[list[list[int]]], beam_size: int)
     return texts
 
 
-def beam_search_speed(settings: Any, machine: Machine, console: Console) -> dict[str, Any]:
-    """Sentences per second with five beams, each side with the batch size that suits it best."""
+def beam_search_speed(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
+    """Sentences per second with five beams, each side with the batch size that suits it best: all in float32, and those
+    that can in bfloat16."""
     keep_freed_memory()  # as the training benchmark does, for all sides
     torch.manual_seed(0)
     ours, theirs = both_models(SIZES, VOCAB, max_length=64)
+    joeynmt = joeynmt_search(SIZES, VOCAB, BEAMS)
+    if joeynmt is None:
+        console.print("JoeyNMT is not installed here, and left out (docs/training.md says how)", highlight=False)
     sentences = random_sentences(20 if settings.quick else SENTENCES, VOCAB, LENGTHS)
-    sides: dict[str, Callable[..., Any]] = {
-        "ours": partial(search, ours, beam_size=BEAMS),
-        "uncached": partial(search, Uncached(ours), beam_size=BEAMS),
-        "theirs": partial(their_search, theirs, beam_size=BEAMS),
-    }
+    setting = f"3 + 3 x 256, {BEAMS} beams, {len(sentences)} sentences of {LENGTHS[0]} to {LENGTHS[1]} tokens"
+    rows: list[dict[str, Any]] = []
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        if dtype == torch.bfloat16 and not machine.bfloat16_pays:
+            continue
+        ours, theirs = ours.to(dtype), theirs.to(dtype)
+        sides: dict[str, Callable[..., Any]] = {
+            "ours": partial(search, ours, beam_size=BEAMS),
+            "uncached": partial(search, Uncached(ours), beam_size=BEAMS),
+            "MarianMTModel": partial(their_search, theirs, beam_size=BEAMS),
+        }
+        if joeynmt is not None:
+            sides["JoeyNMT"] = joeynmt
+        row: dict[str, Any] = {"setting": setting, "precision": precision}
+        row |= sentences_per_second(sides, sentences, settings)
+        console.print(f"beam search, {setting}, {precision}: {row['ours']:,.1f} sentences/s", highlight=False)
+        for name in list(sides)[1:]:
+            row[f"{name}_ratio"] = row["ours"] / row[name]
+            known = " in fp32, all it has on a CPU" if name == "JoeyNMT" else ""
+            label = "the same search, the text read anew at every step" if name == "uncached" else name
+            console.print(f"  {row[f'{name}_ratio']:5.2f} x {row[name]:,.1f} of {label}{known}", highlight=False)
+        rows.append(row)
+    return rows
+
+
+def sentences_per_second(
+    sides: Mapping[str, Callable[..., Any]], sentences: Sequence[list[int]], settings: Any
+) -> dict[str, float]:
+    """Medians over rounds in which all sides take turns."""
     # Neighbours in length, as batches of all the sentences have them.
     middle, around = len(sentences) // 2, 10 if settings.quick else 80
     sample = sorted(sentences, key=len)[middle - around : middle + around]
-    contenders, sizes = {}, {}
+    contenders = {}
     for name, side in sides.items():
         tried = {}
         for size in (8,) if settings.quick else (16, 40, 80):
             [tried[size]] = in_turns({name: partial(side, by_length(sample, size))}, rounds=1, repeats=1)[name]
-        sizes[name] = min(tried, key=tried.__getitem__)
-        contenders[name] = partial(side, by_length(sentences, sizes[name]))
+        contenders[name] = partial(side, by_length(sentences, min(tried, key=tried.__getitem__)))
     seconds = in_turns(contenders, rounds=min(settings.rounds, 3), repeats=1, warm_up=False)
-    row: dict[str, Any] = {
-        "setting": f"3 + 3 x 256, {BEAMS} beams, {len(sentences)} sentences of {LENGTHS[0]} to {LENGTHS[1]} tokens",
-        "batch_sizes": sizes,
-        "ratio": ratio(seconds["theirs"], seconds["ours"]),
-        "ratio_uncached": ratio(seconds["uncached"], seconds["ours"]),
-        **{name: len(sentences) / statistics.median(times) for name, times in seconds.items()},
-    }
-    console.print(
-        f"beam search, {row['setting']}: {row['ours']:,.1f} sentences/s against {row['theirs']:,.1f} of MarianMTModel "
-        f"and {row['uncached']:,.1f} with the text read anew at every step: {row['ratio']:.2f} and "
-        f"{row['ratio_uncached']:.1f} times as fast",
-        highlight=False,
-    )
-    return row
+    return {name: len(sentences) / statistics.median(times) for name, times in seconds.items()}

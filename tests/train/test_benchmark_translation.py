@@ -1,9 +1,11 @@
 """The benchmark's sides do the same work."""
 
+import pytest
 import torch
 from helpers_models import assert_close
 
 from minitransformer.data.batching import pad
+from train.benchmark_joeynmt import joeynmt_search
 from train.benchmark_translation import (
     BOS,
     EOS,
@@ -56,6 +58,13 @@ def test_all_sides_find_the_same_texts_to_the_limit():
     ] == found
     assert len({token for text in found for token in text}) > 10  # the models write more than one word
     assert not any(EOS in text for text in found)
+
+
+def test_joeynmt_takes_as_many_steps():
+    pytest.importorskip("joeynmt", reason="JoeyNMT, which pins old versions of much, is installed by hand")
+    batches = by_length(random_sentences(10, 50, (3, 8)), 4)
+    found = joeynmt_search(SIZES, 50, 3)(batches)
+    assert [len(text) for text in found] == [len(batch[-1]) for batch in batches for _ in batch]
 
 
 def test_sentences_are_as_long_as_they_were_to_be():

@@ -9,6 +9,7 @@ from minitransformer.__main__ import main as command
 from minitransformer.data import load
 from minitransformer.data.dates import date_pairs
 from minitransformer.optim import adamw, muon
+from minitransformer.translation import Translator
 from train.feed import Feed
 from train.recipes import CHARACTERS, LOCALES, OPTIMIZERS, PRESETS, RECALL, recipe_for
 from train.translate import Task, main
@@ -153,6 +154,18 @@ def test_n_best_lists_have_line_score_and_text_between_tabs(run, name, capsys):
     assert float(rows[0][1]) >= float(rows[1][1])
     command(["translate", str(run / name), "3/9/16", "", "27 07 95", "--beam", "3"])
     assert capsys.readouterr().out.splitlines() == [rows[0][2], "", rows[3][2]]
+
+
+@pytest.mark.parametrize("name", ["transformer", "rnn-location"])
+def test_a_translation_in_bfloat16_is_that_of_the_weights_rounded_to_it(run, name, capsys):
+    arguments = ["translate", str(run / name), "--precision", "bf16", "--n-best", "2", "may 3 1997", "7/8/99"]
+    command(arguments)
+    said = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    translator = Translator.load(run / name)
+    translator.model.bfloat16()
+    expected = translator.n_best(["may 3 1997", "7/8/99"], n_best=2)
+    assert [text for _, _, text in said] == [each.text for row in expected for each in row]
+    assert [score for _, score, _ in said] == [f"{each.score:.4f}" for row in expected for each in row]
 
 
 def test_lines_over_the_limit_are_translated_up_to_there(run, capsys):
