@@ -3,8 +3,9 @@
 from array import array
 from collections.abc import Sequence
 from copy import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Int
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from minitransformer.data.batches import RowBatches
 from minitransformer.errors import InputError
 from minitransformer.tokenization import BOS, EOS, PAD, special_id
 
@@ -25,7 +27,7 @@ def token_batches(
     *,
     seed: int | None,
     pool: int | None = None,
-) -> list[list[int]]:
+) -> RowBatches:
     """The rows of each batch: every row once, and no batch with more than `max_tokens`, padding included.
 
     A batch has rows x (longest source + longest target) tokens where `lengths` has both columns, rows x longest where
@@ -37,31 +39,43 @@ def token_batches(
     """
     if max_tokens < 1:
         raise InputError(f"max_tokens={max_tokens} must be at least 1")
-    sizes = torch.as_tensor(lengths, dtype=torch.int64)
+    sizes = torch.as_tensor(lengths, dtype=torch.int32)
     if sizes.ndim == 1:
         sizes = sizes.unsqueeze(1)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
 
-    order = torch.arange(len(sizes)) if generator is None else torch.randperm(len(sizes), generator=generator)
-    pool_rows = len(sizes)
-    if pool is not None and len(sizes):
-        pool_rows = max(1, int(pool * max_tokens / sizes.sum(dim=1).float().mean()))
+    # As few bytes a row as there can be: of a large corpus this is what an epoch holds in memory.
+    small: dict[str, Any] = {"dtype": torch.int32 if len(sizes) < 1 << 31 else torch.int64}
+    count = len(sizes)
+    order = torch.arange(count, **small) if generator is None else torch.randperm(count, generator=generator, **small)
+    pool_rows = count
+    if pool is not None and count:
+        pool_rows = max(1, int(pool * max_tokens / sizes.sum(dim=1, dtype=torch.int32).float().mean()))
     for column in reversed(sizes.unbind(1)):  # by target, then by source: the later sort decides
-        order = torch.cat([rows[column[rows].argsort(stable=True)] for rows in order.split(max(1, pool_rows))])
+        for rows in order.split(max(1, pool_rows)):
+            rows.copy_(rows[column[rows].argsort(stable=True)])
 
-    batches: list[list[int]] = []
-    longest: list[int] = []
-    for row, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
-        grown = list(map(max, longest, size)) if batches else size
-        if batches and (len(batches[-1]) + 1) * sum(grown) <= max_tokens:
-            batches[-1].append(row)
-            longest = grown
-        else:
-            batches.append([row])
-            longest = size
-    if generator is not None:
-        batches = [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
-    return batches
+    ends = _batch_ends(order, sizes, max_tokens)
+    batches = RowBatches(order, F.pad(ends, (1, 0))[:-1], ends)
+    return batches if generator is None else batches.shuffled(generator)
+
+
+def _batch_ends(
+    order: Int[Tensor, " rows"], sizes: Int[Tensor, "rows columns"], max_tokens: int
+) -> Int[Tensor, " batches"]:
+    """Where each batch ends, which takes rows in `order` as long as it has no more than `max_tokens`."""
+    rows, lengths = order.numpy(), sizes.numpy()
+    ends, start, width = array("q"), 0, 64
+    while start < len(rows):
+        longest = np.maximum.accumulate(lengths[rows[start : start + width]]).sum(axis=1, dtype=np.int64)
+        tokens = longest * np.arange(1, len(longest) + 1)  # of a batch that ends after each of these rows
+        fitting = int(tokens.searchsorted(max_tokens, side="right"))
+        if fitting == width:
+            width *= 2
+            continue
+        start, width = start + max(1, fitting), max(8, 2 * fitting)
+        ends.append(start)
+    return torch.tensor(ends, dtype=torch.int64)
 
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> Int[Tensor, "batch time"]:
@@ -98,7 +112,7 @@ class Seq2SeqData:
             setattr(shorter, f"{side}_offsets", F.pad(lengths[kept].cumsum(0), (1, 0)))
         return shorter
 
-    def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> list[list[int]]:
+    def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> RowBatches:
         """See `token_batches`."""
         return token_batches(self.lengths, max_tokens, seed=seed, pool=pool)
 
