@@ -182,7 +182,8 @@ def measured_translate(settings: MemorySettings, folder: Path) -> dict[str, Any]
     figures["tokens"] = int(data.pairs["train"].lengths.sum())
     figures["prepared_megabytes"] = peak_megabytes()
     sizes: dict[str, Any] = dict(d_model=32, num_heads=2, d_ff=64, num_encoder_layers=1, num_decoder_layers=1)
-    model = Transformer(TransformerConfig(*(tokenizer.get_vocab_size() for tokenizer in tokenizers), **sizes))
+    size = tokenizers[0].get_vocab_size()
+    model = Transformer(TransformerConfig(size, size, **sizes))
     feed = Feed(data.pairs["train"], max_tokens=4096, pool=200, seed=0)
     with timed_as("steps_seconds", figures):
         train_some(model, feed, settings.steps)
