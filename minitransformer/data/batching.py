@@ -105,6 +105,8 @@ class Seq2SeqData:
     def within(self, limit: int) -> "Seq2SeqData":
         """The pairs that have at most `limit` tokens on either side. The tokens are those of this one."""
         kept = (self.lengths <= limit).all(dim=1)
+        if kept.all():
+            return self
         shorter = copy(self)
         shorter.starts, shorter.lengths = self.starts[kept], self.lengths[kept]
         return shorter

@@ -51,14 +51,12 @@ def _write(
 ) -> tuple[int, int]:
     """The ids as they come, then the columns, which wait for them in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tokens, waiting = 0, list[NDArray[np.int32]]()
+    tokens, rows, waiting = 0, 0, bytearray()
     with atomic(path) as temporary, temporary.open("wb") as file:
         for ids, columns in parts:
             file.write(ids.astype(f"i{dtype.itemsize}").tobytes())
-            tokens += len(ids)
-            waiting.append(columns)
-        for columns in waiting:
-            file.write(columns.astype(np.int32).tobytes())
-        rows = sum(map(len, waiting))
+            waiting += columns.astype(np.int32).tobytes()
+            tokens, rows = tokens + len(ids), rows + len(columns)
+        file.write(waiting)
         file.write(COUNTS.pack(tokens, rows))
     return tokens, rows
