@@ -104,8 +104,9 @@ def in_own_process(settings: MemorySettings, megabytes: int) -> dict[str, Any]:
             lines = result.stderr.splitlines() or [f"exit code {result.returncode}"]
             raise InputError(f"the measurement of {megabytes} MB failed: {lines[-1]}")
         sizes = {
-            f"{kind}_file_megabytes": sum(file.stat().st_size for file in Path(folder).glob(pattern)) / 1e6
-            for kind, pattern in (("token", "tokens/*"), ("table", "tables/*"))
+            f"{kind}_file_megabytes": sum(file.stat().st_size for file in Path(folder, f"{kind}s").iterdir()) / 1e6
+            for kind in ("table", "token")
+            if Path(folder, f"{kind}s").is_dir()
         }
         return {"megabytes": megabytes, **sizes, **json.loads(result.stdout)}
 
