@@ -1,6 +1,5 @@
 """What a run's data held when it began, so that it does not go on with other data."""
 
-import hashlib
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
@@ -9,7 +8,7 @@ from typing import Any
 
 from minitransformer.data import packaged
 from minitransformer.data.files import SPLIT_NAMES, files_called
-from minitransformer.data.remembered import remembered
+from minitransformer.data.remembered import remembered, sha256
 from minitransformer.errors import InputError
 
 NAMED = ("dates", "recall", *packaged.CORPORA)
@@ -32,11 +31,6 @@ def fingerprint(settings: Any) -> dict[str, str]:
         for file in files:
             found[where + file.name] = remembered(file, "sha256", partial(sha256, file))
     return found
-
-
-def sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def data_files(path: Path, suffixes: list[str]) -> list[Path]:

@@ -1,6 +1,6 @@
 """What a comparison goes by: exact match of short strings such as dates, or BLEU of sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import datasets
@@ -20,7 +20,7 @@ class Measure(Protocol):
     def watched(self, outputs: Sequence[str], references: Sequence[str]) -> float: ...
 
     def report(
-        self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Sequence[str]
+        self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Iterable[str]
     ) -> dict[str, Any]: ...
 
     def of_run(self, state: State) -> dict[str, Any]: ...
@@ -34,7 +34,7 @@ class ExactMatch:
     def watched(self, outputs: Sequence[str], references: Sequence[str]) -> float:
         return exact_match(outputs, references)
 
-    def report(self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Sequence[str]) -> dict[str, Any]:
+    def report(self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Iterable[str]) -> dict[str, Any]:
         references = pairs["target"]
         return {
             "exact_match": exact_match(outputs, references),
@@ -68,7 +68,7 @@ class Bleu:
     def watched(self, outputs: Sequence[str], references: Sequence[str]) -> float:
         return bleu(outputs, references)
 
-    def report(self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Sequence[str]) -> dict[str, Any]:
+    def report(self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Iterable[str]) -> dict[str, Any]:
         sources, references = pairs["source"], pairs["target"]
         return {
             **translation_scores(outputs, references).to_dict(),

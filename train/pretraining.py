@@ -27,6 +27,7 @@ from minitransformer.optim import adamw, muon
 from minitransformer.tokenization import UNK
 from train.loop import LoopOptions
 from train.settings import Settings
+from train.tokenizer_text import TOKENIZER_BYTES
 
 MODERN: dict[str, Any] = {
     "positions": "rotary",
@@ -37,9 +38,6 @@ MODERN: dict[str, Any] = {
     "qk_norm": True,
 }
 """The fields of a model's configuration that `--architecture modern` stands for."""
-
-TOKENIZER_BYTES = 50_000_000
-"""How much of the training text a tokenizer learns its pieces from."""
 
 
 @dataclass(frozen=True)

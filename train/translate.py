@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from minitransformer.data import load
+from minitransformer.data.columns import texts
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
@@ -49,15 +50,19 @@ class Task:
 
     @classmethod
     def of(cls, settings: TranslateSettings) -> "Task":
-        corpus = load(settings.data, source=settings.source, target=settings.target, locales=settings.locales)
+        processes = Processes.current()
+        named: dict[str, Any] = dict(source=settings.source, target=settings.target, locales=settings.locales)
+        corpus = processes.one_first(lambda: load(settings.data, **named))
         if "source" not in corpus["train"].column_names:
             raise InputError(f"--data {settings.data} holds no pairs: it has {corpus['train'].column_names}")
         if settings.several_locales:  # pairs come in random order: the first are a fair sample, quickly scored
             corpus["validation"] = corpus["validation"].select(range(min(len(corpus["validation"]), 2_000)))
         sentences = settings.data != "dates" and are_sentences(corpus)
         kind = settings.tokenizer or ("bpe" if sentences else "character")
-        tokenizers = tokenizers_for(corpus["train"], kind, vocab_size=settings.vocab_size, joint=settings.joint)
-        data = TranslationData.of(corpus, *tokenizers, limit=settings.max_length if kind == "bpe" else None)
+        sizes: dict[str, Any] = dict(vocab_size=settings.vocab_size, joint=settings.joint)
+        tokenizers = processes.from_main(lambda: tokenizers_for(corpus["train"], kind, **sizes))
+        limit = settings.max_length if kind == "bpe" else None
+        data = processes.one_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
         measure = Bleu() if kind == "bpe" else MatchByLocale() if settings.several_locales else ExactMatch()
         preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
         settings.check_models(preset)
@@ -197,7 +202,7 @@ def score_on_test(task: Task, model: Transformer | RNNSeq2Seq, state: State) -> 
     outputs = data.translations(model, split, beam_size=task.beam, alpha=task.settings.alpha)
     pairs = data.corpus[split]
     return {
-        **task.measure.report(pairs, outputs, data.corpus["train"]["source"]),
+        **task.measure.report(pairs, outputs, texts(data.corpus["train"], "source")),
         **task.measure.of_run(state),
         "scored_on": split,
         "beam": task.beam,

@@ -3,17 +3,19 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import datasets
 import torch
 from tokenizers import Tokenizer
 
 from minitransformer.data.batching import Seq2SeqData
+from minitransformer.data.columns import text_batches, texts
 from minitransformer.errors import InputError
 from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.tokenization import SPECIALS, train_bpe_tokenizer, train_character_tokenizer
 from minitransformer.translation import Translator
+from train.tokenizer_text import beginning
 
 LONGEST_STRING = 40
 """In characters: a corpus with a longer source than this is taken for one of sentences."""
@@ -21,28 +23,34 @@ LONGEST_STRING = 40
 
 def are_sentences(corpus: Mapping[str, datasets.Dataset]) -> bool:
     """Whether pieces of words suit these texts better than characters do."""
-    return any(len(text) > LONGEST_STRING for text in corpus["train"]["source"])
+    return any(len(text) > LONGEST_STRING for text in texts(corpus["train"], "source"))
 
 
 def tokenizers_for(split: datasets.Dataset, kind: str, *, vocab_size: int, joint: bool) -> tuple[Tokenizer, Tokenizer]:
     """For sources and targets: of characters, or by byte-pair encoding; one and the same if `joint`."""
-    sources, targets = split["source"], split["target"]
     if kind == "character":
-        return train_character_tokenizer(sources), train_character_tokenizer(targets)
+        return _characters(split, "source"), _characters(split, "target")
     if joint:
-        both = _pieces([*sources, *targets], vocab_size, "source and target together")
+        both = _pieces(split, ("source", "target"), vocab_size)
         return both, both
-    return _pieces(sources, vocab_size, "the source"), _pieces(targets, vocab_size, "the target")
+    return _pieces(split, ("source",), vocab_size), _pieces(split, ("target",), vocab_size)
 
 
-def _pieces(texts: Sequence[str], vocab_size: int, side: str) -> Tokenizer:
-    characters = set(chain.from_iterable(texts))
+def _characters(split: datasets.Dataset, side: str) -> Tokenizer:
+    return train_character_tokenizer("".join(set().union(*rows[side])) for rows in text_batches(split, side))
+
+
+def _pieces(split: datasets.Dataset, sides: Sequence[str], vocab_size: int) -> Tokenizer:
+    counts, alphabets = zip(*(beginning(split, side) for side in sides), strict=True)
+    characters = set().union(*alphabets)
     if vocab_size < (least := len(SPECIALS) + len(characters)):
+        what = f"the {sides[0]}" if len(sides) == 1 else f"{' and '.join(sides)} together"
         raise InputError(
-            f"--vocab-size {vocab_size} is too small for {side}: training text has {len(characters)} different "
+            f"--vocab-size {vocab_size} is too small for {what}: training text has {len(characters)} different "
             f"characters, so it must be at least {least}"
         )
-    return train_bpe_tokenizer(texts, vocab_size)
+    learned_from = (islice(texts(split, side), count) for side, count in zip(sides, counts, strict=True))
+    return train_bpe_tokenizer(chain.from_iterable(learned_from), vocab_size)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How good translations are: sacreBLEU and chrF, overall and where sentences are long or words are rare."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -60,14 +60,17 @@ def by_length(sources: Sequence[str], outputs: Sequence[str], references: Sequen
 
 
 def by_rarest_word(
-    sources: Sequence[str], outputs: Sequence[str], references: Sequence[str], train_sources: Sequence[str]
+    sources: Sequence[str], outputs: Sequence[str], references: Sequence[str], train_sources: Iterable[str]
 ) -> list[dict[str, Any]]:
     """BLEU for groups of sentences by how often the training sources have the rarest word of the source, cased or not:
     never, 1-2, 3-10, 11-100 or 101+ times, as {"seen": "1-2", "count": sentences, "bleu": score}. A group without a
     sentence is left out."""
     _check(sources=sources, outputs=outputs, references=references)
-    seen = Counter(chain.from_iterable(words(source.lower()) for source in train_sources))
-    rarest = [min(seen[word] for word in words(source.lower())) for source in sources]
+    asked = [words(source.lower()) for source in sources]
+    # No other words are counted: those of a large corpus are too many to keep.
+    known = set(chain.from_iterable(asked))
+    seen = Counter(word for text in train_sources for word in words(text.lower()) if word in known)
+    rarest = [min(seen[word] for word in found) for found in asked]
     return _by_size("seen", rarest, TIMES_SEEN, outputs, references)
 
 

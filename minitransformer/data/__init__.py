@@ -1,9 +1,12 @@
 """Corpora by name or path, each a `datasets.DatasetDict` with `train`, `validation` and, where there is one, `test`."""
 
 import warnings
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from minitransformer.data import packaged
 from minitransformer.data.dates import date_pairs
@@ -83,7 +86,9 @@ def load(
                 f"no corpus {name!r}: the names are dates, recall, {', '.join(packaged.CORPORA)} and hub:NAME, "
                 f"and there is no file or folder {name}, nor files {name}.*"
             ) from error
-    return datasets.DatasetDict({split: datasets.Dataset.from_dict(table) for split, table in splits.items()})
+    return datasets.DatasetDict(
+        {split: datasets.Dataset.from_dict(rows) if isinstance(rows, dict) else rows for split, rows in splits.items()}
+    )
 
 
 def _columns(rows: Sequence[tuple[str, ...]], *names: str) -> Table:
@@ -130,18 +135,22 @@ def _without_empty_sides(corpus: "datasets.DatasetDict", name: str) -> "datasets
 
     splits = {}
     for split, rows in corpus.items():
-        pairs = list(zip(rows["source"][:], rows["target"][:], strict=True))
-        strange = (text for pair in pairs for text in pair if text is not None and not isinstance(text, str))
-        if (found := next(strange, None)) is not None:
-            raise InputError(f"{name}: {repr(found)[:100]} in {split} is not text")
-        kept = [place for place, pair in enumerate(pairs) if all(text and not text.isspace() for text in pair)]
+        kept, count = array("q"), 0
+        for texts in rows.select_columns(["source", "target"]).iter(1000):
+            for pair in zip(texts["source"], texts["target"], strict=True):
+                strange = (text for text in pair if text is not None and not isinstance(text, str))
+                if (found := next(strange, None)) is not None:
+                    raise InputError(f"{name}: {repr(found)[:100]} in {split} is not text")
+                if all(text and not text.isspace() for text in pair):
+                    kept.append(count)
+                count += 1
         if not kept and split != "test":
-            raise InputError(f"{name}: in each of the {len(pairs)} rows of {split}, source or target is empty")
-        if len(kept) < len(pairs):
-            dropped = f"dropped {len(pairs) - len(kept)} of {len(pairs)} rows of {split}"
+            raise InputError(f"{name}: in each of the {count} rows of {split}, source or target is empty")
+        if len(kept) < count:
+            dropped = f"dropped {count - len(kept)} of {count} rows of {split}"
             warnings.warn(f"{name}: {dropped}, where source or target is empty", stacklevel=3)
         if kept:
-            splits[split] = rows if len(kept) == len(pairs) else rows.select(kept)
+            splits[split] = rows if len(kept) == count else rows.select(np.array(kept))
     return datasets.DatasetDict(splits)
 
 

@@ -3,8 +3,9 @@
 from array import array
 from collections.abc import Sequence
 from copy import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Int
@@ -12,8 +13,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from minitransformer.data.batches import RowBatches
+from minitransformer.data.pair_ids import pair_ids
 from minitransformer.errors import InputError
-from minitransformer.tokenization import BOS, EOS, PAD, special_id
+from minitransformer.tokenization import PAD, special_id
 
 if TYPE_CHECKING:
     import datasets
@@ -25,7 +28,7 @@ def token_batches(
     *,
     seed: int | None,
     pool: int | None = None,
-) -> list[list[int]]:
+) -> RowBatches:
     """The rows of each batch: every row once, and no batch with more than `max_tokens`, padding included.
 
     A batch has rows x (longest source + longest target) tokens where `lengths` has both columns, rows x longest where
@@ -37,31 +40,43 @@ def token_batches(
     """
     if max_tokens < 1:
         raise InputError(f"max_tokens={max_tokens} must be at least 1")
-    sizes = torch.as_tensor(lengths, dtype=torch.int64)
+    sizes = torch.as_tensor(lengths, dtype=torch.int32)
     if sizes.ndim == 1:
         sizes = sizes.unsqueeze(1)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
 
-    order = torch.arange(len(sizes)) if generator is None else torch.randperm(len(sizes), generator=generator)
-    pool_rows = len(sizes)
-    if pool is not None and len(sizes):
-        pool_rows = max(1, int(pool * max_tokens / sizes.sum(dim=1).float().mean()))
+    # As few bytes a row as there can be: of a large corpus this is what an epoch holds in memory.
+    small: dict[str, Any] = {"dtype": torch.int32 if len(sizes) < 1 << 31 else torch.int64}
+    count = len(sizes)
+    order = torch.arange(count, **small) if generator is None else torch.randperm(count, generator=generator, **small)
+    pool_rows = count
+    if pool is not None and count:
+        pool_rows = max(1, int(pool * max_tokens / sizes.sum(dim=1, dtype=torch.int32).float().mean()))
     for column in reversed(sizes.unbind(1)):  # by target, then by source: the later sort decides
-        order = torch.cat([rows[column[rows].argsort(stable=True)] for rows in order.split(max(1, pool_rows))])
+        for rows in order.split(max(1, pool_rows)):
+            rows.copy_(rows[column[rows].argsort(stable=True)])
 
-    batches: list[list[int]] = []
-    longest: list[int] = []
-    for row, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
-        grown = list(map(max, longest, size)) if batches else size
-        if batches and (len(batches[-1]) + 1) * sum(grown) <= max_tokens:
-            batches[-1].append(row)
-            longest = grown
-        else:
-            batches.append([row])
-            longest = size
-    if generator is not None:
-        batches = [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
-    return batches
+    ends = _batch_ends(order, sizes, max_tokens)
+    batches = RowBatches(order, F.pad(ends, (1, 0))[:-1], ends)
+    return batches if generator is None else batches.shuffled(generator)
+
+
+def _batch_ends(
+    order: Int[Tensor, " rows"], sizes: Int[Tensor, "rows columns"], max_tokens: int
+) -> Int[Tensor, " batches"]:
+    """Where each batch ends, which takes rows in `order` as long as it has no more than `max_tokens`."""
+    rows, lengths = order.numpy(), sizes.numpy()
+    ends, start, width = array("q"), 0, 64
+    while start < len(rows):
+        longest = np.maximum.accumulate(lengths[rows[start : start + width]]).sum(axis=1, dtype=np.int64)
+        tokens = longest * np.arange(1, len(longest) + 1)  # of a batch that ends after each of these rows
+        fitting = int(tokens.searchsorted(max_tokens, side="right"))
+        if fitting == width:
+            width *= 2
+            continue
+        start, width = start + max(1, fitting), max(8, 2 * fitting)
+        ends.append(start)
+    return torch.tensor(ends, dtype=torch.int64)
 
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> Int[Tensor, "batch time"]:
@@ -73,55 +88,40 @@ def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> Int[Tensor, "batch t
 class Seq2SeqData:
     """The pairs of a split as token ids, encoded once: a source ends in EOS, a target is BOS ... EOS.
 
-    `lengths` counts those tokens, sources in the first column and targets in the second.
+    `lengths` counts those tokens, sources in the first column and targets in the second. A pair is in `ids` from its
+    place in `starts` on, which of large corpora is a mapped file: a pair then takes 16 bytes of memory.
     """
 
     def __init__(self, split: "datasets.Dataset", source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> None:
         self.source_pad_id = special_id(source_tokenizer, PAD)
         self.target_pad_id = special_id(target_tokenizer, PAD)
-        self.source_ids, self.source_offsets = _encode(split["source"], source_tokenizer, starts_with_bos=False)
-        self.target_ids, self.target_offsets = _encode(split["target"], target_tokenizer, starts_with_bos=True)
-        self.lengths = torch.stack([self.source_offsets.diff(), self.target_offsets.diff()], dim=1)
+        self.ids, self.lengths = pair_ids(split, source_tokenizer, target_tokenizer)
+        ends = self.lengths.sum(dim=1).cumsum_(0)
+        self.starts = ends.sub_(self.lengths[:, 0]).sub_(self.lengths[:, 1])
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def within(self, limit: int) -> "Seq2SeqData":
-        """The pairs that have at most `limit` tokens on either side."""
+        """The pairs that have at most `limit` tokens on either side. The tokens are those of this one."""
         kept = (self.lengths <= limit).all(dim=1)
+        if kept.all():
+            return self
         shorter = copy(self)
-        shorter.lengths = self.lengths[kept]
-        for side, column in (("source", 0), ("target", 1)):
-            lengths = self.lengths[:, column]
-            ids = getattr(self, f"{side}_ids")[kept.repeat_interleave(lengths)]
-            setattr(shorter, f"{side}_ids", ids)
-            setattr(shorter, f"{side}_offsets", F.pad(lengths[kept].cumsum(0), (1, 0)))
+        shorter.starts, shorter.lengths = self.starts[kept], self.lengths[kept]
         return shorter
 
-    def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> list[list[int]]:
+    def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> RowBatches:
         """See `token_batches`."""
         return token_batches(self.lengths, max_tokens, seed=seed, pool=pool)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """`source_ids` (B, S), `source_valid` (B, S) and `target_ids` (B, T) of these rows, padded on the right."""
-        source_ids, source_valid = padded_rows(self.source_ids, self.source_offsets, rows, self.source_pad_id)
-        target_ids, _ = padded_rows(self.target_ids, self.target_offsets, rows, self.target_pad_id)
+        chosen = torch.as_tensor(rows, dtype=torch.int64)
+        starts, (sources, targets) = self.starts[chosen], self.lengths[chosen].unbind(1)
+        source_ids, source_valid = _padded(self.ids, starts, starts + sources, self.source_pad_id)
+        target_ids, _ = _padded(self.ids, starts + sources, starts + sources + targets, self.target_pad_id)
         return {"source_ids": source_ids, "source_valid": source_valid, "target_ids": target_ids}
-
-
-def _encode(
-    texts: Sequence[str], tokenizer: Tokenizer, *, starts_with_bos: bool
-) -> tuple[Int[Tensor, "tokens"], Int[Tensor, "rows_and_one"]]:
-    """The ids of all texts in one row, and where each text starts there, with the end of the last."""
-    before = [special_id(tokenizer, BOS)] if starts_with_bos else []
-    after = [special_id(tokenizer, EOS)]
-    ids, offsets = array("i"), array("q", [0])
-    # In pieces, because an encoding takes a hundred times the room of its ids.
-    for start in range(0, len(texts), 1000):
-        for encoding in tokenizer.encode_batch_fast(list(texts[start : start + 1000]), add_special_tokens=False):
-            ids.extend([*before, *encoding.ids, *after])
-            offsets.append(len(ids))
-    return torch.tensor(ids, dtype=torch.int32), torch.tensor(offsets, dtype=torch.int64)
 
 
 def padded_rows(
@@ -129,8 +129,13 @@ def padded_rows(
 ) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
     """These rows of texts that stand end to end in `ids`, and which of their slots are real."""
     chosen = torch.as_tensor(rows, dtype=torch.int64)
-    starts, ends = offsets[chosen].unsqueeze(1), offsets[chosen + 1].unsqueeze(1)
-    places = starts + torch.arange(int((ends - starts).max()))
-    valid = places < ends
+    return _padded(ids, offsets[chosen], offsets[chosen + 1], pad_id)
+
+
+def _padded(
+    ids: Int[Tensor, "tokens"], starts: Int[Tensor, "batch"], ends: Int[Tensor, "batch"], pad_id: int
+) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
+    places = starts.unsqueeze(1) + torch.arange(int((ends - starts).max()))
+    valid = places < ends.unsqueeze(1)
     # Places past a text's end hold its neighbour's tokens, and past the last text's end nothing.
     return ids[places.clamp(max=len(ids) - 1)].long().masked_fill(~valid, pad_id), valid

@@ -6,17 +6,17 @@ and "2011-05-19" stay those strings. A row with an empty field that is needed is
 
 import errno
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from minitransformer.data.aligned import aligned_rows, aligned_table
 from minitransformer.data.splits import Table, grouped_split, last_tenth_split
 from minitransformer.data.tables import (
-    RawTable,
     choose_columns,
     has_header,
     read_table,
     read_text,
-    text_lines,
     with_columns,
     with_first_row,
 )
@@ -25,14 +25,19 @@ from minitransformer.untrusted import PICKLES, pickle_refused, require_sane_file
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
 _READABLE = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+Rows = Table | Any
+"""In memory, or a `datasets.Dataset` that is mapped."""
 
 
-def read(path: Path, *, source: str | None = None, target: str | None = None, seed: int = 0) -> dict[str, Table]:
+def read(path: Path, *, source: str | None = None, target: str | None = None, seed: int = 0) -> dict[str, Rows]:
     """The splits of a file, of a pair of files `path`.`source` and `path`.`target`, or of a folder.
 
     A folder has its splits in files called train, validation (or val, dev) and test. Without them, pairs are split by
     target and other rows by text (see `grouped_split`). A .txt file is one row, of which the last tenth of the
     characters is validation. A .tsv file of two columns needs no header (see `tables.has_header`).
+
+    Large aligned files of a folder are mapped data sets (see `aligned_rows`); all else is in memory, large aligned
+    files without splits too, because a split needs all targets at once.
     """
     if path.is_dir():
         return _read_folder(path, source, target)
@@ -47,7 +52,7 @@ def read(path: Path, *, source: str | None = None, target: str | None = None, se
     return grouped_split(table, by="text", seed=seed)
 
 
-def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[str, Table]:
+def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[str, Rows]:
     found = {split: files_called(folder, stems) for split, stems in SPLIT_NAMES.items()}
     for split in ("train", "validation"):
         if not found[split]:
@@ -57,10 +62,13 @@ def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[s
     header = None
     if [file.suffix.lower() for file in found["train"]] == [".tsv"]:
         header = has_header(read_table(found["train"][0]), source, target)
-    tables = {split: _read_one(files, source, target, header) for split, files in found.items() if files}
-    for split, table in tables.items():
-        if table.keys() - {"format"} != tables["train"].keys() - {"format"}:
-            raise InputError(f"{folder}: train has columns {list(tables['train'])}, but {split} has {list(table)}")
+    tables = {
+        split: _read_one(files, source, target, header, aligned=aligned_rows) for split, files in found.items() if files
+    }
+    names = {split: list(rows) if isinstance(rows, dict) else rows.column_names for split, rows in tables.items()}
+    for split, columns in names.items():
+        if {*columns} - {"format"} != {*names["train"]} - {"format"}:
+            raise InputError(f"{folder}: train has columns {names['train']}, but {split} has {columns}")
     return tables
 
 
@@ -84,9 +92,17 @@ def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
     return files
 
 
-def _read_one(files: list[Path], source: str | None, target: str | None, header: bool | None = None) -> Table:
-    """One split from the files that bear its name: a line-aligned pair, or the one that is readable by itself. `header`
-    says whether a .tsv file has one, as the training file of its folder has; None leaves that to its first line."""
+def _read_one(
+    files: list[Path],
+    source: str | None,
+    target: str | None,
+    header: bool | None = None,
+    *,
+    aligned: Callable[[Path, Path], Rows] = aligned_table,
+) -> Rows:
+    """One split from the files that bear its name: a line-aligned pair, which `aligned` reads, or the one that is
+    readable by itself. `header` says whether a .tsv file has one, as the training file of its folder has; None leaves
+    that to its first line."""
     folder, names = files[0].parent, ", ".join(file.name for file in files)
     if len({file.stem for file in files}) > 1:
         raise InputError(f"{folder} has several files for one split, {names}: keep one")
@@ -94,7 +110,7 @@ def _read_one(files: list[Path], source: str | None, target: str | None, header:
     if source in by_suffix and target in by_suffix:
         if source == target:
             raise InputError(f"{by_suffix[source]}: source and target are both {source!r}")
-        return _read_aligned(by_suffix[source], by_suffix[target])
+        return aligned(by_suffix[source], by_suffix[target])
     readable = [file for file in files if file.suffix.lower() in _READABLE]
     if len(readable) == 1:
         return _read_table(readable[0], source, target, header)
@@ -112,22 +128,6 @@ def _read_one(files: list[Path], source: str | None, target: str | None, header:
     ]
     raise InputError(
         f"{folder} has {names}, but {' and '.join(missing)}: the suffixes there are {', '.join(by_suffix)}"
-    )
-
-
-def _read_aligned(source: Path, target: Path) -> Table:
-    source_lines, target_lines = text_lines(read_text(source)), text_lines(read_text(target))
-    counts = len(source_lines), len(target_lines)
-    if counts[0] != counts[1]:
-        longer, lines = (source, source_lines) if counts[0] > counts[1] else (target, target_lines)
-        surplus = f"{max(counts) - min(counts)} more, from line {min(counts) + 1}, {lines[min(counts)][:50]!r}"
-        raise InputError(
-            f"{source} has {counts[0]} lines, but {target} has {counts[1]}: {longer.name} has {surplus}, on; "
-            "line n of the one must belong to line n of the other"
-        )
-    columns = {"source": source_lines, "target": target_lines}
-    return with_columns(
-        RawTable(source, columns, range(1, len(source_lines) + 1)), {"source": "source", "target": "target"}
     )
 
 

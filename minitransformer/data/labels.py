@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from minitransformer.data.batches import RowBatches
 from minitransformer.data.batching import padded_rows, token_batches
 from minitransformer.errors import InputError
 from minitransformer.tokenization import end_of_text_id, masked_specials
@@ -196,7 +197,7 @@ class LabelledData:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> list[list[int]]:
+    def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> RowBatches:
         """See `token_batches`."""
         return token_batches(self.offsets.diff(), max_tokens, seed=seed, pool=pool)
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minitransformer.data.batches import RowBatches
 from minitransformer.data.batching import padded_rows, token_batches
 from minitransformer.data.masking import MaskVocabulary, mask_tokens
 from minitransformer.data.sentences import NO_LABEL, Rows
@@ -61,14 +62,15 @@ class MaskedBatches:
             batch["sentence_labels"] = labels
         return batch
 
-    def _batches(self, epoch: int, seed: int | None) -> list[list[int]]:
-        batches: list[list[int]] = []
-        for kind in (self.rows.labels == NO_LABEL, self.rows.labels != NO_LABEL):
-            of_kind = kind.nonzero().squeeze(1)
-            numbers = of_kind + epoch * len(kind)
+    def _batches(self, epoch: int, seed: int | None) -> RowBatches:
+        labels = self.rows.labels
+        order, starts, ends, before = [], [], [], 0
+        for kind in (labels == NO_LABEL, labels != NO_LABEL):
+            of_kind = kind.nonzero().squeeze(1).int()
             chosen = token_batches(self.rows.lengths[of_kind], self.max_tokens, seed=seed)
-            batches += [numbers[batch].tolist() for batch in chosen]
-        if seed is None:
-            return batches
-        order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(seed))
-        return [batches[place] for place in order.tolist()]
+            order.append(of_kind[chosen.order])
+            starts.append(chosen.starts + before)
+            ends.append(chosen.ends + before)
+            before += len(of_kind)
+        batches = RowBatches(torch.cat(order), torch.cat(starts), torch.cat(ends), offset=epoch * len(labels))
+        return batches if seed is None else batches.shuffled(torch.Generator().manual_seed(seed))

@@ -127,6 +127,24 @@ def read_blocks(path: Path) -> Iterator[str]:
                 return
 
 
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a file, one after another, as `tables.text_lines` has them; `InputError` at its end where it holds
+    white space alone."""
+    begun, empty = list[str](), True
+    for block in read_blocks(path):
+        empty = empty and not block.strip()
+        first, *others = block.split("\n")
+        begun.append(first)
+        if others:
+            yield "".join(begun)
+            yield from others[:-1]
+            begun = [others[-1]]
+    if empty:
+        raise InputError(f"{path} is empty")
+    if last := "".join(begun):
+        yield last
+
+
 def pieces(text: Iterable[str], length: int) -> Iterator[str]:
     """A text in pieces of at least `length` characters but for the last, the same however its blocks were cut: each
     ends before white space that follows a word, over which no token of ours or of GPT-2's reaches. Where no word ends

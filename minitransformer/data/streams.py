@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, overload
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from minitransformer.data.batches import Batches
 from minitransformer.data.running_text import pieces
 from minitransformer.errors import InputError
 from minitransformer.tokenization import end_of_text_id
@@ -88,8 +88,8 @@ class StreamWindows:
         return {"ids": self.ids[torch.tensor(rows)[:, None] + torch.arange(self.context + 1)].long()}
 
 
-class WindowBatches(Sequence[list[int]]):
-    """The batches of an epoch, each the first tokens of its windows, reckoned from their order when asked for."""
+class WindowBatches(Batches):
+    """Batches of `batch_size` windows, each given by its first token, which is reckoned from the windows' order."""
 
     def __init__(self, order: Int[Tensor, "windows"], offset: int, context: int, batch_size: int):
         self.order, self.offset, self.context, self.batch_size = order, offset, context, batch_size
@@ -97,20 +97,6 @@ class WindowBatches(Sequence[list[int]]):
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
 
-    @overload
-    def __getitem__(self, place: int) -> list[int]: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[list[int]]: ...
-    def __getitem__(self, place: int | slice) -> Any:
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"batch {place} of {len(self)}")
-        start = place % len(self) * self.batch_size
-        numbers = self.order[start : start + self.batch_size].long()
-        return (self.offset + numbers * self.context).tolist()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]  # as a list's
+    def numbers(self, place: int) -> Int[Tensor, " batch"]:
+        start = place * self.batch_size
+        return self.offset + self.order[start : start + self.batch_size].long() * self.context

@@ -124,14 +124,22 @@ def with_columns(raw: RawTable, names: dict[str, str]) -> Table:
     kept = [all(field and not field.isspace() for field in fields) for fields in zip(*needed.values(), strict=True)]
     if all(kept):
         return table
-    empty = f"{' or '.join(needed)} is empty"
-    if not any(kept):
-        raise InputError(f"{raw.path}: in each of the {len(kept)} rows, {empty}")
-    count = kept.count(False)
-    first = islice((str(place) for place, keep in zip(raw.places, kept, strict=True) if not keep), 5)
-    places = ", ".join(first) + (", ..." if count > 5 else "")
-    warnings.warn(f"{raw.path}: dropped {count} of {len(kept)} rows, where {empty}: {raw.unit} {places}", stacklevel=2)
+    first = islice((place for place, keep in zip(raw.places, kept, strict=True) if not keep), 5)
+    warn_of_empty(raw.path, needed, kept.count(False), len(kept), list(first), unit=raw.unit)
     return {name: list(compress(column, kept)) for name, column in table.items()}
+
+
+def warn_of_empty(
+    path: Path, needed: Iterable[str], dropped: int, count: int, first: Sequence[int], *, unit: str = "line"
+) -> None:
+    """Tell of the rows that were dropped because a column that is needed is empty, of which the `first` five are at
+    these places; `InputError` where all of them were."""
+    empty = f"{' or '.join(needed)} is empty"
+    if dropped == count:
+        raise InputError(f"{path}: in each of the {count} rows, {empty}")
+    if dropped:
+        places = ", ".join(map(str, first)) + (", ..." if dropped > 5 else "")
+        warnings.warn(f"{path}: dropped {dropped} of {count} rows, where {empty}: {unit} {places}", stacklevel=3)
 
 
 def _as_text(raw: RawTable, name: str, *, label: bool) -> list[str]:

@@ -34,6 +34,49 @@ def test_batches_depend_on_the_seed_and_not_on_the_global_state(lengths, max_tok
     assert token_batches(lengths, max_tokens, seed=seed) == batches
 
 
+def batches_one_by_one(lengths, max_tokens, seed, pool):
+    """What `token_batches` gives, row by row: resumed runs go by it, so it must stay what it is."""
+    sizes = torch.as_tensor(lengths, dtype=torch.int64)
+    sizes = sizes.unsqueeze(1) if sizes.ndim == 1 else sizes
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    order = torch.arange(len(sizes)) if generator is None else torch.randperm(len(sizes), generator=generator)
+    pool_rows = len(sizes)
+    if pool is not None and len(sizes):
+        pool_rows = max(1, int(pool * max_tokens / sizes.sum(dim=1).float().mean()))
+    for column in reversed(sizes.unbind(1)):
+        order = torch.cat([rows[column[rows].argsort(stable=True)] for rows in order.split(max(1, pool_rows))])
+    batches = []
+    for row in order.tolist():
+        if batches and padded_size(sizes, [*batches[-1], row]) <= max_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    if generator is not None:
+        batches = [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+    return batches
+
+
+many = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=150, max_size=200).map(torch.tensor)
+
+
+@given(tables | many, st.integers(1, 2000), seeds, st.none() | st.integers(1, 4))
+def test_batches_are_those_that_one_row_after_another_makes(lengths, max_tokens, seed, pool):
+    found = token_batches(lengths, max_tokens, seed=seed, pool=pool)
+    expected = batches_one_by_one(lengths, max_tokens, seed, pool)
+    assert list(found) == expected
+    assert found == expected
+    assert found[1:3] == expected[1:3]
+    assert found != [*expected, [0]]
+
+
+def test_an_epoch_takes_four_bytes_a_row():
+    batches = token_batches(torch.randint(1, 40, (1000, 2)), 2000, seed=0, pool=2)
+    assert batches.order.dtype == torch.int32
+    assert batches[-1] == batches[len(batches) - 1]
+    with pytest.raises(IndexError, match=f"batch {len(batches)} of {len(batches)}"):
+        batches[len(batches)]
+
+
 def test_another_seed_gives_another_order():
     lengths = [5] * 50
     assert token_batches(lengths, 20, seed=0) != token_batches(lengths, 20, seed=1)

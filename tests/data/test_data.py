@@ -186,3 +186,13 @@ def test_hub_pairs_with_an_empty_side_are_dropped_and_counted(hub):
     hub(datasets.DatasetDict({"train": pairs, "validation": pairs}))
     with pytest.raises(InputError, match="7 in train is not text"):
         load("hub:a/b", source="de", target="n")
+
+
+def test_hub_pairs_are_looked_at_a_few_rows_at_a_time_and_keep_their_order(hub):
+    rows = {"a": [f"{n}" if n % 3 else "" for n in range(2500)], "b": [f"{n}" for n in range(2500)]}
+    split = datasets.Dataset.from_dict(rows)
+    hub(datasets.DatasetDict({"train": split, "validation": split.select([1, 2])}))
+    with pytest.warns(UserWarning, match="dropped 834 of 2500 rows of train"):
+        corpus = load("hub:a/b")
+    kept = [f"{n}" for n in range(2500) if n % 3]
+    assert corpus["train"][:] == {"source": kept, "target": kept}

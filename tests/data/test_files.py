@@ -6,7 +6,7 @@ import warnings
 import datasets
 import pytest
 
-from minitransformer.data import load
+from minitransformer.data import load, remembered
 from minitransformer.errors import InputError
 
 PAIRS = [(f"human {i}", f"iso {i}") for i in range(20)]
@@ -159,8 +159,12 @@ def test_names_of_several_words_are_a_header_where_they_are_asked_for_and_in_a_c
     assert rows_of(load(table(tmp_path / "a.csv", names, PAIRS))) == sorted(PAIRS)
 
 
-@pytest.fixture
-def aligned(tmp_path):
+@pytest.fixture(params=["in memory", "mapped"])
+def aligned(request, tmp_path, tmp_path_factory, monkeypatch):
+    """Files as small as these, and the same where they count as large ones."""
+    if request.param == "mapped":
+        monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        monkeypatch.setattr(remembered, "LARGE", 0)
     for suffix, place in (("de", 0), ("en", 1)):
         write(tmp_path / f"train.{suffix}", "".join(pair[place] + "\n" for pair in PAIRS))
         write(tmp_path / f"val.{suffix}", "".join(pair[place] + "\n" for pair in PAIRS[:3]))

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minitransformer.data.batching import token_batches
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import IGNORED, MaskVocabulary
 from minitransformer.data.sentences import (
@@ -243,6 +244,29 @@ def test_an_epoch_has_every_row_once_in_batches_of_one_kind_within_the_limit():
     real = sum(int(data.batch(numbers)["valid"].sum()) for numbers in data.epoch(0))
     assert real == len(data.rows.ids)
     assert real > 0.9 * sum(data.batch(numbers)["ids"].numel() for numbers in data.epoch(0))
+
+
+def test_the_batches_of_both_kinds_are_those_of_each_in_an_order_of_their_own():
+    data = masked_batches()
+    count = len(data.rows.labels)
+    kinds = [
+        [row for row, label in enumerate(data.rows.labels.tolist()) if (label == NO_LABEL) is alone]
+        for alone in (True, False)
+    ]
+    for epoch in (0, 2):
+        batches = [
+            [rows[place] + epoch * count for place in batch]
+            for rows in kinds
+            for batch in token_batches(data.rows.lengths[rows], 400, seed=epoch)
+        ]
+        order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(epoch)).tolist()
+        assert all(kinds)
+        assert data.epoch(epoch) == [batches[place] for place in order]
+    assert data.in_order() == [
+        [rows[place] for place in batch]
+        for rows in kinds
+        for batch in token_batches(data.rows.lengths[rows], 400, seed=None)
+    ]
 
 
 def test_a_batch_holds_its_rows_their_segments_and_labels():

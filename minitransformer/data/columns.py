@@ -1,0 +1,38 @@
+"""The texts of a data set, a few rows at a time, so that none of its columns need ever be in memory whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import datasets
+
+ROWS = 1000
+
+
+def texts(split: "datasets.Dataset", column: str) -> Iterator[str]:
+    """Those of one column, in order: a hundred times as fast as row by row."""
+    for rows in text_batches(split, column):
+        yield from rows[column]
+
+
+def text_batches(split: "datasets.Dataset", *columns: str) -> Iterator[dict[str, list[str]]]:
+    """These columns, up to `ROWS` rows at a time."""
+    path = _file_of(split)
+    if path is None:
+        yield from split.select_columns(list(columns)).iter(ROWS)
+        return
+    import pyarrow
+
+    # Not through the mapping, by which all of the file would come to count as memory of this process.
+    with pyarrow.OSFile(str(path)) as file, pyarrow.ipc.open_stream(file) as batches:
+        for batch in batches:
+            for start in range(0, batch.num_rows, ROWS):
+                yield batch.slice(start, ROWS).select(list(columns)).to_pydict()
+
+
+def _file_of(split: "datasets.Dataset") -> Path | None:
+    """The file that holds the rows of a data set and no others, if it is one that `aligned_rows` has made: its
+    fingerprint is then the file's name, and that of whatever is chosen or changed of it another."""
+    paths = [Path(file["filename"]) for file in split.cache_files]
+    return paths[0] if [path.stem for path in paths] == [split._fingerprint] else None

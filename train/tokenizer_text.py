@@ -1,0 +1,29 @@
+"""How much of the training text a tokenizer learns from."""
+
+import warnings
+
+import datasets
+
+from minitransformer.data.columns import text_batches
+
+TOKENIZER_BYTES = 50_000_000
+"""The pieces of words are found in so much of it: more text would hardly change them."""
+
+
+def beginning(split: datasets.Dataset, side: str) -> tuple[int, set[str]]:
+    """How many texts of a column these bytes have room for, and the characters of those; it says so where they are not
+    all."""
+    count, left, characters = 0, TOKENIZER_BYTES, set[str]()
+    for rows in text_batches(split, side):
+        if left <= 0:
+            warnings.warn(
+                f"the tokenizer is trained on the first {TOKENIZER_BYTES / 1e6:,.0f} MB of the {side}s, "
+                f"{count:,} of {len(split):,}",
+                stacklevel=2,
+            )
+            break
+        text = "".join(rows[side])
+        characters |= set(text)
+        left -= len(text.encode())
+        count += len(rows[side])
+    return count, characters
