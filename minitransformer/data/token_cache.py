@@ -1,8 +1,5 @@
 """Tokens of large corpora in files: made once, and mapped into memory, where the system keeps what is in use."""
 
-import hashlib
-import mmap
-import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +8,7 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from minitransformer.data.mapped_file import COUNTS, counts_of, file_name, mapped
 from minitransformer.data.packages import cache_folder
 from minitransformer.data.running_text import Texts
 from minitransformer.data.streams import stream_parts
@@ -29,7 +27,6 @@ class Tokens(NamedTuple):
 SMALL = 8_000_000
 """Texts of fewer bytes are made into tokens anew each time, in memory."""
 _FORMAT = "2"
-_COUNTS = struct.Struct("<qq")  # at the end of a file: tokens, by which a torn one is known, and unknown ones
 
 
 def token_file(texts: Texts, tokenizer: Tokenizer, folder: Path | None = None) -> Tokens:
@@ -44,15 +41,10 @@ def token_file(texts: Texts, tokenizer: Tokenizer, folder: Path | None = None) -
         ids = torch.cat(parts) if parts else torch.empty(0, dtype=dtype)
         return Tokens(ids, int((ids == _unknown_id(tokenizer)).sum()))
     name = "\0".join((_FORMAT, str(dtype), texts.content.sha256, tokenizer.to_str()))
-    path = (folder or cache_folder() / "tokens") / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.tokens"
-    if (counts := _counts(path, dtype.itemsize)) is None:
-        counts = _write(path, texts, tokenizer, dtype)
-    count, unknown = counts
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), count * dtype.itemsize, access=mmap.ACCESS_COPY)
-    if hasattr(mapped, "madvise"):  # windows are shuffled: to read on behind each would fetch sixteen times as much
-        mapped.madvise(mmap.MADV_RANDOM)
-    return Tokens(torch.frombuffer(mapped, dtype=dtype), unknown)
+    path = (folder or cache_folder() / "tokens") / file_name(name, "tokens")
+    counts = counts_of(path, lambda count, unknown: count * dtype.itemsize)
+    count, unknown = counts or _write(path, texts, tokenizer, dtype)
+    return Tokens(mapped(path, dtype, count), unknown)
 
 
 def _write(path: Path, texts: Texts, tokenizer: Tokenizer, dtype: torch.dtype) -> tuple[int, int]:
@@ -63,7 +55,7 @@ def _write(path: Path, texts: Texts, tokenizer: Tokenizer, dtype: torch.dtype) -
             file.write(part.astype(f"i{dtype.itemsize}").tobytes())
             count += len(part)
             unknown += int((part == _unknown_id(tokenizer)).sum())
-        file.write(_COUNTS.pack(count, unknown))
+        file.write(COUNTS.pack(count, unknown))
     return count, unknown
 
 
@@ -76,13 +68,3 @@ def _unknown_id(tokenizer: Tokenizer) -> int:
 def vocabulary_size(tokenizer: Tokenizer) -> int:
     """One more than the largest id."""
     return 1 + max(tokenizer.get_vocab().values(), default=-1)
-
-
-def _counts(path: Path, itemsize: int) -> tuple[int, int] | None:
-    """Those of a file, or None if it is not there or not whole."""
-    if not path.is_file() or path.stat().st_size < _COUNTS.size:
-        return None
-    with path.open("rb") as file:
-        file.seek(-_COUNTS.size, 2)
-        count, unknown = _COUNTS.unpack(file.read())
-    return (count, unknown) if path.stat().st_size == count * itemsize + _COUNTS.size else None

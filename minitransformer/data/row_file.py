@@ -1,0 +1,64 @@
+"""Rows of tokens of large corpora in files: made once, and mapped into memory."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minitransformer.data.mapped_file import COUNTS, counts_of, file_name, mapped
+from minitransformer.data.packages import cache_folder
+from minitransformer.files import atomic
+
+_FORMAT = "1"
+
+
+class MappedRows(NamedTuple):
+    """Rows of tokens one after another, and the numbers that are kept for each row: its length is the first of them,
+    or the lengths of its parts are the first few."""
+
+    ids: Int[Tensor, " tokens"]
+    columns: Int[Tensor, "rows columns"]
+
+
+def row_file(
+    name: str,
+    dtype: torch.dtype,
+    num_columns: int,
+    parts: Callable[[], Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]],
+) -> MappedRows:
+    """The ids and the columns (rows, num_columns) of all `parts`, in a file of the cache folder. `name` says all there
+    is to say about them: where a file of that name is, `parts` is not called.
+
+    The ids, int16 or int32 as `dtype` says, are mapped into memory; of the columns each number has 4 bytes of it.
+    """
+    path = cache_folder() / "tokens" / file_name("\0".join((_FORMAT, str(dtype), str(num_columns), name)), "rows")
+
+    def size(tokens: int, rows: int) -> int:
+        return tokens * dtype.itemsize + rows * num_columns * 4
+
+    tokens, rows = counts_of(path, size) or _write(path, dtype, parts())
+    columns = np.fromfile(path, dtype=np.int32, count=rows * num_columns, offset=tokens * dtype.itemsize)
+    return MappedRows(mapped(path, dtype, tokens), torch.from_numpy(columns).view(rows, num_columns))
+
+
+def _write(
+    path: Path, dtype: torch.dtype, parts: Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]
+) -> tuple[int, int]:
+    """The ids as they come, then the columns, which wait for them in memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokens, waiting = 0, list[NDArray[np.int32]]()
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        for ids, columns in parts:
+            file.write(ids.astype(f"i{dtype.itemsize}").tobytes())
+            tokens += len(ids)
+            waiting.append(columns)
+        for columns in waiting:
+            file.write(columns.astype(np.int32).tobytes())
+        rows = sum(map(len, waiting))
+        file.write(COUNTS.pack(tokens, rows))
+    return tokens, rows
