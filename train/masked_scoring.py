@@ -12,6 +12,11 @@ from minitransformer.data.masking import IGNORED, MaskVocabulary
 from minitransformer.data.sentences import Rows
 from minitransformer.models import BERT
 
+TOKENS_TO_COUNT = 4_000_000
+"""Counted for the baselines, of larger corpora: counting takes a hundred bytes a token."""
+RUN = 256
+"""Rows that are read one after another, of those that are counted: of a mapped file every page is read whole."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -43,8 +48,9 @@ def masked_score(model: BERT, data: MaskedBatches, *, every: int = 1) -> Score:
     """The model on all rows of `data`, masked as in epoch 0; to look quickly, on one batch of `every` so many."""
     model.eval()
     score = Score()
-    for numbers in data.in_order()[::every]:
-        batch = {name: tensor.to(model.device) for name, tensor in data.batch(numbers).items()}
+    batches = data.in_order()
+    for place in range(0, len(batches), every):
+        batch = {name: tensor.to(model.device) for name, tensor in data.batch(batches[place]).items()}
         states = model(batch["ids"], batch["valid"], batch.get("segment_ids"))
         picked = batch["targets"] != IGNORED
         targets, logits = batch["targets"][picked], model.predict_tokens(states[picked]).float()
@@ -94,7 +100,8 @@ class Contexts:
 
 
 class CountingBaselines:
-    """Guesses of a masked token from counts of the training text.
+    """Guesses of a masked token from counts of the training text, or, where that is large, of runs of rows from all
+    over it, `counted` tokens in all.
 
     - unigram: the most frequent token. Its probabilities are counts plus one.
     - neighbours: the most frequent token between the same two neighbours, as the model sees them; where they never
@@ -103,7 +110,8 @@ class CountingBaselines:
     """
 
     def __init__(self, rows: Rows, vocabulary: MaskVocabulary):
-        ids = rows.ids.long()
+        ids = _spread(rows).long()
+        self.counted = len(ids)
         ordinary = torch.from_numpy(vocabulary.is_ordinary)
         self.vocab_size = len(ordinary)
         places = ordinary[ids].nonzero().squeeze(1)  # never at either end of a row, where the special tokens are
@@ -142,6 +150,14 @@ class CountingBaselines:
         alone = self.unigram[targets].double()
         sides = (self.left.smoothed(left, targets, alone) + self.right.smoothed(right, targets, alone)) / 2
         return self.both.smoothed(left * self.vocab_size + right, targets, sides)
+
+
+def _spread(rows: Rows) -> Int[Tensor, " tokens"]:
+    """The ids of one run of rows in so many that about `TOKENS_TO_COUNT` remain; all, if there are no more."""
+    every = 1 + len(rows.ids) // TOKENS_TO_COUNT
+    starts, ends = rows.offsets[:-1:RUN][::every], rows.offsets[RUN::RUN][::every]
+    stops = ends.tolist() + [len(rows.ids)] * (len(starts) - len(ends))
+    return torch.cat([rows.ids[start:stop] for start, stop in zip(starts.tolist(), stops, strict=True)])
 
 
 def _find(keys: Int[Tensor, " keys"], wanted: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
