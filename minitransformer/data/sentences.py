@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby, islice
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from tokenizers import Tokenizer
@@ -245,8 +246,9 @@ class _Builder:
 
     def built(self) -> Rows:
         return Rows(
-            torch.tensor(self.ids, dtype=torch.int32),
-            torch.tensor(self.offsets, dtype=torch.int64),
-            torch.tensor(self.second_starts, dtype=torch.int64),
-            torch.tensor(self.labels, dtype=torch.int64),
+            # By way of NumPy, which takes an array whole, where torch asks for number after number.
+            torch.from_numpy(np.array(self.ids, dtype=np.int32)),
+            torch.from_numpy(np.array(self.offsets, dtype=np.int64)),
+            torch.from_numpy(np.array(self.second_starts, dtype=np.int64)),
+            torch.from_numpy(np.array(self.labels, dtype=np.int64)),
         )

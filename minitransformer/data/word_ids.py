@@ -10,9 +10,7 @@ from tokenizers import Tokenizer
 
 _BATCH = 1000  # texts to encode at once: an encoding takes a hundred times the room of its ids
 _MOST = 200_000  # words to remember
-_WORDS = re.compile(r"[ \n]?[^ \n]+")
-_OTHER_SPACE = re.compile(r"\s\s|[^\S \n]|\s$")
-"""White space that is more than one character between two words, or that tokenizers may see as none."""
+_WORDS = re.compile(r"[ \n]?\S+")
 
 
 def encoded(
@@ -27,13 +25,20 @@ def encoded(
         if not in_words:
             yield from (encoding.ids for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False))
             continue
-        cut = [[text] if _OTHER_SPACE.search(text) else _WORDS.findall(text) for text in batch]
+        cut = [_words(text) for text in batch]
         if len(known) > _MOST:
             known.clear()
-        new = list({word for words in cut for word in words if word not in known})
+        new = list(set(chain.from_iterable(cut)).difference(known))
         encodings = tokenizer.encode_batch_fast(new, add_special_tokens=False)
         known.update(zip(new, (encoding.ids for encoding in encodings), strict=True))
         yield from (list(chain.from_iterable(map(known.__getitem__, words))) for words in cut)
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text. One with more white space than a character between two words, or with such as a tokenizer
+    may see as none, remains whole."""
+    words = _WORDS.findall(text)
+    return words if "".join(words) == text else [text]
 
 
 def encodes_words_alone(tokenizer: Tokenizer) -> bool:
