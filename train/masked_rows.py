@@ -75,9 +75,9 @@ class CorpusRows:
     def parts(self, split: str, seed: int) -> Iterable[Rows]:
         """The rows of one part of the text after another.
 
-        Each part is as a corpus of its own: the wrong second sentence of a pair comes from the same part, as in BERT's
-        own data, whose `create_pretraining_data.py` took it from the documents that it had read at once (Devlin et al.
-        2019). Texts that are one part have the rows that they would have in memory.
+        Each part is as a corpus of its own: the wrong second sentence of a pair comes from the same part, as BERT's own
+        `create_pretraining_data.py` (Devlin et al. 2019) took it from the documents of one call, large corpora being
+        handed to it in several.
         """
         for number, part in enumerate(self.splits[split].parts()):
             yield self._rows(self._documents(part), seed + number * 1_000_003)
