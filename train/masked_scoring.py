@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -13,7 +14,7 @@ from minitransformer.data.sentences import Rows
 from minitransformer.models import BERT
 
 TOKENS_TO_COUNT = 4_000_000
-"""Counted for the baselines, of larger corpora: counting takes a hundred bytes a token."""
+"""Counted for the baselines, of larger corpora: counting takes up to 130 bytes a token."""
 RUN = 256
 """Rows that are read one after another, of those that are counted: of a mapped file every page is read whole."""
 
@@ -68,17 +69,16 @@ class Contexts:
 
     def __init__(self, contexts: Int[Tensor, " tokens"], tokens: Int[Tensor, " tokens"], vocab_size: int):
         self.vocab_size = vocab_size
-        self.pairs, self.pair_counts = torch.unique(contexts * vocab_size + tokens, return_counts=True)
-        self.contexts, place, self.kinds = torch.unique_consecutive(
-            self.pairs // vocab_size, return_inverse=True, return_counts=True
-        )
-        self.totals = torch.zeros_like(self.kinds).index_add_(0, place, self.pair_counts)
-        # Sorted by context, then by count, the last of a context is its most frequent token; of equals, the lowest.
-        order = torch.arange(len(self.pairs)).flip(0)
-        order = order[self.pair_counts[order].argsort(stable=True)]
-        order = order[place[order].argsort(stable=True)]
-        last = order[self.kinds.cumsum(0) - 1]
-        self.best, self.best_counts = self.pairs[last] % vocab_size, self.pair_counts[last]
+        # NumPy sorts without keeping where each came from, which would take as much memory again.
+        pairs, counts = np.unique((contexts.long() * vocab_size + tokens).numpy(), return_counts=True)
+        self.pairs, self.pair_counts = torch.from_numpy(pairs), torch.from_numpy(counts)
+        self.contexts, self.kinds = torch.unique_consecutive(self.pairs // vocab_size, return_counts=True)
+        starts = (self.kinds.cumsum(0) - self.kinds).numpy()
+        best_counts = np.maximum.reduceat(counts, starts)
+        self.totals, self.best_counts = torch.from_numpy(np.add.reduceat(counts, starts)), torch.from_numpy(best_counts)
+        # Of a context's tokens, which are sorted, the first that has the largest count: of equals, the lowest.
+        best = np.flatnonzero(counts == best_counts.repeat(self.kinds.numpy()))
+        self.best = self.pairs[best[best.searchsorted(starts)]] % vocab_size
 
     def look_up(self, contexts: Int[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of each context: how many tokens stood in it, of how many kinds, the commonest, and its share (0: unseen)."""
@@ -110,7 +110,7 @@ class CountingBaselines:
     """
 
     def __init__(self, rows: Rows, vocabulary: MaskVocabulary):
-        ids = _spread(rows).long()
+        ids = _spread(rows).int()
         self.counted = len(ids)
         ordinary = torch.from_numpy(vocabulary.is_ordinary)
         self.vocab_size = len(ordinary)
@@ -121,7 +121,7 @@ class CountingBaselines:
         self.commonest = counts.argmax()
         self.left = Contexts(left, tokens, self.vocab_size)
         self.right = Contexts(right, tokens, self.vocab_size)
-        self.both = Contexts(left * self.vocab_size + right, tokens, self.vocab_size)
+        self.both = Contexts(left.long() * self.vocab_size + right, tokens, self.vocab_size)
 
     def scores(self, data: MaskedBatches) -> dict[str, Score]:
         """On the masked tokens that `masked_score` reads from `data`."""
