@@ -83,9 +83,11 @@ def train_wordpiece_tokenizer(texts: Iterable[str], vocab_size: int, *, lowercas
     if isinstance(texts, str):
         raise InputError("texts is one string, whose characters would be a text each: put it into a list")
     texts = list(texts)
-    # The trainer numbers the characters inside words differently in every run. Found first and handed in sorted, they
-    # have their ids, and so the pieces made of them have theirs.
-    characters = sorted(_trained_wordpiece(texts, 0, (), lowercase).get_vocab(), key=lambda p: (p.startswith("##"), p))
+    # The trainer numbers the characters inside words differently in every run. Found first, which takes every word but
+    # once, and handed in sorted, they have their ids, and so the pieces made of them have theirs.
+    words = list({word for text in texts for word in text.split(" ")})
+    characters = sorted(_trained_wordpiece(words, 0, (), lowercase).get_vocab(), key=lambda p: (p.startswith("##"), p))
+    del words
     if not characters:
         raise InputError("the texts hold no characters, so there is nothing to make a vocabulary of")
     if vocab_size < len(BERT_SPECIALS) + len(characters):

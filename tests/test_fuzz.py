@@ -30,6 +30,7 @@ from minitransformer import GPT, GPTConfig, InputError, SequenceClassifier
 from minitransformer.data import load
 from minitransformer.data.labels import load_labelled
 from minitransformer.data.packages import unpack
+from minitransformer.data.remembered import sha256
 from minitransformer.tokenization import (
     load_tokenizer,
     train_bpe_tokenizer,
@@ -38,7 +39,6 @@ from minitransformer.tokenization import (
     train_wordpiece_tokenizer,
 )
 from train.checkpoint import load_checkpoint, save_checkpoint
-from train.fingerprint import sha256
 from train.pretrain_gpt import PretrainSettings
 from train.replicas import replicate
 from train.sealed import write_sealed

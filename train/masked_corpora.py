@@ -1,30 +1,14 @@
-"""The text that a masked model learns from, as sentences and then as rows of tokens."""
+"""The text that a masked model learns from, in sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from minitransformer.data import load
-from minitransformer.data.sentences import (
-    Document,
-    Rows,
-    encode_documents,
-    full_rows,
-    next_sentence_rows,
-    sentence_order_rows,
-    sentences,
-    single_rows,
-)
+from minitransformer.data.running_text import Texts
+from minitransformer.data.sentences import LINE_ENDS
+from minitransformer.data.text_parts import SentenceTexts
 from minitransformer.errors import InputError
-from minitransformer.tokenization import masked_specials
-from train.pretraining import read_corpus
-
-Texts = list[list[str]]
-"""Texts, each as the sentences it consists of."""
-
-SHORT = 0.9
-"""A corpus is one of short texts if so large a share of them fits into a row each."""
+from train.pretraining import TOKENIZER_BYTES, read_texts, warn_of_text_left_out
 
 
 def corpus_names(data: str) -> list[str]:
@@ -45,10 +29,10 @@ def _exists(path: str) -> bool:
         return False
 
 
-def read_corpora(names: str) -> dict[str, dict[str, Texts]]:
+def read_corpora(names: str) -> dict[str, dict[str, SentenceTexts]]:
     """The splits of each corpus, names divided by commas. `bible` is two, its English versions, a text of verses each:
     as one corpus, the only other text to take a sentence from would be the other version."""
-    corpora: dict[str, dict[str, Texts]] = {}
+    corpora: dict[str, dict[str, SentenceTexts]] = {}
     for name in corpus_names(names):
         if not name or name in corpora or f"{name} 3" in corpora:
             raise InputError(
@@ -57,43 +41,29 @@ def read_corpora(names: str) -> dict[str, dict[str, Texts]]:
         if name == "bible":
             verses = load(name, source="3", target="k")
             for version, column in (("3", "source"), ("k", "target")):
-                corpora[f"bible {version}"] = {split: [list(table[column])] for split, table in verses.items()}
+                corpora[f"bible {version}"] = {
+                    split: SentenceTexts(_lines(table[column]), LINE_ENDS) for split, table in verses.items()
+                }
         else:
-            corpora[name] = {
-                split: [sentences(text) for text in table["text"]] for split, table in read_corpus(name).items()
-            }
+            corpora[name] = {split: SentenceTexts(texts) for split, texts in read_texts(name).items()}
     return corpora
 
 
-def corpus_rows(
-    splits: Mapping[str, Texts], tokenizer: Tokenizer, context: int, task: str | None, *, seed: int, held_out_seed: int
-) -> dict[str, Rows]:
-    """The rows of every split, of at most `context` tokens.
-
-    Where at least 90% of the training texts fit into a row, as sentences and reviews do, each text is a row. Other
-    texts are cut into pairs for the sentence `task`, or, with none, into windows of whole sentences.
-    """
-    longest = max(1, context // 2)
-    documents = {split: encode_documents(texts, tokenizer, longest=longest) for split, texts in splits.items()}
-    fit = [sum(map(len, document)) <= context - 2 for document in documents["train"]]
-    short = sum(fit) >= SHORT * len(fit)
-    return {
-        split: _rows(some, tokenizer, context, task, short=short, seed=seed if split == "train" else held_out_seed)
-        for split, some in documents.items()
-    }
+def _lines(verses: Iterable[str]) -> Texts:
+    """One text with a line for each."""
+    text = "\n".join(verses)
+    return Texts(lambda: iter([(text,)]))
 
 
-def _rows(
-    documents: list[Document], tokenizer: Tokenizer, context: int, task: str | None, *, short: bool, seed: int
-) -> Rows:
-    specials = masked_specials(tokenizer)
-    if short:
-        return single_rows(documents, context, specials)
-    if task == "nsp" and len(documents) == 1:  # it has no other to take a sentence from
-        middle = (len(documents[0]) + 1) // 2
-        documents = [part for part in (documents[0][:middle], documents[0][middle:]) if part]
-    if task == "nsp" and len(documents) > 1:
-        return next_sentence_rows(documents, context, specials, seed=seed)
-    if task == "sop":
-        return sentence_order_rows(documents, context, specials, seed=seed)
-    return full_rows(documents, context, specials)
+def sentences_for_tokenizers(corpora: Mapping[str, Mapping[str, SentenceTexts]]) -> Iterator[str]:
+    """The training sentences of all corpora. Of more than `TOKENIZER_BYTES`, which it says, the first ones of each
+    corpus, in the same share of every one."""
+    sizes = [splits["train"].texts.content.num_bytes for splits in corpora.values()]
+    warn_of_text_left_out(sum(sizes))
+    for splits, size in zip(corpora.values(), sizes, strict=True):
+        left = size if sum(sizes) <= TOKENIZER_BYTES else size * TOKENIZER_BYTES // sum(sizes)
+        for sentence in (sentence for part in splits["train"].parts() for text in part for sentence in text):
+            if left <= 0:
+                break
+            left -= len(sentence.encode())
+            yield sentence

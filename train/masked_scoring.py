@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -11,6 +12,11 @@ from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import IGNORED, MaskVocabulary
 from minitransformer.data.sentences import Rows
 from minitransformer.models import BERT
+
+TOKENS_TO_COUNT = 4_000_000
+"""Counted for the baselines, of larger corpora: counting takes up to 130 bytes a token."""
+RUN = 256
+"""Rows that are read one after another, of those that are counted: of a mapped file every page is read whole."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,9 @@ def masked_score(model: BERT, data: MaskedBatches, *, every: int = 1) -> Score:
     """The model on all rows of `data`, masked as in epoch 0; to look quickly, on one batch of `every` so many."""
     model.eval()
     score = Score()
-    for numbers in data.in_order()[::every]:
-        batch = {name: tensor.to(model.device) for name, tensor in data.batch(numbers).items()}
+    batches = data.in_order()
+    for place in range(0, len(batches), every):
+        batch = {name: tensor.to(model.device) for name, tensor in data.batch(batches[place]).items()}
         states = model(batch["ids"], batch["valid"], batch.get("segment_ids"))
         picked = batch["targets"] != IGNORED
         targets, logits = batch["targets"][picked], model.predict_tokens(states[picked]).float()
@@ -62,17 +69,16 @@ class Contexts:
 
     def __init__(self, contexts: Int[Tensor, " tokens"], tokens: Int[Tensor, " tokens"], vocab_size: int):
         self.vocab_size = vocab_size
-        self.pairs, self.pair_counts = torch.unique(contexts * vocab_size + tokens, return_counts=True)
-        self.contexts, place, self.kinds = torch.unique_consecutive(
-            self.pairs // vocab_size, return_inverse=True, return_counts=True
-        )
-        self.totals = torch.zeros_like(self.kinds).index_add_(0, place, self.pair_counts)
-        # Sorted by context, then by count, the last of a context is its most frequent token; of equals, the lowest.
-        order = torch.arange(len(self.pairs)).flip(0)
-        order = order[self.pair_counts[order].argsort(stable=True)]
-        order = order[place[order].argsort(stable=True)]
-        last = order[self.kinds.cumsum(0) - 1]
-        self.best, self.best_counts = self.pairs[last] % vocab_size, self.pair_counts[last]
+        # NumPy sorts without keeping where each came from, which would take as much memory again.
+        pairs, counts = np.unique((contexts.long() * vocab_size + tokens).numpy(), return_counts=True)
+        self.pairs, self.pair_counts = torch.from_numpy(pairs), torch.from_numpy(counts)
+        self.contexts, self.kinds = torch.unique_consecutive(self.pairs // vocab_size, return_counts=True)
+        starts = (self.kinds.cumsum(0) - self.kinds).numpy()
+        best_counts = np.maximum.reduceat(counts, starts)
+        self.totals, self.best_counts = torch.from_numpy(np.add.reduceat(counts, starts)), torch.from_numpy(best_counts)
+        # Of a context's tokens, which are sorted, the first that has the largest count: of equals, the lowest.
+        best = np.flatnonzero(counts == best_counts.repeat(self.kinds.numpy()))
+        self.best = self.pairs[best[best.searchsorted(starts)]] % vocab_size
 
     def look_up(self, contexts: Int[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of each context: how many tokens stood in it, of how many kinds, the commonest, and its share (0: unseen)."""
@@ -94,7 +100,8 @@ class Contexts:
 
 
 class CountingBaselines:
-    """Guesses of a masked token from counts of the training text.
+    """Guesses of a masked token from counts of the training text, or, where that is large, of runs of rows from all
+    over it, `counted` tokens in all.
 
     - unigram: the most frequent token. Its probabilities are counts plus one.
     - neighbours: the most frequent token between the same two neighbours, as the model sees them; where they never
@@ -103,7 +110,8 @@ class CountingBaselines:
     """
 
     def __init__(self, rows: Rows, vocabulary: MaskVocabulary):
-        ids = rows.ids.long()
+        ids = _spread(rows).int()
+        self.counted = len(ids)
         ordinary = torch.from_numpy(vocabulary.is_ordinary)
         self.vocab_size = len(ordinary)
         places = ordinary[ids].nonzero().squeeze(1)  # never at either end of a row, where the special tokens are
@@ -113,7 +121,7 @@ class CountingBaselines:
         self.commonest = counts.argmax()
         self.left = Contexts(left, tokens, self.vocab_size)
         self.right = Contexts(right, tokens, self.vocab_size)
-        self.both = Contexts(left * self.vocab_size + right, tokens, self.vocab_size)
+        self.both = Contexts(left.long() * self.vocab_size + right, tokens, self.vocab_size)
 
     def scores(self, data: MaskedBatches) -> dict[str, Score]:
         """On the masked tokens that `masked_score` reads from `data`."""
@@ -142,6 +150,14 @@ class CountingBaselines:
         alone = self.unigram[targets].double()
         sides = (self.left.smoothed(left, targets, alone) + self.right.smoothed(right, targets, alone)) / 2
         return self.both.smoothed(left * self.vocab_size + right, targets, sides)
+
+
+def _spread(rows: Rows) -> Int[Tensor, " tokens"]:
+    """The ids of one run of rows in so many that about `TOKENS_TO_COUNT` remain; all, if there are no more."""
+    every = 1 + len(rows.ids) // TOKENS_TO_COUNT
+    starts, ends = rows.offsets[:-1:RUN][::every], rows.offsets[RUN::RUN][::every]
+    stops = ends.tolist() + [len(rows.ids)] * (len(starts) - len(ends))
+    return torch.cat([rows.ids[start:stop] for start, stop in zip(starts.tolist(), stops, strict=True)])
 
 
 def _find(keys: Int[Tensor, " keys"], wanted: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
-from minitransformer.data.sentences import NO_LABEL, join_rows
+from minitransformer.data.sentences import NO_LABEL
+from minitransformer.data.text_parts import SentenceTexts
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import atomic, write_json
 from minitransformer.models import BERT
@@ -23,9 +24,10 @@ from minitransformer.tokenization import (
 )
 from train.distributed import Processes, joined
 from train.loop import train
-from train.masked_corpora import Texts, corpus_names, corpus_rows, read_corpora
+from train.masked_corpora import corpus_names, read_corpora, sentences_for_tokenizers
 from train.masked_models import choose_context, load_masked, new_model, with_heads
 from train.masked_report import NAMES, read_report, show
+from train.masked_rows import corpora_rows
 from train.masked_scoring import CountingBaselines, Score, masked_score
 from train.pretraining import PretrainingSettings, warn_of_small_vocabulary
 from train.report import wide_console
@@ -117,17 +119,16 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         results = read_report(finished)
         show(results, folder, console)
         return results
-    corpora = read_corpora(settings.data)
+    processes = Processes.current()
+    corpora = processes.one_first(lambda: read_corpora(settings.data))
     torch.manual_seed(settings.seed)
     loaded = None if settings.init is None else load_masked(settings.init)
-    tokenizer = train_tokenizer(settings, corpora) if loaded is None else loaded[1]
+    tokenizer = processes.from_main(lambda: train_tokenizer(settings, corpora)) if loaded is None else loaded[1]
     context = choose_context(settings, None if loaded is None else loaded[0])
     task = SENTENCE_TASKS[settings.objective]
-    rows = {
-        name: corpus_rows(splits, tokenizer, context, task, seed=settings.seed, held_out_seed=HELD_OUT_SEED)
-        for name, splits in corpora.items()
-    }
-    training_rows = join_rows(splits["train"] for splits in rows.values())
+    training_rows, held_out_rows = processes.one_first(
+        lambda: corpora_rows(corpora, tokenizer, context, task, seed=settings.seed, held_out_seed=HELD_OUT_SEED)
+    )
     has_pairs = bool((training_rows.labels != NO_LABEL).any())
     if loaded is None:
         model = new_model(settings, tokenizer, context, task if has_pairs else None)
@@ -150,7 +151,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     held_out = {
         split: {
             name: MaskedBatches(
-                splits[split],
+                rows,
                 vocabulary,
                 pad_id=pad_id,
                 max_tokens=8192,
@@ -159,10 +160,9 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
                 masked=1.0,
                 replaced=0.0,
             )
-            for name, splits in rows.items()
-            if split in splits
+            for name, rows in of_split.items()
         }
-        for split in ("validation", "test")
+        for split, of_split in held_out_rows.items()
     }
     settings.set_threads(model.num_parameters())
     create_run(folder, settings)
@@ -187,7 +187,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         console=console,
         name=settings.objective,
     )
-    if not Processes.current().is_main:
+    if not processes.is_main:
         return {}
     model.save(folder)
     with atomic(folder / "tokenizer.json") as temporary:
@@ -207,6 +207,8 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         "tokens_per_second": tokens_read(feed, state) / state.seconds,
     }
     baselines = CountingBaselines(training_rows, vocabulary)
+    if baselines.counted < len(training_rows.ids):
+        console.print(f"the baselines are counts of {baselines.counted:,} of the training tokens, from all over them")
     for split in [split for split, parts in held_out.items() if parts]:
         figures = held_out_figures(model, baselines, held_out[split])
         results[f"{split}_loss"] = figures.pop("loss")
@@ -217,11 +219,10 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     return results
 
 
-def train_tokenizer(settings: PretrainSettings, corpora: Mapping[str, Mapping[str, Texts]]) -> Tokenizer:
+def train_tokenizer(settings: PretrainSettings, corpora: Mapping[str, Mapping[str, SentenceTexts]]) -> Tokenizer:
     """Pieces of the training text alone."""
-    texts = [part for splits in corpora.values() for text in splits["train"] for part in text]
     train_pieces = train_roberta_tokenizer if settings.objective == "roberta" else train_wordpiece_tokenizer
-    return train_pieces(texts, vocabulary_size(settings))
+    return train_pieces(sentences_for_tokenizers(corpora), vocabulary_size(settings))
 
 
 def vocabulary_size(settings: PretrainSettings) -> int:
@@ -257,10 +258,11 @@ def held_out_figures(
 
 def tokens_read(feed: MaskedBatches, state: State) -> int:
     """Real tokens of all batches so far, masked or not."""
-    lengths, count, tokens = feed.rows.lengths, len(feed.rows.labels), 0
-    for epoch in range(state.epoch + 1):
-        batches = feed.epoch(epoch)[: state.position if epoch == state.epoch else None]
-        tokens += sum(int(lengths[torch.tensor(numbers) % count].sum()) for numbers in batches)
+    offsets, count, batches = feed.rows.offsets, len(feed.rows.labels), feed.epoch(state.epoch)
+    tokens = state.epoch * len(feed.rows.ids)
+    for place in range(state.position):
+        rows = torch.tensor(batches[place]) % count
+        tokens += int((offsets[rows + 1] - offsets[rows]).sum())
     return tokens
 
 

@@ -126,17 +126,22 @@ def read_texts(name: str) -> Mapping[str, Texts]:
 def for_training_tokenizers(texts: Texts) -> Iterator[str]:
     """The first `TOKENIZER_BYTES` of texts, in pieces that end with a word; it says so where that is not all."""
     left = TOKENIZER_BYTES
-    if texts.content.num_bytes > left:
-        warnings.warn(
-            f"the tokenizer is trained on the first {left / 1e6:,.0f} MB of {texts.content.num_bytes / 1e6:,.0f} MB",
-            stacklevel=2,
-        )
+    warn_of_text_left_out(texts.content.num_bytes)
     for text in texts:
         for piece in pieces(text, 1 << 16):
             if left <= 0:
                 return
             left -= len(piece.encode())
             yield piece
+
+
+def warn_of_text_left_out(num_bytes: int) -> None:
+    """Where the training text is more than a tokenizer learns from."""
+    if num_bytes > TOKENIZER_BYTES:
+        warnings.warn(
+            f"the tokenizer is trained on the first {TOKENIZER_BYTES / 1e6:,.0f} MB of {num_bytes / 1e6:,.0f} MB",
+            stacklevel=2,
+        )
 
 
 def warn_of_small_vocabulary(tokenizer: Tokenizer, asked: int) -> None:

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minitransformer.data.remembered import sha256
 from minitransformer.files import flush_folder
 from train.distributed import Processes
-from train.fingerprint import sha256
 from train.sealed import ODDITIES, DamagedFileError, SealedFile, check_seal, write_sealed
 
 STATE, SHARDS = "state.safetensors", "shards"

@@ -59,7 +59,7 @@ class MaskedBatches:
         if labels[0] != NO_LABEL:
             places = torch.arange(ids.shape[1])
             batch["segment_ids"] = ((places >= self.rows.second_starts[rows, None]) & valid).long()
-            batch["sentence_labels"] = labels
+            batch["sentence_labels"] = labels.long()
         return batch
 
     def _batches(self, epoch: int, seed: int | None) -> RowBatches:

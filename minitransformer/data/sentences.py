@@ -8,14 +8,16 @@ import random
 import re
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from minitransformer.data.word_ids import encoded
 from minitransformer.errors import InputError
 from minitransformer.tokenization import MaskedSpecials
 
@@ -31,7 +33,8 @@ class PartOfText(list[list[int]]):
         self.text = text
 
 
-_SENTENCE_ENDS = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’»)\]])\s+|(?<=[。！？])\s*|\n\s*\n")
+SENTENCE_ENDS = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’»)\]])\s+|(?<=[。！？])\s*|\n\s*\n")
+LINE_ENDS = re.compile("\n")
 NEXT, NOT_NEXT = IN_ORDER, SWAPPED = 0, 1
 NO_LABEL = -1
 
@@ -50,9 +53,13 @@ class Rows(NamedTuple):
         return self.offsets.diff()
 
 
+_NONE = torch.empty(0, dtype=torch.int64)
+NO_ROWS = Rows(_NONE.int(), torch.zeros(1, dtype=torch.int64), _NONE, _NONE)
+
+
 def join_rows(parts: Iterable[Rows]) -> Rows:
-    """The rows of all parts, in order."""
-    parts = list(parts)
+    """The rows of all parts, in order; of no parts, none."""
+    parts = [NO_ROWS, *parts]
     lengths = torch.cat([torch.zeros(1, dtype=torch.int64), *(part.lengths for part in parts)])
     return Rows(
         torch.cat([part.ids for part in parts]),
@@ -62,27 +69,35 @@ def join_rows(parts: Iterable[Rows]) -> Rows:
     )
 
 
-def sentences(text: str) -> list[str]:
+def sentences(text: str, ends: re.Pattern[str] = SENTENCE_ENDS) -> list[str]:
     """The text cut after ".", "!", "?" or "…" (and a closing quote) before white space, and at blank lines.
 
-    A rule without a dictionary: "Mr. Smith" is cut in two. Chinese and Japanese stops need no white space.
+    A rule without a dictionary: "Mr. Smith" is cut in two. Chinese and Japanese stops need no white space. Other `ends`
+    are another rule.
     """
-    return [part for piece in _SENTENCE_ENDS.split(text) if (part := piece.strip())]
+    return [part for piece in ends.split(text) if (part := piece.strip())]
 
 
 def encode_documents(
-    texts: Iterable[Sequence[str]], tokenizer: Tokenizer, *, longest: int, most: int = 64
+    texts: Sequence[Sequence[str]],
+    tokenizer: Tokenizer,
+    *,
+    longest: int,
+    most: int = 64,
+    known: dict[str, list[int]] | None = None,
 ) -> list[Document]:
     """Texts, as the sentences they consist of, in ids; a text of more than `most` sentences becomes several documents,
     and a sentence of more than `longest` tokens several sentences. Each document is a `PartOfText`.
 
-    The space that divided two sentences stays, before the second: byte-level pieces mark words by it.
+    The space that divided two sentences stays, before the second: byte-level pieces mark words by it. `known` are words
+    that were encoded before (see `encoded`).
     """
     documents: list[Document] = []
+    spaced = (part if place == 0 else f" {part}" for text in texts for place, part in enumerate(text))
+    sentence_ids = encoded(spaced, tokenizer, known)
     for number, text in enumerate(texts):
-        spaced = [part if place == 0 else f" {part}" for place, part in enumerate(text)]
-        encoded = [encoding.ids for encoding in tokenizer.encode_batch_fast(spaced, add_special_tokens=False)]
-        pieces = [ids[start : start + longest] for ids in encoded for start in range(0, len(ids), longest)]
+        of_text = islice(sentence_ids, len(text))
+        pieces = [ids[start : start + longest] for ids in of_text for start in range(0, len(ids), longest)]
         documents += [PartOfText(pieces[start : start + most], number) for start in range(0, len(pieces), most)]
     return documents
 
@@ -231,8 +246,9 @@ class _Builder:
 
     def built(self) -> Rows:
         return Rows(
-            torch.tensor(self.ids, dtype=torch.int32),
-            torch.tensor(self.offsets, dtype=torch.int64),
-            torch.tensor(self.second_starts, dtype=torch.int64),
-            torch.tensor(self.labels, dtype=torch.int64),
+            # By way of NumPy, which takes an array whole, where torch asks for number after number.
+            torch.from_numpy(np.array(self.ids, dtype=np.int32)),
+            torch.from_numpy(np.array(self.offsets, dtype=np.int64)),
+            torch.from_numpy(np.array(self.second_starts, dtype=np.int64)),
+            torch.from_numpy(np.array(self.labels, dtype=np.int64)),
         )

@@ -1,5 +1,6 @@
 import json
 from collections import Counter, defaultdict
+from itertools import chain
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from minitransformer.data.sentences import single_rows
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
 from train.checkpoint import load_checkpoint
-from train.masked_corpora import corpus_rows, read_corpora
+from train.masked_corpora import read_corpora
+from train.masked_rows import corpora_rows
 from train.masked_scoring import CountingBaselines, masked_score
 from train.pretrain import main
 
@@ -71,8 +73,8 @@ def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run):
 
 def test_the_figures_of_a_model_are_those_of_its_masked_tokens(run, table):
     model, tokenizer = minitransformer.load(run), load_tokenizer(run / "tokenizer.json")
-    splits = read_corpora(str(table))[str(table)]
-    rows = corpus_rows(splits, tokenizer, 24, None, seed=0, held_out_seed=1)["test"]
+    rows = corpora_rows(read_corpora(str(table)), tokenizer, 24, None, seed=0, held_out_seed=1)
+    rows = rows.held_out["test"][str(table)]
     data = held_out(rows, tokenizer)
     nats, right, count = 0.0, 0, 0
     for row in range(len(rows.labels)):
@@ -150,16 +152,16 @@ def test_smoothed_probabilities_of_the_neighbour_baseline_add_up_to_one():
 
 
 def test_short_texts_are_a_row_each_and_long_ones_are_cut_into_pairs_or_windows(text, table):
-    corpora = read_corpora(f"{text},{table}")
-    tokenizer = train_wordpiece_tokenizer(corpora[str(text)]["train"][0], 90)
-    short = corpus_rows(corpora[str(table)], tokenizer, 40, "nsp", seed=0, held_out_seed=1)
-    assert len(short["train"].labels) == 60
-    assert set(short["train"].labels.tolist()) == {-1}
-    pairs = corpus_rows(corpora[str(text)], tokenizer, 40, "nsp", seed=0, held_out_seed=1)
-    assert set(pairs["train"].labels.tolist()) >= {0, 1}
-    windows = corpus_rows(corpora[str(text)], tokenizer, 40, None, seed=0, held_out_seed=1)
-    assert set(windows["train"].labels.tolist()) == {-1}
-    assert windows["train"].lengths.max() <= 40
+    texts, tables = read_corpora(str(text)), read_corpora(str(table))
+    tokenizer = train_wordpiece_tokenizer([text.read_text(encoding="utf-8")], 90)
+    short = corpora_rows(tables, tokenizer, 40, "nsp", seed=0, held_out_seed=1)
+    assert len(short.train.labels) == 60
+    assert set(short.train.labels.tolist()) == {-1}
+    pairs = corpora_rows(texts, tokenizer, 40, "nsp", seed=0, held_out_seed=1)
+    assert set(pairs.train.labels.tolist()) >= {0, 1}
+    windows = corpora_rows(texts, tokenizer, 40, None, seed=0, held_out_seed=1)
+    assert set(windows.train.labels.tolist()) == {-1}
+    assert windows.train.lengths.max() <= 40
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -167,7 +169,7 @@ def test_nothing_of_what_is_held_out_is_trained_on(split, run, table):
     tokenizer = load_tokenizer(run / "tokenizer.json")
     corpora = read_corpora(str(table))[str(table)]
     rows = {
-        name: single_rows(_documents(texts, tokenizer), 40, masked_specials(tokenizer))
+        name: single_rows(_documents(chain.from_iterable(texts.parts()), tokenizer), 40, masked_specials(tokenizer))
         for name, texts in corpora.items()
     }
     train, other = (

@@ -14,11 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from minitransformer import GPT, GPTConfig, InputError
+from minitransformer.data.remembered import sha256
 from minitransformer.optim import adamw, muon
 from train.checkpoint import load_checkpoint, read_state, save_checkpoint
 from train.checkpoints import Checkpoints
 from train.distributed import Processes
-from train.fingerprint import sha256
 from train.replicas import replicate
 from train.sealed import DamagedFileError, write_sealed
 from train.shards import unsharded

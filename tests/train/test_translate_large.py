@@ -8,10 +8,9 @@ import pytest
 from helpers_scripts import interrupted_at
 
 from minitransformer.data import aligned, columns, load, pair_ids, remembered
-from minitransformer.data.columns import texts
 from minitransformer.errors import InputError
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
-from train import measure_memory, tokenizer_text
+from train import tokenizer_text
 from train.feed import Feed
 from train.recipes import PRESETS, Recipe, transformer
 from train.translate import main
@@ -118,25 +117,3 @@ def test_a_long_source_makes_sentences_wherever_it_stands(monkeypatch):
     for length, found in ((40, False), (41, True)):
         split = datasets.Dataset.from_dict({"source": ["a", "b", "c", "d" * length], "target": ["e" * 50] * 4})
         assert are_sentences({"train": split}) is found
-
-
-@pytest.mark.parametrize("job", ["gpt", "translate"])
-def test_memory_is_measured_of_generated_texts(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(remembered, "LARGE", 0)
-    settings, path = measure_memory.MemorySettings(job=job, steps=2), tmp_path / "generated"
-    if job == "gpt":
-        measure_memory.write_text(path.with_suffix(".txt"), 60_000)
-        figures = measure_memory.measured_gpt(settings, path.with_suffix(".txt"))
-    else:
-        measure_memory.write_pairs(path, 60_000)
-        assert 50_000 < sum(file.stat().st_size for file in path.glob("train.*")) <= 60_000
-        figures = measure_memory.measured_translate(settings, path)
-        assert figures["pairs"] == len(list(texts(load(path, source="from", target="to")["train"], "source")))
-        assert len(list((tmp_path / "cache" / "tokens").iterdir())) == 2
-    assert figures["tokens"] > 1000
-    assert figures["peak_megabytes"] >= figures["prepared_megabytes"] >= figures["start_megabytes"] > 0
-
-
-def test_pairs_are_measured_with_pieces_of_words():
-    with pytest.raises(InputError, match="--tokenizer character is for --job gpt"):
-        measure_memory.MemorySettings(job="translate", tokenizer="character").validate()

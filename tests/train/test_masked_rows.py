@@ -1,0 +1,196 @@
+"""Rows of corpora that do not fit into memory, here of a few kilobytes."""
+
+import json
+
+import pytest
+import torch
+from helpers_scripts import interrupted_at
+
+import minitransformer
+from minitransformer.data import text_parts
+from minitransformer.data.masked_batches import MaskedBatches
+from minitransformer.data.masking import MaskVocabulary
+from minitransformer.data.sentences import encode_documents, join_rows, next_sentence_rows, sentences, single_rows
+from minitransformer.tokenization import masked_specials, train_roberta_tokenizer, train_wordpiece_tokenizer
+from train import masked_corpora, masked_rows, masked_scoring, pretraining
+from train.masked_corpora import read_corpora, sentences_for_tokenizers
+from train.masked_rows import CorpusRows, corpora_rows
+from train.masked_scoring import CountingBaselines
+from train.pretrain import main
+
+COLOURS = ("green", "red", "blue", "white")
+SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "24", "--batch-tokens", "200"]
+SEEDS = {"seed": 3, "held_out_seed": 4}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    lines = (f"{n} {COLOURS[n % 4]} bottles hang on the {COLOURS[n % 3]} wall." for n in range(400))
+    (folder / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    films = (f"a {COLOURS[n % 4]} film, number {n}" for n in range(200))
+    (folder / "films.csv").write_text("text\n" + "\n".join(f'"{film}"' for film in films), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tokens"
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    monkeypatch.setattr(text_parts, "PART", 3000)
+
+
+@pytest.fixture
+def mapped(monkeypatch):
+    monkeypatch.setattr(masked_rows, "SMALL", 0)
+
+
+def wordpieces(folder):
+    return train_wordpiece_tokenizer([(folder / "text.txt").read_text(), (folder / "films.csv").read_text()], 90)
+
+
+def all_rows(made):
+    return {"train": made.train} | {
+        (split, name): rows for split, corpora in made.held_out.items() for name, rows in corpora.items()
+    }
+
+
+def assert_same(one, other):
+    assert all_rows(one).keys() == all_rows(other).keys()
+    for name, rows in all_rows(one).items():
+        assert [part.tolist() for part in rows] == [part.tolist() for part in all_rows(other)[name]], name
+
+
+@pytest.mark.parametrize("task", ["nsp", "sop", None])
+def test_rows_in_a_file_are_those_in_memory_and_give_the_same_batches(task, folder, in_parts, cache, monkeypatch):
+    corpora, tokenizer = read_corpora(f"{folder / 'text.txt'},{folder / 'films.csv'}"), wordpieces(folder)
+    in_memory = corpora_rows(corpora, tokenizer, 24, task, **SEEDS)
+    assert not cache.exists()
+    monkeypatch.setattr(masked_rows, "SMALL", 0)
+    mapped = corpora_rows(corpora, tokenizer, 24, task, **SEEDS)
+    assert len(list(cache.iterdir())) == len(all_rows(mapped)) == 4
+    assert_same(mapped, in_memory)
+    assert (mapped.train.ids.dtype, mapped.train.labels.dtype) == (torch.int16, torch.int8)
+    vocabulary = MaskVocabulary.of(tokenizer)
+    feeds = [MaskedBatches(made.train, vocabulary, pad_id=0, max_tokens=99, seed=0) for made in (in_memory, mapped)]
+    for numbers in list(feeds[0].epoch(1))[:20]:
+        one, other = (feed.batch(numbers) for feed in feeds)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) and one[name].dtype == other[name].dtype for name in one)
+
+
+def test_a_vocabulary_that_needs_four_bytes_has_them(folder, mapped, monkeypatch):
+    monkeypatch.setattr(masked_rows, "vocabulary_size", lambda tokenizer: 1 << 15)
+    made = corpora_rows(read_corpora(str(folder / "text.txt")), wordpieces(folder), 24, "nsp", **SEEDS)
+    assert made.train.ids.dtype == torch.int32
+
+
+def test_each_part_is_as_a_corpus_of_its_own_and_the_first_as_if_it_were_all(folder, in_parts):
+    [splits] = read_corpora(str(folder / "text.txt")).values()
+    tokenizer = wordpieces(folder)
+    specials = masked_specials(tokenizer)
+    parts = list(splits["train"].parts())
+    assert len(parts) > 3
+    documents = [encode_documents(part, tokenizer, longest=12) for part in parts]
+    seeds = [3 + 1_000_003 * number for number in range(len(parts))]
+    expected = [next_sentence_rows(some, 24, specials, seed=seed) for some, seed in zip(documents, seeds, strict=True)]
+    found = CorpusRows(splits, tokenizer, 24, "nsp").parts("train", 3)
+    for rows, other in zip(found, expected, strict=True):
+        assert all(torch.equal(one, another) for one, another in zip(rows, other, strict=True))
+
+
+def test_texts_of_one_part_have_the_rows_of_the_whole_text(folder):
+    [splits] = read_corpora(str(folder / "text.txt")).values()
+    tokenizer, text = wordpieces(folder), (folder / "text.txt").read_text()
+    documents = encode_documents([sentences(text[: int(0.9 * len(text))])], tokenizer, longest=12)
+    expected = next_sentence_rows(documents, 24, masked_specials(tokenizer), seed=3)
+    [rows] = CorpusRows(splits, tokenizer, 24, "nsp").parts("train", 3)
+    assert all(torch.equal(one, another) for one, another in zip(rows, expected, strict=True))
+
+
+def test_the_first_part_of_the_training_texts_decides_whether_texts_are_short(folder, in_parts):
+    [splits] = read_corpora(str(folder / "films.csv")).values()
+    tokenizer = wordpieces(folder)
+    assert CorpusRows(splits, tokenizer, 24, "nsp").is_short
+    assert not CorpusRows(splits, tokenizer, 8, "nsp").is_short
+    made = corpora_rows({"films": splits}, tokenizer, 24, "nsp", **SEEDS)
+    texts = [text for part in splits["train"].parts() for text in part]
+    alone = single_rows(encode_documents(texts, tokenizer, longest=12), 24, masked_specials(tokenizer))
+    assert all(torch.equal(one, other) for one, other in zip(made.train, alone, strict=True))
+
+
+def test_rows_of_several_corpora_are_those_of_each_after_another(folder, in_parts, mapped):
+    corpora, tokenizer = read_corpora(f"{folder / 'text.txt'},{folder / 'films.csv'}"), wordpieces(folder)
+    alone = [corpora_rows({name: splits}, tokenizer, 24, "nsp", **SEEDS) for name, splits in corpora.items()]
+    together = corpora_rows(corpora, tokenizer, 24, "nsp", **SEEDS)
+    expected = join_rows(made.train for made in alone)
+    assert all(one.tolist() == other.tolist() for one, other in zip(together.train, expected, strict=True))
+
+
+def test_files_are_made_once_and_are_those_of_what_the_rows_follow_from(folder, mapped, cache, monkeypatch):
+    tokenizers = [wordpieces(folder), train_roberta_tokenizer([(folder / "text.txt").read_text()], 300)]
+    corpora = read_corpora(str(folder / "text.txt"))
+
+    def made(tokenizer=tokenizers[0], context=24, task="nsp", seed=3, held_out_seed=4):
+        return corpora_rows(corpora, tokenizer, context, task, seed=seed, held_out_seed=held_out_seed)
+
+    first = made()
+    for others in ({"tokenizer": tokenizers[1]}, {"context": 25}, {"task": None}, {"seed": 5, "held_out_seed": 6}):
+        before = len(list(cache.iterdir()))
+        made(**others)
+        assert len(list(cache.iterdir())) == before + 2
+    monkeypatch.setattr(masked_rows, "encode_documents", None)
+    assert_same(made(), first)
+
+
+@pytest.mark.parametrize("data", ["text.txt", "text.txt,films.csv"])
+def test_a_run_on_parts_resumes_exactly_and_finds_the_rows(
+    data, folder, tmp_path, in_parts, mapped, cache, monkeypatch
+):
+    data = ",".join(str(folder / name) for name in data.split(","))
+    options = ["bert", "--data", data, *SMALL, "--vocab-size", "90", "--threads", "1", "--steps", "20"]
+    main([*options, "--out", str(tmp_path / "whole")])
+    written = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
+    interrupted_at(21, MaskedBatches, monkeypatch, main, [*options, "--out", str(tmp_path / "stopped")])
+    with monkeypatch.context() as patch:
+        patch.setattr(masked_rows, "encode_documents", None)
+        main(["bert", "--resume", str(tmp_path / "stopped")])
+    assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == written
+    one, other = (minitransformer.load(tmp_path / name) for name in ("whole", "stopped"))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "stopped")]
+    assert len(results[0]["by_data"]) == len(data.split(","))
+    for name in ("validation_loss", "accuracy", "baselines", "by_data"):
+        assert results[0][name] == results[1][name]
+
+
+def test_a_tokenizer_learns_from_the_first_sentences_of_every_corpus(folder, monkeypatch):
+    corpora = read_corpora(f"{folder / 'text.txt'},{folder / 'films.csv'}")
+    every = list(sentences_for_tokenizers(corpora))
+    texts = [text for splits in corpora.values() for part in splits["train"].parts() for text in part]
+    assert every == [sentence for text in texts for sentence in text]
+    for module in (masked_corpora, pretraining):
+        monkeypatch.setattr(module, "TOKENIZER_BYTES", 5000)
+    with pytest.warns(UserWarning, match="trained on the first 0 MB of 0 MB"):
+        some = list(sentences_for_tokenizers(corpora))
+    films = sum("film" in sentence for sentence in some)
+    assert some == every[: len(some) - films] + every[every.index(some[-films]) :][:films]
+    assert 5000 - 100 < sum(len(sentence.encode()) for sentence in some) < 5000 + 100
+    assert films / len(some) == pytest.approx(sum("film" in sentence for sentence in every) / len(every), abs=0.1)
+
+
+def test_baselines_of_large_corpora_count_runs_of_rows_from_all_over_them(folder, monkeypatch):
+    tokenizer = wordpieces(folder)
+    rows = corpora_rows(read_corpora(str(folder / "text.txt")), tokenizer, 24, "nsp", **SEEDS).train
+    vocabulary = MaskVocabulary.of(tokenizer)
+    assert CountingBaselines(rows, vocabulary).counted == len(rows.ids)
+    monkeypatch.setattr(masked_scoring, "RUN", 4)
+    monkeypatch.setattr(masked_scoring, "TOKENS_TO_COUNT", len(rows.ids) // 2 + 1)
+    assert CountingBaselines(rows, vocabulary).counted == pytest.approx(len(rows.ids) / 2, abs=4 * 24)
+    chosen = [row for row in range(len(rows.labels)) if row // 4 % 2 == 0]
+    expected = torch.cat([rows.ids[rows.offsets[row] : rows.offsets[row + 1]] for row in chosen])
+    assert torch.equal(masked_scoring._spread(rows), expected)
