@@ -42,7 +42,7 @@ class Translator:
     model: Transformer | RNNSeq2Seq
     source_tokenizer: Tokenizer
     target_tokenizer: Tokenizer
-    batch_tokens: int = 4096
+    batch_tokens: int = 16384
 
     @classmethod
     def load(cls, folder: str | Path) -> "Translator":

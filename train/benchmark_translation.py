@@ -220,7 +220,7 @@ def sentences_per_second(
     contenders = {}
     for name, side in sides.items():
         tried = {}
-        for size in (8,) if settings.quick else (16, 40, 80):
+        for size in (8,) if settings.quick else (40, 80, 160):
             [tried[size]] = in_turns({name: partial(side, by_length(sample, size))}, rounds=1, repeats=1)[name]
         contenders[name] = partial(side, by_length(sentences, min(tried, key=tried.__getitem__)))
     seconds = in_turns(contenders, rounds=min(settings.rounds, 3), repeats=1, warm_up=False)
