@@ -5,7 +5,10 @@ Each is a plain safetensors file, whose last tensor is the checksum: it is writt
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +59,19 @@ def write_sealed(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
     checksum = hashlib.sha256()
-    # Of what safetensors' own writer takes, a third: it reserves the file's place on the disk first.
-    with atomic(path) as temporary, temporary.open("wb", buffering=0) as file:
-        for part in (len(encoded).to_bytes(8, "little"), encoded, *_parts(tensors[name] for name in names)):
+    # Of what safetensors' own writer takes, a third: it reserves the file's place on the disk first. The checksum takes
+    # as long as the writing, and goes on beside it.
+    with atomic(path) as temporary, temporary.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
+        summed = beside.submit(checksum.update, b"")
+        header_bytes = len(encoded).to_bytes(8, "little") + encoded
+        for part in chain([header_bytes], _parts(tensors[name] for name in names)):
+            summed.result()  # no more than two parts are held at a time
             view = memoryview(part)
+            summed = beside.submit(checksum.update, view)
             while view:
-                written = file.write(view[:_CHUNK])
-                checksum.update(view[:written])
-                view = view[written:]
+                view = view[file.write(view[:_CHUNK]) :]
+        os.fsync(file.fileno())
+        summed.result()
         file.write(checksum.digest())
 
 
