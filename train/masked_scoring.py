@@ -154,7 +154,7 @@ class CountingBaselines:
 
 def _spread(rows: Rows) -> Int[Tensor, " tokens"]:
     """The ids of one run of rows in so many that about `TOKENS_TO_COUNT` remain; all, if there are no more."""
-    every = 1 + len(rows.ids) // TOKENS_TO_COUNT
+    every = max(1, -(-len(rows.ids) // TOKENS_TO_COUNT))
     starts, ends = rows.offsets[:-1:RUN][::every], rows.offsets[RUN::RUN][::every]
     stops = ends.tolist() + [len(rows.ids)] * (len(starts) - len(ends))
     return torch.cat([rows.ids[start:stop] for start, stop in zip(starts.tolist(), stops, strict=True)])

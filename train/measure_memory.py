@@ -76,9 +76,9 @@ def main(arguments: list[str] | None = None) -> None:
             print(json.dumps(JOBS[settings.job](settings, settings.text)))
             return
         figures = [in_own_process(settings, size) for size in settings.sizes()]
-        show(figures, wide_console())
         if settings.out is not None:
             write_json(settings.out, figures)
+        show(figures, wide_console())
 
 
 def in_own_process(settings: MemorySettings, megabytes: int) -> dict[str, Any]:
@@ -116,11 +116,15 @@ def show(figures: list[dict[str, Any]], console: Console) -> None:
         "tokenizer": ("tokenizer_seconds", "{:.1f} s", 1.0),
         "tokens made": ("tokens_seconds", "{:.1f} s", 1.0),
     }
-    shown = {title: column for title, column in columns.items() if column[0] in figures[0]}
+    shown = {title: column for title, column in columns.items() if any(column[0] in row for row in figures)}
     for title in (*shown, "MB/s"):
         table.add_column(title, justify="right")
     for row in figures:
-        cells = [form.format(row[key] if unit == 1 else row[key] * unit) for key, form, unit in shown.values()]
+        # A small text has no file.
+        cells = [
+            form.format(row[key] if unit == 1 else row[key] * unit) if key in row else ""
+            for key, form, unit in shown.values()
+        ]
         table.add_row(*cells, f"{row['megabytes'] / row['tokens_seconds']:.1f}")
     console.print(table)
 

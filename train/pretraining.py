@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer
 
 from minitransformer.data import load
+from minitransformer.data.columns import texts
 from minitransformer.data.files import text_files
 from minitransformer.data.running_text import (
     Texts,
@@ -18,7 +19,6 @@ from minitransformer.data.running_text import (
     last_tenth_of_file,
     part_of_file,
     pieces,
-    texts_of,
 )
 from minitransformer.data.token_cache import Tokens
 from minitransformer.errors import InputError
@@ -120,14 +120,18 @@ def read_texts(name: str) -> Mapping[str, Texts]:
     files = text_files(path)
     if files:
         return {split: part_of_file(file, 0, count_characters(file)) for split, file in files.items()}
-    return {split: texts_of(table["text"]) for split, table in read_corpus(name).items()}
+    return {split: _texts_of(table) for split, table in read_corpus(name).items()}
 
 
-def for_training_tokenizers(texts: Texts) -> Iterator[str]:
-    """The first `TOKENIZER_BYTES` of texts, in pieces that end with a word; it says so where that is not all."""
+def _texts_of(table: datasets.Dataset) -> Texts:
+    return Texts(lambda: ((text,) for text in texts(table, "text")))
+
+
+def for_training_tokenizers(running: Texts) -> Iterator[str]:
+    """The first `TOKENIZER_BYTES` of running text, in pieces that end with a word; it says so where that is not all."""
     left = TOKENIZER_BYTES
-    warn_of_text_left_out(texts.content.num_bytes)
-    for text in texts:
+    warn_of_text_left_out(running.content.num_bytes)
+    for text in running:
         for piece in pieces(text, 1 << 16):
             if left <= 0:
                 return
@@ -139,7 +143,7 @@ def warn_of_text_left_out(num_bytes: int) -> None:
     """Where the training text is more than a tokenizer learns from."""
     if num_bytes > TOKENIZER_BYTES:
         warnings.warn(
-            f"the tokenizer is trained on the first {TOKENIZER_BYTES / 1e6:,.0f} MB of {num_bytes / 1e6:,.0f} MB",
+            f"the tokenizer is trained on {TOKENIZER_BYTES / 1e6:,.0f} MB of {num_bytes / 1e6:,.0f} MB, the first ones",
             stacklevel=2,
         )
 

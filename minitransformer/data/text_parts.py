@@ -9,6 +9,8 @@ from minitransformer.data.sentences import SENTENCE_ENDS, sentences
 
 PART = 8_000_000
 """Characters of a part, at least, but for the last. Texts of fewer bytes than that are a single part."""
+SLACK = 1_000_000
+"""A text that ends within so many characters more is not cut."""
 LONGEST = 1_000_000
 """Where no sentence ends in so many characters more, a part ends all the same."""
 _WORD_ENDS = re.compile(r"(?<=\S)(?=\s)")
@@ -26,7 +28,8 @@ class SentenceTexts:
 
     def parts(self) -> Iterator[InSentences]:
         """All texts in order, in parts of at least `PART` characters but for the last. Of a text that is in several
-        parts, each has whole sentences: those of all parts are `sentences` of the whole text.
+        parts, because it goes on for more than `SLACK` beyond one, each has whole sentences: those of all parts are
+        `sentences` of the whole text.
 
         Where no sentence ends within `LONGEST` characters after those, one is divided, at the end of a word if there is
         one. Parts in which nothing stands are left out.
@@ -56,7 +59,7 @@ def _part_end(text: str, room: int, ends: re.Pattern[str]) -> int | None:
 
     It is once something stands behind it: white space that goes on might, as a blank line, be another end.
     """
-    if len(text) <= room:
+    if len(text) <= room + SLACK:
         return None
     limit = room + LONGEST
     found = ends.search(text, room, limit)

@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 _BATCH = 1000  # texts to encode at once: an encoding takes a hundred times the room of its ids
-_MOST = 200_000  # words to remember
+_MOST, _LONGEST = 200_000, 32  # words to remember, and their characters at most: longer ones hardly come again
 _WORDS = re.compile(r"[ \n]?\S+")
 
 
@@ -28,10 +28,13 @@ def encoded(
         cut = [_words(text) for text in batch]
         if len(known) > _MOST:
             known.clear()
-        new = list(set(chain.from_iterable(cut)).difference(known))
+        words = set(chain.from_iterable(cut))
+        new = list(words.difference(known))
         encodings = tokenizer.encode_batch_fast(new, add_special_tokens=False)
-        known.update(zip(new, (encoding.ids for encoding in encodings), strict=True))
-        yield from (list(chain.from_iterable(map(known.__getitem__, words))) for words in cut)
+        ids = {word: encoding.ids for word, encoding in zip(new, encodings, strict=True)}
+        known.update((word, found) for word, found in ids.items() if len(word) <= _LONGEST)
+        ids |= {word: known[word] for word in words.intersection(known)}
+        yield from (list(chain.from_iterable(map(ids.__getitem__, words))) for words in cut)
 
 
 def _words(text: str) -> list[str]:

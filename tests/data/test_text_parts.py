@@ -17,6 +17,7 @@ def sizes():
     """Parts of a few words; no sentence is too long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_parts, "PART", 10)
+        patch.setattr(text_parts, "SLACK", 0)
         patch.setattr(text_parts, "LONGEST", 1000)
         yield
 
@@ -39,9 +40,9 @@ def test_the_sentences_of_all_parts_are_those_of_the_whole_texts(texts, cuts, en
 
 @given(st.lists(running, max_size=4))
 def test_what_is_smaller_than_a_part_is_one_part_with_every_text(texts):
-    text_parts.PART = 1000
-    parts = list(SentenceTexts(texts_of(texts)).parts())
-    text_parts.PART = 10
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_parts, "PART", 1000)
+        parts = list(SentenceTexts(texts_of(texts)).parts())
     expected = [sentences(text) for text in texts]
     assert parts == ([expected] if any(expected) else [])
 
@@ -54,6 +55,15 @@ def test_a_part_ends_with_the_sentence_that_fills_it_and_a_text_goes_on_in_the_n
         [["Six."], ["Seven."]],
         [["Eight."]],
     ]
+
+
+def test_a_text_is_cut_only_if_it_goes_on_for_long(monkeypatch):
+    monkeypatch.setattr(text_parts, "SLACK", 20)
+    texts = [f"Text {number}. Is short." for number in range(6)]
+    parts = list(SentenceTexts(texts_of(texts)).parts())
+    assert len(parts) > 2
+    assert [text for part in parts for text in part] == [sentences(text) for text in texts]
+    assert len(list(SentenceTexts(texts_of(["One. Two. Three. Four. Five. Six. Seven."])).parts())) == 2
 
 
 @pytest.mark.parametrize("block", [1, 3, 1000])

@@ -49,6 +49,15 @@ def test_words_that_are_known_are_not_encoded_again_and_all_are_forgotten_where_
     assert set(words) == {"to", " be"}
 
 
+def test_what_is_long_is_not_remembered():
+    """Whole sentences of another script, or lines of base pairs: they would fill the memory, and do not come again."""
+    tokenizer, words = TOKENIZERS["wordpiece"], {}
+    texts = ["to be", "actg" * 1000, "猫" * 40, "to  be or not to be, two spaces after to"]
+    expected = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    assert list(encoded(texts, tokenizer, words)) == expected
+    assert set(words) == {"to", " be"}
+
+
 def test_other_tokenizers_are_given_whole_texts():
     pieces = train_bpe_tokenizer([TEXT], 80)
     assert not encodes_words_alone(pieces)

@@ -10,7 +10,16 @@ import minitransformer
 from minitransformer.data import text_parts
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
-from minitransformer.data.sentences import encode_documents, join_rows, next_sentence_rows, sentences, single_rows
+from minitransformer.data.running_text import texts_of
+from minitransformer.data.sentences import (
+    LINE_ENDS,
+    encode_documents,
+    join_rows,
+    next_sentence_rows,
+    sentences,
+    single_rows,
+)
+from minitransformer.data.text_parts import SentenceTexts
 from minitransformer.tokenization import masked_specials, train_roberta_tokenizer, train_wordpiece_tokenizer
 from train import masked_corpora, masked_rows, masked_scoring, pretraining
 from train.masked_corpora import read_corpora, sentences_for_tokenizers
@@ -42,6 +51,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def in_parts(monkeypatch):
     monkeypatch.setattr(text_parts, "PART", 3000)
+    monkeypatch.setattr(text_parts, "SLACK", 0)
 
 
 @pytest.fixture
@@ -134,8 +144,9 @@ def test_rows_of_several_corpora_are_those_of_each_after_another(folder, in_part
 def test_files_are_made_once_and_are_those_of_what_the_rows_follow_from(folder, mapped, cache, monkeypatch):
     tokenizers = [wordpieces(folder), train_roberta_tokenizer([(folder / "text.txt").read_text()], 300)]
     corpora = read_corpora(str(folder / "text.txt"))
+    [splits] = corpora.values()
 
-    def made(tokenizer=tokenizers[0], context=24, task="nsp", seed=3, held_out_seed=4):
+    def made(tokenizer=tokenizers[0], context=24, task="nsp", seed=3, held_out_seed=4, corpora=corpora):
         return corpora_rows(corpora, tokenizer, context, task, seed=seed, held_out_seed=held_out_seed)
 
     first = made()
@@ -143,6 +154,14 @@ def test_files_are_made_once_and_are_those_of_what_the_rows_follow_from(folder, 
         before = len(list(cache.iterdir()))
         made(**others)
         assert len(list(cache.iterdir())) == before + 2
+    # Other training text decides anew whether texts are short, for what is held out too; another end of a sentence.
+    shorter = {"short": splits | {"train": SentenceTexts(texts_of(["Ten bottles."]))}}
+    by_line = {"lines": {split: SentenceTexts(texts.texts, LINE_ENDS) for split, texts in splits.items()}}
+    validation = {"other": splits | {"validation": SentenceTexts(texts_of(["Ten bottles. Nine."]))}}
+    for others, new in ((shorter, 2), (by_line, 2), (validation, 1)):
+        before = len(list(cache.iterdir()))
+        made(corpora=others)
+        assert len(list(cache.iterdir())) == before + new
     monkeypatch.setattr(masked_rows, "encode_documents", None)
     assert_same(made(), first)
 
@@ -175,7 +194,7 @@ def test_a_tokenizer_learns_from_the_first_sentences_of_every_corpus(folder, mon
     assert every == [sentence for text in texts for sentence in text]
     for module in (masked_corpora, pretraining):
         monkeypatch.setattr(module, "TOKENIZER_BYTES", 5000)
-    with pytest.warns(UserWarning, match="trained on the first 0 MB of 0 MB"):
+    with pytest.warns(UserWarning, match="trained on 0 MB of 0 MB, the first ones"):
         some = list(sentences_for_tokenizers(corpora))
     films = sum("film" in sentence for sentence in some)
     assert some == every[: len(some) - films] + every[every.index(some[-films]) :][:films]
