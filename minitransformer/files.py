@@ -57,7 +57,7 @@ def flush_folder(folder: Path) -> None:
 def unfinished(folder: Path, name: str) -> list[Path]:
     """What `atomic`, or a writer of whole folders, left in `folder` when its process was killed, of what was to have a
     name that matches the expression `name`."""
-    pattern = re.compile(rf"\.{name}\.[0-9a-f]+\.part")
+    pattern = re.compile(rf"\.{name}\.[0-9a-f]{{32}}\.part")
     return [
         path
         for path in folder.iterdir()

@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from minitransformer.errors import InputError
-from minitransformer.files import write_json
+from minitransformer.files import unfinished, write_json
 from minitransformer.hardware import multiplies_bfloat16
 from minitransformer.untrusted import read_json, shown
 from train.distributed import Processes, local_world_size
@@ -166,6 +166,7 @@ def begin_run(folder: Path, settings: Settings) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock_run(folder)
+    _remove_unfinished(folder)
     data = fingerprint(settings)
     path = folder / settings.settings_file
     if not path.exists():
@@ -177,6 +178,15 @@ def begin_run(folder: Path, settings: Settings) -> None:
     if changed:
         raise InputError(f"{folder} was started with other settings: {_told(changed)}; take another --out")
     require_same_data(folder, _saved_data(folder, settings), data)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """What a killed process left of pictures, weights and results, in the folder of the run and those of its models."""
+    folders = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    for place in (folder, *folders):
+        for path in unfinished(place, r"[\w.-]+"):
+            if path.is_file():
+                path.unlink()
 
 
 def _read_settings(folder: Path, settings_class: type[S]) -> S:

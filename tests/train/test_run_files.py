@@ -13,6 +13,7 @@ from minitransformer.files import write_json
 from train import run_lock
 from train.metrics import MetricsFile
 from train.not_finite import record_not_finite
+from train.settings import Settings, create_run
 
 DEEP = b"[" * 100_000
 
@@ -46,6 +47,19 @@ def test_lines_nested_too_deep_are_dropped(tmp_path):
     (tmp_path / "not-finite.json").write_bytes(DEEP)
     path = record_not_finite(tmp_path, torch.nn.Linear(1, 1), step=3, loss=float("nan"))
     assert [entry["step"] for entry in json.loads(path.read_text())] == [3]
+
+
+def test_what_a_killed_process_left_half_written_goes_when_the_run_goes_on(tmp_path):
+    settings, run = Settings(steps=3), tmp_path / "run"
+    create_run(run, settings)
+    (run / "transformer").mkdir()
+    left = [run / f".attention.png.{'0a' * 16}.part", run / "transformer" / f".model.safetensors.{'1b' * 16}.part"]
+    mine = [run / ".attention.png.part", run / "transformer" / ".notes.12ab.part", run / "transformer" / "model.part"]
+    for path in (*left, *mine):
+        path.write_text("half")
+    create_run(run, settings)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in mine)
 
 
 @pytest.mark.parametrize(("number", "fails"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
