@@ -1,6 +1,6 @@
 """Rows of tokens for a masked model, of corpora of any size: those of large ones lie in files of the cache."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
@@ -119,9 +119,16 @@ def _rows(corpora: Sequence[CorpusRows], split: str, seed: int) -> Rows:
 
     if sum(corpus.splits[split].texts.content.num_bytes for corpus in corpora) < SMALL:
         return join_rows(parts())
+
+    def of_unchanged_texts() -> Iterator[Rows]:
+        yield from parts()
+        for corpus in corpora:
+            for part in (split, "train"):  # as in the key
+                corpus.splits[part].texts.require_unchanged()
+
     name = "\0".join((_FORMAT, str(seed), *chain.from_iterable(corpus.key(split) for corpus in corpora)))
     tokenizer = corpora[0].tokenizer
-    return mapped_rows(name, torch.int16 if vocabulary_size(tokenizer) < 1 << 15 else torch.int32, parts)
+    return mapped_rows(name, torch.int16 if vocabulary_size(tokenizer) < 1 << 15 else torch.int32, of_unchanged_texts)
 
 
 def mapped_rows(name: str, dtype: torch.dtype, parts: Callable[[], Iterable[Rows]]) -> Rows:

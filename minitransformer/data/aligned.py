@@ -2,7 +2,7 @@
 is mapped into memory."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import zip_longest
@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from minitransformer.data import remembered as notes
+from minitransformer.data.cache_file import cache_file
 from minitransformer.data.mapped_file import file_name
 from minitransformer.data.packages import cache_folder
-from minitransformer.data.remembered import remembered, sha256
+from minitransformer.data.remembered import remembered, sha256, watched
 from minitransformer.data.running_text import read_lines
 from minitransformer.data.splits import Table
 from minitransformer.data.tables import RawTable, read_text, text_lines, warn_of_empty, with_columns
 from minitransformer.errors import InputError
-from minitransformer.files import atomic, write_json
+from minitransformer.files import write_json
 
 if TYPE_CHECKING:
     import datasets
@@ -59,9 +60,10 @@ def aligned_rows(source: Path, target: Path) -> "Table | datasets.Dataset":
         return aligned_table(source, target)
     import datasets
 
+    checks = [watched(file) for file in (source, target)]
     hashes = [remembered(file, "sha256", partial(sha256, file)) for file in (source, target)]
     path = cache_folder() / "tables" / file_name("\0".join((_FORMAT, *hashes)), "arrow")
-    found = _known(path) or _write(path, source, target)
+    found = _known(path) or _write(path, source, target, checks)
     warn_of_empty(source, ("source", "target"), found.dropped, found.rows, found.first)
     return datasets.Dataset(datasets.table.MemoryMappedTable.from_file(str(path)), fingerprint=path.stem)
 
@@ -75,15 +77,16 @@ def _known(path: Path) -> Dropped | None:
     return None
 
 
-def _write(path: Path, source: Path, target: Path) -> Dropped:
+def _write(path: Path, source: Path, target: Path, checks: list[Callable[[], None]]) -> Dropped:
     import pyarrow
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     schema = pyarrow.schema([("source", pyarrow.string()), ("target", pyarrow.string())])
     pairs = _Pairs(source, target)
-    with atomic(path) as temporary, temporary.open("wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+    with cache_file(path) as file, pyarrow.ipc.new_stream(file, schema) as writer:
         for sides in pairs.batches():
             writer.write_batch(pyarrow.record_batch(list(sides), schema=schema))
+        for require_unchanged in checks:
+            require_unchanged()
     found = Dropped(pairs.rows, pairs.dropped, pairs.first)
     # Last: where it is, and says the size, the file beside it is whole.
     write_json(path.with_suffix(".json"), {"num_bytes": path.stat().st_size, **found._asdict()})

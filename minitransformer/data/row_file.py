@@ -10,9 +10,9 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from minitransformer.data.cache_file import cache_file
 from minitransformer.data.mapped_file import COUNTS, counts_of, file_name, mapped
 from minitransformer.data.packages import cache_folder
-from minitransformer.files import atomic
 
 _FORMAT = "1"
 
@@ -33,6 +33,7 @@ def row_file(
 ) -> MappedRows:
     """The ids and the columns (rows, num_columns) of all `parts`, in a file of the cache folder. `name` says all there
     is to say about them: where a file of that name is, `parts` is not called.
+    What `parts` raises, at its end too, leaves no file.
 
     The ids, int16 or int32 as `dtype` says, are mapped into memory; of the columns each number has 4 bytes of it.
     """
@@ -50,9 +51,8 @@ def _write(
     path: Path, dtype: torch.dtype, parts: Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]
 ) -> tuple[int, int]:
     """The ids as they come, then the columns, which wait for them in memory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     tokens, rows, waiting = 0, 0, bytearray()
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with cache_file(path) as file:
         for ids, columns in parts:
             file.write(ids.astype(f"i{dtype.itemsize}").tobytes())
             waiting += columns.astype(np.int32).tobytes()

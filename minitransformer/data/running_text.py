@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minitransformer.data.remembered import remembered
+from minitransformer.data.remembered import remembered, watched
 from minitransformer.errors import InputError
 
 BLOCK_BYTES = 1 << 20
@@ -29,10 +29,12 @@ class Content(NamedTuple):
 @dataclass(frozen=True)
 class Texts:
     """The texts of one split, each as the blocks it consists of. `read` begins anew at every call. `recall` is given
-    how to find out the content, and knows better where it can."""
+    how to find out the content, and knows better where it can. `require_unchanged` raises `InputError` if the texts are
+    not what they were when this was made, before anything could ask for the content."""
 
     read: Callable[[], Iterator[Iterable[str]]]
     recall: Callable[[Callable[[], Any]], Any] = lambda find: find()
+    require_unchanged: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[Iterable[str]]:
         return self.read()
@@ -87,7 +89,8 @@ def part_of_file(path: Path, start: int, stop: int) -> Texts:
             if place >= stop:
                 break
 
-    return Texts(lambda: iter([blocks()]), partial(remembered, path, f"content from {start} to {stop}"))
+    recall = partial(remembered, path, f"content from {start} to {stop}")
+    return Texts(lambda: iter([blocks()]), recall, watched(path))
 
 
 def count_characters(path: Path) -> int:

@@ -8,11 +8,11 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from minitransformer.data.cache_file import cache_file
 from minitransformer.data.mapped_file import COUNTS, counts_of, file_name, mapped
 from minitransformer.data.packages import cache_folder
 from minitransformer.data.running_text import Texts
 from minitransformer.data.streams import stream_parts
-from minitransformer.files import atomic
 from minitransformer.tokenization import UNK
 
 
@@ -48,14 +48,14 @@ def token_file(texts: Texts, tokenizer: Tokenizer, folder: Path | None = None) -
 
 
 def _write(path: Path, texts: Texts, tokenizer: Tokenizer, dtype: torch.dtype) -> tuple[int, int]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     count = unknown = 0
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with cache_file(path) as file:
         for part in stream_parts(texts, tokenizer):
             file.write(part.astype(f"i{dtype.itemsize}").tobytes())
             count += len(part)
             unknown += int((part == _unknown_id(tokenizer)).sum())
         file.write(COUNTS.pack(count, unknown))
+        texts.require_unchanged()
     return count, unknown
 
 

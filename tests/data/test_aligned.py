@@ -106,6 +106,28 @@ def test_a_table_is_made_once_and_is_that_of_both_files(tmp_path, cache, monkeyp
     assert len(list(cache.glob("*.arrow"))) == 4
 
 
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("after", ["hashing", "reading"])
+def test_a_file_that_changes_while_it_is_read_leaves_nothing_under_the_old_name(
+    after, place, tmp_path, cache, monkeypatch
+):
+    files = write(tmp_path, "a\nb\n", "A\nB\n")
+
+    def edited(value):
+        files[place].write_text("changed\nlines\n")
+        return value
+
+    with monkeypatch.context() as patch:
+        if after == "hashing":
+            patch.setattr(aligned, "_known", lambda path: edited(None))
+        else:
+            patch.setattr(aligned, "read_lines", lambda path: edited(read_lines(path)))
+        said, _ = outcome(aligned_rows, files)
+    assert said == f"{files[place]} changed while it was read: start again"
+    assert list(cache.iterdir()) == []
+    assert outcome(aligned_rows, files) == outcome(aligned_table, files)
+
+
 @pytest.mark.parametrize("suffix", ["arrow", "json"])
 def test_a_torn_table_is_made_again(suffix, tmp_path, cache):
     files = write(tmp_path, "a\nb\n", "A\nB\n")

@@ -6,7 +6,7 @@ import stat
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -184,3 +184,15 @@ def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "minitransformer"
+
+
+@pytest.mark.parametrize("chosen", ["", "~/mine"])
+def test_where_nobodys_home_is_known_one_line_says_the_way_out(chosen, monkeypatch):
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", chosen)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(InputError, match=r"no home folder is known.* set MINITRANSFORMER_CACHE") as error:
+        cache_folder()
+    assert "\n" not in str(error.value)

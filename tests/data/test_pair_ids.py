@@ -66,6 +66,15 @@ def test_the_file_is_that_of_these_pairs_and_tokenizers(cache, monkeypatch):
     assert len(Seq2SeqData(split().select(range(7)), *BPE)) == 7
 
 
+def test_a_few_rows_of_a_large_data_set_are_no_large_one(cache, monkeypatch):
+    whole = split()
+    monkeypatch.setattr(remembered, "LARGE", whole.data.nbytes // 2)
+    Seq2SeqData(whole.select([5, 3]), *BPE)
+    assert not cache.exists()
+    Seq2SeqData(whole.select([5, 3, *range(6, 20)]), *BPE)
+    assert len(list(cache.iterdir())) == 1
+
+
 @pytest.mark.parametrize("large", [0, 1 << 30])
 def test_a_large_vocabulary_has_four_bytes_a_token(large, cache, monkeypatch):
     monkeypatch.setattr(remembered, "LARGE", large)

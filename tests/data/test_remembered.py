@@ -1,6 +1,7 @@
 """What is known of a large file without reading it again."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -81,10 +82,10 @@ def test_a_cache_folder_that_cannot_be_written_is_done_without(file, tmp_path):
 
 
 def test_where_nobodys_home_is_known_nothing_is_remembered(file, monkeypatch):
-    def homeless():
+    def homeless(path):
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(module, "cache_folder", homeless)
+    monkeypatch.setattr(Path, "expanduser", homeless)
     assert asked(file)
     assert asked(file)
 

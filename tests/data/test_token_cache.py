@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from minitransformer import InputError
 from minitransformer.data import files, running_text, token_cache
 from minitransformer.data.files import text_files
-from minitransformer.data.running_text import count_characters, last_tenth_of_file, pieces, read_blocks, texts_of
+from minitransformer.data.running_text import (
+    count_characters,
+    last_tenth_of_file,
+    part_of_file,
+    pieces,
+    read_blocks,
+    texts_of,
+)
 from minitransformer.data.streams import StreamWindows, token_stream
 from minitransformer.data.token_cache import token_file
 from minitransformer.tokenization import (
@@ -134,6 +141,18 @@ def test_a_torn_file_is_made_again_and_a_failed_one_leaves_nothing(tmp_path, mon
     with pytest.raises(OSError, match="No space"):
         token_file(texts, tokenizer, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_that_changes_while_it_is_prepared_leaves_nothing_under_the_old_name(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(token_cache, "SMALL", 0)
+    texts = part_of_file(path, 0, 100)
+    assert texts.content.num_bytes  # hashed
+    path.write_text(TEXT.upper(), encoding="utf-8")
+    with pytest.raises(InputError, match=r"text\.txt changed while it was read: start again"):
+        token_file(texts, TOKENIZERS["byte-bpe"], tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    again = part_of_file(path, 0, 100)
+    assert token_file(again, TOKENIZERS["byte-bpe"], tmp_path / "cache").ids.tolist()
 
 
 def test_a_large_vocabulary_has_four_bytes_a_token(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from minitransformer.data.sentences import (
     single_rows,
 )
 from minitransformer.data.text_parts import SentenceTexts
+from minitransformer.errors import InputError
 from minitransformer.tokenization import masked_specials, train_roberta_tokenizer, train_wordpiece_tokenizer
 from train import masked_corpora, masked_rows, masked_scoring, pretraining
 from train.masked_corpora import read_corpora, sentences_for_tokenizers
@@ -213,3 +214,19 @@ def test_baselines_of_large_corpora_count_runs_of_rows_from_all_over_them(folder
     chosen = [row for row in range(len(rows.labels)) if row // 4 % 2 == 0]
     expected = torch.cat([rows.ids[rows.offsets[row] : rows.offsets[row + 1]] for row in chosen])
     assert torch.equal(masked_scoring._spread(rows), expected)
+
+
+@pytest.mark.usefixtures("mapped")
+@pytest.mark.parametrize("edited", ["train", "validation"])
+def test_a_text_that_changes_while_it_is_prepared_leaves_no_rows(edited, tmp_path, cache):
+    lines = "\n".join(f"{n} {COLOURS[n % 4]} bottles." for n in range(90))
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.txt").write_text(lines)
+    tokenizer = train_wordpiece_tokenizer([lines], 90)
+    corpora = read_corpora(str(tmp_path))
+    (corpus,) = corpora.values()
+    assert all(part.texts.content for part in corpus.values())  # hashed
+    (tmp_path / f"{edited}.txt").write_text(lines.upper())
+    with pytest.raises(InputError, match=f"{edited}.txt changed while it was read: start again"):
+        corpora_rows(corpora, tokenizer, 24, None, **SEEDS)
+    assert len(list(cache.iterdir())) == (edited == "validation")
