@@ -204,6 +204,8 @@ def beam_search_speed(settings: Any, machine: Machine, console: Console) -> list
         for name in list(sides)[1:]:
             row[f"{name}_ratio"] = row["ours"] / row[name]
             known = " in fp32, all it has on a CPU" if name == "JoeyNMT" else ""
+            if name == "JoeyNMT":
+                row["JoeyNMT_precision"] = "fp32"
             label = "the same search, the text read anew at every step" if name == "uncached" else name
             console.print(f"  {row[f'{name}_ratio']:5.2f} x {row[name]:,.1f} of {label}{known}", highlight=False)
         rows.append(row)

@@ -14,6 +14,7 @@ on from, its best weights are there, and those of steps that are lost again are 
 
 import errno
 import re
+import shutil
 import time
 import warnings
 from collections.abc import Iterator
@@ -145,7 +146,7 @@ class Checkpoints:
                     self._remove(kind, newer)
         if self.folder.is_dir():
             for path in unfinished(self.folder, r"(step|best|evaluated)-\d+(\.safetensors)?"):
-                remove_checkpoint(path)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _remove_old(self) -> None:
         steps = self._steps("step")

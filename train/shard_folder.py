@@ -9,10 +9,11 @@ of a tensor a file has: other numbers of processes find theirs, and nothing in i
 """
 
 import json
+import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from minitransformer.data.remembered import sha256
+from minitransformer.errors import InputError
 from minitransformer.files import flush_folder
 from train.distributed import Processes
 from train.sealed import ODDITIES, DamagedFileError, SealedFile, check_seal, write_sealed
@@ -32,9 +34,11 @@ STATE, SHARDS = "state.safetensors", "shards"
 def write_shard_folder(
     folder: Path, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> None:
-    """Shared `tensors` from all processes at once, whole ones once; `own` and `metadata` are the first process's.
+    """Every process writes its shards of `tensors`; a tensor that is not sharded is written by one. The first process
+    adds `own` and `metadata`.
 
-    The folder is made under another name and renamed when all of it is on disk.
+    The folder is made under another name and renamed when all of it is on disk. Raises `InputError` where it does not
+    lie where all processes reach it.
     """
     processes = Processes.current()
     temporary = processes.from_main(lambda: _new_folder(folder))
@@ -43,14 +47,13 @@ def write_shard_folder(
             import torch.distributed.checkpoint as dcp
 
             dcp.save(dict(tensors), storage_writer=dcp.HuggingFaceStorageWriter(f"{temporary / SHARDS}", None, 1, True))
-        mine = {path.name: sha256(path) for path in (temporary / SHARDS).glob(f"shard-{processes.rank + 1:05}-*")}
+        mine = {path.name: _flushed(path) for path in (temporary / SHARDS).glob(f"shard-{processes.rank + 1:05}-*")}
         hashes = {name: found for part in processes.gather(mine) for name, found in part.items()}
         processes.from_main(
             lambda: _finish(temporary, folder, own, {**metadata, "shards": json.dumps(hashes, sort_keys=True)})
         )
     finally:
-        if processes.is_main:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _new_folder(folder: Path) -> Path:
@@ -59,7 +62,16 @@ def _new_folder(folder: Path) -> Path:
     return temporary
 
 
+def _flushed(path: Path) -> str:
+    """The checksum of a file of which the last byte is then on disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    return sha256(path)
+
+
 def _finish(temporary: Path, folder: Path, own: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    if {path.name for path in (temporary / SHARDS).iterdir()} != json.loads(metadata["shards"]).keys():
+        raise InputError(f"{folder.parent} is not the same for all processes: it has to lie where all of them reach it")
     write_sealed(temporary / STATE, own, metadata)
     flush_folder(temporary / SHARDS)
     remove_checkpoint(folder)  # a folder takes no other's place; what is there is of the same step
@@ -69,13 +81,19 @@ def _finish(temporary: Path, folder: Path, own: Mapping[str, Tensor], metadata: 
 
 @contextmanager
 def _errors_of_all(processes: Processes, folder: Path) -> Iterator[None]:
-    """What went wrong in any process is known to all; the operating system's errors are told by the first."""
+    """What went wrong in any process is known to all; the operating system's errors are told by the first. A process
+    that was interrupted is so still."""
     from torch.distributed.checkpoint import CheckpointException
 
     try:
         yield
     except CheckpointException as error:
         reasons = [reason for reason, _ in error.failures.values()]
+        mine, _ = error.failures.get(processes.rank, (None, None))
+        if mine is not None and not isinstance(mine, Exception):
+            raise mine from error
+        if not all(isinstance(reason, Exception) for reason in reasons):
+            raise SystemExit(2) from error
         if (found := next((reason for reason in reasons if isinstance(reason, OSError)), None)) is None:
             raise RuntimeError(str(error)) from error
         if processes.is_main:
@@ -85,9 +103,13 @@ def _errors_of_all(processes: Processes, folder: Path) -> Iterator[None]:
 
 def check_shard_folder(folder: Path) -> None:
     """Raises `DamagedFileError` unless every byte of every file is as it was written."""
+    shards = list((folder / SHARDS).iterdir()) if (folder / SHARDS).is_dir() else []
+    for path in (folder / STATE, *shards):
+        if path.is_symlink() or not path.is_file():  # to read a pipe would take for ever
+            raise DamagedFileError(f"{path} is no file")
     check_seal(folder / STATE)
     hashes = _hashes(folder)
-    found = sorted(path.name for path in (folder / SHARDS).iterdir()) if (folder / SHARDS).is_dir() else []
+    found = sorted(path.name for path in shards)
     if found != sorted(hashes):
         raise DamagedFileError(f"{folder} is damaged: {SHARDS} has {len(found)} files, of the {len(hashes)} written")
     for name, expected in hashes.items():
@@ -126,8 +148,7 @@ class ShardFolder:
         kinds = self.state.kinds()
         for name, stored in self.reader.read_metadata().state_dict_metadata.items():
             parts: Any = stored
-            whole = prod(parts.size) == sum(prod(chunk.sizes) for chunk in parts.chunks)
-            if not whole or any(offset < 0 for chunk in parts.chunks for offset in chunk.offsets):
+            if not _make_up([(tuple(chunk.offsets), tuple(chunk.sizes)) for chunk in parts.chunks], tuple(parts.size)):
                 raise ValueError(f"{name} is not there whole")
             kinds[name] = torch.empty(parts.size, dtype=parts.properties.dtype, device="meta")
         return kinds
@@ -142,8 +163,25 @@ class ShardFolder:
             try:
                 dcp.load(dict(targets), storage_reader=self.reader, no_dist=True)
             except dcp.CheckpointException as error:
-                reasons = "; ".join(str(reason) for reason, _ in error.failures.values())
-                raise ValueError(reasons) from error
+                reasons = [reason for reason, _ in error.failures.values()]
+                for reason in reasons:  # Ctrl-C, the disk and memory are no damage
+                    not_ours = isinstance(reason, OSError | MemoryError | torch.OutOfMemoryError)
+                    if not_ours or not isinstance(reason, Exception):
+                        raise reason from error
+                raise ValueError("; ".join(map(str, reasons))) from error
+
+
+def _make_up(parts: Iterable[tuple[tuple[int, ...], tuple[int, ...]]], size: tuple[int, ...]) -> bool:
+    """Whether parts, each by its offsets and sizes, are a tensor of this size, cut along its first dimension."""
+    there = sorted(part for part in parts if prod(part[1]))
+    if not size or not prod(size):
+        return len(there) == prod(size)
+    row = 0
+    for offsets, sizes in there:
+        if offsets != (row, *(0 for _ in size[1:])) or sizes[1:] != size[1:]:
+            return False
+        row += sizes[0]
+    return row == size[0]
 
 
 def remove_checkpoint(path: Path) -> None:

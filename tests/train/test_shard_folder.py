@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from train.checkpoint import load_checkpoint, read_state, save_checkpoint
 from train.checkpoints import Checkpoints
 from train.distributed import Processes
 from train.replicas import replicate
-from train.sealed import DamagedFileError, write_sealed
+from train.sealed import SEAL, DamagedFileError, write_sealed
 from train.shards import unsharded
 
 OPTIMIZERS = {"adamw": lambda model: adamw(model, lr=0.1), "muon": lambda model: muon(model, lr=0.1)}
@@ -166,12 +167,64 @@ def resealed(folder, offsets):
 
 
 @pytest.mark.parametrize(
-    "offsets", [lambda o: [o[0] + 40, 0], lambda o: [-1, 0], lambda o: [], lambda o: None, lambda o: ["0", 0]]
+    "offsets",
+    [lambda o: [o[0] + 40, 0], lambda o: [3, 0], lambda o: [-1, 0], lambda o: [], lambda o: None, lambda o: ["0", 0]],
 )
 def test_shards_that_do_not_make_up_a_tensor_are_refused(written, tmp_path, offsets):
     folder = changed(written, tmp_path, lambda folder: resealed(folder, offsets))
     with pytest.raises(InputError):
         load_checkpoint(folder, small())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(24, "Too many open files"), MemoryError()])
+def test_what_breaks_in_while_one_is_read_is_no_damage(written, tmp_path, monkeypatch, error):
+    changed(written, tmp_path, lambda folder: None)
+    make_one_of_a_run(tmp_path / "step-00000003" / "state.safetensors")
+
+    def read_data(*arguments):
+        raise error
+
+    monkeypatch.setattr("torch.distributed.checkpoint.HuggingFaceStorageReader.read_data", read_data)
+    model = small()
+    with pytest.raises(type(error)):
+        Checkpoints(tmp_path).resume(model, adamw(model, lr=0.1))
+    assert (tmp_path / "step-00000003" / "state.safetensors").exists()
+
+
+def make_one_of_a_run(path):
+    """With a state as the loop's."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != SEAL}  # noqa: SIM118
+        metadata = file.metadata() | {"state": json.dumps({"step": 3, "best_step": 0, "seconds": 0.5})}
+    write_sealed(path, tensors, metadata)
+
+
+def test_processes_that_write_to_different_folders_are_refused(tmp_path):
+    def work(processes):
+        folder = tmp_path / str(processes.rank)
+        folder.mkdir()
+        os.chdir(folder)
+        model, chosen = trained(processes)
+        try:
+            save_checkpoint(Path("checkpoints/step-1.safetensors"), model, chosen, {"step": 3})
+        except InputError as error:
+            return str(error)
+        except SystemExit as error:
+            return error.code
+
+    said, code = together(2, work)
+    assert "is not the same for all processes" in said
+    assert code == 2
+    assert not list(tmp_path.glob("*/checkpoints/*"))
+
+
+def test_a_folder_in_place_of_a_shard_is_damage(written, tmp_path):
+    folder = changed(written, tmp_path, lambda folder: None)
+    shard = next((folder / "shards").iterdir())
+    shard.unlink()
+    shard.mkdir()
+    with pytest.raises(DamagedFileError, match="is no file"):
+        read_state(folder)
 
 
 def test_one_of_another_model_is_refused_and_stays(written, tmp_path):
