@@ -66,6 +66,12 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     Raises `DamagedFileError`, and `InputError` where it is of another model: then nothing has changed.
     """
     state = read_state(path)
+    put_in_place(path, model, optimizer)
+    return state
+
+
+def put_in_place(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """The same of a checkpoint of which `read_state` has just seen every byte."""
     mine = f"random/{Processes.current().rank}"
     own = own_tensors(model)
     try:
@@ -103,7 +109,6 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         raise
     except ODDITIES as error:
         raise DamagedFileError(f"{path} is no checkpoint of such a run: {error}") from error
-    return state
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -27,8 +27,8 @@ from torch import nn
 
 from minitransformer.errors import InputError
 from minitransformer.files import unfinished
-from train.checkpoint import load_checkpoint, read_state, save_checkpoint
-from train.distributed import Processes
+from train.checkpoint import load_checkpoint, put_in_place, read_state, save_checkpoint
+from train.distributed import Processes, not_shared
 from train.sealed import DamagedFileError
 from train.shard_folder import remove_checkpoint
 from train.state import State
@@ -65,7 +65,7 @@ class Checkpoints:
                 found = State.from_json(read_state(path), path)
                 if found.best_step:
                     read_state(self._path("best", found.best_step))
-                load_checkpoint(path, model, optimizer)
+                put_in_place(path, model, optimizer)
                 state = found
                 break
             except (DamagedFileError, FileNotFoundError) as error:
@@ -79,9 +79,7 @@ class Checkpoints:
             warnings.warn(f"{damaged}; the run {way_on}", stacklevel=2)
         came_to = state.step if state else 0
         if len(set(processes.gather(came_to))) > 1:
-            raise InputError(
-                f"{self.folder} is not the same for all processes: it has to lie where all of them reach it"
-            )
+            raise not_shared(self.folder)
         processes.from_main(lambda: self._remove_after(came_to))
         self.saved_at = time.monotonic()
         self.spent = state.checkpoint_seconds if state else 0.0

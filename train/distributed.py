@@ -115,6 +115,10 @@ class Processes:
         self.from_main(lambda: None)
 
 
+def not_shared(folder: Path) -> InputError:
+    return InputError(f"{folder} is not the same for all processes: it has to lie where all of them reach it")
+
+
 @contextmanager
 def joined() -> Iterator[Processes]:
     """Meet the other processes, if `torchrun` started this one, and part from them at the end.

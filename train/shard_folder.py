@@ -23,9 +23,8 @@ import torch
 from torch import Tensor
 
 from minitransformer.data.remembered import sha256
-from minitransformer.errors import InputError
 from minitransformer.files import flush_folder
-from train.distributed import Processes
+from train.distributed import Processes, not_shared
 from train.sealed import ODDITIES, DamagedFileError, SealedFile, check_seal, write_sealed
 
 STATE, SHARDS = "state.safetensors", "shards"
@@ -71,7 +70,7 @@ def _flushed(path: Path) -> str:
 
 def _finish(temporary: Path, folder: Path, own: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     if {path.name for path in (temporary / SHARDS).iterdir()} != json.loads(metadata["shards"]).keys():
-        raise InputError(f"{folder.parent} is not the same for all processes: it has to lie where all of them reach it")
+        raise not_shared(folder.parent)
     write_sealed(temporary / STATE, own, metadata)
     flush_folder(temporary / SHARDS)
     remove_checkpoint(folder)  # a folder takes no other's place; what is there is of the same step
