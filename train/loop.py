@@ -129,6 +129,8 @@ def train(
                 metrics.flush()
             stop, due = processes.largest(stop_requested() or 0, checkpoints.due())
             finished = done >= 1.0 or state.out_of_patience(options)
+            if finished:
+                optimizer.state.clear()  # two thirds of a checkpoint, of which nothing will go on
             if stop or finished or due:
                 metrics.flush(to_disk=True)
                 state.checkpoint_seconds = checkpoints.spent

@@ -5,7 +5,6 @@ Each is a plain safetensors file, whose last tensor is the checksum: it is writt
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
+from train.direct_file import direct_file
 from train.shards import sharded_like
 
 SEAL = "seal"
@@ -59,27 +59,23 @@ def write_sealed(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
     checksum = hashlib.sha256()
-    # Of what safetensors' own writer takes, a third: it reserves the file's place on the disk first. The checksum takes
-    # as long as the writing, and goes on beside it.
-    with atomic(path) as temporary, temporary.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
+    # The checksum takes as long as the writing, and goes on beside it.
+    with atomic(path) as temporary, direct_file(temporary) as write, ThreadPoolExecutor(1) as beside:
         summed = beside.submit(checksum.update, b"")
         header_bytes = len(encoded).to_bytes(8, "little") + encoded
-        for part in chain([header_bytes], _parts(tensors[name] for name in names)):
+        for part in chain([memoryview(header_bytes)], _parts(tensors[name] for name in names)):
             summed.result()  # no more than two parts are held at a time
-            view = memoryview(part)
-            summed = beside.submit(checksum.update, view)
-            while view:
-                view = view[file.write(view[:_CHUNK]) :]
-        os.fsync(file.fileno())
+            summed = beside.submit(checksum.update, part)
+            write(part)
         summed.result()
-        file.write(checksum.digest())
+        write(memoryview(checksum.digest()))
 
 
-def _parts(tensors: Iterable[Tensor]) -> Iterable[Any]:
+def _parts(tensors: Iterable[Tensor]) -> Iterable[memoryview]:
     """The bytes of one tensor after another: only one at a time is copied from its device."""
     for tensor in tensors:
         if tensor.numel():
-            yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def check_seal(path: Path) -> None:
