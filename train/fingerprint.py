@@ -1,4 +1,4 @@
-"""What a run's data held when it began, so that it does not go on with other data."""
+"""What a run's data and its `--init` held when it began, so that it does not go on with others."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,10 +12,12 @@ from minitransformer.data.remembered import remembered, sha256
 from minitransformer.errors import InputError
 
 NAMED = ("dates", "recall", *packaged.CORPORA)
+MODEL_FILES = ("config.json", "tokenizer.json", "model.safetensors.index.json")
 
 
 def fingerprint(settings: Any) -> dict[str, str]:
-    """SHA-256 of every file that `settings.data_names()` has, by the file's name: where it lies may change.
+    """SHA-256 of every file that `settings.data_names()` has, by the file's name: where it lies may change. Of a model
+    to start from, those of its weights, configuration and tokenizer.
 
     Corpora by name stand for themselves: packages are fetched by checksum, what is generated follows from the seed, and
     dates follow from Babel's data too.
@@ -30,6 +32,8 @@ def fingerprint(settings: Any) -> dict[str, str]:
             found[where + name] = f"Babel {version('babel')}" if name == "dates" else "a name"
         for file in files:
             found[where + file.name] = remembered(file, "sha256", partial(sha256, file))
+    for file in model_files(getattr(settings, "init", None)):
+        found[f"--init {file.name}"] = remembered(file, "sha256", partial(sha256, file))
     return found
 
 
@@ -41,6 +45,15 @@ def data_files(path: Path, suffixes: list[str]) -> list[Path]:
     stems = [stem for names in SPLIT_NAMES.values() for stem in names]
     files = files_called(path, stems) if path.is_dir() else files_called(path.parent, (path.name,))
     return [file for file in files if file.suffix in suffixes] or files
+
+
+def model_files(folder: Path | None) -> list[Path]:
+    """Those that make up a model, of a folder that holds one; none where a name stands for it."""
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(
+        file for file in folder.iterdir() if file.name in MODEL_FILES or file.suffix in (".safetensors", ".bin")
+    )
 
 
 def require_same_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -51,3 +51,19 @@ def test_a_large_file_is_hashed_once(tmp_path, monkeypatch):
     assert fingerprint(GPTSettings(data=str(path))) == {"a.txt": digest}
     monkeypatch.setattr(script, "sha256", lambda file: pytest.fail("is read again"))
     assert fingerprint(GPTSettings(data=str(path))) == {"a.txt": digest}
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_model_to_start_from_that_changed_is_refused(name, tmp_path):
+    text, _ = write(tmp_path / "a.txt", "text")
+    init = tmp_path / "init"
+    (init / "checkpoints").mkdir(parents=True)
+    for part in ("config.json", "tokenizer.json", "model.safetensors", "results.json"):
+        write(init / part, part)
+    run, settings = tmp_path / "run", GPTSettings(data=str(text), init=init)
+    begin_run(run, settings)
+    write(init / "results.json", "of no matter")
+    begin_run(run, settings)
+    write(init / name, "another")
+    with pytest.raises(InputError, match=f"--init {name} was"):
+        begin_run(run, settings)
