@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 from rich.console import Console
+from safetensors import safe_open
 
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 from minitransformer.optim import adamw
@@ -97,6 +98,24 @@ def test_a_stopped_and_resumed_run_ends_bit_equal(tmp_path, kind, accumulate):
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     assert lines(tmp_path / "whole") == lines(tmp_path / "cut")
     assert (resumed_state.step, resumed_state.tokens) == (whole_state.step, whole_state.tokens)
+
+
+def test_the_last_checkpoint_is_of_the_weights_alone_and_nothing_goes_on_from_it(tmp_path):
+    steps = {}
+
+    def note_what_was_written():
+        for path in (tmp_path / "checkpoints").glob("step-*"):
+            with safe_open(path, framework="pt") as file:
+                steps[int(path.stem[5:])] = {name.partition("/")[0] for name in file.keys()}  # noqa: SIM118
+
+    model, state = run(tmp_path, "transformer", data=Copying({8: note_what_was_written}), checkpoint_seconds=0.0)
+    assert steps[7] == {"model", "optimizer", "random", "seal"}
+    note_what_was_written()
+    assert steps[12] == {"model", "random", "seal"}
+
+    again, same = run(tmp_path, "transformer", data=Copying({1: lambda: pytest.fail("it takes another step")}))
+    assert same == state
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
 def test_a_run_killed_after_its_checkpoint_repeats_the_lost_steps_once(tmp_path):
