@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from minitransformer.data.labels import LabelledCorpus, load_labelled
+from minitransformer.data.labelled_texts import LabelledCorpus
+from minitransformer.data.labels import load_labelled
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import atomic, write_json
 from train.baselines import INSTALL, available, baselines
@@ -180,9 +181,10 @@ def write_texts(corpus: LabelledCorpus, folder: Path) -> None:
     """The training and validation texts as a corpus to pretrain on."""
     folder.mkdir(exist_ok=True)
     for split in ("train", "validation"):
-        lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in corpus.splits[split].texts]
-        with atomic(folder / f"{split}.jsonl") as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+        with atomic(folder / f"{split}.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.writelines(
+                json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in corpus.splits[split].texts
+            )
 
 
 def summary(seeds: list[int], runs: list[dict[str, Any]]) -> dict[str, Any]:

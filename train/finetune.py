@@ -248,7 +248,7 @@ def evaluate(model: SequenceClassifier, data: LabelledData) -> dict[str, float]:
     logits = all_logits(model, data)
     return {
         "accuracy": (logits.argmax(dim=1) == data.labels).float().mean().item(),
-        "loss": F.cross_entropy(logits, data.labels).item(),
+        "loss": F.cross_entropy(logits, data.labels.long()).item(),
     }
 
 

@@ -1,6 +1,7 @@
 """Where fine-tuning begins: a pretrained encoder with its tokenizer, or new ones; and how each is trained best."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,8 @@ from tokenizers import Tokenizer
 
 import minitransformer
 from minitransformer.classification import Classifier, vocab_size
-from minitransformer.data.labels import LabelledCorpus, encode_texts, text_frame
+from minitransformer.data.labelled_texts import LabelledCorpus, LabelledTexts
+from minitransformer.data.labels import LabelledData, text_frame
 from minitransformer.data.packaged import minilm
 from minitransformer.errors import InputError
 from minitransformer.models import (
@@ -26,6 +28,7 @@ from minitransformer.models import (
     TransformerConfig,
 )
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
+from train.tokenizer_text import first_texts
 
 VOCAB_SIZE = 8000  # that a new tokenizer learns unless told
 LONGEST = 512  # tokens of a text that a new encoder reads
@@ -68,8 +71,8 @@ def starting_point(settings: Any, corpus: LabelledCorpus) -> Start:
     torch.manual_seed(settings.seed)
     if str(settings.init) == "scratch":
         recipe = SCRATCH[settings.encoder_name()]
-        tokenizer = train_wordpiece_tokenizer(corpus.splits["train"].texts, settings.vocab_size or VOCAB_SIZE)
-        encoder = new_encoder(settings, tokenizer, corpus.splits["train"].texts)
+        tokenizer = new_tokenizer(settings, corpus.splits["train"].texts)
+        encoder = new_encoder(settings, tokenizer, corpus.splits["train"])
         origin = f"a new {settings.encoder_name()} encoder with {tokenizer.get_vocab_size():,} pieces of words"
         dropout = encoder.config.dropout
     else:
@@ -124,7 +127,12 @@ def with_dropout(encoder: Model, rate: float) -> Model:
     return changed
 
 
-def new_encoder(settings: Any, tokenizer: Tokenizer, texts: list[str]) -> Model:
+def new_tokenizer(settings: Any, texts: Sequence[str]) -> Tokenizer:
+    """Pieces of words, found in the first `TOKENIZER_BYTES` of the training texts."""
+    return train_wordpiece_tokenizer(first_texts(texts), settings.vocab_size or VOCAB_SIZE)
+
+
+def new_encoder(settings: Any, tokenizer: Tokenizer, split: LabelledTexts) -> Model:
     """An untrained encoder of `settings.encoder_name()`; sizes left out are what `SIZES` says."""
     name = settings.encoder_name()
     sizes = SIZES[name] | {
@@ -133,7 +141,7 @@ def new_encoder(settings: Any, tokenizer: Tokenizer, texts: list[str]) -> Model:
         if (value := getattr(settings, key)) is not None and key in SIZES[name]
     }
     specials = masked_specials(tokenizer)
-    longest = max(len(row) for row in encode_texts(texts, tokenizer, LONGEST)[0])
+    longest = int(LabelledData(split, tokenizer, LONGEST).lengths.max())
     dropout = settings.dropout if settings.dropout is not None else SCRATCH[name].dropout
     shared: dict[str, Any] = {"max_length": max(128, longest), "dropout": dropout}
     size = tokenizer.get_vocab_size()

@@ -1,4 +1,4 @@
-"""Generated text and pairs of any size, to measure with."""
+"""Generated text, pairs and labelled texts of any size, to measure with."""
 
 import random
 from pathlib import Path
@@ -37,3 +37,19 @@ def write_pairs(folder: Path, num_bytes: int) -> None:
             left -= target.write(b"".join(lines[-1 - number] for number in chosen))
     (folder / "val.from").write_bytes(b"".join(lines[:500]))
     (folder / "val.to").write_bytes(b"".join(lines[:-501:-1]))
+
+
+def write_labelled(folder: Path, num_bytes: int) -> None:
+    """The same as training texts of a table: every line has one of three labels, ever the same. Some are validation."""
+    folder.mkdir()
+    chance = random.Random(0)
+    rows = [
+        line.removesuffix(b"\n") + b"\t" + (b"bad", b"fair", b"good")[number % 3] + b"\n"
+        for number, line in enumerate(made_up_lines(chance))
+    ]
+    left, longest = num_bytes, max(map(len, rows))
+    with (folder / "train.tsv").open("wb") as file:
+        file.write(b"text\tlabel\n")
+        while left > longest:
+            left -= file.write(b"".join(chance.choices(rows, k=min(50_000, left // longest))))
+    (folder / "validation.tsv").write_bytes(b"".join([b"text\tlabel\n", *rows[:500]]))

@@ -4,10 +4,11 @@ python -m train.measure_memory                          10, 100 and 1,000 MB of 
 python -m train.measure_memory --tokenizer byte-bpe --megabytes 10,100
 python -m train.measure_memory --job bert               the same of running text for a masked model
 python -m train.measure_memory --job translate          the same of pairs, in two line-aligned files
+python -m train.measure_memory --job finetune           the same of texts with labels, in a table
 
-Each size has a process of its own, which does with its text what `train.pretrain gpt`, `train.pretrain bert` or
-`train.translate` does before and while it trains: split or read it, train a tokenizer, write the token file, map it,
-take some steps and look at the validation split.
+Each size has a process of its own, which does with its text what `train.pretrain gpt`, `train.pretrain bert`,
+`train.translate` or `train.finetune` does before and while it trains: split or read it, train a tokenizer, write the
+token file, map it, take some steps and look at the validation split.
 """
 
 import json
@@ -26,32 +27,34 @@ from rich.table import Table
 
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
-from train.made_up_text import write_pairs, write_text
-from train.memory_of_jobs import measured_bert, measured_gpt, measured_translate
+from train.made_up_text import write_labelled, write_pairs, write_text
+from train.memory_of_jobs import measured_bert, measured_finetune, measured_gpt, measured_translate
 from train.report import wide_console
 
 JOBS: dict[str, Callable[[Any, Path], dict[str, Any]]] = {
     "gpt": measured_gpt,
     "bert": measured_bert,
     "translate": measured_translate,
+    "finetune": measured_finetune,
 }
+WRITERS = {"gpt": write_text, "bert": write_text, "translate": write_pairs, "finetune": write_labelled}
 
 
 @dataclass(frozen=True)
 class MemorySettings:
     """Measure how much memory a corpus takes, and how long it takes to be made into tokens."""
 
-    job: Literal["gpt", "bert", "translate"] = "gpt"
+    job: Literal["gpt", "bert", "translate", "finetune"] = "gpt"
     megabytes: str = "10,100,1000"
-    """Sizes of the generated text, with commas; of pairs both sides together."""
+    """Sizes of the generated text, with commas; of pairs both sides together, of labelled texts with their labels."""
     tokenizer: Literal["character", "bpe", "byte-bpe"] | None = None
-    """Of gpt; default: character. bert has WordPiece, pairs have 1,000 pieces."""
+    """Of gpt; default: character. bert and finetune have WordPiece, pairs have 1,000 pieces."""
     steps: int = 20
     """Of a tiny model, on windows from all over the text."""
     out: Path | None = None
     """A .json file for the figures."""
     text: Path | None = None
-    """Measure this process alone, on a .txt file or a folder of pairs, and print its figures as JSON; the others are
+    """Measure this process alone, on a .txt file or a folder of pairs or tables, and print its figures as JSON; the others are
     started so."""
 
     def validate(self) -> None:
@@ -84,8 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
 def in_own_process(settings: MemorySettings, megabytes: int) -> dict[str, Any]:
     """The figures for a text of this size, which is deleted afterwards with its tokens."""
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / ("pairs" if settings.job == "translate" else "text.txt")
-        (write_pairs if settings.job == "translate" else write_text)(text, megabytes * 1_000_000)
+        text = Path(folder) / "text.txt"  # or a folder
+        WRITERS[settings.job](text, megabytes * 1_000_000)
         command = [sys.executable, "-m", "train.measure_memory", "--job", settings.job, "--text", str(text)]
         command += ["--steps", str(settings.steps)]
         command += [] if settings.tokenizer is None else ["--tokenizer", settings.tokenizer]
@@ -107,6 +110,7 @@ def show(figures: list[dict[str, Any]], console: Console) -> None:
     columns = {
         "text": ("megabytes", "{:,} MB", 1.0),
         "pairs": ("pairs", "{:,.1f} M", 1e-6),
+        "texts": ("texts", "{:,.1f} M", 1e-6),
         "tokens": ("tokens", "{:,.1f} M", 1e-6),
         "table file": ("table_file_megabytes", "{:,.0f} MB", 1.0),
         "token file": ("token_file_megabytes", "{:,.0f} MB", 1.0),

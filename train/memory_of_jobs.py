@@ -11,14 +11,16 @@ from typing import Any
 import torch
 
 from minitransformer.data import load
+from minitransformer.data.labels import LabelledData, load_labelled
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
 from minitransformer.data.streams import StreamWindows
 from minitransformer.data.token_cache import token_file
-from minitransformer.models import GPT, GPTConfig, Model, Transformer, TransformerConfig
+from minitransformer.models import GPT, GPTConfig, Model, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.tokenization import masked_specials
-from train import pretrain_bert, pretrain_gpt
+from train import finetune, pretrain_bert, pretrain_gpt
 from train.feed import Feed
+from train.finetune_start import LONGEST, new_encoder, new_tokenizer
 from train.loop import TrainingData
 from train.masked_corpora import read_corpora
 from train.masked_models import new_model
@@ -103,6 +105,30 @@ def measured_translate(settings: Any, folder: Path) -> dict[str, Any]:
     with timed_as("steps_seconds", figures):
         train_some(model, feed, settings.steps)
         data.loss(model, "validation")
+    figures["peak_megabytes"] = peak_megabytes()
+    return figures
+
+
+def measured_finetune(settings: Any, folder: Path) -> dict[str, Any]:
+    """The same of texts with labels, but for the baselines, which come last and have a bound of their own."""
+    figures: dict[str, Any] = {"start_megabytes": peak_megabytes()}
+    flags = finetune.FinetuneSettings(init=Path("scratch"), d_model=32, num_layers=2, num_heads=2)
+    with timed_as("read_seconds", figures):
+        corpus = load_labelled(folder)
+    train = corpus.splits["train"]
+    figures["texts"] = len(train.texts)
+    with timed_as("tokenizer_seconds", figures):
+        tokenizer = new_tokenizer(flags, train.texts)
+    with timed_as("tokens_seconds", figures):
+        encoder = new_encoder(flags, tokenizer, train)
+        data = {name: LabelledData(split, tokenizer, LONGEST) for name, split in corpus.splits.items()}
+    figures["tokens"] = sum(int(part.lengths.sum()) for part in data.values())
+    figures["prepared_megabytes"] = peak_megabytes()
+    model = SequenceClassifier(encoder, len(corpus.names))
+    feed = Feed(data["train"], flags.max_tokens, flags.pool, seed=0)
+    with timed_as("steps_seconds", figures):
+        train_some(model, feed, settings.steps)
+        finetune.evaluate(model, data["validation"])
     figures["peak_megabytes"] = peak_megabytes()
     return figures
 

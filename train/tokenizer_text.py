@@ -1,6 +1,7 @@
 """How much of the training text a tokenizer learns from."""
 
 import warnings
+from collections.abc import Sequence
 
 import datasets
 
@@ -27,3 +28,18 @@ def beginning(split: datasets.Dataset, side: str) -> tuple[int, set[str]]:
         left -= len(text.encode())
         count += len(rows[side])
     return count, characters
+
+
+def first_texts(texts: Sequence[str]) -> Sequence[str]:
+    """Those that these bytes have room for; it says so where they are not all."""
+    left = TOKENIZER_BYTES
+    for count, text in enumerate(texts):
+        if left <= 0:
+            warnings.warn(
+                f"the tokenizer is trained on the first {TOKENIZER_BYTES / 1e6:,.0f} MB of the texts, "
+                f"{count:,} of {len(texts):,}",
+                stacklevel=2,
+            )
+            return texts[:count]
+        left -= len(text.encode())
+    return texts

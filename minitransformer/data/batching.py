@@ -119,8 +119,8 @@ class Seq2SeqData:
         """`source_ids` (B, S), `source_valid` (B, S) and `target_ids` (B, T) of these rows, padded on the right."""
         chosen = torch.as_tensor(rows, dtype=torch.int64)
         starts, (sources, targets) = self.starts[chosen], self.lengths[chosen].unbind(1)
-        source_ids, source_valid = _padded(self.ids, starts, starts + sources, self.source_pad_id)
-        target_ids, _ = _padded(self.ids, starts + sources, starts + sources + targets, self.target_pad_id)
+        source_ids, source_valid = padded(self.ids, starts, starts + sources, self.source_pad_id)
+        target_ids, _ = padded(self.ids, starts + sources, starts + sources + targets, self.target_pad_id)
         return {"source_ids": source_ids, "source_valid": source_valid, "target_ids": target_ids}
 
 
@@ -129,12 +129,14 @@ def padded_rows(
 ) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
     """These rows of texts that stand end to end in `ids`, and which of their slots are real."""
     chosen = torch.as_tensor(rows, dtype=torch.int64)
-    return _padded(ids, offsets[chosen], offsets[chosen + 1], pad_id)
+    return padded(ids, offsets[chosen], offsets[chosen + 1], pad_id)
 
 
-def _padded(
+def padded(
     ids: Int[Tensor, "tokens"], starts: Int[Tensor, "batch"], ends: Int[Tensor, "batch"], pad_id: int
 ) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
+    """What stands in `ids` from each of `starts` to its end in `ends`, as the rows of one tensor, and which of their
+    slots are real."""
     places = starts.unsqueeze(1) + torch.arange(int((ends - starts).max()))
     valid = places < ends.unsqueeze(1)
     # Places past a text's end hold its neighbour's tokens, and past the last text's end nothing.

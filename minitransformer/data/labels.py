@@ -1,36 +1,29 @@
 """Texts with labels: read from whatever holds them, checked, and turned into batches."""
 
-import warnings
 from array import array
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.data.batches import RowBatches
-from minitransformer.data.batching import padded_rows, token_batches
+from minitransformer.data.batching import padded, token_batches
+from minitransformer.data.labelled_texts import LabelledCorpus, LabelledTexts, MappedTexts, checked
+from minitransformer.data.row_file import MappedRows, Part, row_file, rows_in_memory
+from minitransformer.data.token_cache import vocabulary_size
 from minitransformer.errors import InputError
 from minitransformer.tokenization import end_of_text_id, masked_specials
 
-
-class LabelledTexts(NamedTuple):
-    """The texts of a split and the places of their labels in the corpus's `names`."""
-
-    texts: list[str]
-    labels: list[int]
-
-
-@dataclass(frozen=True)
-class LabelledCorpus:
-    """`splits` has `train`, `validation` and, where there is one, `test`; `names` are those of the labels."""
-
-    names: tuple[str, ...]
-    splits: Mapping[str, LabelledTexts]
+_FORMAT = "labelled 1"
+"""Another number wherever other tokens are made of the same text: those in files are then made anew."""
+_BATCH = 1000
+"""Texts that are encoded at once: an encoding takes a hundred times the room of its ids."""
 
 
 def load_labelled(
@@ -44,7 +37,7 @@ def load_labelled(
 
     Texts without a character or without a label are dropped, with a counted warning, and so is a test split without a
     single label. Raises `InputError` for another split without one, for labels that no training text has, and where all
-    training texts have one label.
+    training texts have one label. Large splits stay in the file that holds them: see `LabelledTexts`.
     """
     from minitransformer.data import load, load_from_hub
     from minitransformer.data.labelled_files import choose, read_labelled
@@ -59,68 +52,7 @@ def load_labelled(
     else:
         loaded = read_labelled(Path(name).expanduser(), text=text, label=label, seed=seed)
     declared = getattr(getattr(loaded["train"], "features", {}).get("label"), "names", None)
-    return _checked({split: (table["text"], table["label"]) for split, table in loaded.items()}, declared, where=name)
-
-
-def _checked(
-    tables: dict[str, tuple[Sequence[Any], Sequence[Any]]], declared: Sequence[str] | None, *, where: str
-) -> LabelledCorpus:
-    splits: dict[str, tuple[list[str], list[str]]] = {}
-    dropped: dict[str, dict[str, int]] = {"label": {}, "character": {}}
-    for split, (texts, labels) in tables.items():
-        named = [_label_name(label, declared) for label in labels]
-        missing = named.count(None)
-        if split == "test" and missing == len(named):
-            warnings.warn(f"{where}: test has no labels and is left out", stacklevel=3)
-            continue
-        if missing == len(named):
-            raise InputError(f"{where}: none of the {missing} {split} texts has a label")
-        if strange := next((text for text in texts if text is not None and not isinstance(text, str)), None):
-            raise InputError(f"{where}: {str(strange)[:100]!r} in {split} is not text")
-        labelled = [(text, name) for text, name in zip(texts, named, strict=True) if name is not None]
-        rows = [(text, name) for text, name in labelled if text and not text.isspace()]
-        if not rows:
-            raise InputError(f"{where}: {split} has no text in any of its {len(labelled)} rows with a label")
-        dropped["label"][split] = missing
-        dropped["character"][split] = len(labelled) - len(rows)
-        splits[split] = [text for text, _ in rows], [name for _, name in rows]
-    for lacking, counts in dropped.items():
-        if total := sum(counts.values()):
-            shown = ", ".join(f"{count} in {split}" for split, count in counts.items() if count)
-            warnings.warn(f"{where}: dropped {total} texts without a {lacking}: {shown}", stacklevel=3)
-
-    seen = set(splits["train"][1])
-    if len(seen) < 2:
-        raise InputError(
-            f"{where}: all of the {len(splits['train'][1])} training texts have the label {seen.pop()!r}: "
-            "there is nothing to tell apart"
-        )
-    names = tuple(declared) if declared is not None else tuple(sorted(seen, key=_by_value))
-    places = {name: place for place, name in enumerate(names)}
-    for split, (_, labels) in splits.items():
-        if unknown := Counter(label for label in labels if label not in places):
-            shown = ", ".join(f"{name!r} ({count})" for name, count in unknown.most_common(5))
-            raise InputError(
-                f"{where}: {unknown.total()} of {len(labels)} {split} texts have a label that no training text has: "
-                f"{shown}{', ...' if len(unknown) > 5 else ''}; the labels are {', '.join(names[:10])}"
-            )
-    return LabelledCorpus(
-        names,
-        {split: LabelledTexts(texts, [places[label] for label in labels]) for split, (texts, labels) in splits.items()},
-    )
-
-
-def _label_name(label: Any, declared: Sequence[str] | None) -> str | None:
-    """None where there is no label: empty, or -1 of the declared ones, as the hub has it."""
-    if declared is not None and isinstance(label, int):
-        return declared[label] if 0 <= label < len(declared) else None
-    return None if label is None or not str(label).strip() else str(label)
-
-
-def _by_value(name: str) -> tuple[bool, int, str]:
-    # Python refuses to read numbers of some thousand digits.
-    number = name.removeprefix("-").isdecimal() and len(name) < 1000
-    return (not number, int(name) if number else 0, name)
+    return checked(loaded, declared, where=name)
 
 
 def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> tuple[list[list[int]], int]:
@@ -130,15 +62,21 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) ->
     A text that spells a special token, such as "[SEP]", stays text.
     """
     tokenizer = _plain(tokenizer)
-    first, last = text_frame(tokenizer)
-    room = max_length - 2
+    last = text_frame(tokenizer)[1]
     rows, cut = [], 0
-    # In pieces, because an encoding takes a hundred times the room of its ids.
-    for start in range(0, len(texts), 1000):
-        for encoding in tokenizer.encode_batch_fast(list(texts[start : start + 1000]), add_special_tokens=False):
-            cut += len(encoding.ids) > room
-            rows.append([first, *encoding.ids[:room], last])
+    for row in _rows(texts, tokenizer):
+        cut += len(row) > max_length
+        rows.append(row if len(row) <= max_length else [*row[: max_length - 1], last])
     return rows, cut
+
+
+def _rows(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[int]]:
+    """All tokens of each text, with the marks around it."""
+    first, last = text_frame(tokenizer)
+    waiting = iter(texts)
+    while batch := list(islice(waiting, _BATCH)):
+        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+            yield [first, *encoding.ids, last]
 
 
 def words_of(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
@@ -181,17 +119,22 @@ def text_frame(tokenizer: Tokenizer) -> tuple[int, int]:
 
 
 class LabelledData:
-    """The texts of a split as token ids, encoded once. `cut` of them were longer than `max_length`."""
+    """The texts of a split as token ids, encoded once. `cut` of them were longer than `max_length`.
+
+    A text is in `ids` from its place in `starts` on, which of `MappedTexts` is a mapped file: a text then takes 16
+    bytes of memory. The file has all tokens of each text, whatever `max_length` is; `lengths` are those of what is left
+    of it.
+    """
 
     def __init__(self, split: LabelledTexts, tokenizer: Tokenizer, max_length: int, pad_id: int = 0):
-        rows, self.cut = encode_texts(split.texts, tokenizer, max_length)
-        ids, offsets = array("i"), array("q", [0])
-        for row in rows:
-            ids.extend(row)
-            offsets.append(len(ids))
-        self.ids = torch.tensor(ids, dtype=torch.int32)
-        self.offsets = torch.tensor(offsets, dtype=torch.int64)
-        self.labels = torch.tensor(split.labels)
+        tokenizer = _plain(tokenizer)
+        self.ids, columns = _text_ids(split.texts, tokenizer)
+        self.lengths = columns[:, 0]
+        self.starts = self.lengths.cumsum(0).sub_(self.lengths)
+        self.cut = int((self.lengths > max_length).sum())
+        self.lengths.clamp_(max=max_length)
+        self.labels = torch.from_numpy(np.asarray(split.labels, dtype=np.int32))
+        self.last_id = text_frame(tokenizer)[1]
         self.pad_id = pad_id
 
     def __len__(self) -> int:
@@ -199,10 +142,36 @@ class LabelledData:
 
     def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> RowBatches:
         """See `token_batches`."""
-        return token_batches(self.offsets.diff(), max_tokens, seed=seed, pool=pool)
+        return token_batches(self.lengths, max_tokens, seed=seed, pool=pool)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """`ids` (B, T), padded on the right, `labels` (B,), and `valid` (B, T) where anything is padded."""
-        ids, valid = padded_rows(self.ids, self.offsets, rows, self.pad_id)
-        batch = {"ids": ids, "labels": self.labels[torch.as_tensor(rows)]}
+        chosen = torch.as_tensor(rows, dtype=torch.int64)
+        starts, lengths = self.starts[chosen], self.lengths[chosen]
+        ids, valid = padded(self.ids, starts, starts + lengths, self.pad_id)
+        ids[torch.arange(len(ids)), lengths.long() - 1] = self.last_id  # also where the text was cut
+        batch = {"ids": ids, "labels": self.labels[chosen].long()}
         return batch if bool(valid.all()) else batch | {"valid": valid}
+
+
+def _text_ids(texts: Sequence[str], tokenizer: Tokenizer) -> MappedRows:
+    """A row for each text, see `_rows`; the column is its length.
+
+    Of `MappedTexts` this is a file, whose name is a hash of the data set's fingerprint, the tokenizer and the format:
+    what is there is used again.
+    """
+    dtype = torch.int16 if vocabulary_size(tokenizer) < 1 << 15 else torch.int32
+    if isinstance(texts, MappedTexts):
+        name = "\0".join((_FORMAT, texts.split._fingerprint, tokenizer.to_str()))
+        return row_file(name, dtype, 1, partial(_parts, texts, tokenizer))
+    return rows_in_memory(dtype, 1, _parts(texts, tokenizer))
+
+
+def _parts(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[Part]:
+    rows = _rows(texts, tokenizer)
+    while part := list(islice(rows, _BATCH)):
+        ids, lengths = array("i"), array("i")
+        for row in part:
+            ids.extend(row)
+            lengths.append(len(row))
+        yield np.array(ids, dtype=np.int32), np.array(lengths, dtype=np.int32).reshape(-1, 1)

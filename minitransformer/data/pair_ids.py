@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from minitransformer.data import remembered
 from minitransformer.data.columns import text_batches
-from minitransformer.data.row_file import MappedRows, row_file
+from minitransformer.data.row_file import MappedRows, Part, is_large, row_file, rows_in_memory
 from minitransformer.data.token_cache import vocabulary_size
 from minitransformer.tokenization import BOS, EOS, special_id
 
@@ -25,25 +23,19 @@ _FORMAT = "pairs 1"
 def pair_ids(split: "datasets.Dataset", source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> MappedRows:
     """A row for each pair: its source and EOS, then BOS, its target and EOS. The columns are the lengths of both parts.
 
-    Of `remembered.LARGE` bytes of text or more this is a file, whose name is a hash of the data set's fingerprint, the
-    tokenizers and the format: what is there is used again.
+    Of a large data set this is a file, whose name is a hash of the data set's fingerprint, the tokenizers and the
+    format: what is there is used again.
     """
     vocabulary = max(map(vocabulary_size, (source_tokenizer, target_tokenizer)))
     dtype = torch.int16 if vocabulary < 1 << 15 else torch.int32
     parts = partial(_parts, split, source_tokenizer, target_tokenizer)
-    # Of rows that were chosen from a data set, `data` has all the others too.
-    if split.data.nbytes * len(split) / max(1, split.data.num_rows) >= remembered.LARGE:
+    if is_large(split):
         name = "\0".join((_FORMAT, split._fingerprint, source_tokenizer.to_str(), target_tokenizer.to_str()))
         return row_file(name, dtype, 2, parts)
-    empty = torch.empty(0, dtype=dtype), torch.empty(0, 2, dtype=torch.int32)
-    tensors = [empty, *((torch.from_numpy(ids).to(dtype), torch.from_numpy(lengths)) for ids, lengths in parts())]
-    ids, columns = map(torch.cat, zip(*tensors, strict=True))
-    return MappedRows(ids, columns)
+    return rows_in_memory(dtype, 2, parts())
 
 
-def _parts(
-    split: "datasets.Dataset", source_tokenizer: Tokenizer, target_tokenizer: Tokenizer
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+def _parts(split: "datasets.Dataset", source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> Iterator[Part]:
     """Of a few rows each, because an encoding takes a hundred times the room of its ids."""
     source_eos, target_eos = (special_id(tokenizer, EOS) for tokenizer in (source_tokenizer, target_tokenizer))
     bos = special_id(target_tokenizer, BOS)

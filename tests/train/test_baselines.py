@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from minitransformer.data.labels import LabelledTexts
+from minitransformer.data.labelled_texts import LabelledTexts
 from train import baselines as module
 from train.baselines import BASELINES, baselines, naive_bayes
 
