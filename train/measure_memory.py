@@ -37,7 +37,13 @@ JOBS: dict[str, Callable[[Any, Path], dict[str, Any]]] = {
     "translate": measured_translate,
     "finetune": measured_finetune,
 }
-WRITERS = {"gpt": write_text, "bert": write_text, "translate": write_pairs, "finetune": write_labelled}
+WRITERS = {
+    "gpt": ("text.txt", write_text),
+    "bert": ("text.txt", write_text),
+    "translate": ("pairs", write_pairs),
+    "finetune": ("labelled", write_labelled),
+}
+"""What writes the text of each, and what the file or folder is called."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,8 @@ class MemorySettings:
     out: Path | None = None
     """A .json file for the figures."""
     text: Path | None = None
-    """Measure this process alone, on a .txt file or a folder of pairs or tables, and print its figures as JSON; the others are
-    started so."""
+    """Measure this process alone, on a .txt file or a folder of pairs or tables, and print its figures as JSON; the
+    others are started so."""
 
     def validate(self) -> None:
         if self.job != "gpt" and self.tokenizer is not None:
@@ -87,8 +93,9 @@ def main(arguments: list[str] | None = None) -> None:
 def in_own_process(settings: MemorySettings, megabytes: int) -> dict[str, Any]:
     """The figures for a text of this size, which is deleted afterwards with its tokens."""
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "text.txt"  # or a folder
-        WRITERS[settings.job](text, megabytes * 1_000_000)
+        name, write = WRITERS[settings.job]
+        text = Path(folder) / name
+        write(text, megabytes * 1_000_000)
         command = [sys.executable, "-m", "train.measure_memory", "--job", settings.job, "--text", str(text)]
         command += ["--steps", str(settings.steps)]
         command += [] if settings.tokenizer is None else ["--tokenizer", settings.tokenizer]

@@ -17,13 +17,14 @@ from minitransformer.data.batching import padded, token_batches
 from minitransformer.data.labelled_texts import LabelledCorpus, LabelledTexts, MappedTexts, checked
 from minitransformer.data.row_file import MappedRows, Part, row_file, rows_in_memory
 from minitransformer.data.token_cache import vocabulary_size
+from minitransformer.data.word_ids import encoded
 from minitransformer.errors import InputError
 from minitransformer.tokenization import end_of_text_id, masked_specials
 
 _FORMAT = "labelled 1"
 """Another number wherever other tokens are made of the same text: those in files are then made anew."""
 _BATCH = 1000
-"""Texts that are encoded at once: an encoding takes a hundred times the room of its ids."""
+"""Texts whose tokens are handed on together."""
 
 
 def load_labelled(
@@ -73,10 +74,8 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) ->
 def _rows(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[int]]:
     """All tokens of each text, with the marks around it."""
     first, last = text_frame(tokenizer)
-    waiting = iter(texts)
-    while batch := list(islice(waiting, _BATCH)):
-        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
-            yield [first, *encoding.ids, last]
+    for ids in encoded(texts, tokenizer):
+        yield [first, *ids, last]
 
 
 def words_of(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
