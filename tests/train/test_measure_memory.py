@@ -2,14 +2,14 @@
 
 import io
 
+import datasets
 import pytest
 from rich.console import Console
 
-from minitransformer.data import load, remembered, token_cache
+from minitransformer.data import labelled_files, load, remembered, token_cache
 from minitransformer.errors import InputError
 from train import masked_rows
-from train.made_up_text import write_pairs, write_text
-from train.measure_memory import JOBS, MemorySettings, show
+from train.measure_memory import JOBS, WRITERS, MemorySettings, show
 
 
 @pytest.fixture(autouse=True)
@@ -18,12 +18,21 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(token_cache, "SMALL", 0)
     monkeypatch.setattr(masked_rows, "SMALL", 0)
     monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
+    read = labelled_files.read_labelled
+
+    def read_as_data_sets(*path, **named):
+        tables = read(*path, **named)
+        columns = {split: {name: table[name][:] for name in ("text", "label")} for split, table in tables.items()}
+        return {split: datasets.Dataset.from_dict(table) for split, table in columns.items()}
+
+    monkeypatch.setattr(labelled_files, "read_labelled", read_as_data_sets)
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_memory_is_measured_of_generated_texts(job, tmp_path):
-    path = tmp_path / ("pairs" if job == "translate" else "text.txt")
-    (write_pairs if job == "translate" else write_text)(path, 60_000)
+    name, write = WRITERS[job]
+    path = tmp_path / name
+    write(path, 60_000)
     figures = JOBS[job](MemorySettings(job=job, steps=2), path)
     assert figures["tokens"] > 1000
     assert figures.keys() >= {"start_megabytes", "prepared_megabytes", "peak_megabytes", "tokens_seconds"}
@@ -31,6 +40,9 @@ def test_memory_is_measured_of_generated_texts(job, tmp_path):
     if job == "translate":
         assert 50_000 < sum(file.stat().st_size for file in path.glob("train.*")) <= 60_000
         assert figures["pairs"] == len(load(path, source="from", target="to")["train"])
+    if job == "finetune":
+        assert 50_000 < (path / "train.tsv").stat().st_size <= 60_020
+        assert figures["texts"] == len(labelled_files.read_labelled(path)["train"]["text"])
 
 
 def test_texts_of_which_some_are_too_small_for_a_file_stand_in_one_table():
@@ -44,7 +56,7 @@ def test_texts_of_which_some_are_too_small_for_a_file_stand_in_one_table():
     assert [cell.strip() for cell in second][2] == "71 MB"
 
 
-@pytest.mark.parametrize("job", ["bert", "translate"])
+@pytest.mark.parametrize("job", ["bert", "translate", "finetune"])
 def test_only_gpt_has_a_choice_of_tokenizers(job):
     with pytest.raises(InputError, match="--tokenizer character is for --job gpt"):
         MemorySettings(job=job, tokenizer="character").validate()
