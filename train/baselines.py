@@ -12,8 +12,8 @@ from typing import Any
 from minitransformer.data.labelled_texts import LabelledTexts
 from train.label_scores import scores
 
-LEARNED_BYTES = 20_000_000
-"""Of training texts: words and pairs of words take some thirty times as much memory, and more where labels are many."""
+LEARNED_BYTES = 10_000_000
+"""Of training texts: words and pairs of words take some sixty times as much memory, and more where labels are many."""
 GUESSED = 5000
 """Texts whose words are counted at once to guess their labels."""
 INSTALL = "no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'"
