@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minitransformer.data.arrow_file import stored_batches
+
 if TYPE_CHECKING:
     import datasets
 
@@ -22,17 +24,13 @@ def text_batches(split: "datasets.Dataset", *columns: str) -> Iterator[dict[str,
     if path is None:
         yield from split.select_columns(list(columns)).iter(ROWS)
         return
-    import pyarrow
-
-    # Not through the mapping, by which all of the file would come to count as memory of this process.
-    with pyarrow.OSFile(str(path)) as file, pyarrow.ipc.open_stream(file) as batches:
-        for batch in batches:
-            for start in range(0, batch.num_rows, ROWS):
-                yield batch.slice(start, ROWS).select(list(columns)).to_pydict()
+    for batch in stored_batches(path):
+        for start in range(0, batch.num_rows, ROWS):
+            yield batch.slice(start, ROWS).select(list(columns)).to_pydict()
 
 
 def _file_of(split: "datasets.Dataset") -> Path | None:
-    """The file that holds the rows of a data set and no others, if it is one that `aligned_rows` has made: its
-    fingerprint is then the file's name, and that of whatever is chosen or changed of it another."""
+    """The file that holds the rows of a data set and no others, if it is one of ours: its fingerprint is then the
+    file's name (see `mapped_rows`), and that of whatever is chosen or changed of it another."""
     paths = [Path(file["filename"]) for file in split.cache_files]
     return paths[0] if [path.stem for path in paths] == [split._fingerprint] else None

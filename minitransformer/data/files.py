@@ -6,27 +6,21 @@ and "2011-05-19" stay those strings. A row with an empty field that is needed is
 
 import errno
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from minitransformer.data.aligned import aligned_rows, aligned_table
-from minitransformer.data.splits import Table, grouped_split, last_tenth_split
-from minitransformer.data.tables import (
-    choose_columns,
-    has_header,
-    read_table,
-    read_text,
-    with_columns,
-    with_first_row,
-)
+from minitransformer.data.aligned import aligned_rows
+from minitransformer.data.mapped_splits import split_rows
+from minitransformer.data.running_text import read_text
+from minitransformer.data.splits import Rows, last_tenth_split
+from minitransformer.data.table_formats import TABLES, read_table
+from minitransformer.data.table_rows import table_rows
+from minitransformer.data.tables import choose_columns, has_header, with_first_row
 from minitransformer.errors import InputError
 from minitransformer.untrusted import PICKLES, pickle_refused, require_sane_file, shown
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
-_READABLE = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
-Rows = Table | Any
-"""In memory, or a `datasets.Dataset` that is mapped."""
+_READABLE = (*TABLES, ".txt")
 
 
 def read(path: Path, *, source: str | None = None, target: str | None = None, seed: int = 0) -> dict[str, Rows]:
@@ -36,8 +30,7 @@ def read(path: Path, *, source: str | None = None, target: str | None = None, se
     target and other rows by text (see `grouped_split`). A .txt file is one row, of which the last tenth of the
     characters is validation. A .tsv file of two columns needs no header (see `tables.has_header`).
 
-    Large aligned files of a folder are mapped data sets (see `aligned_rows`); all else is in memory, large aligned
-    files without splits too, because a split needs all targets at once.
+    What comes of large tables and aligned files are mapped data sets (see `table_rows`); all else is in memory.
     """
     if path.is_dir():
         return _read_folder(path, source, target)
@@ -45,11 +38,9 @@ def read(path: Path, *, source: str | None = None, target: str | None = None, se
     if not files:
         raise FileNotFoundError(errno.ENOENT, "no such file or folder, nor files of that name with a suffix", str(path))
     table = _read_table(path, source, target) if path.is_file() else _read_one(files, source, target)
-    if "target" in table:
-        return grouped_split(table, by="target", seed=seed)
     if [file.suffix.lower() for file in files] == [".txt"]:
         return last_tenth_split(table["text"][0])
-    return grouped_split(table, by="text", seed=seed)
+    return split_rows(table, by="target" if "target" in _names(table) else "text", seed=seed)
 
 
 def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[str, Rows]:
@@ -62,14 +53,16 @@ def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[s
     header = None
     if [file.suffix.lower() for file in found["train"]] == [".tsv"]:
         header = has_header(read_table(found["train"][0]), source, target)
-    tables = {
-        split: _read_one(files, source, target, header, aligned=aligned_rows) for split, files in found.items() if files
-    }
-    names = {split: list(rows) if isinstance(rows, dict) else rows.column_names for split, rows in tables.items()}
+    tables = {split: _read_one(files, source, target, header) for split, files in found.items() if files}
+    names = {split: _names(rows) for split, rows in tables.items()}
     for split, columns in names.items():
         if {*columns} - {"format"} != {*names["train"]} - {"format"}:
             raise InputError(f"{folder}: train has columns {names['train']}, but {split} has {columns}")
     return tables
+
+
+def _names(rows: Rows) -> list[str]:
+    return list(rows) if isinstance(rows, dict) else rows.column_names
 
 
 def text_files(folder: Path) -> dict[str, Path]:
@@ -97,12 +90,9 @@ def _read_one(
     source: str | None,
     target: str | None,
     header: bool | None = None,
-    *,
-    aligned: Callable[[Path, Path], Rows] = aligned_table,
 ) -> Rows:
-    """One split from the files that bear its name: a line-aligned pair, which `aligned` reads, or the one that is
-    readable by itself. `header` says whether a .tsv file has one, as the training file of its folder has; None leaves
-    that to its first line."""
+    """One split from the files that bear its name: a line-aligned pair, or the one that is readable by itself. `header`
+    says whether a .tsv file has one, as the training file of its folder has; None leaves that to its first line."""
     folder, names = files[0].parent, ", ".join(file.name for file in files)
     if len({file.stem for file in files}) > 1:
         raise InputError(f"{folder} has several files for one split, {names}: keep one")
@@ -110,7 +100,7 @@ def _read_one(
     if source in by_suffix and target in by_suffix:
         if source == target:
             raise InputError(f"{by_suffix[source]}: source and target are both {source!r}")
-        return aligned(by_suffix[source], by_suffix[target])
+        return aligned_rows(by_suffix[source], by_suffix[target])
     readable = [file for file in files if file.suffix.lower() in _READABLE]
     if len(readable) == 1:
         return _read_table(readable[0], source, target, header)
@@ -131,7 +121,7 @@ def _read_one(
     )
 
 
-def _read_table(path: Path, source: str | None, target: str | None, header: bool | None = None) -> Table:
+def _read_table(path: Path, source: str | None, target: str | None, header: bool | None = None) -> Rows:
     kind = path.suffix.lower()
     if kind == ".txt":
         if source is not None or target is not None:
@@ -145,15 +135,13 @@ def _read_table(path: Path, source: str | None, target: str | None, header: bool
             'such as train.de and train.en give the path "train", source="de" and target="en"'
         )
     raw = read_table(path)
-    if kind == ".tsv" and not (has_header(raw, source, target) if header is None else header or len(raw.columns) != 2):
+    if kind == ".tsv" and not (has_header(raw, source, target) if header is None else header or len(raw.names) != 2):
         if source is not None or target is not None:
             raise InputError(
                 f"{path} has no header, so no columns {source=} and {target=}: its first line is "
-                f"{shown(list(raw.columns))}; add one, or name no columns to go from the first to the second"
+                f"{shown(raw.names)}; add one, or name no columns to go from the first to the second"
             )
-        warnings.warn(
-            f"{path} has no header: its first line, {shown(list(raw.columns))}, is read as a pair", stacklevel=2
-        )
+        warnings.warn(f"{path} has no header: its first line, {shown(raw.names)}, is read as a pair", stacklevel=2)
         raw = with_first_row(raw, ("source", "target"))
     where = f"the header of {path}" if kind in (".csv", ".tsv") else path
-    return with_columns(raw, choose_columns(list(raw.columns), source, target, where=where))
+    return table_rows(raw, choose_columns(raw.names, source, target, where=where))

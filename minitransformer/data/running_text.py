@@ -99,13 +99,14 @@ def count_characters(path: Path) -> int:
 
 
 def _count_characters(path: Path) -> int:
-    count, empty = 0, True
-    for block in read_blocks(path):
-        count += len(block)
-        empty = empty and not block.strip()
-    if empty:
+    require_text(path)
+    return sum(map(len, read_blocks(path)))
+
+
+def require_text(path: Path) -> None:
+    """`InputError` for a file that holds white space alone; others are read no further than need be."""
+    if not any(block.strip() for block in read_blocks(path)):
         raise InputError(f"{path} is empty")
-    return count
 
 
 def read_blocks(path: Path) -> Iterator[str]:
@@ -130,9 +131,15 @@ def read_blocks(path: Path) -> Iterator[str]:
                 return
 
 
+def read_text(path: Path) -> str:
+    """All of a file; `InputError` where that is white space alone."""
+    require_text(path)
+    return "".join(read_blocks(path))
+
+
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a file, one after another, as `tables.text_lines` has them; `InputError` at its end where it holds
-    white space alone."""
+    """The lines of a file, one after another, but for an empty last one; not as str.splitlines has them, for which a
+    form feed or a Unicode line separator ends a line too. `InputError` at its end where it holds white space alone."""
     begun, empty = list[str](), True
     for block in read_blocks(path):
         empty = empty and not block.strip()

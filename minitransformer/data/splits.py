@@ -1,11 +1,16 @@
 """Splitting a corpus that comes without splits."""
 
 import random
+from typing import Any
 
 from minitransformer.errors import InputError
 
 Table = dict[str, list[str]]
 """Columns of equal length, by name."""
+Rows = Table | Any
+"""In memory, or a `datasets.Dataset` that is mapped."""
+
+PARTS = ("train", "validation", "test")
 
 
 def grouped_split(table: Table, *, by: str, seed: int = 0) -> dict[str, Table]:
@@ -16,23 +21,28 @@ def grouped_split(table: Table, *, by: str, seed: int = 0) -> dict[str, Table]:
     """
     rows = list(dict.fromkeys(zip(*table.values(), strict=True)))
     values = sorted(set(table[by]))
-    tenth = len(values) // 10
-    if tenth == 0:
-        raise InputError(
-            f"{len(values)} distinct values of {by!r} are too few to split (10 at least): "
-            "give a folder with train and validation files"
-        )
+    tenth = tenth_of(len(values), by)
     random.Random(seed).shuffle(values)
     part_of = dict.fromkeys(values, "train")
     part_of |= dict.fromkeys(values[:tenth], "test")
     part_of |= dict.fromkeys(values[tenth : 2 * tenth], "validation")
 
-    parts: dict[str, Table] = {part: {name: [] for name in table} for part in ("train", "validation", "test")}
+    parts: dict[str, Table] = {part: {name: [] for name in table} for part in PARTS}
     place = list(table).index(by)
     for row in rows:
         for name, value in zip(table, row, strict=True):
             parts[part_of[row[place]]][name].append(value)
     return parts
+
+
+def tenth_of(count: int, by: str) -> int:
+    """How many of the distinct values of column `by` are test, and as many validation. `InputError` for none."""
+    if count < 10:
+        raise InputError(
+            f"{count} distinct values of {by!r} are too few to split (10 at least): "
+            "give a folder with train and validation files"
+        )
+    return count // 10
 
 
 def last_tenth_split(text: str) -> dict[str, Table]:

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minitransformer.data import aligned, columns, load, remembered, running_text
-from minitransformer.data.aligned import aligned_rows, aligned_table
+from minitransformer.data import aligned, columns, load, remembered, running_text, table_rows
+from minitransformer.data.aligned import aligned_rows
 from minitransformer.data.columns import text_batches, texts
-from minitransformer.data.running_text import read_lines
-from minitransformer.data.tables import read_text, text_lines
+from minitransformer.data.running_text import read_lines, read_text
 from minitransformer.errors import InputError
 
 
@@ -30,6 +29,13 @@ def write(folder, source, target):
     for file, text in zip(files, (source, target), strict=True):
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return files
+
+
+def in_memory(*files):
+    """What comes of the same files where they count as small ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remembered, "LARGE", 1 << 40)
+        return aligned_rows(*files)
 
 
 def outcome(read, files):
@@ -49,19 +55,28 @@ contents = st.binary(max_size=30) | st.text("ab é猫\n\r\x0c\u2028\t", max_size
 
 @settings(max_examples=200, deadline=None)
 @given(contents, st.integers(1, 8))
-def test_lines_come_one_by_one_as_they_are_in_the_text(content, block):
+def test_blocks_and_lines_make_up_the_text_that_the_file_holds(content, block):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(running_text, "BLOCK_BYTES", block)
         path = Path(folder) / "a.txt"
         path.write_bytes(content)
         try:
-            expected = text_lines(read_text(path))
-        except InputError as error:
-            with pytest.raises(InputError) as found:
-                list(read_lines(path))
-            assert str(found.value) == str(error)
-        else:
-            assert list(read_lines(path)) == expected
+            expected = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            expected = None
+        for read, part_of in ((read_text, str), (lambda path: list(read_lines(path)), lines_of)):
+            if expected is None:
+                with pytest.raises(InputError, match=r"line \d: byte 0x.. is not UTF-8"):
+                    read(path)
+            elif not expected.strip():
+                with pytest.raises(InputError, match="is empty"):
+                    read(path)
+            else:
+                assert read(path) == part_of(expected)
+
+
+def lines_of(text):
+    return text.removesuffix("\n").split("\n")
 
 
 lines = st.lists(st.tuples(*[st.text("ab é猫\x0c\u2028\t ", max_size=6)] * 2), max_size=12)
@@ -72,10 +87,10 @@ lines = st.lists(st.tuples(*[st.text("ab é猫\x0c\u2028\t ", max_size=6)] * 2),
 def test_large_files_give_the_rows_the_warnings_and_the_errors_of_small_ones(pairs, end, batch):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINITRANSFORMER_CACHE", folder)
-        patch.setattr(aligned, "_BATCH", batch)
+        patch.setattr(table_rows, "_BATCH", batch)
         source, target = ("\n".join(side) for side in zip(*pairs, strict=True)) if pairs else ("", "")
         files = write(Path(folder), "\ufeff" + source, target + end)
-        expected = outcome(aligned_table, files)
+        expected = outcome(in_memory, files)
         assert outcome(aligned_rows, files) == expected
         assert outcome(aligned_rows, files) == expected  # found again
 
@@ -84,7 +99,7 @@ def test_bytes_that_are_no_text_are_refused_in_either_file(tmp_path, cache):
     for sides in ((b"a\nb\n\xe9\n", "a\nb\nc\n"), ("a\nb\nc\n", b"a\nb\n\xe9\n")):
         files = write(tmp_path, *sides)
         said, _ = outcome(aligned_rows, files)
-        assert said == outcome(aligned_table, files)[0]
+        assert said == outcome(in_memory, files)[0]
         assert "line 3: byte 0xe9 is not UTF-8" in said
     assert list(cache.iterdir()) == []
 
@@ -100,7 +115,7 @@ def test_a_table_is_made_once_and_is_that_of_both_files(tmp_path, cache, monkeyp
     assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == written
     for sides in (("a\n\nc\n", "A\nB\nC\n"), ("a\n\nb\n", "A\nB\nD\n")):
         files = write(tmp_path, *sides)
-        assert outcome(aligned_rows, files) == outcome(aligned_table, files)
+        assert outcome(aligned_rows, files) == outcome(in_memory, files)
     assert len(list(cache.glob("*.arrow"))) == 3
     assert outcome(aligned_rows, files[::-1])[0] == {"source": ["A", "D"], "target": ["a", "b"]}
     assert len(list(cache.glob("*.arrow"))) == 4
@@ -119,13 +134,13 @@ def test_a_file_that_changes_while_it_is_read_leaves_nothing_under_the_old_name(
 
     with monkeypatch.context() as patch:
         if after == "hashing":
-            patch.setattr(aligned, "_known", lambda path: edited(None))
+            patch.setattr(table_rows, "noted", lambda path: edited(None))
         else:
             patch.setattr(aligned, "read_lines", lambda path: edited(read_lines(path)))
         said, _ = outcome(aligned_rows, files)
     assert said == f"{files[place]} changed while it was read: start again"
     assert list(cache.iterdir()) == []
-    assert outcome(aligned_rows, files) == outcome(aligned_table, files)
+    assert outcome(aligned_rows, files) == outcome(in_memory, files)
 
 
 @pytest.mark.parametrize("suffix", ["arrow", "json"])
@@ -168,11 +183,11 @@ def test_files_without_splits_are_split_as_small_ones_are(tmp_path, monkeypatch)
 @pytest.mark.parametrize("rows", [1, 3, 1000])
 def test_texts_come_a_few_rows_at_a_time_from_every_kind_of_data_set(tmp_path, monkeypatch, rows):
     monkeypatch.setattr(columns, "ROWS", rows)
-    monkeypatch.setattr(aligned, "_BATCH", 8)
+    monkeypatch.setattr(table_rows, "_BATCH", 8)
     numbers = [str(n) for n in range(20)]
     mapped = aligned_rows(*write(tmp_path, "\n".join(numbers), "\n".join(f"<{n}>" for n in numbers)))
-    in_memory = datasets.Dataset.from_dict(mapped[:])
-    for split in (mapped, in_memory):
+    copied = datasets.Dataset.from_dict(mapped[:])
+    for split in (mapped, copied):
         assert list(texts(split, "target")) == [f"<{n}>" for n in numbers]
         chosen = split.select([5, 3, 19])
         assert next(text_batches(chosen, "source"))["source"] == ["5", "3", "19"][:rows]
@@ -180,4 +195,4 @@ def test_texts_come_a_few_rows_at_a_time_from_every_kind_of_data_set(tmp_path, m
         assert list(texts(split.rename_columns({"source": "target", "target": "source"}), "target")) == numbers
         assert all(len(batch["source"]) <= rows for batch in text_batches(split, "target", "source"))
     assert columns._file_of(mapped) is not None
-    assert columns._file_of(mapped.select([1])) is columns._file_of(in_memory) is None
+    assert columns._file_of(mapped.select([1])) is columns._file_of(copied) is None
