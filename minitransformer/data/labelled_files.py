@@ -19,6 +19,8 @@ from minitransformer.errors import InputError
 
 _INDEX = ("", "index", "idx", "id")
 _TEXTS = ("text", "sentence")
+_MOST_NEW = 1 << 20
+"""Hashes that are counted together, to see which of them are the same."""
 
 
 def read_labelled(path: Path, *, text: str | None = None, label: str | None = None, seed: int = 0) -> dict[str, Rows]:
@@ -117,7 +119,7 @@ class _Different:
 
     def add(self, text: str) -> None:
         self.new.append(hash(text))
-        if len(self.new) > max(1 << 20, len(self.known)):
+        if len(self.new) > max(_MOST_NEW, len(self.known)):
             self.count()
 
     def count(self) -> int:

@@ -30,38 +30,50 @@ def split_rows(rows: Rows, *, by: str, seed: int = 0) -> dict[str, Rows]:
         return dict(grouped_split(rows, by=by, seed=seed))
     paths = [arrow_file(_FORMAT, rows._fingerprint, by, str(seed), name) for name in PARTS]
     if None in map(noted, paths):
-        parts, file = _parts(rows, by, seed), Path(rows.cache_files[0]["filename"])
+        file = Path(rows.cache_files[0]["filename"])
+        parts = _parts(rows, _order(file, by), by, seed)
         for part, path in enumerate(paths):
             write_rows(path, rows.features.arrow_schema, _chosen(file, parts == part))
             write_note(path, {})
     return dict(zip(PARTS, map(mapped_rows, paths), strict=True))
 
 
-def _parts(rows: "datasets.Dataset", by: str, seed: int) -> NDArray[np.uint8]:
-    """The number in `PARTS` of each row's part; `_LEFT_OUT` for rows that were there before."""
+def _order(file: Path, by: str) -> NDArray[np.uint64]:
+    """The numbers of a file's rows, sorted by one column; equal rows stay in order."""
+    import pyarrow
     from pyarrow.compute import sort_indices
 
+    # UTF-8 is sorted by its bytes as text is by its code points.
+    with pyarrow.memory_map(str(file)) as mapped, pyarrow.ipc.open_stream(mapped) as batches:
+        return sort_indices(batches.read_all().column(by)).to_numpy()
+
+
+def _parts(rows: "datasets.Dataset", order: NDArray[np.uint64], by: str, seed: int) -> NDArray[np.uint8]:
+    """The number in `PARTS` of each row's part; `_LEFT_OUT` for rows that were there before."""
+    # Hashes tell values apart that stand side by side in this order, and rows of one value, which are too few for two
+    # of them to have one by chance.
     value_hashes, row_hashes = _hashes(rows, by)
-    # UTF-8 is sorted by bytes as text is by code points. Hashes tell values apart that stand side by side in this
-    # order, and rows of the same value, which are too few for two of them to be the same by chance.
-    order = sort_indices(rows.data.column(by)).to_numpy()
     ordered = value_hashes[order]
     begins = np.append(True, ordered[1:] != ordered[:-1])
     del ordered, value_hashes
-    values = np.empty(len(order), dtype=np.int64)
-    values[order] = np.cumsum(begins) - 1
-    del order
+    values = np.cumsum(begins)
+    values -= 1
 
-    places = array("q", range(int(begins.sum())))
+    places = array("q", range(values[-1] + 1))
     tenth = tenth_of(len(places), by)
     random.Random(seed).shuffle(places)
     part_of = np.full(len(places), PARTS.index("train"), dtype=np.uint8)
     part_of[places[:tenth]] = PARTS.index("test")
     part_of[places[tenth : 2 * tenth]] = PARTS.index("validation")
+    parts = np.empty(len(order), dtype=np.uint8)
+    parts[order] = part_of[values]
 
-    parts = part_of[values]
-    order = np.lexsort((row_hashes, values))  # of rows that are the same, the first one comes first
-    values, row_hashes = values[order], row_hashes[order]
+    shared = ~(begins & np.append(begins[1:], True))
+    order, values = order[shared], values[shared]
+    row_hashes = row_hashes[order]
+    # Of the rows of one value, those that are the same stand side by side then, the first one before the others.
+    again = np.lexsort((row_hashes, values))
+    order, values, row_hashes = order[again], values[again], row_hashes[again]
     parts[order[1:][(values[1:] == values[:-1]) & (row_hashes[1:] == row_hashes[:-1])]] = _LEFT_OUT
     return parts
 

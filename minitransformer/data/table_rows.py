@@ -5,7 +5,6 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minitransformer.data import remembered as notes
@@ -102,39 +101,42 @@ class _WholeRows:
     def batches(self) -> Iterator[list[list[str]]]:
         """The columns of some rows at a time. There are such rows, and nothing is wrong with any, where it comes to its
         end."""
-        needed = [_is_needed(here) for here in self.columns.values()]
-        batch: list[list[str]] = [[] for _ in needed]
-        size = 0
+        batch, size = [list[str]() for _ in self.columns], 0
         for place, values in self.raw.read(list(self.columns)):
             self.rows += 1
-            row = self._texts(place, values)
-            if not all(text and not text.isspace() for text in compress(row, needed)):
+            texts = self._texts(place, values)
+            if texts is None:
                 self.dropped += 1
                 if len(self.first) < 5:
                     self.first.append(place)
                 continue
-            for column, text in zip(batch, row, strict=True):
+            for column, text in zip(batch, texts, strict=True):
                 column.append(text)
                 size += len(text)
             if size > _BATCH:
                 yield batch
-                batch, size = [[] for _ in needed], 0
+                batch, size = [[] for _ in self.columns], 0
         if self.dropped == self.rows:
             raise InputError(f"{self.raw.path}: in each of the {self.rows} rows, {_empty(self.columns)}")
         yield batch
 
-    def _texts(self, place: int, values: Sequence[Any]) -> list[str]:
-        texts = []
+    def _texts(self, place: int, values: Sequence[Any]) -> list[str] | None:
+        """None where one that is needed is empty."""
+        texts, whole = [], True
         for (there, here), value in zip(self.columns.items(), values, strict=True):
-            if value is None:
+            if isinstance(value, str):
+                if not value.isascii() and _SURROGATES.search(value):  # JSON spells halves of characters: "\\ud800"
+                    raise self._refused(place, f"{there!r} holds half a character: {value[:100]!r}")
+            elif value is None:
                 value = ""
             elif here == "label" and isinstance(value, int):
                 value = str(value)
-            elif not isinstance(value, str):
-                where = f"{self.raw.path}, {self.raw.unit} {place}"
-                raise InputError(f"{where}: {there!r} is {repr(value)[:100]}, which is not text")
-            elif not value.isascii() and _SURROGATES.search(value):  # JSON spells halves of characters: "\\ud800"
-                where = f"{self.raw.path}, {self.raw.unit} {place}"
-                raise InputError(f"{where}: {there!r} holds half a character: {value[:100]!r}")
+            else:
+                raise self._refused(place, f"{there!r} is {repr(value)[:100]}, which is not text")
+            if (not value or value.isspace()) and _is_needed(here):
+                whole = False
             texts.append(value)
-        return texts
+        return texts if whole else None
+
+    def _refused(self, place: int, what: str) -> InputError:
+        return InputError(f"{self.raw.path}, {self.raw.unit} {place}: {what}")
