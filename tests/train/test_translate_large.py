@@ -7,7 +7,7 @@ import datasets
 import pytest
 from helpers_scripts import interrupted_at
 
-from minitransformer.data import aligned, columns, load, pair_ids, remembered
+from minitransformer.data import columns, load, pair_ids, remembered, table_rows
 from minitransformer.errors import InputError
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
 from train import tokenizer_text
@@ -69,7 +69,7 @@ def test_a_run_on_mapped_files_ends_as_one_in_memory_and_a_resumed_one_finds_the
         file: file.stat().st_mtime_ns for kind in ("tables", "tokens") for file in (tmp_path / "cache" / kind).iterdir()
     }
     assert sorted(file.suffix for file in made) == [".arrow", ".arrow", ".json", ".json", ".rows", ".rows"]
-    monkeypatch.setattr(aligned, "_write", lambda *_: pytest.fail("is read again"))
+    monkeypatch.setattr(table_rows, "write_rows", lambda *_: pytest.fail("is read again"))
     monkeypatch.setattr(pair_ids, "_parts", lambda *_: pytest.fail("are made again"))
     main(["--resume", str(tmp_path / "large")])
     assert dropped in capsys.readouterr().err
