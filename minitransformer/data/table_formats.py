@@ -91,16 +91,17 @@ def _jsonl(path: Path) -> _Format:
         for place, row in _objects(path):
             yield place, [row.get(name) for name in names]
 
-    return remembered(path, "JSON keys", partial(_keys, path)), read
+    return json.loads(remembered(path, "JSON keys", partial(_keys, path))), read
 
 
-def _keys(path: Path) -> list[str]:
+def _keys(path: Path) -> str:
+    """All of them, as JSON of ASCII alone: there may be half a character in one, which no file of UTF-8 can hold."""
     names = dict[str, None]()
     for place, row in _objects(path):
         names |= dict.fromkeys(row)
         if len(names) > _MOST_NAMES:
             raise InputError(f"{path}, line {place}: more than {_MOST_NAMES:,} distinct keys: it is refused")
-    return list(names)
+    return json.dumps(list(names))
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

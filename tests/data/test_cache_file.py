@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from minitransformer.data import remembered, token_cache
+from minitransformer.data import load, remembered, token_cache
 from minitransformer.data.aligned import aligned_rows
 from minitransformer.data.cache_file import cache_file
 from minitransformer.data.row_file import row_file
@@ -33,6 +33,11 @@ def write_pairs(folder):
     aligned_rows(folder / "train.de", folder / "train.en")
 
 
+def write_table(folder):
+    (folder / "a.csv").write_text("x,y\n1,2\n")
+    load(folder / "a.csv")
+
+
 def taken(folder, monkeypatch):
     """Where the cache folder should be is a file."""
     (folder / "cache").write_text("a file")
@@ -53,7 +58,7 @@ def read_only(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("obstacle", [taken, forbidden, read_only])
-@pytest.mark.parametrize("write", [write_tokens, write_rows, write_pairs])
+@pytest.mark.parametrize("write", [write_tokens, write_rows, write_pairs, write_table])
 def test_a_cache_folder_that_cannot_be_written_is_said_in_one_line_with_the_way_out(
     write, obstacle, tmp_path, monkeypatch
 ):

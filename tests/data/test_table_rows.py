@@ -161,7 +161,7 @@ def test_records_are_those_that_a_reader_of_the_whole_text_finds(content, comma,
 
 def test_a_table_is_read_once_for_each_choice_of_columns_and_seed(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(remembered, "SETTLED", -1)  # else nothing is remembered of a file this young
-    path = write(tmp_path / "a.jsonl", as_jsonl([{"x": a, "y": b, "z": f"{a}{b}"} for a, b in PAIRS]))
+    path = write(tmp_path / "a.jsonl", as_jsonl([{"x": a, "y": b, "z": f"{a}{b}", "\ud800": 1} for a, b in PAIRS]))
     first = load(path, source="x", target="y")
     with monkeypatch.context() as patch:
         patch.setattr(table_formats, "read_lines", lambda path: pytest.fail("is read again"))
