@@ -2,7 +2,6 @@
 
 import io
 
-import datasets
 import pytest
 from rich.console import Console
 
@@ -18,14 +17,6 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(token_cache, "SMALL", 0)
     monkeypatch.setattr(masked_rows, "SMALL", 0)
     monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
-    read = labelled_files.read_labelled
-
-    def read_as_data_sets(*path, **named):
-        tables = read(*path, **named)
-        columns = {split: {name: table[name][:] for name in ("text", "label")} for split, table in tables.items()}
-        return {split: datasets.Dataset.from_dict(table) for split, table in columns.items()}
-
-    monkeypatch.setattr(labelled_files, "read_labelled", read_as_data_sets)
 
 
 @pytest.mark.parametrize("job", JOBS)
