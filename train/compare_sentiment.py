@@ -111,7 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[str, Any]:
     """Train every row with every seed, but for what an earlier part of this run has finished, and write the table."""
-    corpus = load_labelled(settings.data, text=settings.text, label=settings.label)
+    corpus = Processes.current().one_first(
+        lambda: load_labelled(settings.data, text=settings.text, label=settings.label)
+    )
     test = "test" if "test" in corpus.splits else "validation"
     create_run(folder, settings)
     processes = Processes.current()

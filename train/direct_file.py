@@ -13,6 +13,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_NO_SUCH_WAY = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
 BUFFER = 1 << 22
 """Bytes that are written at once: whole blocks of any disk."""
 
@@ -50,7 +52,7 @@ def _write(file: FileIO, view: memoryview) -> None:
         try:
             view = view[file.write(view) :]
         except OSError as error:
-            if error.errno != errno.EINVAL or not _set_direct(file, False):
+            if error.errno not in _NO_SUCH_WAY or not _set_direct(file, False):
                 raise
 
 

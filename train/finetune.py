@@ -143,12 +143,17 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         results = read_report(finished)
         show(results, folder, console)
         return results
-    corpus = load_labelled(settings.data, text=settings.text, label=settings.label)
-    classifier, recipe, origin = starting_point(settings, corpus)
+    processes = Processes.current()
+    corpus = processes.one_first(lambda: load_labelled(settings.data, text=settings.text, label=settings.label))
+    classifier, recipe, origin = processes.one_first(lambda: starting_point(settings, corpus))
     model = classifier.model.to(settings.torch_device())
     limit = model.encoder.config.max_length
     pad_id = getattr(model.encoder.config, "pad_id", 0)
-    data = {name: LabelledData(split, classifier.tokenizer, limit, pad_id) for name, split in corpus.splits.items()}
+    data = processes.one_first(
+        lambda: {
+            name: LabelledData(split, classifier.tokenizer, limit, pad_id) for name, split in corpus.splits.items()
+        }
+    )
     warn_of_cut(sum(part.cut for part in data.values()), sum(map(len, data.values())), limit)
     settings.set_threads(model.num_parameters())
     parameters = model.num_parameters()
@@ -189,7 +194,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         console=console,
         name="finetune",
     )
-    if not Processes.current().is_main:
+    if not processes.is_main:
         return {}
     classifier.save(folder)
 

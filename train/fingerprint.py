@@ -12,12 +12,18 @@ from minitransformer.data.remembered import remembered, sha256
 from minitransformer.errors import InputError
 
 NAMED = ("dates", "recall", *packaged.CORPORA)
-MODEL_FILES = ("config.json", "tokenizer.json", "model.safetensors.index.json")
+INIT = "--init "
+"""What the name of a file of a model to start from begins with."""
 
 
 def fingerprint(settings: Any) -> dict[str, str]:
-    """SHA-256 of every file that `settings.data_names()` has, by the file's name: where it lies may change. Of a model
-    to start from, those of its weights, configuration and tokenizer.
+    """`data_fingerprint`, and the SHA-256 of weights, configuration and tokenizer of a model to start from."""
+    files = model_files(getattr(settings, "init", None))
+    return data_fingerprint(settings) | {f"{INIT}{file.name}": _sha256(file) for file in files}
+
+
+def data_fingerprint(settings: Any) -> dict[str, str]:
+    """SHA-256 of every file that `settings.data_names()` has, by the file's name: where it lies may change.
 
     Corpora by name stand for themselves: packages are fetched by checksum, what is generated follows from the seed, and
     dates follow from Babel's data too.
@@ -31,10 +37,12 @@ def fingerprint(settings: Any) -> dict[str, str]:
         if not files:
             found[where + name] = f"Babel {version('babel')}" if name == "dates" else "a name"
         for file in files:
-            found[where + file.name] = remembered(file, "sha256", partial(sha256, file))
-    for file in model_files(getattr(settings, "init", None)):
-        found[f"--init {file.name}"] = remembered(file, "sha256", partial(sha256, file))
+            found[where + file.name] = _sha256(file)
     return found
+
+
+def _sha256(file: Path) -> str:
+    return remembered(file, "sha256", partial(sha256, file))
 
 
 def data_files(path: Path, suffixes: list[str]) -> list[Path]:
@@ -48,12 +56,11 @@ def data_files(path: Path, suffixes: list[str]) -> list[Path]:
 
 
 def model_files(folder: Path | None) -> list[Path]:
-    """Those that make up a model, of a folder that holds one; none where a name stands for it."""
-    if folder is None or not folder.is_dir():
+    """Those that a model is read from, of a folder that holds one; none where a name stands for it."""
+    if folder is None or not (folder / "config.json").is_file():
         return []
-    return sorted(
-        file for file in folder.iterdir() if file.name in MODEL_FILES or file.suffix in (".safetensors", ".bin")
-    )
+    weights = [*folder.glob("*.safetensors")] or [folder / "pytorch_model.bin"]
+    return sorted(file for file in (folder / "config.json", folder / "tokenizer.json", *weights) if file.is_file())
 
 
 def require_same_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -65,5 +72,5 @@ def require_same_data(folder: Path, before: Mapping[str, str], now: Mapping[str,
     ]
     if changed:
         raise InputError(
-            f"the data has changed since {folder} began: {'; '.join(changed)}; put it back, or start another run"
+            f"what {folder} began with has changed: {'; '.join(changed)}; put it back, or start another run"
         )

@@ -60,7 +60,8 @@ def train(
 
     Goes on from the newest of `folder/checkpoints` if there is one, writes them, and `metrics.jsonl`. Raises
     `TrainingInterrupted` after Ctrl-C or SIGTERM, with a checkpoint written. Where `torchrun` started several
-    processes, all of them call it and train one model; the first one evaluates and writes.
+    processes, all of them call it and train one model; the first one evaluates and writes. A run that has come to its
+    end is over: its last checkpoint is of the weights, without the optimizer's state.
     """
     keep_freed_memory()
     processes = Processes.current()

@@ -16,7 +16,7 @@ from minitransformer.files import unfinished, write_json
 from minitransformer.hardware import multiplies_bfloat16
 from minitransformer.untrusted import read_json, shown
 from train.distributed import Processes, local_world_size
-from train.fingerprint import fingerprint, require_same_data
+from train.fingerprint import INIT, data_fingerprint, fingerprint, require_same_data
 from train.run_lock import lock_run
 from train.signals import resumable
 from train.typed_json import fits
@@ -114,7 +114,7 @@ S = TypeVar("S", bound=Settings)
 FREE_ON_RESUME = {"out", "resume", "device", "fsdp", "compile"}
 FREE_ON_RESUME |= {"checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
 DATA_KEY = "data_sha256"
-"""In the file of the settings: what they name in `data` held when the run began."""
+"""In the file of the settings: what they name in `data` and `init` held when the run began."""
 
 
 def open_run(settings_class: type[S], name: str, arguments: list[str] | None = None) -> tuple[S, Path]:
@@ -142,8 +142,12 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
         saved = _read_settings(folder, settings_class)
         settings = tyro.cli(settings_class, args=arguments, default=saved, prog=f"python -m train.{name}")
         changed = _differences(saved, settings)
-        if set(changed) == {"data"} and _saved_data(folder, settings) == fingerprint(settings):
-            changed = {}  # it lies elsewhere
+        if set(changed) == {"data"}:
+            saved_data = {
+                name: value for name, value in _saved_data(folder, settings).items() if name[: len(INIT)] != INIT
+            }
+            if saved_data == data_fingerprint(settings):
+                changed = {}  # it lies elsewhere
         if changed:
             raise InputError(f"{folder} was started with other settings: {_told(changed)}; leave them out to go on")
         settings.validate()

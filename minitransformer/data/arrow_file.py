@@ -21,12 +21,12 @@ def arrow_file(*parts: str) -> Path:
     return cache_folder() / "tables" / file_name("\0".join(parts), "arrow")
 
 
-def noted(path: Path) -> Mapping[str, Any] | None:
-    """What is written down beside a file; None if it is not there or not whole."""
+def noted(path: Path, *names: str) -> Mapping[str, Any] | None:
+    """These parts of what is written down beside a file; None if it is not there or not whole."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if path.stat().st_size == note["num_bytes"]:
-            return note
+            return {name: note[name] for name in names}
     return None
 
 

@@ -91,7 +91,7 @@ def _headerless(table: RawTable) -> tuple[str, str] | None:
     names = list(table.names)
     if table.path.suffix.lower() not in (".csv", ".tsv") or len(names) != 2 or {"label", *_TEXTS} & set(names):
         return None
-    occurs, first, second = remembered(table.path, "entries of two columns", partial(_entries, table))
+    occurs, first, second = remembered(table.path, f"entries of two columns, {table.kind}", partial(_entries, table))
     if not occurs:
         return None
     if first == second:
@@ -112,7 +112,7 @@ def _entries(table: RawTable) -> tuple[bool, int, int]:
 
 
 class _Different:
-    """Counts different texts, with 8 bytes for each: a hash."""
+    """Counts different texts, with 8 bytes for each, a hash, and 32 while new ones are put among them."""
 
     def __init__(self, text: str):
         self.known, self.new = np.empty(0, dtype=np.int64), array("q", [hash(text)])

@@ -45,6 +45,8 @@ def _csv(path: Path, *, tabs: bool) -> _Format:
     other (IANA's rule for TSV)."""
     first = _records(path, tabs)
     _, header = next(first)
+    if not header:
+        raise InputError(f"{path}, line 1 is blank: it has to name the columns, or be the first row")
     named = [name for name in header if name]
     if len(set(named)) < len(named):
         raise InputError(

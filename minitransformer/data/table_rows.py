@@ -56,7 +56,7 @@ def _mapped(raw: RawTable, columns: dict[str, str]) -> "datasets.Dataset":
 
     hashes = [remembered(file, "sha256", partial(sha256, file)) for file in raw.files]
     path = arrow_file(_FORMAT, raw.kind, json.dumps(columns), *hashes)
-    note = noted(path)
+    note = noted(path, *Dropped._fields)
     if note is None:
         whole = _WholeRows(raw, columns)
         schema = pyarrow.schema([(name, pyarrow.string()) for name in columns.values()])
@@ -68,7 +68,7 @@ def _mapped(raw: RawTable, columns: dict[str, str]) -> "datasets.Dataset":
 
         write_rows(path, schema, batches())
         note = write_note(path, whole.found._asdict())
-    _warn_of_dropped(raw, columns, Dropped(note["rows"], note["dropped"], note["first"]))
+    _warn_of_dropped(raw, columns, Dropped(**note))
     return mapped_rows(path)
 
 

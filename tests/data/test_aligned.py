@@ -134,7 +134,7 @@ def test_a_file_that_changes_while_it_is_read_leaves_nothing_under_the_old_name(
 
     with monkeypatch.context() as patch:
         if after == "hashing":
-            patch.setattr(table_rows, "noted", lambda path: edited(None))
+            patch.setattr(table_rows, "noted", lambda path, *names: edited(None))
         else:
             patch.setattr(aligned, "read_lines", lambda path: edited(read_lines(path)))
         said, _ = outcome(aligned_rows, files)

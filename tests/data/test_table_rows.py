@@ -18,6 +18,8 @@ from pyarrow import parquet
 from minitransformer.data import load, remembered, running_text, table_formats, table_rows
 from minitransformer.data.columns import text_batches
 from minitransformer.data.labelled_files import read_labelled
+from minitransformer.data.mapped_splits import split_rows
+from minitransformer.data.splits import grouped_split
 from minitransformer.errors import InputError
 
 PAIRS = [(f"human {i}", f"iso {i}") for i in range(20)]
@@ -106,6 +108,7 @@ def test_large_tables_give_the_splits_and_the_warnings_of_small_ones(name, conte
     [
         ("a.csv", "", "a.csv is empty"),
         ("a.csv", "\n \n", "a.csv is empty"),
+        ("a.csv", "\nx,y\n1,2\n", "a.csv, line 1 is blank"),
         ("a.csv", "x,y\n", "a.csv has a header, ['x', 'y'], and no rows"),
         ("a.tsv", "x\tx\n1\t2\n", "a.tsv: two columns have one name in ['x', 'x']"),
         ("a.csv", "x,y\n1,2\n1,2,3\n", "line 3: 3 fields, but the header names 2 columns: ['1', '2', '3']"),
@@ -191,7 +194,7 @@ def test_a_table_that_changes_while_it_is_read_leaves_nothing_under_the_old_name
         if after == "its keys were read":
             patch.setattr(table_formats, "_keys", lambda path, keys=table_formats._keys: edited(keys(path)))
         elif after == "hashing":
-            patch.setattr(table_rows, "noted", lambda path: edited(None))
+            patch.setattr(table_rows, "noted", lambda path, *names: edited(None))
         else:
             patch.setattr(pyarrow, "record_batch", lambda *a, batch=pyarrow.record_batch, **k: edited(batch(*a, **k)))
         with pytest.raises(InputError, match="changed while it was read: start again"):
@@ -211,6 +214,35 @@ def test_a_torn_file_of_a_table_or_of_a_part_is_made_again(suffix, tmp_path, cac
         file.write_bytes(files[file][:-4])
         assert outcome(load, path) == expected
         assert {file: file.read_bytes() for file in cache.iterdir()} == files
+
+
+@pytest.mark.parametrize("part", ["rows", "dropped", "first"])
+def test_a_note_that_lacks_something_is_written_anew(part, tmp_path, cache):
+    path = write(tmp_path / "a.csv", "x,y\n,\n" + LINES)
+    expected = outcome(load, path)
+    for file in cache.glob("*.json"):
+        note = json.loads(file.read_text())
+        note.pop(part, None)
+        file.write_text(json.dumps(note))
+    assert outcome(load, path) == expected
+
+
+def test_every_way_to_read_the_same_bytes_has_a_file_of_its_own(tmp_path):
+    content = "a,b\tc,d,e\n" + "".join(f"{n},b{n}\tc{n % 3},d{n},e{n}\n" for n in range(20))
+    paths = [write(tmp_path / name, content) for name in ("a.csv", "b.tsv")]
+    columns = [("a", "d"), ("d", "a"), ("a", "e"), (None, None)]
+    for path in paths:
+        for source, target in columns:
+            large, again, small = outcomes(load, path, source=source, target=target)
+            assert large == again == small
+    large, again, small = outcomes(read_labelled, write(tmp_path / "labels.tsv", content))
+    assert large == again == small
+
+
+def test_rows_that_are_split_by_another_column_are_other_parts(tmp_path):
+    rows = load(write(tmp_path / "train.csv", "source,target\n" + LINES).rename(tmp_path / "a.csv"))["train"]
+    for by in ("source", "target"):
+        assert {name: part[:] for name, part in split_rows(rows, by=by).items()} == grouped_split(rows[:], by=by)
 
 
 few = st.sampled_from(

@@ -40,8 +40,11 @@ def test_the_file_has_every_byte_in_order(
 class Refusing(FileIO):
     """A file on a file system that takes the flag, and then no write under it."""
 
+    refused = 0
+
     def write(self, data: memoryview) -> int:  # type: ignore[override]
         if module.fcntl.fcntl(self, module.fcntl.F_GETFL) & os.O_DIRECT:
+            Refusing.refused += 1
             raise OSError(errno.EINVAL, "no direct writing here")
         return super().write(data[: BLOCK + 1])
 
@@ -52,6 +55,7 @@ def test_where_direct_writing_fails_the_cache_takes_it(tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "FileIO", Refusing)
     parts = [b"a" * BLOCK, b"b" * 3 * BLOCK, b"c"]
     assert write(tmp_path / "a", parts) == b"".join(parts)
+    assert Refusing.refused == 1  # the flag had been set, and is not set again
 
 
 def test_a_system_without_direct_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from train.fingerprint import fingerprint
 from train.masked_corpora import corpus_names, read_corpora
 from train.pretrain_bert import PretrainSettings as BertSettings
 from train.pretrain_gpt import PretrainSettings as GPTSettings
-from train.settings import begin_run
+from train.settings import begin_run, read_command
 
 
 def write(path, text):
@@ -25,7 +25,7 @@ def test_a_path_with_a_comma_is_one_file(settings, tmp_path):
     assert fingerprint(settings) == {"a,b, c.txt": digest}
     begin_run(run, settings)
     path.write_text("another text")
-    with pytest.raises(InputError, match="the data has changed"):
+    with pytest.raises(InputError, match="began with has changed"):
         begin_run(run, settings)
 
 
@@ -51,6 +51,39 @@ def test_a_large_file_is_hashed_once(tmp_path, monkeypatch):
     assert fingerprint(GPTSettings(data=str(path))) == {"a.txt": digest}
     monkeypatch.setattr(script, "sha256", lambda file: pytest.fail("is read again"))
     assert fingerprint(GPTSettings(data=str(path))) == {"a.txt": digest}
+
+
+def test_data_that_lies_elsewhere_goes_on_and_another_model_is_named(tmp_path):
+    text, _ = write(tmp_path / "a.txt", "text")
+    init, run = tmp_path / "init", tmp_path / "run"
+    init.mkdir()
+    write(init / "config.json", "{}")
+    begin_run(run, GPTSettings(data=str(text), init=init, out=run))
+    (tmp_path / "elsewhere").mkdir()
+    moved = text.rename(tmp_path / "elsewhere" / "a.txt")
+    command = ["--resume", str(run), "--data", str(moved)]
+    settings, _ = read_command(GPTSettings, "pretrain gpt", command)
+    begin_run(run, settings)
+    write(init / "config.json", '{"another": 1}')
+    settings, _ = read_command(GPTSettings, "pretrain gpt", command)
+    with pytest.raises(InputError, match=r"--init config\.json was"):
+        begin_run(run, settings)
+
+
+def test_a_folder_that_is_no_model_and_other_files_of_one_do_not_count(tmp_path):
+    text, digest = write(tmp_path / "a.txt", "text")
+    init = tmp_path / "init"
+    init.mkdir()
+    write(init / "notes.bin", "of no matter")
+    assert fingerprint(GPTSettings(data=str(text), init=init)) == {"a.txt": digest}
+    _, of_config = write(init / "config.json", "{}")
+    _, of_weights = write(init / "pytorch_model.bin", "weights")
+    (init / "folder.bin").mkdir()
+    (init / "gone.bin").symlink_to(tmp_path / "nothing")
+    found = {"a.txt": digest, "--init config.json": of_config}
+    assert fingerprint(GPTSettings(data=str(text), init=init)) == found | {"--init pytorch_model.bin": of_weights}
+    _, of_weights = write(init / "model.safetensors", "others")  # which are read rather than those
+    assert fingerprint(GPTSettings(data=str(text), init=init)) == found | {"--init model.safetensors": of_weights}
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])

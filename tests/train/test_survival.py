@@ -156,9 +156,7 @@ def test_changed_data_is_refused(name, data, tmp_path):
     child = Child(tmp_path / "said", job(name, own, tmp_path / "run"))
     assert child.wait() == 2
     line = said_in_one_line(child)
-    assert re.search(
-        rf"the data has changed since \S+ began: {file.name} was [0-9a-f]{{64}} and is [0-9a-f]{{64}}", line
-    )
+    assert re.search(rf"what \S+ began with has changed: {file.name} was [0-9a-f]{{64}} and is [0-9a-f]{{64}}", line)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_its_batch_is_written_down(data, tmp_path):
