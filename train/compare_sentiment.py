@@ -111,12 +111,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[str, Any]:
     """Train every row with every seed, but for what an earlier part of this run has finished, and write the table."""
-    corpus = Processes.current().one_first(
-        lambda: load_labelled(settings.data, text=settings.text, label=settings.label)
-    )
+    processes = Processes.current()
+    corpus = processes.one_first(lambda: load_labelled(settings.data, text=settings.text, label=settings.label))
     test = "test" if "test" in corpus.splits else "validation"
     create_run(folder, settings)
-    processes = Processes.current()
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.row_names()}
     for name, runs in rows.items():
         options = dict(ROWS[name])
