@@ -18,9 +18,12 @@ def encoded(
 ) -> Iterator[list[int]]:
     """The ids of each text, without special tokens. `known` are words that this tokenizer has encoded; new ones are
     added, and all are forgotten where they have become too many."""
-    in_words = encodes_words_alone(tokenizer)
-    known = {} if known is None else known
     waiting = iter(texts)
+    first = list(islice(waiting, _BATCH))
+    # Of few texts, to look into the tokenizer takes longer than the texts do.
+    in_words = (known is not None or len(first) == _BATCH) and encodes_words_alone(tokenizer)
+    known = {} if known is None else known
+    waiting = chain(first, waiting)
     while batch := list(islice(waiting, _BATCH)):
         if not in_words:
             yield from (encoding.ids for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False))
