@@ -9,6 +9,7 @@ number changes how fast it goes and, but for rounding, nothing else.
 import hashlib
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -26,6 +27,8 @@ from minitransformer.errors import InputError
 T = TypeVar("T")
 # The others wait for as long while the first process evaluates or writes; one that dies is noticed at once.
 LONGEST_WAIT = timedelta(hours=12)
+LETTING_GO = 0.1
+"""Seconds, of which a busy machine needs a hundredth."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,9 @@ def joined() -> Iterator[Processes]:
             raise SystemExit(2) from None
         raise
     finally:
+        # After an exchange a thread of gloo's, which outlives the group under DDP, still needs the interpreter, to let
+        # go of tensors: it would abort a process whose interpreter is ending.
+        time.sleep(LETTING_GO)
         dist.destroy_process_group()
 
 
