@@ -117,6 +117,7 @@ def test_a_finished_run_is_not_trained_again(run):
     assert before == {path: path.stat().st_mtime_ns for path in run.glob("*/model.safetensors")}
 
 
+@pytest.mark.slow  # resumed translations are in test_translate_sentences.py and test_translate_large.py too
 def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_weights(pairs, tmp_path, monkeypatch, capsys):
     flags = ["--data", str(pairs), "--models", "transformer", "--steps", "16", "--device", "cpu"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
