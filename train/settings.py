@@ -143,10 +143,8 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
         settings = tyro.cli(settings_class, args=arguments, default=saved, prog=f"python -m train.{name}")
         changed = _differences(saved, settings)
         if set(changed) == {"data"}:
-            saved_data = {
-                name: value for name, value in _saved_data(folder, settings).items() if name[: len(INIT)] != INIT
-            }
-            if saved_data == data_fingerprint(settings):
+            saved_data = _saved_data(folder, settings).items()
+            if {name: value for name, value in saved_data if not name.startswith(INIT)} == data_fingerprint(settings):
                 changed = {}  # it lies elsewhere
         if changed:
             raise InputError(f"{folder} was started with other settings: {_told(changed)}; leave them out to go on")

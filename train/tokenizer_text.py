@@ -17,11 +17,7 @@ def beginning(split: datasets.Dataset, side: str) -> tuple[int, set[str]]:
     count, left, characters = 0, TOKENIZER_BYTES, set[str]()
     for rows in text_batches(split, side):
         if left <= 0:
-            warnings.warn(
-                f"the tokenizer is trained on the first {TOKENIZER_BYTES / 1e6:,.0f} MB of the {side}s, "
-                f"{count:,} of {len(split):,}",
-                stacklevel=2,
-            )
+            _warn_of_the_rest(f"{side}s", count, len(split))
             break
         text = "".join(rows[side])
         characters |= set(text)
@@ -35,11 +31,14 @@ def first_texts(texts: Sequence[str]) -> Sequence[str]:
     left = TOKENIZER_BYTES
     for count, text in enumerate(texts):
         if left <= 0:
-            warnings.warn(
-                f"the tokenizer is trained on the first {TOKENIZER_BYTES / 1e6:,.0f} MB of the texts, "
-                f"{count:,} of {len(texts):,}",
-                stacklevel=2,
-            )
+            _warn_of_the_rest("texts", count, len(texts))
             return texts[:count]
         left -= len(text.encode())
     return texts
+
+
+def _warn_of_the_rest(what: str, count: int, of: int) -> None:
+    warnings.warn(
+        f"the tokenizer is trained on the first {TOKENIZER_BYTES / 1e6:,.0f} MB of the {what}, {count:,} of {of:,}",
+        stacklevel=3,
+    )
