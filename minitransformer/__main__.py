@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 import tyro
 
-from minitransformer.classification import Classifier
-from minitransformer.completion import Completer
 from minitransformer.errors import InputError, reported_to_user
-from minitransformer.filling import MaskFiller
 from minitransformer.generation import Sampler
+from minitransformer.pipelines.classifier import Classifier
+from minitransformer.pipelines.completer import Completer
+from minitransformer.pipelines.mask_filler import MaskFiller
+from minitransformer.pipelines.translator import Translator
 from minitransformer.plots import attention_heads, attention_map
-from minitransformer.translation import Translator
 
 T = TypeVar("T")
 Run = Annotated[Path, tyro.conf.Positional]

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from minitransformer.attention_maps import AttentionMap, record_attention
 from minitransformer.cache import KVCache
-from minitransformer.causal_blocks import LONGEST, attention_by_blocks, product_dtype
 from minitransformer.dropout import dropout as drop
 from minitransformer.errors import InputError
+from minitransformer.kernels.causal_attention import LONGEST, attention_by_blocks, product_dtype
 from minitransformer.masks import causal_mask
 from minitransformer.norms import RMSNorm
 from minitransformer.positions import AttentionPositions

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from train.distributed import Processes
+from train.engine.processes import Processes
 
 
 def together(world_size, function):

@@ -10,8 +10,10 @@ from helpers_faults import Child
 
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.streams import StreamWindows
-from train import finetune, pretrain, translate
-from train.feed import Feed
+from train.engine.feed import Feed
+from train.finetune import __main__ as finetune
+from train.pretrain import __main__ as pretrain
+from train.translate import __main__ as translate
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2"]

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
-from minitransformer import causal_blocks
 from minitransformer.attention import attention
-from minitransformer.causal_blocks import attention_by_blocks
+from minitransformer.kernels import causal_attention as causal_blocks
+from minitransformer.kernels.causal_attention import attention_by_blocks
 
 
 def random_heads(batch, heads, length, head_dim, value_dim, dtype=torch.float64):

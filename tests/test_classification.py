@@ -8,7 +8,7 @@ from helpers_scripts import refused
 
 from minitransformer import BERT, GPT, BERTConfig, GPTConfig, InputError, SequenceClassifier, record_attention
 from minitransformer.__main__ import main as command
-from minitransformer.classification import Classifier
+from minitransformer.pipelines.classifier import Classifier
 from minitransformer.tokenization import train_bpe_tokenizer, train_wordpiece_tokenizer
 
 TEXTS = ["a gorgeous, witty film", "dull", "what a dull, dull film it is", "witty it is"]

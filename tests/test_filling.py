@@ -5,7 +5,7 @@ from helpers_scripts import refused
 
 from minitransformer import BERT, GPT, BERTConfig, GPTConfig, InputError
 from minitransformer.__main__ import main as command
-from minitransformer.filling import MaskFiller
+from minitransformer.pipelines.mask_filler import MaskFiller
 from minitransformer.tokenization import train_roberta_tokenizer, train_wordpiece_tokenizer
 
 TEXTS = ["the love of money", "the root of all evil"]

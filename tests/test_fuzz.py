@@ -38,12 +38,12 @@ from minitransformer.tokenization import (
     train_character_tokenizer,
     train_wordpiece_tokenizer,
 )
-from train.checkpoint import load_checkpoint, save_checkpoint
-from train.pretrain_gpt import PretrainSettings
-from train.replicas import replicate
-from train.sealed import write_sealed
-from train.settings import create_run, open_run
-from train.state import State
+from train.engine.checkpoint import load_checkpoint, save_checkpoint
+from train.engine.replicas import replicate
+from train.engine.sealed import write_sealed
+from train.engine.settings import create_run, open_run
+from train.engine.state import State
+from train.pretrain.gpt import PretrainSettings
 
 STATE = State(step=1, seconds=0.5, history=[{"step": 1, "seconds": 0.5, "loss": 2.0}], best_score=[-2.0], best_step=1)
 PROFILE = dict(

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitransformer import InputError, Loss
-from minitransformer.models.seq2seq import decoder_inputs_and_targets
+from minitransformer.models.encoder_decoder import decoder_inputs_and_targets
 
 every_model = pytest.mark.parametrize("build", EVERY_MODEL)
 a_few_models = pytest.mark.parametrize("build", A_FEW_MODELS)

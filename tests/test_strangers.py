@@ -14,8 +14,8 @@ from helpers_strangers import TINY, edit, refusal
 
 import minitransformer
 from minitransformer import GPT, BERTConfig, GPTConfig, InputError, SequenceClassifier
-from minitransformer.completion import Completer
 from minitransformer.data import load
+from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import train_character_tokenizer
 from minitransformer.untrusted import read_json
 
@@ -211,7 +211,7 @@ def test_a_link_out_of_the_folder_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["train.txt", "dev.jsonl"])
 def test_a_link_out_of_a_folder_of_data_is_refused(name, tmp_path):
-    from train.pretraining import read_texts
+    from train.pretrain.common import read_texts
 
     folder, row = tmp_path / "data", '{"text": "a word"}\n' * 20
     folder.mkdir()

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 import minitransformer
 from minitransformer import BERT, GPT, BERTConfig, InputError, TransformerConfig
-from minitransformer.completion import Completer
 from minitransformer.data import load
 from minitransformer.data.table_formats import read_table
 from minitransformer.errors import reported_to_user
+from minitransformer.pipelines.completer import Completer
+from minitransformer.pipelines.translator import Translator
 from minitransformer.tokenization import load_tokenizer, train_character_tokenizer
-from minitransformer.translation import Translator
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import torch
 
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig, beam_search
 from minitransformer.__main__ import main, read_lines
+from minitransformer.pipelines.translator import SEPARATE, Translator
 from minitransformer.tokenization import train_character_tokenizer
-from minitransformer.translation import SEPARATE, Translator
 
 TOKENIZER = train_character_tokenizer(["abcdefgh "])
 SIZES = dict(source_vocab_size=13, target_vocab_size=13, d_model=8, max_length=20)
@@ -103,7 +103,7 @@ def test_max_new_tokens_bounds_every_line():
 
 
 def test_lines_come_in_order_before_later_ones_are_translated(monkeypatch):
-    monkeypatch.setattr("minitransformer.translation.STREAMED", 2)
+    monkeypatch.setattr("minitransformer.pipelines.translator.STREAMED", 2)
     translator, lines = endless(), ["ab", "", "abc", "a", "abcd"]
     stream = translator.stream(lines, beam_size=1, max_new_tokens=3)
     first = [next(stream), next(stream)]
@@ -112,12 +112,12 @@ def test_lines_come_in_order_before_later_ones_are_translated(monkeypatch):
         next(stream)
     monkeypatch.undo()
     assert [[each.text for each in found] for found in first] == [[translator(["ab"], max_new_tokens=3)[0]], []]
-    monkeypatch.setattr("minitransformer.translation.STREAMED", 2)
+    monkeypatch.setattr("minitransformer.pipelines.translator.STREAMED", 2)
     assert translator(lines, max_new_tokens=3) == [translator([line], max_new_tokens=3)[0] for line in lines]
 
 
 def test_a_stream_reads_no_more_lines_than_it_needs_and_warns_of_all_in_the_end(monkeypatch):
-    monkeypatch.setattr("minitransformer.translation.STREAMED", 2)
+    monkeypatch.setattr("minitransformer.pipelines.translator.STREAMED", 2)
     read = []
     lines = (read.append(line) or line for line in ["ab", "z" * 20, "", "b" * 21, "zz"])
     stream = endless().stream(lines, beam_size=1, max_new_tokens=3)
@@ -152,7 +152,7 @@ def test_what_ends_lines_and_columns_is_written_as_spaces(tmp_path, capsys):
 
 
 def test_a_line_that_is_no_utf_8_stops_a_file_at_once_and_a_pipe_where_it_comes(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("minitransformer.translation.STREAMED", 2)
+    monkeypatch.setattr("minitransformer.pipelines.translator.STREAMED", 2)
     folder, data = saved_writer_of("x", tmp_path / "model"), b"a\nb\nc\n\xff\n"
     (tmp_path / "lines.txt").write_bytes(data)
     with pytest.raises(SystemExit):

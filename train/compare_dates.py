@@ -19,11 +19,11 @@ from minitransformer.data import load
 from minitransformer.data.dates import locale_of
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
-from minitransformer.translation import Translator
+from minitransformer.pipelines.translator import Translator
 from minitransformer.untrusted import read_json
-from train.by_locale import show_worst, write_by_locale
-from train.report import wide_console
-from train.scoring import exact_match, exact_match_by_group
+from train.translate.by_locale import show_worst, write_by_locale
+from train.translate.report import wide_console
+from train.translate.scoring import exact_match, exact_match_by_group
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from minitransformer.data.labelled_texts import LabelledCorpus
 from minitransformer.data.labels import load_labelled
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import atomic, write_json
-from train.baselines import INSTALL, available, baselines
-from train.distributed import Processes, joined
-from train.finetune import FinetuneSettings, finetune
-from train.finetune_start import read_pretrained
-from train.pretrain_bert import PretrainSettings, pretrain
-from train.report import wide_console
-from train.settings import Settings, create_run, open_run
-from train.signals import resumable
+from train.engine.processes import Processes, joined
+from train.engine.settings import Settings, create_run, open_run
+from train.engine.signals import resumable
+from train.finetune.__main__ import FinetuneSettings, finetune
+from train.finetune.baselines import INSTALL, available, baselines
+from train.finetune.start import read_pretrained
+from train.pretrain.bert import PretrainSettings, pretrain
+from train.translate.report import wide_console
 
 SCRATCH, PRETRAINED = Path("scratch"), Path("pretrained")
 ROWS: dict[str, dict[str, Any]] = {

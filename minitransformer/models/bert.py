@@ -14,7 +14,7 @@ from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import Loss, Memory, Model, target_loss
 from minitransformer.models.bert_config import BERTConfig
-from minitransformer.models.bert_parts import MaskedHead, first_places, first_states, shared_in_groups
+from minitransformer.models.bert_heads import MaskedHead, first_places, first_states, shared_in_groups
 from minitransformer.models.transformer_parts import (
     attention_positions,
     block_options,

@@ -14,9 +14,9 @@ from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.cache import KVCache
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
+from minitransformer.kernels.gpt_step import FlatStep
 from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
 from minitransformer.models.gpt_state import GPTState
-from minitransformer.models.gpt_step import FlatStep
 from minitransformer.models.transformer_parts import (
     attention_positions,
     block_options,

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from minitransformer.cache import KVCache
 from minitransformer.errors import InputError
+from minitransformer.kernels.gpt_step import FlatStep
 from minitransformer.masks import padding_mask
-from minitransformer.models.gpt_step import FlatStep
 from minitransformer.models.transformer_parts import left_padded
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import Loss, Memory, target_loss
+from minitransformer.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets
 from minitransformer.models.rnn_cells import CELLS, RecurrentStack, State
 from minitransformer.models.rnn_decoders import (
     BahdanauDecoder,
@@ -19,7 +20,6 @@ from minitransformer.models.rnn_decoders import (
     TalkDecoder,
 )
 from minitransformer.models.rnn_encoder import RecurrentEncoder
-from minitransformer.models.seq2seq import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets
 from minitransformer.positions import token_positions
 from minitransformer.recurrent import Additive, Local, Location, Multiplicative, RecurrentAttention
 

@@ -14,7 +14,7 @@ from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
 from minitransformer.models.base import Loss, Memory, target_loss
-from minitransformer.models.seq2seq import (
+from minitransformer.models.encoder_decoder import (
     EncoderDecoder,
     EncoderDecoderConfig,
     decoder_inputs_and_targets,

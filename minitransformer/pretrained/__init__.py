@@ -6,9 +6,9 @@ architecture calls its settings and tensors has a file of its own. Names and lay
 
 from minitransformer.pretrained.bert import BERTHubConfig
 from minitransformer.pretrained.bert_family import ALBERTHubConfig, RoBERTaHubConfig, hub_class_of
+from minitransformer.pretrained.conversion import export_pretrained, load_pretrained
 from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.pretrained.gpt2 import GPT2HubConfig
-from minitransformer.pretrained.translation import export_pretrained, load_pretrained
 
 __all__ = [
     "ALBERTHubConfig",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from minitransformer.errors import InputError
-from minitransformer.pretrained.translation import HubConfig, TheirTensor
+from minitransformer.pretrained.conversion import HubConfig, TheirTensor
 
 _ALIASES = {
     "hidden_size": "n_embd",

@@ -12,7 +12,7 @@ from torch.distributed import TCPStore
 
 from minitransformer import InputError
 from minitransformer.errors import reported_to_user
-from train.distributed import joined
+from train.engine.processes import joined
 
 
 def test_one_process_goes_first_and_the_others_find_what_it_left(tmp_path):

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from minitransformer.data.labelled_texts import LabelledTexts
-from train import baselines as module
-from train.baselines import BASELINES, baselines, naive_bayes
+from train.finetune import baselines as module
+from train.finetune.baselines import BASELINES, baselines, naive_bayes
 
 TRAIN = LabelledTexts(["a good film", "good good fun", "a bad film", "a bore"], [1, 1, 0, 0])
 HELD_OUT = LabelledTexts(["good film", "bad bore", "a fun film"], [1, 0, 1])

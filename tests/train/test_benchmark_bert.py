@@ -4,7 +4,7 @@ import torch
 from helpers_bert import nudged
 from transformers import BertForMaskedLM
 
-from train.benchmark_bert import NO_TARGET, batched, masked_models, masked_sentences, our_masked_loss, their_masked_loss
+from train.benchmark.bert import NO_TARGET, batched, masked_models, masked_sentences, our_masked_loss, their_masked_loss
 
 
 def plain(ids, targets):

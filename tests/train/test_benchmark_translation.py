@@ -5,8 +5,8 @@ import torch
 from helpers_models import assert_close
 
 from minitransformer.data.batching import pad
-from train.benchmark_joeynmt import joeynmt_search
-from train.benchmark_translation import (
+from train.benchmark.joeynmt import joeynmt_search
+from train.benchmark.translation import (
     BOS,
     EOS,
     PAD,
@@ -17,7 +17,7 @@ from train.benchmark_translation import (
     search,
     their_search,
 )
-from train.benchmark_translation_training import SMOOTHING, batches_of, our_loss, their_loss
+from train.benchmark.translation_training import SMOOTHING, batches_of, our_loss, their_loss
 
 SIZES = dict(d_model=16, num_heads=4, d_ff=24, num_encoder_layers=1, num_decoder_layers=2)
 

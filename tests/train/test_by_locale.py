@@ -2,7 +2,7 @@ import csv
 
 from rich.console import Console
 
-from train.by_locale import report_by_locale
+from train.translate.by_locale import report_by_locale
 
 
 def test_the_file_has_every_locale_and_the_terminal_the_worst(tmp_path):

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from minitransformer import InputError, Transformer, TransformerConfig
 from minitransformer.optim import adamw, muon
-from train.checkpoint import load_checkpoint, read_state, save_checkpoint
-from train.sealed import SEAL, DamagedFileError, check_seal, write_sealed
+from train.engine.checkpoint import load_checkpoint, read_state, save_checkpoint
+from train.engine.sealed import SEAL, DamagedFileError, check_seal, write_sealed
 
 
 def small(d_model=8):
@@ -152,7 +152,7 @@ def test_each_tensor_is_in_place_before_the_next_is_read(tmp_path, monkeypatch):
                 read.append(weakref.ref(tensor))
             return tensor
 
-    monkeypatch.setattr("train.sealed.safe_open", Watched)
+    monkeypatch.setattr("train.engine.sealed.safe_open", Watched)
     load_checkpoint(path, model, optimizer)
     assert len(read) == 4 * len(list(model.parameters()))
 

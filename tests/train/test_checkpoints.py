@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import train.checkpoints
+import train.engine.checkpoints
 from minitransformer import InputError
 from minitransformer.optim import adamw
-from train.checkpoints import Checkpoints
-from train.sealed import DamagedFileError, write_sealed
-from train.state import State
+from train.engine.checkpoints import Checkpoints
+from train.engine.sealed import DamagedFileError, write_sealed
+from train.engine.state import State
 
 
 def linear(value=0.0, outputs=1):
@@ -121,14 +121,14 @@ def test_writing_takes_at_most_a_hundredth_of_the_time(tmp_path, monkeypatch):
 
 def test_what_writing_takes_is_counted_for_the_whole_run(tmp_path, monkeypatch):
     saved(tmp_path, 10)
-    now, plain = [0.0], train.checkpoints.save_checkpoint
+    now, plain = [0.0], train.engine.checkpoints.save_checkpoint
 
     def slow(*arguments):
         now[0] += 2
         plain(*arguments)
 
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    monkeypatch.setattr("train.checkpoints.save_checkpoint", slow)
+    monkeypatch.setattr("train.engine.checkpoints.save_checkpoint", slow)
     checkpoints, model = Checkpoints(tmp_path), linear()
     checkpoints.save(model, adamw(model, lr=0.1), state(20, checkpoint_seconds=5.0))
     checkpoints.save_best(model, state(20, 20))

@@ -7,8 +7,9 @@ from helpers_scripts import refused
 
 from minitransformer.data import load
 from minitransformer.data.dates import locale_of
-from train import compare_dates, translate
+from train import compare_dates
 from train.compare_dates import first_of_each, known_to_dateparser, read_date
+from train.translate import __main__ as translate
 
 LOCALES = "de,yo,en"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from train import direct_file as module
-from train.direct_file import direct_file
+from train.engine import direct_file as module
+from train.engine.direct_file import direct_file
 
 BLOCK = 4096
 

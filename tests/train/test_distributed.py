@@ -14,12 +14,12 @@ from rich.console import Console
 
 from minitransformer import GPT, GPTConfig, InputError
 from minitransformer.optim import adamw
-from train.distributed import Processes, check_device, joined
-from train.loop import LoopOptions, batches_from, train
-from train.metrics import MetricsFile
-from train.settings import Settings, create_run, open_run
-from train.signals import TrainingInterrupted, stop_requests
-from train.state import State
+from train.engine.loop import LoopOptions, batches_from, train
+from train.engine.metrics_file import MetricsFile
+from train.engine.processes import Processes, check_device, joined
+from train.engine.settings import Settings, create_run, open_run
+from train.engine.signals import TrainingInterrupted, stop_requests
+from train.engine.state import State
 
 
 class Epochs:
@@ -243,7 +243,7 @@ def test_a_run_of_two_processes_stopped_and_resumed_ends_bit_equal(tmp_path, fsd
 
 def test_dropout_differs_between_processes():
     def masks(processes):
-        from train.replicas import replicate
+        from train.engine.replicas import replicate
 
         torch.manual_seed(0)
         model = GPT(GPTConfig(9, 12, 8, 2, num_layers=1, eos_id=0, dropout=0.5))

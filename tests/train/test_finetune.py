@@ -8,14 +8,14 @@ from helpers_scripts import interrupted_at, refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
-from minitransformer.classification import Classifier
 from minitransformer.data.labels import load_labelled
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
+from minitransformer.pipelines.classifier import Classifier
 from minitransformer.tokenization import load_tokenizer, train_wordpiece_tokenizer
-from train import finetune as script
-from train.feed import Feed
-from train.finetune import main
-from train.finetune_start import with_dropout
+from train.engine.feed import Feed
+from train.finetune import __main__ as script
+from train.finetune.__main__ import main
+from train.finetune.start import with_dropout
 
 SMALL = ["--d-model", "16", "--num-layers", "1", "--num-heads", "2"]
 GOOD, BAD, PLAIN = ("good", "great", "witty"), ("bad", "dull", "weak"), ("film", "plot", "story", "cast", "scene")
@@ -163,7 +163,7 @@ def test_labels_and_paths_are_printed_as_they_are(tmp_path, capsys):
 
 
 def pretrained_gpt(folder):
-    from train.pretrain import main as pretrain
+    from train.pretrain.__main__ import main as pretrain
 
     text = folder / "text.txt"
     text.write_text("\n".join(row for row, _ in sentences(150, seed=1)))

@@ -12,12 +12,12 @@ from helpers_scripts import interrupted_at
 from minitransformer.data import columns, labels, remembered
 from minitransformer.data.labelled_texts import LabelledCorpus, LabelledTexts, MappedTexts
 from minitransformer.tokenization import train_wordpiece_tokenizer
-from train import baselines as linear
-from train import tokenizer_text
 from train.compare_sentiment import write_texts
-from train.feed import Feed
-from train.finetune import main
-from train.finetune_start import new_tokenizer
+from train.engine.feed import Feed
+from train.finetune import baselines as linear
+from train.finetune.__main__ import main
+from train.finetune.start import new_tokenizer
+from train.pretrain import tokenizer_text
 
 WORDS = {"fine": 1, "witty": 1, "dull": 0, "weak": 0}
 

@@ -4,13 +4,13 @@ import pytest
 
 from minitransformer import InputError
 from minitransformer.data import remembered as module
-from train import fingerprint as script
-from train.finetune import FinetuneSettings
-from train.fingerprint import fingerprint
-from train.masked_corpora import corpus_names, read_corpora
-from train.pretrain_bert import PretrainSettings as BertSettings
-from train.pretrain_gpt import PretrainSettings as GPTSettings
-from train.settings import begin_run, read_command
+from train.engine import fingerprint as script
+from train.engine.fingerprint import fingerprint
+from train.engine.settings import begin_run, read_command
+from train.finetune.__main__ import FinetuneSettings
+from train.pretrain.bert import PretrainSettings as BertSettings
+from train.pretrain.gpt import PretrainSettings as GPTSettings
+from train.pretrain.masked_corpora import corpus_names, read_corpora
 
 
 def write(path, text):

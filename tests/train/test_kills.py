@@ -12,7 +12,7 @@ import pytest
 from helpers_faults import Child, end_after
 from helpers_runs import COMMON, JOBS, ROOT, ending, finish, job, write_corpora
 
-from train import loop, settings
+from train.engine import loop, settings
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from safetensors import safe_open
 
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 from minitransformer.optim import adamw
-from train.checkpoints import Checkpoints
-from train.loop import LoopOptions, accumulate_gradients, train
-from train.replicas import Replica
-from train.signals import TrainingInterrupted
-from train.state import State, require_scores
+from train.engine.checkpoints import Checkpoints
+from train.engine.loop import LoopOptions, accumulate_gradients, train
+from train.engine.replicas import Replica
+from train.engine.signals import TrainingInterrupted
+from train.engine.state import State, require_scores
 
 SIZES = dict(source_vocab_size=9, target_vocab_size=9, d_model=8, max_length=12, dropout=0.1)
 MODELS = {

@@ -22,11 +22,12 @@ from minitransformer.data.sentences import (
 from minitransformer.data.text_parts import SentenceTexts
 from minitransformer.errors import InputError
 from minitransformer.tokenization import masked_specials, train_roberta_tokenizer, train_wordpiece_tokenizer
-from train import masked_corpora, masked_rows, masked_scoring, pretraining
-from train.masked_corpora import read_corpora, sentences_for_tokenizers
-from train.masked_rows import CorpusRows, corpora_rows
-from train.masked_scoring import CountingBaselines
-from train.pretrain import main
+from train.pretrain import common as pretraining
+from train.pretrain import masked_corpora, masked_rows, masked_scoring
+from train.pretrain.__main__ import main
+from train.pretrain.masked_corpora import read_corpora, sentences_for_tokenizers
+from train.pretrain.masked_rows import CorpusRows, corpora_rows
+from train.pretrain.masked_scoring import CountingBaselines
 
 COLOURS = ("green", "red", "blue", "white")
 SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "24", "--batch-tokens", "200"]

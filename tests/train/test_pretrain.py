@@ -7,13 +7,13 @@ from helpers_scripts import interrupted_at, refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
-from minitransformer.completion import Completer
 from minitransformer.data.streams import StreamWindows, token_stream
 from minitransformer.models import GPT, GPTConfig
+from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import load_tokenizer
-from train.checkpoint import load_checkpoint
-from train.pretrain import main
-from train.scoring import stream_loss
+from train.engine.checkpoint import load_checkpoint
+from train.pretrain.__main__ import main
+from train.translate.scoring import stream_loss
 
 SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "12", "--batch-size", "3"]
 

@@ -13,11 +13,11 @@ from minitransformer.data.masking import IGNORED, MaskVocabulary
 from minitransformer.data.sentences import single_rows
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
-from train.checkpoint import load_checkpoint
-from train.masked_corpora import read_corpora
-from train.masked_rows import corpora_rows
-from train.masked_scoring import CountingBaselines, masked_score
-from train.pretrain import main
+from train.engine.checkpoint import load_checkpoint
+from train.pretrain.__main__ import main
+from train.pretrain.masked_corpora import read_corpora
+from train.pretrain.masked_rows import corpora_rows
+from train.pretrain.masked_scoring import CountingBaselines, masked_score
 
 SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "24", "--batch-tokens", "200"]
 COLOURS = ("green", "red", "blue", "white")

@@ -7,11 +7,11 @@ from rich.console import Console
 
 from minitransformer import plots
 from minitransformer.models import RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
+from minitransformer.pipelines.translator import Translator
 from minitransformer.tokenization import train_bpe_tokenizer
-from minitransformer.translation import Translator
-from train import report_sentences
-from train.report import draw, show
-from train.report_sentences import MAP_TOKENS, chosen_sentences
+from train.translate import report_sentences
+from train.translate.report import draw, show
+from train.translate.report_sentences import MAP_TOKENS, chosen_sentences
 
 SENTENCES = [" ".join(["Hund", "sieht", "Katze"][i % 3] for i in range(n)) for n in (1, 30, 4, 11, 11, 15, 9)]
 SENTENCES += ["Katze " + SENTENCES[3].removeprefix("Hund ")]

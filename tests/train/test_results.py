@@ -11,17 +11,15 @@ from helpers_scripts import refused
 from rich.console import Console
 
 from minitransformer import InputError
-from train import (
-    compare_dates,
-    finetune,
-    finetune_report,
-    masked_report,
-    pretrain_bert,
-    pretrain_gpt,
-    report,
-    translate,
-)
-from train.results import read_results
+from train import compare_dates
+from train.engine.results import read_results
+from train.finetune import __main__ as finetune
+from train.finetune import report as finetune_report
+from train.pretrain import bert as pretrain_bert
+from train.pretrain import gpt as pretrain_gpt
+from train.pretrain import masked_report
+from train.translate import __main__ as translate
+from train.translate import report
 
 SCORES = {"accuracy": 0.5, "interval": [0.4, 0.6], "macro_f1": 0.5, "validation_accuracy": 1}
 COUNTS = {"parameters": 9, "seconds": 1.5, "steps": 3, "tokens_per_second": 5.0}

@@ -10,10 +10,10 @@ import torch
 
 from minitransformer import InputError
 from minitransformer.files import write_json
-from train import run_lock
-from train.metrics import MetricsFile
-from train.not_finite import record_not_finite
-from train.settings import Settings, create_run
+from train.engine import run_lock
+from train.engine.metrics_file import MetricsFile
+from train.engine.not_finite import record_not_finite
+from train.engine.settings import Settings, create_run
 
 DEEP = b"[" * 100_000
 

@@ -1,4 +1,4 @@
-from train.scoring import character_accuracy, exact_match, exact_match_by_group
+from train.translate.scoring import character_accuracy, exact_match, exact_match_by_group
 
 
 def test_exact_match_counts_whole_outputs():

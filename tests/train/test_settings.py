@@ -8,9 +8,14 @@ import torch
 from helpers_scripts import refused
 
 from minitransformer import InputError
-from train import benchmark, compare_sentiment, finetune, pretrain_bert, pretrain_gpt, translate
-from train.settings import Settings, create_run
-from train.settings import open_run as choose_run
+from train import compare_sentiment
+from train.benchmark import __main__ as benchmark
+from train.engine.settings import Settings, create_run
+from train.engine.settings import open_run as choose_run
+from train.finetune import __main__ as finetune
+from train.pretrain import bert as pretrain_bert
+from train.pretrain import gpt as pretrain_gpt
+from train.translate import __main__ as translate
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def test_a_loss_to_reach_must_be_one_that_can_be_reached(value, capsys):
 
 
 def is_own(kind, script):
-    return issubclass(kind, Settings) and kind.__module__ in (script.__name__, "train.translate_settings")
+    return issubclass(kind, Settings) and kind.__module__ in (script.__name__, "train.translate.settings")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

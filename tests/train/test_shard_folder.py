@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from minitransformer import GPT, GPTConfig, InputError
 from minitransformer.data.remembered import sha256
 from minitransformer.optim import adamw, muon
-from train.checkpoint import load_checkpoint, read_state, save_checkpoint
-from train.checkpoints import Checkpoints
-from train.distributed import Processes
-from train.replicas import replicate
-from train.sealed import SEAL, DamagedFileError, write_sealed
-from train.shards import unsharded
+from train.engine.checkpoint import load_checkpoint, read_state, save_checkpoint
+from train.engine.checkpoints import Checkpoints
+from train.engine.processes import Processes
+from train.engine.replicas import replicate
+from train.engine.sealed import SEAL, DamagedFileError, write_sealed
+from train.engine.shards import unsharded
 
 OPTIMIZERS = {"adamw": lambda model: adamw(model, lr=0.1), "muon": lambda model: muon(model, lr=0.1)}
 

@@ -13,8 +13,8 @@ from helpers_faults import Child, mount_small_disk, require_mounts
 from helpers_runs import FEEDS, JOBS, at_batch, ending, finish, job, said_in_one_line, write_corpora
 
 from minitransformer.data.streams import StreamWindows
-from train import pretrain
-from train.sealed import check_seal
+from train.engine.sealed import check_seal
+from train.pretrain import __main__ as pretrain
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_second_ctrl_c_breaks_in_at_once(data, tmp_path):
 
 def test_sigterm_outside_of_training_has_the_same_code(data, tmp_path, monkeypatch):
     def terminated():
-        pretrain_gpt = sys.modules["train.pretrain_gpt"]
+        pretrain_gpt = sys.modules["train.pretrain.gpt"]
         pretrain_gpt.read_texts = lambda name: os.kill(os.getpid(), signal.SIGTERM)
         job("gpt with muon", data, tmp_path / "run")()
 

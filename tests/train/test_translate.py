@@ -9,11 +9,11 @@ from minitransformer.__main__ import main as command
 from minitransformer.data import load
 from minitransformer.data.dates import date_pairs
 from minitransformer.optim import adamw, muon
-from minitransformer.translation import Translator
-from train.feed import Feed
-from train.recipes import CHARACTERS, LOCALES, OPTIMIZERS, PRESETS, RECALL, recipe_for
-from train.translate import Task, main
-from train.translate_settings import TranslateSettings
+from minitransformer.pipelines.translator import Translator
+from train.engine.feed import Feed
+from train.translate.__main__ import Task, main
+from train.translate.recipes import CHARACTERS, LOCALES, OPTIMIZERS, PRESETS, RECALL, recipe_for
+from train.translate.settings import TranslateSettings
 
 MODELS = ("rnn-location", "rnn-none", "transformer", "talk")
 
@@ -67,7 +67,7 @@ def test_default_models_have_66_000_parameters_within_two_percent():
 @pytest.fixture
 def few_rows(monkeypatch):
     """Data sets that are generated have a hundred rows."""
-    monkeypatch.setattr("train.translate.load", lambda *args, **options: load(*args, **options, count=100))
+    monkeypatch.setattr("train.translate.__main__.load", lambda *args, **options: load(*args, **options, count=100))
 
 
 def test_another_optimizer_brings_its_own_rate_and_a_rate_that_is_given_goes_for_it(few_rows):

@@ -10,11 +10,11 @@ from helpers_scripts import interrupted_at
 from minitransformer.data import columns, load, pair_ids, remembered, table_rows
 from minitransformer.errors import InputError
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
-from train import tokenizer_text
-from train.feed import Feed
-from train.recipes import PRESETS, Recipe, transformer
-from train.translate import main
-from train.translation_data import are_sentences, tokenizers_for
+from train.engine.feed import Feed
+from train.pretrain import tokenizer_text
+from train.translate.__main__ import main
+from train.translate.data import are_sentences, tokenizers_for
+from train.translate.recipes import PRESETS, Recipe, transformer
 
 WORDS = {"der": "the", "Hund": "dog", "Mann": "man", "sieht": "sees", "eine": "a", "Katze": "cat", "und": "and"}
 SIZES = dict(d_model=16, num_heads=2, d_ff=32, num_encoder_layers=1, num_decoder_layers=1, dropout=0.0)
@@ -38,7 +38,7 @@ def corpus(tmp_path_factory):
 def small(monkeypatch, tmp_path):
     recipe = Recipe(transformer(**SIZES, positions="rotary"), lr=1e-2, warmup_steps=2, max_tokens=200, pool=2)
     monkeypatch.setitem(PRESETS, "tiny", {"transformer": recipe})
-    monkeypatch.setattr("train.translate.draw", lambda *_: None)
+    monkeypatch.setattr("train.translate.__main__.draw", lambda *_: None)
     monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
 
 

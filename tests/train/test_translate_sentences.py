@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from minitransformer.__main__ import main as command
 from minitransformer.data import load
 from minitransformer.errors import InputError
-from minitransformer.translation import Translator
-from train.recipes import PRESETS, SMALL, TINY, Recipe, rnn, transformer
-from train.translate import main
-from train.translation_data import TranslationData
+from minitransformer.pipelines.translator import Translator
+from train.translate.__main__ import main
+from train.translate.data import TranslationData
+from train.translate.recipes import PRESETS, SMALL, TINY, Recipe, rnn, transformer
 
 WORDS = {"der": "the", "Hund": "dog", "Mann": "man", "sieht": "sees", "eine": "a", "Katze": "cat", "und": "and"}
 FLAGS = ["--source", "de", "--target", "en", "--tokenizer", "bpe", "--vocab-size", "60", "--threads", "1"]
@@ -47,7 +47,7 @@ def small_models():
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """They take most of the time of a run as short as these; `run`, made before, has them."""
-    monkeypatch.setattr("train.translate.draw", lambda *_: None)
+    monkeypatch.setattr("train.translate.__main__.draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_a_run_stops_when_its_patience_is_at_an_end(corpus, tmp_path):
 @pytest.mark.parametrize(("choice", "best"), [("loss", 2), ("score", 3)])
 def test_the_best_weights_have_the_lowest_loss_or_the_highest_score(corpus, tmp_path, monkeypatch, choice, best):
     scores, losses = iter([1.0, 2.0, 3.0]), iter([3.0, 1.0, 2.0])
-    monkeypatch.setattr("train.measures.Bleu.watched", lambda *_: next(scores))
+    monkeypatch.setattr("train.translate.measures.Bleu.watched", lambda *_: next(scores))
     monkeypatch.setattr(TranslationData, "loss", lambda *_: next(losses))
     flags = ["--steps", "3", "--evaluations", "3", "--average", "1", "--beam", "1", "--choose-by", choice]
     main(["--data", str(corpus), *FLAGS, *flags, "--out", str(tmp_path / "run")])
@@ -138,7 +138,7 @@ def test_a_run_killed_while_it_is_scored_ends_as_one_that_was_not(corpus, tmp_pa
     flags = ["--data", str(corpus), *FLAGS, "--steps", "4", "--evaluations", "4", "--beam", "1", "--out"]
     main([*flags, str(tmp_path / "whole")])
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr("train.translate.score_on_test", killed)
+        patch.setattr("train.translate.__main__.score_on_test", killed)
         main([*flags, str(tmp_path / "killed")])
     main(["--resume", str(tmp_path / "killed")])
     whole, resumed = (

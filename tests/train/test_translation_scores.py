@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitransformer.errors import InputError
-from train.translation_scores import bleu, by_length, by_rarest_word, translation_scores, words
+from train.translate.translation_scores import bleu, by_length, by_rarest_word, translation_scores, words
 
 REFERENCES = ["A man sleeping in a green room on a couch.", "Two dogs run; one jumps.", "The boy wears headphones."]
 OUTPUTS = ["A man sleeps in a green room on a Couch.", "Two dogs run.", ""]

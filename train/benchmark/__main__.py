@@ -1,0 +1,108 @@
+"""Measure the library against its rivals, side by side in one run on one machine.
+
+python -m train.benchmark                                         every part that needs no data
+python -m train.benchmark --parts gpt-quality --data text.txt     time until a validation loss
+
+The rivals are installed with the package's `test` extra.
+"""
+
+import math
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+
+from minitransformer.errors import InputError, reported_to_user
+from minitransformer.files import write_json
+from train.benchmark.bert import bert_training, minilm_finetuning
+from train.benchmark.checkpoints import checkpoint_cost
+from train.benchmark.gpt import gpt_generation, gpt_quality, gpt_training
+from train.benchmark.measuring import Machine
+from train.benchmark.translation import beam_search_speed
+from train.benchmark.translation_training import translation_training
+from train.translate.report import wide_console
+
+PARTS: dict[str, Callable[..., Any]] = {
+    "gpt-training": gpt_training,
+    "gpt-generation": gpt_generation,
+    "gpt-quality": gpt_quality,
+    "bert-training": bert_training,
+    "minilm-finetuning": minilm_finetuning,
+    "translation-training": translation_training,
+    "beam-search": beam_search_speed,
+    "checkpoints": checkpoint_cost,
+}
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """Measure the library against its rivals, side by side in one run on one machine."""
+
+    parts: str = "gpt-training,gpt-generation,bert-training,translation-training,beam-search"
+    """What to measure, separated by commas: gpt-training, gpt-generation, gpt-quality, bert-training,
+    translation-training, beam-search, minilm-finetuning (which fetches MiniLM and reviews once), checkpoints (what
+    writing one costs)."""
+    data: str | None = None
+    """The text for gpt-quality: a path, or shakespeare."""
+    target_loss: float = 1.88
+    """The validation loss, in nats per character, that gpt-quality trains our model to."""
+    threads: int | None = None
+    """CPU threads. Default: all cores."""
+    rounds: int = 5
+    """How often each side is timed, in turns; the median counts."""
+    quick: bool = False
+    """A few steps of each, to see that everything runs; the figures mean nothing."""
+    out: Path | None = None
+    """A .json file for the figures."""
+
+    def part_names(self) -> list[str]:
+        names = [name.strip() for name in self.parts.split(",") if name.strip()]
+        if unknown := [name for name in names if name not in PARTS]:
+            raise InputError(f"--parts {','.join(unknown)}: not among {', '.join(PARTS)}")
+        if self.rounds < 1:
+            raise InputError(f"--rounds {self.rounds} must be at least 1")
+        if not 0 < self.target_loss < math.inf:
+            raise InputError(f"--target-loss {self.target_loss} must be more than 0 and finite")
+        if "gpt-quality" in names and self.data is None:
+            raise InputError("--parts gpt-quality needs --data, a text to train on")
+        return names
+
+
+def main(arguments: list[str] | None = None) -> None:
+    with reported_to_user():
+        settings = tyro.cli(BenchmarkSettings, args=arguments, prog="python -m train.benchmark")
+        names = settings.part_names()
+        try:
+            import transformers
+        except ImportError as error:
+            raise InputError("the rivals are missing: pip install 'minitransformer[test]'") from error
+        transformers.logging.set_verbosity_error()
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        benchmark(settings, names, wide_console())
+
+
+def benchmark(settings: BenchmarkSettings, names: list[str], console: Console) -> dict[str, Any]:
+    machine = Machine.measured()
+    console.print(
+        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}: "
+        f"{machine.peak / 1e9:,.0f} GFLOP/s in fp32, {machine.bfloat16_peak / 1e9:,.1f} in bf16, "
+        f"{machine.bandwidth / 1e9:.1f} GB/s copied",
+        highlight=False,
+    )
+    if not machine.bfloat16_pays:
+        console.print("bf16 is slower than fp32 here: fp32 is each side's best precision", highlight=False)
+    figures = {"machine": machine.to_dict(), **{name: PARTS[name](settings, machine, console) for name in names}}
+    if settings.out is not None:
+        settings.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(settings.out, figures)
+    return figures
+
+
+if __name__ == "__main__":
+    main()

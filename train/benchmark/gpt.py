@@ -1,0 +1,265 @@
+"""GPT against `transformers.GPT2LMHeadModel`: training speed, generation speed, and time to a validation loss."""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from minitransformer.data import load
+from minitransformer.data.streams import StreamWindows, token_stream
+from minitransformer.generation import greedy
+from minitransformer.models import GPT, GPTConfig, Loss
+from minitransformer.models.base import target_loss
+from minitransformer.optim import adamw, clip_gradients, learning_rate, muon, set_learning_rate
+from minitransformer.tokenization import end_of_text_id, train_character_tokenizer
+from train.benchmark.measuring import Machine, in_turns, ratio
+from train.engine.allocator import keep_freed_memory
+from train.engine.loop import autocast
+from train.pretrain.gpt import MODERN
+from train.translate.scoring import stream_loss
+
+# layers, width, heads, context, batch size: nanoGPT's setting for a CPU, and its character model for a GPU.
+TRAINING = [(4, 128, 4, 64, 12), (6, 384, 6, 256, 8)]
+# layers, width, heads, vocabulary
+GENERATION = [(4, 128, 4, 65), (12, 768, 12, 50257)]
+PROMPT, NEW_TOKENS = 32, 200
+
+
+class Rival(nn.Module):
+    """`GPT2LMHeadModel` with the interface of `GPT` that training needs."""
+
+    def __init__(self, *, layers: int, width: int, heads: int, context: int, vocab_size: int):
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        super().__init__()
+        config = GPT2Config(
+            vocab_size=vocab_size,
+            n_positions=context,
+            n_embd=width,
+            n_head=heads,
+            n_layer=layers,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=0,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        self.model = GPT2LMHeadModel(config)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
+        ids = batch["ids"]
+        logits = self.model(ids[:, :-1], use_cache=False).logits.flatten(0, 1)
+        return {"lm": Loss(target_loss(logits, ids[:, 1:].flatten()), torch.tensor(len(logits)))}
+
+
+def our_gpt(*, layers: int, width: int, heads: int, context: int, vocab_size: int, **options: Any) -> GPT:
+    sizes = dict(num_layers=layers, d_model=width, num_heads=heads, max_length=context, vocab_size=vocab_size)
+    return GPT(GPTConfig(**{**sizes, "eos_id": 0, "dropout": 0.0, **options}))
+
+
+def training_step(
+    model: Any, optimizer: torch.optim.Optimizer, batch: Callable[[], Tensor], dtype: torch.dtype | None = None
+) -> Callable[[], None]:
+    """Forward, backward, clip, step: the same for both sides."""
+
+    def step() -> None:
+        with autocast(model.device, dtype):
+            loss = model.loss({"ids": batch()})["lm"]
+        (loss.total / loss.count).backward()
+        clip_gradients(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def flops_per_token(model: GPT, context: int) -> int:
+    """Of forward and backward: 6 for each weight of a matrix, and attention, whose causal half is skipped."""
+    c = model.config
+    matrices = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and "embedding" not in name)
+    head = 0 if not c.tie_output else c.vocab_size * c.d_model
+    return 6 * (matrices + head) + 6 * c.num_layers * c.d_model * context
+
+
+def gpt_training(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
+    """Tokens per second of a training step with a fused AdamW, either side in memory that stays with the process."""
+    keep_freed_memory()
+    rows = []
+    for layers, width, heads, context, batch_size in TRAINING[: 1 if settings.quick else None]:
+        sizes = dict(layers=layers, width=width, heads=heads, context=context, vocab_size=65)
+        ids = torch.randint(65, (batch_size, context + 1))
+        for precision, dtype in (("fp32", None), ("bf16", torch.bfloat16)):
+            if dtype is not None and not machine.bfloat16_pays:
+                continue
+            contenders = {
+                name: training_step(model, adamw(model, lr=1e-4), partial(Tensor.clone, ids), dtype)
+                for name, model in (("ours", our_gpt(**sizes)), ("theirs", Rival(**sizes)))
+            }
+            repeats = 2 if settings.quick else max(3, round(30 * 1e6 / (width * width * layers * context)))
+            seconds = in_turns(contenders, rounds=settings.rounds, repeats=repeats)
+            tokens = batch_size * context
+            row = {
+                "setting": f"{layers} x {width}, context {context}, batch {batch_size}",
+                "precision": precision,
+                "ratio": ratio(seconds["theirs"], seconds["ours"]),
+            }
+            flops = flops_per_token(our_gpt(**sizes), context)
+            peak = machine.peak if dtype is None else machine.bfloat16_peak
+            for name, times in seconds.items():
+                speed = tokens / statistics.median(times)
+                row[name] = speed
+                row[f"{name}_share_of_peak"] = speed * flops / peak
+            console.print(
+                f"training {row['setting']}, {precision}: {row['ours']:,.0f} tokens/s "
+                f"({row['ours_share_of_peak']:.0%} of the matmul peak) against {row['theirs']:,.0f} "
+                f"({row['theirs_share_of_peak']:.0%}): {row['ratio']:.2f} times as fast",
+                highlight=False,
+            )
+            rows.append(row)
+    return rows
+
+
+def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
+    """New tokens per second, greedy, with the cache of either side."""
+    rows = []
+    for layers, width, heads, vocab_size in GENERATION[: 1 if settings.quick else None]:
+        sizes = dict(layers=layers, width=width, heads=heads, context=PROMPT + NEW_TOKENS, vocab_size=vocab_size)
+        ours, theirs = our_gpt(**sizes).eval(), Rival(**sizes).model.eval()
+        with torch.no_grad():  # ours has an end of text: it must not come
+            ours.embedding.weight[0] = -10 * ours.embedding.weight[1:].mean(dim=0)
+        for batch_size in (1, 32):
+            for dtype in [torch.float32] + [torch.bfloat16] * machine.bfloat16_pays:
+                ours, theirs = ours.to(dtype), theirs.to(dtype)
+                prompts = torch.randint(1, vocab_size, (batch_size, PROMPT))
+                new = 10 if settings.quick else NEW_TOKENS
+
+                def our_turn(model: GPT = ours, prompts: Tensor = prompts, new: int = new) -> None:
+                    assert greedy(model, prompts, max_new_tokens=new).shape[1] == new
+
+                def their_turn(model: Any = theirs, prompts: Tensor = prompts, new: int = new) -> None:
+                    mask = torch.ones_like(prompts)
+                    options = dict(do_sample=False, use_cache=True, max_new_tokens=new, attention_mask=mask)
+                    assert model.generate(prompts, **options).shape[1] == PROMPT + new
+
+                large = width > 500  # a turn takes up to a minute, of which a first call is a small part
+                rounds = min(settings.rounds, 2) if large else settings.rounds
+                seconds = in_turns(
+                    {"ours": our_turn, "theirs": their_turn}, rounds=rounds, repeats=1, warm_up=not large
+                )
+                row: dict[str, Any] = {
+                    "setting": f"{layers} x {width}, batch {batch_size}",
+                    "precision": str(dtype).removeprefix("torch."),
+                    "ratio": ratio(seconds["theirs"], seconds["ours"]),
+                    **{name: batch_size * new / statistics.median(times) for name, times in seconds.items()},
+                }
+                weights = sum(p.numel() * p.element_size() for p in ours.parameters())
+                row["bytes_per_second"] = weights * row["ours"] / batch_size
+                console.print(
+                    f"generation {row['setting']}, {row['precision']}: {row['ours']:,.0f} tokens/s against "
+                    f"{row['theirs']:,.0f}: {row['ratio']:.2f} times as fast; weights read at "
+                    f"{row['bytes_per_second'] / 1e9:.1f} GB/s, {row['bytes_per_second'] / machine.bandwidth:.0%} "
+                    "of a copy's",
+                    highlight=False,
+                )
+                rows.append(row)
+    return rows
+
+
+def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, Any]:
+    """Seconds of training, evaluation apart, until the whole validation split has a loss of `target_loss`: nanoGPT's
+    setting for a CPU on the rival, and our recipe at no more parameters."""
+    keep_freed_memory()
+    corpus = load(settings.data)
+    tokenizer = train_character_tokenizer(corpus["train"]["text"])
+    streams = {name: token_stream(corpus[name]["text"], tokenizer) for name in ("train", "validation")}
+    sizes = dict(layers=4, width=128, heads=4, context=64, vocab_size=tokenizer.get_vocab_size())
+    dtype = torch.bfloat16 if machine.bfloat16_pays else None
+    quick = settings.quick
+
+    torch.manual_seed(0)
+    theirs = Rival(**sizes)
+    reference = train_for(
+        theirs,
+        adamw(theirs, lr=1e-3, weight_decay=0.1, betas=(0.9, 0.99), eps=1e-8),
+        streams["train"],
+        context=64,
+        batch_size=12,
+        steps=20 if quick else 2000,
+        rate=lambda step, done: learning_rate("cosine", 1e-3, step=step, progress=done, warmup_steps=100, final=0.1),
+        console=console,
+        name="reference",
+    )
+    reference["loss"] = stream_loss(theirs, streams["validation"], 64)
+    reference["parameters"] = sum(p.numel() for p in theirs.parameters())
+
+    torch.manual_seed(0)
+    ours = our_gpt(**sizes, eos_id=end_of_text_id(tokenizer), **{**MODERN, "norm": "layernorm"})
+    ours.init_weights(zero_residual=True)
+    mine = train_for(
+        ours,
+        muon(ours, lr=RECIPE["lr"], weight_decay=0.01, momentum=RECIPE["momentum"], betas=(0.9, 0.95), eps=1e-8),
+        streams["train"],
+        context=64,
+        batch_size=RECIPE["batch_size"],
+        steps=20 if quick else RECIPE["steps"],
+        rate=lambda step, done: learning_rate("linear", RECIPE["lr"], step=step, progress=done, warmup_steps=10),
+        dtype=dtype,
+        console=console,
+        name="ours",
+    )
+    mine["loss"] = stream_loss(ours, streams["validation"], 64)
+    mine["parameters"] = ours.num_parameters()
+    figures = {"reference": reference, "ours": mine, "ratio": reference["seconds"] / mine["seconds"]}
+    for name in ("reference", "ours"):
+        row = figures[name]
+        console.print(
+            f"{name}: validation loss {row['loss']:.4f} after {row['seconds']:.1f} s of training, {row['steps']} steps "
+            f"of {row['tokens'] // row['steps']} tokens, {row['parameters']:,} parameters",
+            highlight=False,
+        )
+    reached = "reached" if mine["loss"] <= settings.target_loss else "NOT reached"
+    console.print(
+        f"{settings.target_loss} {reached} in 1/{figures['ratio']:.1f} of the reference's time", highlight=False
+    )
+    return figures
+
+
+RECIPE: dict[str, Any] = dict(lr=1e-2, batch_size=16, steps=245, momentum=0.9)
+"""What each choice gains is in docs/results.md."""
+
+
+def train_for(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    ids: Tensor,
+    *,
+    context: int,
+    batch_size: int,
+    steps: int,
+    rate: Callable[[int, float], float],
+    console: Console,
+    name: str,
+    dtype: torch.dtype | None = None,
+) -> dict[str, Any]:
+    """Train for a number of steps; what counts is time from the first to the last, data included."""
+    windows = StreamWindows(ids, context, batch_size=batch_size, seed=0)
+    epochs = (windows.batch(rows)["ids"] for number in range(1000) for rows in windows.epoch(number))
+    step_once = training_step(model, optimizer, lambda: next(epochs), dtype)
+    model.train()
+    began = time.perf_counter()
+    for step in range(1, steps + 1):
+        set_learning_rate(optimizer, rate(step, (step - 1) / steps))
+        step_once()
+        if step % 500 == 0:
+            console.print(f"{name}: {step} of {steps} steps, {time.perf_counter() - began:.0f} s", highlight=False)
+    return {"seconds": time.perf_counter() - began, "steps": steps, "tokens": steps * batch_size * context}

@@ -1,0 +1,63 @@
+"""The mean of several checkpoints' weights, which often translates better than any of them (Vaswani et al. 2017)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from minitransformer.models import Model
+from minitransformer.models.weights import own_tensors
+from train.engine.checkpoints import Checkpoints
+from train.engine.metrics_file import MetricsFile
+from train.engine.state import State, rank
+
+M = TypeVar("M", bound=Model)
+
+
+@torch.no_grad()
+def average_evaluated(
+    model: M,
+    folder: Path,
+    state: State,
+    *,
+    count: int,
+    of: Literal["best", "last"] = "best",
+    evaluate: Callable[[M], Mapping[str, float]],
+    score: Callable[[Mapping[str, Any]], Sequence[float]],
+) -> list[int]:
+    """Give `model` the mean of the weights of its `count` best or last evaluations, if that scores better than the best
+    one.
+
+    `model` and `state` are as `train` left them, with `keep_evaluated`. Returns the steps of the mean; where it is no
+    better, the model keeps its weights and there are none. What it scored is in `metrics.jsonl` in either case. The
+    files stay, for a run that is killed before it is scored: `Checkpoints.remove_evaluated` is for the end.
+    """
+    best_first = sorted(state.history, key=lambda evaluation: rank(score(evaluation)), reverse=True)
+    chosen = best_first[:count] if of == "best" else state.history[-count:]
+    steps = [evaluation["step"] for evaluation in chosen]
+    checkpoints = Checkpoints(folder / "checkpoints")
+    if len(steps) > 1:
+        sums = {name: torch.zeros_like(tensor) for name, tensor in own_tensors(model).items()}
+        for step in steps:
+            checkpoints.load_evaluated(model, step)
+            for name, tensor in own_tensors(model).items():
+                sums[name] += tensor
+        for name, tensor in own_tensors(model).items():
+            tensor.copy_(sums[name] / len(steps))
+        result = dict(evaluate(model))
+        _record(folder / "metrics.jsonl", state, steps, result)
+        if rank(score(result)) > rank(score(best_first[0])):
+            state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
+            return steps
+        checkpoints.load_best(model, state.best_step)
+    return []
+
+
+def _record(path: Path, state: State, steps: Sequence[int], result: Mapping[str, float]) -> None:
+    """A line at the end, unless a run that was killed before it was scored has it already."""
+    metrics = MetricsFile(path, state.step)
+    *_, last = ["", *path.read_text(encoding="utf-8").splitlines()]
+    if '"averaged"' not in last:
+        metrics.write(state.place(), averaged=steps, **{f"validation_{key}": value for key, value in result.items()})
+        metrics.flush()

@@ -1,0 +1,190 @@
+"""The training loop that every script uses: read `train` from top to bottom.
+
+The run's `State` is all that changes from step to step besides the weights, so that a checkpoint of both goes
+on exactly where it was: batches are a function of the epoch, and the place in it is counted.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from minitransformer.errors import InputError
+from minitransformer.models import Model
+from minitransformer.optim import clip_gradients, learning_rate, set_learning_rate
+from train.engine.allocator import keep_freed_memory
+from train.engine.checkpoints import Checkpoints
+from train.engine.metrics_file import MetricsFile
+from train.engine.not_finite import record_not_finite
+from train.engine.options import LoopOptions
+from train.engine.processes import Processes
+from train.engine.progress import TrainingProgress
+from train.engine.replicas import Replica, replicate
+from train.engine.signals import TrainingInterrupted, stop_requests
+from train.engine.state import State, rank, require_scores
+
+Batch = dict[str, Tensor]
+M = TypeVar("M", bound=Model)
+
+
+@runtime_checkable
+class TrainingData(Protocol):
+    """Batches for ever: lists of rows that depend on the epoch alone, and the tensors of such a list."""
+
+    def epoch(self, number: int) -> Sequence[Sequence[int]]: ...
+
+    def batch(self, rows: Sequence[int]) -> Batch: ...
+
+
+def train(
+    model: M,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingData,
+    options: LoopOptions,
+    folder: Path,
+    *,
+    evaluate: Callable[[M], Mapping[str, float]],
+    score: Callable[[Mapping[str, float]], Sequence[float]],
+    console: Console,
+    name: str = "training",
+) -> State:
+    """Train `model` and leave it with the weights that had the highest `score` of `evaluate` on validation data.
+
+    Goes on from the newest of `folder/checkpoints` if there is one, writes them, and `metrics.jsonl`. Raises
+    `TrainingInterrupted` after Ctrl-C or SIGTERM, with a checkpoint written. Where `torchrun` started several
+    processes, all of them call it and train one model; the first one evaluates and writes. A run that has come to its
+    end is over: its last checkpoint is of the weights, without the optimizer's state.
+    """
+    keep_freed_memory()
+    processes = Processes.current()
+    replica = replicate(model, optimizer, processes, fsdp=options.fsdp, compile=options.compile)
+    if replica.summary:
+        console.print(f"{name}: {replica.summary}", highlight=False)
+    checkpoints = Checkpoints(folder / "checkpoints", keep=options.keep_checkpoints, seconds=options.checkpoint_seconds)
+    state = checkpoints.resume(replica.model, optimizer) or State()
+    require_scores(state, score, checkpoints.folder)
+    metrics = MetricsFile(folder / "metrics.jsonl" if processes.is_main else None, state.step)
+    batches = batches_from(data, state)
+    replica.model.train()
+    with TrainingProgress(name, console) as progress, stop_requests() as stop_requested:
+        while (done := state.progress(options)) < 1.0 and not state.out_of_patience(options):
+            began = time.perf_counter()
+            lr = learning_rate(
+                options.schedule,
+                options.lr,
+                step=state.step + 1,
+                progress=done,
+                warmup_steps=options.warmup_steps,
+                final=options.final_lr,
+            )
+            set_learning_rate(optimizer, lr)
+            rows = processes.share([next(batches) for _ in range(options.accumulate)])
+            group = [to_device(data.batch(batch), replica.model.device) for batch in rows]
+            loss, tokens = accumulate_gradients(replica, group, options)
+            norm = clip_gradients(replica.model.parameters(), options.clip)
+            state.step += 1
+            state.tokens += tokens
+            if math.isfinite(loss) and math.isfinite(norm):
+                optimizer.step()
+            else:
+                state.skipped += 1
+                figures: dict[str, Any] = {"loss": loss, "gradient_norm": norm, "lr": lr}
+                figures |= {"epoch": state.epoch, "rows": [batch for part in processes.gather(rows) for batch in part]}
+                with replica.evaluated() as whole:
+                    record = partial(record_not_finite, folder, whole, step=state.step, **figures)
+                    file = processes.from_main(record)
+                if state.skipped > options.skip_not_finite:
+                    raise InputError(
+                        f"{name}: loss={loss}, gradient norm={norm} at step {state.step}, whose batch is in {file}: "
+                        f"lower the rate, or leave out {state.skipped} such steps or more with --skip-not-finite"
+                    )
+            optimizer.zero_grad()
+            [state.seconds] = processes.largest(state.seconds + time.perf_counter() - began)
+
+            done = state.progress(options)
+            speed = state.tokens / state.seconds
+            left = state.seconds * (1 - done) / done
+            progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} {options.unit}/s", left)
+            metrics.write(state.place(), loss=loss, lr=lr, gradient_norm=norm, **{f"{options.unit}_per_second": speed})
+            if done >= (state.evaluations + 1) / options.evaluations or done >= 1.0:
+                with replica.evaluated() as whole:
+                    result = dict(processes.from_main(partial(evaluate, whole)))
+                state.evaluations = int(done * options.evaluations)
+                state.history.append({"step": state.step, "seconds": state.seconds, **result})
+                metrics.write(state.place(), **{f"validation_{key}": value for key, value in result.items()})
+                if options.keep_evaluated:
+                    checkpoints.save_evaluated(replica.model, state.step)
+                if state.best_score is None or rank(score(result)) > state.best_score:
+                    state.best_score, state.best_step = rank(score(result)), state.step
+                    checkpoints.save_best(replica.model, dataclasses.asdict(state))
+                scores = "  ".join(f"{key} {value:.4f}" for key, value in result.items())
+                progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {scores}")
+                metrics.flush()
+            stop, due = processes.largest(stop_requested() or 0, checkpoints.due())
+            finished = done >= 1.0 or state.out_of_patience(options)
+            if finished:
+                optimizer.state.clear()  # two thirds of a checkpoint, of which nothing will go on
+            if stop or finished or due:
+                metrics.flush(to_disk=True)
+                state.checkpoint_seconds = checkpoints.spent
+                checkpoints.save(replica.model, optimizer, dataclasses.asdict(state))
+            if stop:
+                raise TrainingInterrupted(int(stop))
+    state.checkpoint_seconds = checkpoints.spent
+    replica.close()
+    checkpoints.load_best(model, state.best_step)
+    model.eval()
+    return state
+
+
+def accumulate_gradients(replica: Replica[Any], group: Sequence[Batch], options: LoopOptions) -> tuple[float, int]:
+    """Add up the gradients of the loss over all batches of `group`, in every process, as if they were one batch.
+
+    Each term of the loss is divided by its number of targets in all of them, so that how they are cut makes no
+    difference. Returns the loss and the number of targets.
+    """
+    model, processes = replica.model, replica.processes
+    counts: dict[str, Tensor] = {}
+    for batch in group:
+        for term, count in model.count_targets(batch).items():
+            counts[term] = counts.get(term, torch.zeros_like(count)) + count
+    counts = replica.sum_counts(counts)
+    sums = options.loss_reduction == "sum"
+    loss = torch.zeros((), device=model.device)
+    for left, batch in zip(range(len(group) - 1, -1, -1), group, strict=True):
+        with replica.local() if left else nullcontext():
+            with autocast(model.device, options.autocast):
+                losses = replica.loss(batch)
+            parts = [part.total / (1 if sums else counts[term].clamp(min=1)) for term, part in losses.items()]
+            objective = torch.stack(parts).sum()
+            replica.backward(objective)
+        loss += objective.detach()
+    replica.settle(counts)
+    return processes.sum(loss).item(), int(sum(count.item() for count in counts.values()))
+
+
+def batches_from(data: TrainingData, state: State) -> Iterator[list[int]]:
+    """The rows of the run's batches from where `state` stands, one epoch after another; keeps the place in `state`."""
+    while True:
+        rows = data.epoch(state.epoch)
+        while state.position < len(rows):
+            state.position += 1
+            yield list(rows[state.position - 1])
+        state.epoch, state.position = state.epoch + 1, 0
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
+    """Matrix products in `dtype`, everything delicate in float32; None changes nothing."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -1,0 +1,72 @@
+"""What fine-tuning shows: accuracy beside the baselines, and which labels are taken for which."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+from rich.console import Console
+from rich.table import Table
+
+from train.engine.results import not_results, read_results
+
+MOST_LABELS = 12  # that a confusion matrix on the terminal has room for
+
+
+class Scores(TypedDict):
+    accuracy: float
+    interval: tuple[float, float]
+    macro_f1: float
+    validation_accuracy: float
+
+
+class Results(Scores):
+    """What of them is shown."""
+
+    init: str
+    pooling: str
+    scored_on: str
+    labels: list[str]
+    confusion: list[list[int]]
+    baselines: dict[str, Scores]
+    parameters: int
+    seconds: float
+    steps: int
+    best_step: int
+    texts_per_second: float
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The results of a finished run; `InputError` where the file holds something else."""
+    results = read_results(path, Results)
+    if {len(results["labels"])} != {len(results["confusion"]), *map(len, results["confusion"])}:
+        raise not_results(path, f"it has {len(results['labels'])} labels, and confusion is of others")
+    return results
+
+
+def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
+    rows = {f"{results['init']}, {results['pooling']} pooling": results, **results["baselines"]}
+    count = sum(map(sum, results["confusion"]))
+    table = Table(title=f"on the {count:,} {results['scored_on']} texts")
+    table.add_column("model")
+    for column in ("accuracy", "95% interval", "macro F1", "on validation"):
+        table.add_column(column, justify="right")
+    for name, row in rows.items():
+        low, high = row["interval"]
+        figures = f"{row['accuracy']:.1%}", f"{low:.1%} to {high:.1%}", f"{row['macro_f1']:.1%}"
+        table.add_row(name, *figures, f"{row['validation_accuracy']:.1%}")
+    console.print(table)
+    labels = results["labels"]
+    if len(labels) <= MOST_LABELS:
+        table = Table(title="true labels down, given labels across")
+        table.add_column("")
+        for label in labels:
+            table.add_column(label, justify="right")
+        for label, given in zip(labels, results["confusion"], strict=True):
+            table.add_row(label, *map(str, given))
+        console.print(table)
+    console.print(
+        f"{results['parameters']:,} parameters, {results['seconds']:.0f} s of training, {results['steps']:,} steps, "
+        f"best after {results['best_step']:,}, {results['texts_per_second']:,.0f} texts/s\n"
+        f"results, model and tokenizer are in {folder}",
+        highlight=False,
+    )

@@ -1,0 +1,159 @@
+"""What each job does with a text before and while it trains, on a tiny model, and the memory and time that it takes."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minitransformer.data import load
+from minitransformer.data.labels import LabelledData, load_labelled
+from minitransformer.data.masked_batches import MaskedBatches
+from minitransformer.data.masking import MaskVocabulary
+from minitransformer.data.streams import StreamWindows
+from minitransformer.data.token_cache import token_file
+from minitransformer.models import GPT, GPTConfig, Model, SequenceClassifier, Transformer, TransformerConfig
+from minitransformer.tokenization import masked_specials
+from train.engine.feed import Feed
+from train.engine.loop import TrainingData
+from train.finetune import __main__ as finetune
+from train.finetune.start import LONGEST, new_encoder, new_tokenizer
+from train.pretrain import bert as pretrain_bert
+from train.pretrain import gpt as pretrain_gpt
+from train.pretrain.common import check_unknown, read_texts
+from train.pretrain.masked_corpora import read_corpora
+from train.pretrain.masked_models import new_model
+from train.pretrain.masked_rows import corpora_rows
+from train.pretrain.masked_scoring import CountingBaselines, masked_score
+from train.translate.data import TranslationData, are_sentences, tokenizers_for
+from train.translate.scoring import stream_loss
+
+CONTEXT, MASKED_CONTEXT = 128, 64
+
+
+def measured_gpt(settings: Any, path: Path) -> dict[str, Any]:
+    """Peaks are in megabytes, of all memory: pages of mapped files that are in use count too."""
+    figures: dict[str, Any] = {"start_megabytes": peak_megabytes()}
+    with timed_as("tokenizer_seconds", figures):
+        corpus = read_texts(str(path))
+        tokenizer = pretrain_gpt.train_tokenizer(
+            pretrain_gpt.PretrainSettings(tokenizer=settings.tokenizer or "character"), corpus["train"]
+        )
+    with timed_as("tokens_seconds", figures):
+        splits = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
+        check_unknown(splits, tokenizer, str(path))
+    streams = {name: tokens.ids for name, tokens in splits.items()}
+    figures["tokens"] = sum(len(ids) for ids in streams.values())
+    figures["prepared_megabytes"] = peak_megabytes()
+    model = GPT(GPTConfig(tokenizer.get_vocab_size(), CONTEXT, d_model=32, num_heads=2, num_layers=2, eos_id=3))
+    windows = StreamWindows(streams["train"], CONTEXT, batch_size=16, seed=0)
+    with timed_as("steps_seconds", figures):
+        train_some(model, windows, settings.steps)
+        every = 1 + len(streams["validation"]) // pretrain_gpt.TOKENS_TO_WATCH
+        with torch.inference_mode():
+            stream_loss(model, streams["validation"], CONTEXT, every=every)
+    figures["peak_megabytes"] = peak_megabytes()
+    return figures
+
+
+def measured_bert(settings: Any, path: Path) -> dict[str, Any]:
+    """The same of running text that a masked model learns from."""
+    figures: dict[str, Any] = {"start_megabytes": peak_megabytes()}
+    flags = pretrain_bert.PretrainSettings(data=str(path), num_layers=2, d_model=32, num_heads=2)
+    task = pretrain_bert.SENTENCE_TASKS[flags.objective]
+    with timed_as("tokenizer_seconds", figures):
+        corpora = read_corpora(flags.data)
+        tokenizer = pretrain_bert.train_tokenizer(flags, corpora)
+    with timed_as("tokens_seconds", figures):
+        rows, held_out = corpora_rows(
+            corpora, tokenizer, MASKED_CONTEXT, task, seed=0, held_out_seed=pretrain_bert.HELD_OUT_SEED
+        )
+    of_validation = held_out["validation"][flags.data]
+    figures["tokens"] = len(rows.ids) + len(of_validation.ids)
+    figures["prepared_megabytes"] = peak_megabytes()
+    vocabulary, pad_id = MaskVocabulary.of(tokenizer), masked_specials(tokenizer).pad_id
+    model = new_model(flags, tokenizer, MASKED_CONTEXT, task)
+    feed = MaskedBatches(rows, vocabulary, pad_id=pad_id, max_tokens=1024, seed=0)
+    validation = MaskedBatches(of_validation, vocabulary, pad_id=pad_id, max_tokens=8192, seed=0)
+    with timed_as("steps_seconds", figures):
+        train_some(model, feed, settings.steps)
+        masked_score(model, validation, every=1 + len(of_validation.ids) // pretrain_bert.TOKENS_TO_WATCH)
+        CountingBaselines(rows, vocabulary)
+    figures["peak_megabytes"] = peak_megabytes()
+    return figures
+
+
+def measured_translate(settings: Any, folder: Path) -> dict[str, Any]:
+    """The same of pairs."""
+    figures: dict[str, Any] = {"start_megabytes": peak_megabytes()}
+    with timed_as("read_seconds", figures):
+        corpus = load(folder, source="from", target="to")
+        are_sentences(corpus)
+    figures["pairs"] = len(corpus["train"])
+    with timed_as("tokenizer_seconds", figures):
+        tokenizers = tokenizers_for(corpus["train"], "bpe", vocab_size=1000, joint=True)
+    with timed_as("tokens_seconds", figures):
+        data = TranslationData.of(corpus, *tokenizers, limit=CONTEXT)
+    figures["tokens"] = int(data.pairs["train"].lengths.sum())
+    figures["prepared_megabytes"] = peak_megabytes()
+    sizes: dict[str, Any] = dict(d_model=32, num_heads=2, d_ff=64, num_encoder_layers=1, num_decoder_layers=1)
+    size = tokenizers[0].get_vocab_size()
+    model = Transformer(TransformerConfig(size, size, **sizes))
+    feed = Feed(data.pairs["train"], max_tokens=4096, pool=200, seed=0)
+    with timed_as("steps_seconds", figures):
+        train_some(model, feed, settings.steps)
+        data.loss(model, "validation")
+    figures["peak_megabytes"] = peak_megabytes()
+    return figures
+
+
+def measured_finetune(settings: Any, folder: Path) -> dict[str, Any]:
+    """The same of texts with labels, but for the baselines, which come last and have a bound of their own."""
+    figures: dict[str, Any] = {"start_megabytes": peak_megabytes()}
+    flags = finetune.FinetuneSettings(init=Path("scratch"), d_model=32, num_layers=2, num_heads=2)
+    with timed_as("read_seconds", figures):
+        corpus = load_labelled(folder)
+    train = corpus.splits["train"]
+    figures["texts"] = len(train.texts)
+    with timed_as("tokenizer_seconds", figures):
+        tokenizer = new_tokenizer(flags, train.texts)
+    with timed_as("tokens_seconds", figures):
+        encoder = new_encoder(flags, tokenizer, train)
+        data = {name: LabelledData(split, tokenizer, LONGEST) for name, split in corpus.splits.items()}
+    figures["tokens"] = sum(int(part.lengths.sum()) for part in data.values())
+    figures["prepared_megabytes"] = peak_megabytes()
+    model = SequenceClassifier(encoder, len(corpus.names))
+    feed = Feed(data["train"], flags.max_tokens, flags.pool, seed=0)
+    with timed_as("steps_seconds", figures):
+        train_some(model, feed, settings.steps)
+        finetune.evaluate(model, data["validation"])
+    figures["peak_megabytes"] = peak_megabytes()
+    return figures
+
+
+def train_some(model: Model, feed: TrainingData, steps: int) -> None:
+    optimizer = torch.optim.AdamW(model.parameters())
+    batches = feed.epoch(0)
+    for place in range(min(steps, len(batches))):
+        parts = model.loss(feed.batch(batches[place])).values()
+        torch.stack([part.total / part.count for part in parts]).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has had at once."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+@contextmanager
+def timed_as(name: str, figures: dict[str, Any]) -> Iterator[None]:
+    """Processor seconds, which other programs on the machine do not change."""
+    began = time.process_time()
+    yield
+    figures[name] = time.process_time() - began

@@ -1,0 +1,29 @@
+"""Pretrain a small model on running text.
+
+python -m train.pretrain gpt                                  a causal character model on Shakespeare's plays
+python -m train.pretrain gpt --data book.txt --tokenizer byte-bpe --vocab-size 2000
+python -m train.pretrain gpt --init RUN --data more.txt       go on from a run, or from a GPT-2 checkpoint
+python -m train.pretrain bert                                 a masked model on film reviews and the Bible in English
+python -m train.pretrain bert --objective roberta --data reviews,more.txt
+
+Without a word for the model, it is gpt.
+"""
+
+import sys
+
+from train.pretrain.bert import main as bert
+from train.pretrain.gpt import main as gpt
+
+MODELS = {"gpt": gpt, "bert": bert}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = arguments[0] if arguments and arguments[0] in MODELS else None
+    if name is None and {"-h", "--help"} & set(arguments):
+        print(f"{__doc__}\n`python -m train.pretrain bert --help` is the manual of bert; this is gpt's:\n")
+    MODELS[name or "gpt"](arguments[1:] if name else arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The masked model that a run begins with: a new one, or one to go on from."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
+
+import minitransformer
+from minitransformer.data.packaged import minilm
+from minitransformer.errors import InputError
+from minitransformer.models import BERT, BERTConfig
+from minitransformer.tokenization import load_tokenizer, masked_specials
+from train.pretrain.common import MODERN
+
+if TYPE_CHECKING:
+    from train.pretrain.bert import PretrainSettings
+
+DEFAULT_CONTEXT = 64
+
+
+def choose_context(settings: "PretrainSettings", model: BERT | None) -> int:
+    if model is None:
+        return settings.context or DEFAULT_CONTEXT
+    limit = model.config.max_length
+    if model.positions is not None and (settings.context or 0) > limit:
+        raise InputError(f"--context {settings.context}: {settings.init} has learned positions for {limit} tokens")
+    return settings.context or min(DEFAULT_CONTEXT, limit)
+
+
+def new_model(settings: "PretrainSettings", tokenizer: Tokenizer, context: int, sentence_head: str | None) -> BERT:
+    """A sentence head is there only if the data has pairs to train it with."""
+    specials = masked_specials(tokenizer)
+    albert, roberta = settings.objective == "albert", settings.objective == "roberta"
+    if settings.architecture == "modern":
+        style: dict[str, Any] = {**MODERN, "pre_norm": True}
+    else:
+        style = {
+            "activation": "gelu_tanh" if albert else "gelu",
+            "norm_eps": 1e-5 if roberta else 1e-12,
+            "position_offset": specials.pad_id + 1 if roberta else 0,
+        }
+    model = BERT(
+        BERTConfig(
+            vocab_size=tokenizer.get_vocab_size(),
+            max_length=context,
+            d_model=settings.d_model or 128,
+            num_heads=settings.num_heads or 4,
+            num_layers=settings.num_layers or 4,
+            d_ff=settings.d_ff,
+            d_embedding=settings.d_embedding or (128 if albert else None),
+            num_hidden_groups=settings.num_hidden_groups or (1 if albert else None),
+            num_segments=1 if roberta else 2,
+            dropout=settings.dropout,
+            pooler=sentence_head is not None,
+            sentence_head=sentence_head,
+            pad_id=specials.pad_id,
+            cls_id=specials.cls_id,
+            sep_id=specials.sep_id,
+            mask_id=specials.mask_id,
+            **style,
+        )
+    )
+    if settings.architecture == "modern":
+        model.init_weights(zero_residual=True)
+    return model
+
+
+def load_masked(folder: Path) -> tuple[BERT, Tokenizer]:
+    """A masked model to go on from, with its tokenizer."""
+    if folder == Path("minilm") and not folder.exists():
+        folder = minilm()
+    model = minitransformer.load(folder)
+    if not isinstance(model, BERT):
+        raise InputError(f"--init {folder} holds a {type(model).__name__}, not a BERT")
+    tokenizer = load_tokenizer(folder / "tokenizer.json", vocab_size=model.config.vocab_size)
+    masked_specials(tokenizer)
+    return model, tokenizer
+
+
+def with_heads(model: BERT, sentence_head: str | None) -> BERT:
+    """The model with the heads that the objective needs; those it has not are new, which a warning says."""
+    config = model.config
+    sentence_head = sentence_head or config.sentence_head
+    if sentence_head is not None and config.num_segments < 2:
+        raise InputError(
+            "--objective roberta is for this --init: its model knows one segment, and pairs of sentences have two"
+        )
+    if config.masked_head and config.sentence_head == sentence_head:
+        return model
+    new = BERT(
+        dataclasses.replace(
+            config, masked_head=True, sentence_head=sentence_head, pooler=config.pooler or sentence_head is not None
+        )
+    )
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("sentence_head")}
+    missing = new.load_state_dict(kept, strict=False).missing_keys
+    heads = sorted({name.split(".")[0].replace("_", " ") for name in missing})
+    warnings.warn(f"--init has no {', '.join(heads)} for this objective: new", stacklevel=2)
+    return new
