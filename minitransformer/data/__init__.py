@@ -2,9 +2,9 @@
 
 import warnings
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
+Kind = Literal["pairs", "text", "labelled"]
+
+PIECE = 1 << 16
+"""Characters of a running text's row, to the end of the line that they end in."""
 PAIRS_A_LOCALE = 500
 """How many dates are generated for each of many locales."""
 
@@ -31,11 +35,19 @@ def load(
     *,
     source: str | None = None,
     target: str | None = None,
+    text: str | None = None,
+    label: str | None = None,
+    kind: Kind | None = None,
     seed: int = 0,
     count: int | None = None,
     locales: str | Sequence[str] | None = None,
 ) -> "datasets.DatasetDict":
-    """A corpus with the columns source, target (and perhaps format), or text, or text, label.
+    """A corpus of pairs (columns source, target and perhaps format), of texts (text), or of labelled texts (text,
+    label). `kind` says which of these the caller needs; None takes what the columns are.
+
+    A label is a `datasets.ClassLabel`: the column holds integers, and `features["label"].names` are their names. With
+    kind="text", a .txt file becomes rows that are consecutive pieces of the file: `continues` is True for a row that
+    continues the text of the row before, and the rows joined are the file's characters.
 
     - `dates`: human dates and ISO dates, in `locales` (English; "de,fr", ["de", "fr"] or "all"); no test date is in
       train.
@@ -52,6 +64,61 @@ def load(
     import datasets
 
     name = str(name_or_path)
+    if kind == "labelled":
+        return _labelled(name, text, label, seed)
+    if kind == "text" and Path(name).expanduser().suffix.lower() == ".txt":
+        return datasets.DatasetDict(
+            {
+                split: datasets.Dataset.from_list(list(_pieces(rows["text"][0])))
+                for split, rows in read(Path(name).expanduser(), seed=seed).items()
+            }
+        )
+    corpus = _loaded(name, source, target, seed, count, locales)
+    columns = corpus["train"].column_names
+    if kind == "pairs" and "target" not in columns:
+        raise InputError(f"{name} has no pairs of texts: it has the columns {columns}")
+    if kind == "text":
+        if "text" not in columns:
+            raise InputError(f"{name} has no running text: it has the columns {columns}")
+        corpus = corpus.select_columns(["text"])
+    return corpus
+
+
+def _labelled(name: str, text: str | None, label: str | None, seed: int) -> "datasets.DatasetDict":
+    import datasets
+
+    from minitransformer.data.labels import load_labelled
+
+    corpus = load_labelled(name, text=text, label=label, seed=seed)
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(corpus.names))}
+    )
+    return datasets.DatasetDict(
+        {
+            split: datasets.Dataset.from_dict({"text": list(rows.texts), "label": list(rows.labels)}, features=features)
+            for split, rows in corpus.splits.items()
+        }
+    )
+
+
+def _pieces(text: str) -> Iterator[dict[str, Any]]:
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + PIECE) + 1 or len(text)
+        yield {"text": text[start:end], "continues": start > 0}
+        start = end
+
+
+def _loaded(
+    name: str,
+    source: str | None,
+    target: str | None,
+    seed: int,
+    count: int | None,
+    locales: str | Sequence[str] | None,
+) -> "datasets.DatasetDict":
+    import datasets
+
     if name in ("dates", "recall", "shakespeare", "reviews") and (source is not None or target is not None):
         raise InputError(f"{name} has columns of its own: leave out {source=} and {target=}")
     if name not in ("dates", "recall") and count is not None:
