@@ -21,8 +21,8 @@ from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.pipelines.translator import Translator
 from minitransformer.untrusted import read_json
+from train.engine.console import wide_console
 from train.translate.by_locale import show_worst, write_by_locale
-from train.translate.report import wide_console
 from train.translate.scoring import exact_match, exact_match_by_group
 
 

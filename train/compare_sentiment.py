@@ -19,6 +19,7 @@ from minitransformer.data.labelled_texts import LabelledCorpus
 from minitransformer.data.labels import load_labelled
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import atomic, write_json
+from train.engine.console import wide_console
 from train.engine.processes import Processes, joined
 from train.engine.settings import Settings, create_run, open_run
 from train.engine.signals import resumable
@@ -26,7 +27,6 @@ from train.finetune.__main__ import FinetuneSettings, finetune
 from train.finetune.baselines import INSTALL, available, baselines
 from train.finetune.start import read_pretrained
 from train.pretrain.bert import PretrainSettings, pretrain
-from train.translate.report import wide_console
 
 SCRATCH, PRETRAINED = Path("scratch"), Path("pretrained")
 ROWS: dict[str, dict[str, Any]] = {

@@ -13,11 +13,11 @@ from minitransformer.data import columns, labels, remembered
 from minitransformer.data.labelled_texts import LabelledCorpus, LabelledTexts, MappedTexts
 from minitransformer.tokenization import train_wordpiece_tokenizer
 from train.compare_sentiment import write_texts
+from train.engine import tokenizer_text
 from train.engine.feed import Feed
 from train.finetune import baselines as linear
 from train.finetune.__main__ import main
 from train.finetune.start import new_tokenizer
-from train.pretrain import tokenizer_text
 
 WORDS = {"fine": 1, "witty": 1, "dull": 0, "weak": 0}
 

@@ -10,8 +10,8 @@ from helpers_scripts import interrupted_at
 from minitransformer.data import columns, load, pair_ids, remembered, table_rows
 from minitransformer.errors import InputError
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
+from train.engine import tokenizer_text
 from train.engine.feed import Feed
-from train.pretrain import tokenizer_text
 from train.translate.__main__ import main
 from train.translate.data import are_sentences, tokenizers_for
 from train.translate.recipes import PRESETS, Recipe, transformer

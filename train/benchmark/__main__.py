@@ -25,7 +25,7 @@ from train.benchmark.gpt import gpt_generation, gpt_quality, gpt_training
 from train.benchmark.measuring import Machine
 from train.benchmark.translation import beam_search_speed
 from train.benchmark.translation_training import translation_training
-from train.translate.report import wide_console
+from train.engine.console import wide_console
 
 PARTS: dict[str, Callable[..., Any]] = {
     "gpt-training": gpt_training,

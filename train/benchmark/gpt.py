@@ -21,7 +21,7 @@ from train.benchmark.measuring import Machine, in_turns, ratio
 from train.engine.allocator import keep_freed_memory
 from train.engine.loop import autocast
 from train.pretrain.gpt import MODERN
-from train.translate.scoring import stream_loss
+from train.pretrain.stream_loss import stream_loss
 
 # layers, width, heads, context, batch size: nanoGPT's setting for a CPU, and its character model for a GPU.
 TRAINING = [(4, 128, 4, 64, 12), (6, 384, 6, 256, 8)]

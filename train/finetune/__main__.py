@@ -23,6 +23,7 @@ from minitransformer.files import write_json
 from minitransformer.models import SequenceClassifier
 from minitransformer.optim import adamw, layer_heights, layer_scales
 from minitransformer.pipelines.classifier import warn_of_cut
+from train.engine.console import wide_console
 from train.engine.feed import Feed
 from train.engine.loop import LoopOptions, train
 from train.engine.processes import Processes, joined
@@ -33,7 +34,6 @@ from train.finetune.label_scores import scores
 from train.finetune.report import read_report, show
 from train.finetune.start import VOCAB_SIZE, Recipe, starting_point
 from train.pretrain.common import warn_of_small_vocabulary
-from train.translate.report import wide_console
 
 EVALUATION_TOKENS = 8192
 

@@ -28,7 +28,7 @@ from minitransformer.models import (
 )
 from minitransformer.pipelines.classifier import Classifier, vocab_size
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
-from train.pretrain.tokenizer_text import first_texts
+from train.engine.tokenizer_text import first_texts
 
 VOCAB_SIZE = 8000  # that a new tokenizer learns unless told
 LONGEST = 512  # tokens of a text that a new encoder reads

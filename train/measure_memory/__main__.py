@@ -27,9 +27,9 @@ from rich.table import Table
 
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
+from train.engine.console import wide_console
 from train.measure_memory.jobs import measured_bert, measured_finetune, measured_gpt, measured_translate
 from train.measure_memory.made_up_text import write_labelled, write_pairs, write_text
-from train.translate.report import wide_console
 
 JOBS: dict[str, Callable[[Any, Path], dict[str, Any]]] = {
     "gpt": measured_gpt,

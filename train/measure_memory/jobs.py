@@ -29,8 +29,8 @@ from train.pretrain.masked_corpora import read_corpora
 from train.pretrain.masked_models import new_model
 from train.pretrain.masked_rows import corpora_rows
 from train.pretrain.masked_scoring import CountingBaselines, masked_score
+from train.pretrain.stream_loss import stream_loss
 from train.translate.data import TranslationData, are_sentences, tokenizers_for
-from train.translate.scoring import stream_loss
 
 CONTEXT, MASKED_CONTEXT = 128, 64
 

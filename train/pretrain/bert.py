@@ -22,6 +22,7 @@ from minitransformer.tokenization import (
     train_roberta_tokenizer,
     train_wordpiece_tokenizer,
 )
+from train.engine.console import wide_console
 from train.engine.loop import train
 from train.engine.processes import Processes, joined
 from train.engine.settings import create_run, open_run
@@ -33,7 +34,6 @@ from train.pretrain.masked_models import choose_context, load_masked, new_model,
 from train.pretrain.masked_report import NAMES, read_report, show
 from train.pretrain.masked_rows import corpora_rows
 from train.pretrain.masked_scoring import CountingBaselines, Score, masked_score
-from train.translate.report import wide_console
 
 DEFAULT_MINUTES = 4.0
 # Scored during training; the figures at the end are of everything held out.

@@ -27,7 +27,7 @@ from minitransformer.optim import adamw, muon
 from minitransformer.tokenization import UNK
 from train.engine.loop import LoopOptions
 from train.engine.settings import Settings
-from train.pretrain.tokenizer_text import TOKENIZER_BYTES
+from train.engine.tokenizer_text import TOKENIZER_BYTES
 
 MODERN: dict[str, Any] = {
     "positions": "rotary",

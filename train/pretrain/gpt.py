@@ -22,6 +22,7 @@ from minitransformer.tokenization import (
     train_byte_bpe_tokenizer,
     train_character_tokenizer,
 )
+from train.engine.console import wide_console
 from train.engine.loop import train
 from train.engine.processes import Processes, joined
 from train.engine.results import read_results
@@ -35,8 +36,7 @@ from train.pretrain.common import (
     read_texts,
     warn_of_small_vocabulary,
 )
-from train.translate.report import wide_console
-from train.translate.scoring import stream_loss
+from train.pretrain.stream_loss import stream_loss
 
 DEFAULT_MINUTES = 2.5
 # Scored during training, from all over the validation split; the figures at the end are of all of it.

@@ -25,6 +25,7 @@ from minitransformer.files import write_json
 from minitransformer.models import RNNSeq2Seq, Transformer
 from train.engine.averaging import average_evaluated
 from train.engine.checkpoints import Checkpoints
+from train.engine.console import wide_console
 from train.engine.feed import Feed
 from train.engine.loop import LoopOptions, train
 from train.engine.processes import Processes, joined
@@ -35,7 +36,7 @@ from train.translate.by_locale import report_by_locale
 from train.translate.data import TranslationData, are_sentences, tokenizers_for
 from train.translate.measures import Bleu, ExactMatch, MatchByLocale, Measure
 from train.translate.recipes import Recipe, recipe_for
-from train.translate.report import draw, read_comparison, read_report, show, wide_console
+from train.translate.report import draw, read_comparison, read_report, show
 from train.translate.settings import TranslateSettings
 
 

@@ -15,7 +15,7 @@ from minitransformer.errors import InputError
 from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.pipelines.translator import Translator
 from minitransformer.tokenization import SPECIALS, train_bpe_tokenizer, train_character_tokenizer
-from train.pretrain.tokenizer_text import beginning
+from train.engine.tokenizer_text import beginning
 
 LONGEST_STRING = 40
 """In characters: a corpus with a longer source than this is taken for one of sentences."""

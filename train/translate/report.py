@@ -1,6 +1,5 @@
 """What a comparison shows: tables on the terminal, learning curves and attention maps in the run folder."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,14 +11,6 @@ from minitransformer.untrusted import read_json, shown
 from train.engine.results import not_results, read_results, told
 from train.engine.typed_json import misfits
 from train.translate import report_matches, report_sentences
-
-
-def wide_console() -> Console:
-    """Standard output; where that is no terminal, wide enough for the tables.
-
-    Labels and paths are printed as they are: "[b]" or ":car:" in one is no markup.
-    """
-    return Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
 
 
 class Comparison(TypedDict):

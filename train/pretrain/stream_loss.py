@@ -1,0 +1,30 @@
+"""The held-out loss of a causal model."""
+
+from itertools import chain
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+@torch.inference_mode()
+def stream_loss(
+    model: Any, ids: Int[Tensor, "tokens"], context: int, *, every: int = 1, batch_tokens: int = 8192
+) -> float:
+    """Mean loss, in nats per token, of every token of a stream but the first.
+
+    The stream is read in separate windows of `context` tokens: the first target of a window is predicted from one
+    token, the last from the whole window. `every=n` reads only every n-th window, which is faster.
+    """
+    starts = torch.arange(0, len(ids) - 1, context)[::every]
+    whole = starts[starts + context < len(ids)]
+    groups = whole.split(max(1, batch_tokens // context))
+    # Made one at a time: all batches of a large corpus together take more memory than the model.
+    batches = chain(
+        (ids[rows[:, None] + torch.arange(context + 1)] for rows in groups),
+        (ids[None, start:] for start in starts[len(whole) :].tolist()),
+    )
+    model.eval()
+    losses = [model.loss({"ids": batch.long().to(model.device)})["lm"] for batch in batches]
+    return sum(loss.total.item() for loss in losses) / sum(loss.count.item() for loss in losses)
