@@ -39,9 +39,9 @@ from minitransformer.tokenization import (
     train_wordpiece_tokenizer,
 )
 from train.engine.checkpoint import load_checkpoint, save_checkpoint
-from train.engine.replicas import replicate
+from train.engine.data_parallel import replicate
+from train.engine.run_folder import create_run, open_run
 from train.engine.sealed import write_sealed
-from train.engine.settings import create_run, open_run
 from train.engine.state import State
 from train.pretrain.gpt import PretrainSettings
 

@@ -21,7 +21,8 @@ from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import atomic, write_json
 from train.engine.console import wide_console
 from train.engine.processes import Processes, joined
-from train.engine.settings import Settings, create_run, open_run
+from train.engine.run_folder import create_run, open_run
+from train.engine.settings import Settings
 from train.engine.signals import resumable
 from train.finetune.__main__ import FinetuneSettings, finetune
 from train.finetune.baselines import INSTALL, available, baselines
@@ -112,7 +113,9 @@ def main(arguments: list[str] | None = None) -> None:
 def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[str, Any]:
     """Train every row with every seed, but for what an earlier part of this run has finished, and write the table."""
     processes = Processes.current()
-    corpus = processes.one_first(lambda: load_labelled(settings.data, text=settings.text, label=settings.label))
+    corpus = processes.local_rank_0_first(
+        lambda: load_labelled(settings.data, text=settings.text, label=settings.label)
+    )
     test = "test" if "test" in corpus.splits else "validation"
     create_run(folder, settings)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.row_names()}
@@ -139,7 +142,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
                 **options,
             )
             runs.append(finetune(one, folder / f"{name}-{seed}", console))
-    if not processes.is_main:
+    if not processes.is_rank_0:
         return {}
     results = {
         "data": settings.data,
@@ -161,7 +164,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
 def pretrain_here(settings: CompareSettings, corpus: LabelledCorpus, folder: Path, console: Console) -> Path:
     """The run of a masked model on the task's training texts; its own validation is on the task's validation texts."""
     texts = folder / "pretraining-texts"
-    Processes.current().from_main(lambda: write_texts(corpus, texts))
+    Processes.current().on_rank_0(lambda: write_texts(corpus, texts))
     options = PretrainSettings(
         data=",".join(filter(None, [str(texts), settings.pretrain_data])),
         minutes=None if settings.steps else settings.pretrain_minutes,

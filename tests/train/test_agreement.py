@@ -24,7 +24,7 @@ def test_one_process_goes_first_and_the_others_find_what_it_left(tmp_path):
         made.touch()
         return alone
 
-    assert together(2, lambda processes: processes.one_first(find)) == [True, False]
+    assert together(2, lambda processes: processes.local_rank_0_first(find)) == [True, False]
 
 
 def test_where_the_first_one_fails_nobody_else_tries(tmp_path):
@@ -34,7 +34,7 @@ def test_where_the_first_one_fails_nobody_else_tries(tmp_path):
             raise InputError("no such file")
 
         try:
-            processes.one_first(refuse)
+            processes.local_rank_0_first(refuse)
         except InputError:
             return "told"
         except SystemExit as error:

@@ -8,7 +8,7 @@ from helpers_scripts import refused
 
 from train import compare_sentiment as script
 from train.compare_sentiment import main
-from train.engine.settings import create_run, open_run
+from train.engine.run_folder import create_run, open_run
 
 
 @pytest.fixture

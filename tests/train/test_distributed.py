@@ -17,7 +17,8 @@ from minitransformer.optim import adamw
 from train.engine.loop import LoopOptions, batches_from, train
 from train.engine.metrics_file import MetricsFile
 from train.engine.processes import Processes, check_device, joined
-from train.engine.settings import Settings, create_run, open_run
+from train.engine.run_folder import create_run, open_run
+from train.engine.settings import Settings
 from train.engine.signals import TrainingInterrupted, stop_requests
 from train.engine.state import State
 
@@ -66,8 +67,8 @@ def test_a_process_alone_meets_nobody(monkeypatch, capsys):
     with joined() as processes:
         print("heard")
     assert processes == Processes() == Processes.current()
-    assert processes.is_main
-    assert (processes.gather(3), processes.largest(1.5), processes.from_main(lambda: 7)) == ([3], [1.5], 7)
+    assert processes.is_rank_0
+    assert (processes.gather(3), processes.largest(1.5), processes.on_rank_0(lambda: 7)) == ([3], [1.5], 7)
     assert capsys.readouterr().out == "heard\n"
 
 
@@ -115,7 +116,7 @@ def agreement(processes):
 
     code = None
     try:
-        processes.from_main(refuse)
+        processes.on_rank_0(refuse)
     except InputError:
         code = "told"
     except SystemExit as error:
@@ -124,7 +125,7 @@ def agreement(processes):
         "gathered": processes.gather(processes.rank),
         "largest": processes.largest(float(processes.rank), -1.0),
         "sum": processes.sum(torch.tensor([1, processes.rank])),
-        "from_main": processes.from_main(lambda: processes.rank),
+        "on_rank_0": processes.on_rank_0(lambda: processes.rank),
         "refused": code,
     }
 
@@ -133,7 +134,7 @@ def test_processes_agree_and_only_the_first_says_what_is_wrong():
     first, second = together(2, agreement)
     assert (first.pop("refused"), second.pop("refused")) == ("told", 2)
     assert first["sum"].tolist() == second["sum"].tolist() == [2, 1]
-    for name, value in {"gathered": [0, 1], "largest": [1.0, -1.0], "from_main": 0}.items():
+    for name, value in {"gathered": [0, 1], "largest": [1.0, -1.0], "on_rank_0": 0}.items():
         assert first[name] == second[name] == value
 
 
@@ -167,7 +168,7 @@ def run(folder, *, stop_at=None, dropout=0.0, steps=8, sgd=True, ruin=False, **o
     )
 
     def evaluate(model):
-        assert Processes.current().is_main
+        assert Processes.current().is_rank_0
         with torch.no_grad():
             loss = model.loss(HELD_OUT)["lm"].total.item()
             if ruin:
@@ -243,7 +244,7 @@ def test_a_run_of_two_processes_stopped_and_resumed_ends_bit_equal(tmp_path, fsd
 
 def test_dropout_differs_between_processes():
     def masks(processes):
-        from train.engine.replicas import replicate
+        from train.engine.data_parallel import replicate
 
         torch.manual_seed(0)
         model = GPT(GPTConfig(9, 12, 8, 2, num_layers=1, eos_id=0, dropout=0.5))

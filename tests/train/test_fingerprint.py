@@ -6,7 +6,7 @@ from minitransformer import InputError
 from minitransformer.data import remembered as module
 from train.engine import fingerprint as script
 from train.engine.fingerprint import fingerprint
-from train.engine.settings import begin_run, read_command
+from train.engine.run_folder import begin_run, read_command
 from train.finetune.__main__ import FinetuneSettings
 from train.pretrain.bert import PretrainSettings as BertSettings
 from train.pretrain.gpt import PretrainSettings as GPTSettings

@@ -12,7 +12,7 @@ import pytest
 from helpers_faults import Child, end_after
 from helpers_runs import COMMON, JOBS, ROOT, ending, finish, job, write_corpora
 
-from train.engine import loop, settings
+from train.engine import loop, run_folder
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,13 @@ def truncate_newest(run, draw):
 
 def once_begun(happening):
     """In a child: `happening` when the run folder has been made."""
-    lock = settings.lock_run
+    lock = run_folder.lock_run
 
     def lock_run(folder):
         happening()
         lock(folder)
 
-    settings.lock_run = lock_run
+    run_folder.lock_run = lock_run
 
 
 def measured(action, folder):

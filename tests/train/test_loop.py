@@ -12,8 +12,8 @@ from safetensors import safe_open
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 from minitransformer.optim import adamw
 from train.engine.checkpoints import Checkpoints
+from train.engine.data_parallel import Replica
 from train.engine.loop import LoopOptions, accumulate_gradients, train
-from train.engine.replicas import Replica
 from train.engine.signals import TrainingInterrupted
 from train.engine.state import State, require_scores
 

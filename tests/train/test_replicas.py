@@ -24,9 +24,9 @@ from minitransformer import (
     TransformerConfig,
 )
 from minitransformer.optim import adamw, clip_gradients, muon
+from train.engine.data_parallel import Replica, blocks_of_their_own, replicate
 from train.engine.loop import LoopOptions, accumulate_gradients
 from train.engine.processes import Processes
-from train.engine.replicas import Replica, blocks_of_their_own, replicate
 from train.engine.shards import unsharded
 
 PAIR = dict(source_vocab_size=9, target_vocab_size=9, d_model=8, dropout=0.0)
@@ -227,7 +227,7 @@ def test_shards_hold_a_part_of_everything_and_the_model_stands_empty():
         stored = sum(parameter.untyped_storage().nbytes() for parameter in model.parameters())
         with replica.evaluated() as whole:
             assert whole is model
-            changed = processes.is_main and not torch.equal(whole.embedding.weight, before["embedding.weight"])
+            changed = processes.is_rank_0 and not torch.equal(whole.embedding.weight, before["embedding.weight"])
             tied = whole.output.weight is whole.embedding.weight
         replica.close()
         return held, stored, changed, tied, replica.model.output.weight is replica.model.embedding.weight

@@ -13,12 +13,9 @@ from rich.console import Console
 from minitransformer import InputError
 from train import compare_dates
 from train.engine.results import read_results
-from train.finetune import __main__ as finetune
 from train.finetune import report as finetune_report
-from train.pretrain import bert as pretrain_bert
 from train.pretrain import gpt as pretrain_gpt
 from train.pretrain import masked_report
-from train.translate import __main__ as translate
 from train.translate import report
 
 SCORES = {"accuracy": 0.5, "interval": [0.4, 0.6], "macro_f1": 0.5, "validation_accuracy": 1}
@@ -113,24 +110,6 @@ def test_whatever_stands_in_results_they_are_shown_or_refused(kind, tmp_path):
             else:
                 show(results)
     assert refusals > 100
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"models": {}}', '{"models": []}'])
-@pytest.mark.parametrize(
-    ("script", "settings"),
-    [
-        (pretrain_gpt, pretrain_gpt.PretrainSettings),
-        (pretrain_bert, pretrain_bert.PretrainSettings),
-        (finetune, finetune.FinetuneSettings),
-        (translate, translate.TranslateSettings),
-    ],
-)
-def test_damaged_results_of_a_run_are_one_line(script, settings, content, tmp_path, capsys):
-    run = tmp_path / "run"
-    script.create_run(run, settings(data="bible", out=run))
-    (run / "results.json").write_text(content)
-    assert str(run / "results.json") in refused(capsys, ["--resume", str(run)], script.main)
-    assert (run / "results.json").read_text() == content
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"data": "dates", "locales": 3}', "[" * 100_000])

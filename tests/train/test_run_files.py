@@ -13,7 +13,8 @@ from minitransformer.files import write_json
 from train.engine import run_lock
 from train.engine.metrics_file import MetricsFile
 from train.engine.not_finite import record_not_finite
-from train.engine.settings import Settings, create_run
+from train.engine.run_folder import create_run
+from train.engine.settings import Settings
 
 DEEP = b"[" * 100_000
 

@@ -10,8 +10,9 @@ from helpers_scripts import refused
 from minitransformer import InputError
 from train import compare_sentiment
 from train.benchmark import __main__ as benchmark
-from train.engine.settings import Settings, create_run
-from train.engine.settings import open_run as choose_run
+from train.engine.run_folder import create_run
+from train.engine.run_folder import open_run as choose_run
+from train.engine.settings import Settings
 from train.finetune import __main__ as finetune
 from train.pretrain import bert as pretrain_bert
 from train.pretrain import gpt as pretrain_gpt
@@ -63,6 +64,21 @@ def test_a_resumed_run_keeps_its_settings(tmp_path, way):
     open_run(Some, "some", ["--out", run, "--size", "5", "--steps", "9"])
     settings, folder = open_run(Some, "some", way)
     assert (settings.size, settings.steps, folder) == (5, 9, tmp_path / "run")
+
+
+def test_a_finished_run_says_where_its_results_are_and_exits_with_code_0(tmp_path, capsys):
+    run = tmp_path / "run"
+    open_run(Some, "some", ["--out", str(run)])
+    (run / "results.json").write_text("whatever stands in it")
+    with pytest.raises(SystemExit) as exit_:
+        choose_run(Some, "some", ["--resume", str(run)])
+    assert exit_.value.code == 0
+    assert (
+        capsys.readouterr().out
+        == f"{run} is finished: its results are in {run}/results.json, beside models and pictures\n"
+    )
+    with pytest.raises(InputError, match="size=3, now 4"):
+        choose_run(Some, "some", ["--resume", str(run), "--size", "4"])
 
 
 def test_resuming_with_other_settings_names_them(tmp_path):

@@ -19,8 +19,8 @@ from minitransformer.data.remembered import sha256
 from minitransformer.optim import adamw, muon
 from train.engine.checkpoint import load_checkpoint, read_state, save_checkpoint
 from train.engine.checkpoints import Checkpoints
+from train.engine.data_parallel import replicate
 from train.engine.processes import Processes
-from train.engine.replicas import replicate
 from train.engine.sealed import SEAL, DamagedFileError, write_sealed
 from train.engine.shards import unsharded
 

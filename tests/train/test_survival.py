@@ -40,7 +40,7 @@ def test_a_signal_leaves_a_checkpoint_and_its_code_and_the_same_command_goes_on(
     assert ending(run) == ending(whole)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     again = finish(job(name, data, run), tmp_path / "said")
-    assert "results, model and tokenizer are in" in again.out.read_text()
+    assert again.out.read_text().startswith(f"{run} is finished: its results are in {run / 'results.json'}")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 

@@ -40,7 +40,7 @@ def save_checkpoint(
     if any(map(is_sharded, tensors.values())):
         write_shard_folder(path.with_suffix(""), tensors, generators, metadata)
     else:
-        processes.from_main(lambda: write_sealed(path, tensors | generators, metadata))
+        processes.on_rank_0(lambda: write_sealed(path, tensors | generators, metadata))
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Checkpoints:
         damage: list[Exception] = []
         state = None
         processes = Processes.current()
-        for step in reversed(processes.from_main(lambda: self._steps("step"))):
+        for step in reversed(processes.on_rank_0(lambda: self._steps("step"))):
             try:
                 path = self._path("step", step)
                 found = State.from_json(read_state(path), path)
@@ -80,7 +80,7 @@ class Checkpoints:
         came_to = state.step if state else 0
         if len(set(processes.gather(came_to))) > 1:
             raise not_shared(self.folder)
-        processes.from_main(lambda: self._remove_after(came_to))
+        processes.on_rank_0(lambda: self._remove_after(came_to))
         self.saved_at = time.monotonic()
         self.spent = state.checkpoint_seconds if state else 0.0
         return state
@@ -95,7 +95,7 @@ class Checkpoints:
         before = self.spent
         with self._timed():
             save_checkpoint(self._path("step", state["step"]), model, optimizer, state)
-            Processes.current().from_main(self._remove_old)
+            Processes.current().on_rank_0(self._remove_old)
         self.saved_at, self.cost = time.monotonic(), self.spent - before
 
     def save_best(self, model: nn.Module, state: dict[str, Any]) -> None:

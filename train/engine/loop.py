@@ -22,12 +22,12 @@ from minitransformer.models import Model
 from minitransformer.optim import clip_gradients, learning_rate, set_learning_rate
 from train.engine.allocator import keep_freed_memory
 from train.engine.checkpoints import Checkpoints
+from train.engine.data_parallel import Replica, replicate
+from train.engine.loop_options import LoopOptions
 from train.engine.metrics_file import MetricsFile
 from train.engine.not_finite import record_not_finite
-from train.engine.options import LoopOptions
 from train.engine.processes import Processes
-from train.engine.progress import TrainingProgress
-from train.engine.replicas import Replica, replicate
+from train.engine.progress_bar import TrainingProgress
 from train.engine.signals import TrainingInterrupted, stop_requests
 from train.engine.state import State, rank, require_scores
 
@@ -71,7 +71,7 @@ def train(
     checkpoints = Checkpoints(folder / "checkpoints", keep=options.keep_checkpoints, seconds=options.checkpoint_seconds)
     state = checkpoints.resume(replica.model, optimizer) or State()
     require_scores(state, score, checkpoints.folder)
-    metrics = MetricsFile(folder / "metrics.jsonl" if processes.is_main else None, state.step)
+    metrics = MetricsFile(folder / "metrics.jsonl" if processes.is_rank_0 else None, state.step)
     batches = batches_from(data, state)
     replica.model.train()
     with TrainingProgress(name, console) as progress, stop_requests() as stop_requested:
@@ -100,7 +100,7 @@ def train(
                 figures |= {"epoch": state.epoch, "rows": [batch for part in processes.gather(rows) for batch in part]}
                 with replica.evaluated() as whole:
                     record = partial(record_not_finite, folder, whole, step=state.step, **figures)
-                    file = processes.from_main(record)
+                    file = processes.on_rank_0(record)
                 if state.skipped > options.skip_not_finite:
                     raise InputError(
                         f"{name}: loss={loss}, gradient norm={norm} at step {state.step}, whose batch is in {file}: "
@@ -116,7 +116,7 @@ def train(
             metrics.write(state.place(), loss=loss, lr=lr, gradient_norm=norm, **{f"{options.unit}_per_second": speed})
             if done >= (state.evaluations + 1) / options.evaluations or done >= 1.0:
                 with replica.evaluated() as whole:
-                    result = dict(processes.from_main(partial(evaluate, whole)))
+                    result = dict(processes.on_rank_0(partial(evaluate, whole)))
                 state.evaluations = int(done * options.evaluations)
                 state.history.append({"step": state.step, "seconds": state.seconds, **result})
                 metrics.write(state.place(), **{f"validation_{key}": value for key, value in result.items()})

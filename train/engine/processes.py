@@ -46,7 +46,7 @@ class Processes:
         return cls()
 
     @property
-    def is_main(self) -> bool:
+    def is_rank_0(self) -> bool:
         """The one that evaluates, writes and speaks."""
         return self.rank == 0
 
@@ -83,13 +83,13 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def from_main(self, function: Callable[[], T]) -> T:
+    def on_rank_0(self, function: Callable[[], T]) -> T:
         """What `function` returns in the first process, the only one that calls it. The others wait, so that whatever
         it writes is there when they go on; where it fails for the user's doing, they leave without a word."""
         if self.world_size == 1:
             return function()
         answer: list[Any] = [None, None]
-        if self.is_main:
+        if self.is_rank_0:
             try:
                 answer[0] = function()
             except (InputError, OSError, SystemExit) as error:
@@ -100,10 +100,10 @@ class Processes:
             raise SystemExit(answer[1])
         return answer[0]
 
-    def one_first(self, function: Callable[[], T]) -> T:
+    def local_rank_0_first(self, function: Callable[[], T]) -> T:
         """What `function` returns, called in one process of each machine and then in the others, which find on the disk
         what it has left there. Where it fails for the user's doing, they leave without a word."""
-        first = int(os.environ["LOCAL_RANK"]) == 0 if launched() else self.is_main
+        first = int(os.environ["LOCAL_RANK"]) == 0 if launched() else self.is_rank_0
         answer, error = None, None
         if first:
             try:
@@ -115,7 +115,7 @@ class Processes:
         return answer if first else function()  # type: ignore[return-value]
 
     def barrier(self) -> None:
-        self.from_main(lambda: None)
+        self.on_rank_0(lambda: None)
 
 
 def not_shared(folder: Path) -> InputError:
@@ -147,9 +147,9 @@ def joined() -> Iterator[Processes]:
     )
     processes = Processes.current()
     try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(sys.stdout if processes.is_main else nowhere):
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(sys.stdout if processes.is_rank_0 else nowhere):
             with warnings.catch_warnings():
-                if not processes.is_main:
+                if not processes.is_rank_0:
                     warnings.simplefilter("ignore")
                 yield processes
             processes.barrier()

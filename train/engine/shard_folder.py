@@ -40,7 +40,7 @@ def write_shard_folder(
     lie where all processes reach it.
     """
     processes = Processes.current()
-    temporary = processes.from_main(lambda: _new_folder(folder))
+    temporary = processes.on_rank_0(lambda: _new_folder(folder))
     try:
         with _errors_of_all(processes, folder):
             import torch.distributed.checkpoint as dcp
@@ -48,7 +48,7 @@ def write_shard_folder(
             dcp.save(dict(tensors), storage_writer=dcp.HuggingFaceStorageWriter(f"{temporary / SHARDS}", None, 1, True))
         mine = {path.name: _flushed(path) for path in (temporary / SHARDS).glob(f"shard-{processes.rank + 1:05}-*")}
         hashes = {name: found for part in processes.gather(mine) for name, found in part.items()}
-        processes.from_main(
+        processes.on_rank_0(
             lambda: _finish(temporary, folder, own, {**metadata, "shards": json.dumps(hashes, sort_keys=True)})
         )
     finally:
@@ -95,7 +95,7 @@ def _errors_of_all(processes: Processes, folder: Path) -> Iterator[None]:
             raise SystemExit(2) from error
         if (found := next((reason for reason in reasons if isinstance(reason, OSError)), None)) is None:
             raise RuntimeError(str(error)) from error
-        if processes.is_main:
+        if processes.is_rank_0:
             raise OSError(found.errno, found.strerror, str(folder)) from error
         raise SystemExit(2) from error
 

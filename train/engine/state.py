@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from minitransformer.errors import InputError
 from minitransformer.untrusted import shown
-from train.engine.options import LoopOptions
+from train.engine.loop_options import LoopOptions
 from train.engine.sealed import DamagedFileError
 from train.engine.typed_json import fits
 

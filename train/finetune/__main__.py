@@ -27,7 +27,8 @@ from train.engine.console import wide_console
 from train.engine.feed import Feed
 from train.engine.loop import LoopOptions, train
 from train.engine.processes import Processes, joined
-from train.engine.settings import Settings, create_run, open_run
+from train.engine.run_folder import create_run, open_run
+from train.engine.settings import Settings
 from train.engine.signals import resumable
 from train.finetune.baselines import INSTALL, available, baselines
 from train.finetune.label_scores import scores
@@ -144,12 +145,14 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         show(results, folder, console)
         return results
     processes = Processes.current()
-    corpus = processes.one_first(lambda: load_labelled(settings.data, text=settings.text, label=settings.label))
-    classifier, recipe, origin = processes.one_first(lambda: starting_point(settings, corpus))
+    corpus = processes.local_rank_0_first(
+        lambda: load_labelled(settings.data, text=settings.text, label=settings.label)
+    )
+    classifier, recipe, origin = processes.local_rank_0_first(lambda: starting_point(settings, corpus))
     model = classifier.model.to(settings.torch_device())
     limit = model.encoder.config.max_length
     pad_id = getattr(model.encoder.config, "pad_id", 0)
-    data = processes.one_first(
+    data = processes.local_rank_0_first(
         lambda: {
             name: LabelledData(split, classifier.tokenizer, limit, pad_id) for name, split in corpus.splits.items()
         }
@@ -194,7 +197,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         console=console,
         name="finetune",
     )
-    if not processes.is_main:
+    if not processes.is_rank_0:
         return {}
     classifier.save(folder)
 

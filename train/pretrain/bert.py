@@ -25,7 +25,7 @@ from minitransformer.tokenization import (
 from train.engine.console import wide_console
 from train.engine.loop import train
 from train.engine.processes import Processes, joined
-from train.engine.settings import create_run, open_run
+from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.engine.state import State
 from train.pretrain.common import PretrainingSettings, warn_of_small_vocabulary
@@ -120,13 +120,13 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         show(results, folder, console)
         return results
     processes = Processes.current()
-    corpora = processes.one_first(lambda: read_corpora(settings.data))
+    corpora = processes.local_rank_0_first(lambda: read_corpora(settings.data))
     torch.manual_seed(settings.seed)
     loaded = None if settings.init is None else load_masked(settings.init)
-    tokenizer = processes.from_main(lambda: train_tokenizer(settings, corpora)) if loaded is None else loaded[1]
+    tokenizer = processes.on_rank_0(lambda: train_tokenizer(settings, corpora)) if loaded is None else loaded[1]
     context = choose_context(settings, None if loaded is None else loaded[0])
     task = SENTENCE_TASKS[settings.objective]
-    training_rows, held_out_rows = processes.one_first(
+    training_rows, held_out_rows = processes.local_rank_0_first(
         lambda: corpora_rows(corpora, tokenizer, context, task, seed=settings.seed, held_out_seed=HELD_OUT_SEED)
     )
     has_pairs = bool((training_rows.labels != NO_LABEL).any())
@@ -187,7 +187,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         console=console,
         name=settings.objective,
     )
-    if not processes.is_main:
+    if not processes.is_rank_0:
         return {}
     model.save(folder)
     with atomic(folder / "tokenizer.json") as temporary:

@@ -26,7 +26,7 @@ from train.engine.console import wide_console
 from train.engine.loop import train
 from train.engine.processes import Processes, joined
 from train.engine.results import read_results
-from train.engine.settings import create_run, open_run
+from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.pretrain.common import (
     MODERN,
@@ -104,11 +104,13 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         show(results, folder, console)
         return results
     processes = Processes.current()
-    corpus = processes.one_first(lambda: read_texts(settings.data))
+    corpus = processes.local_rank_0_first(lambda: read_texts(settings.data))
     completer = start(settings, corpus["train"])
     model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
     context = model.config.max_length if settings.context is None else settings.context
-    splits = processes.one_first(lambda: {name: token_file(texts, tokenizer) for name, texts in corpus.items()})
+    splits = processes.local_rank_0_first(
+        lambda: {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
+    )
     check_unknown(splits, tokenizer, settings.data)
     streams = {name: tokens.ids for name, tokens in splits.items()}
     feed = StreamWindows(streams["train"], context, batch_size=settings.batch_size, seed=settings.seed)
@@ -129,7 +131,7 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
         console=console,
         name="gpt",
     )
-    if not processes.is_main:
+    if not processes.is_rank_0:
         return {}
     completer.save(folder)
 
@@ -167,7 +169,7 @@ def start(settings: PretrainSettings, train_split: Texts) -> Completer:
         if completer.model.positions is not None and (settings.context or 0) > limit:
             raise InputError(f"--context {settings.context}: {settings.init} has learned positions for {limit} tokens")
         return completer
-    tokenizer = Processes.current().from_main(lambda: train_tokenizer(settings, train_split))
+    tokenizer = Processes.current().on_rank_0(lambda: train_tokenizer(settings, train_split))
     config = GPTConfig(
         vocab_size=tokenizer.get_vocab_size(),
         max_length=settings.context or 128,

@@ -29,7 +29,7 @@ from train.engine.console import wide_console
 from train.engine.feed import Feed
 from train.engine.loop import LoopOptions, train
 from train.engine.processes import Processes, joined
-from train.engine.settings import create_run, open_run
+from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.engine.state import State
 from train.translate.by_locale import report_by_locale
@@ -53,7 +53,7 @@ class Task:
     def of(cls, settings: TranslateSettings) -> "Task":
         processes = Processes.current()
         named: dict[str, Any] = dict(source=settings.source, target=settings.target, locales=settings.locales)
-        corpus = processes.one_first(lambda: load(settings.data, **named))
+        corpus = processes.local_rank_0_first(lambda: load(settings.data, **named))
         if "source" not in corpus["train"].column_names:
             raise InputError(f"--data {settings.data} holds no pairs: it has {corpus['train'].column_names}")
         if settings.several_locales:  # pairs come in random order: the first are a fair sample, quickly scored
@@ -61,9 +61,9 @@ class Task:
         sentences = settings.data != "dates" and are_sentences(corpus)
         kind = settings.tokenizer or ("bpe" if sentences else "character")
         sizes: dict[str, Any] = dict(vocab_size=settings.vocab_size, joint=settings.joint)
-        tokenizers = processes.from_main(lambda: tokenizers_for(corpus["train"], kind, **sizes))
+        tokenizers = processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
         limit = settings.max_length if kind == "bpe" else None
-        data = processes.one_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
+        data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
         measure = Bleu() if kind == "bpe" else MatchByLocale() if settings.several_locales else ExactMatch()
         preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
         settings.check_models(preset)
@@ -156,7 +156,7 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict
     sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in task.data.pairs.items())
     console.print(f"{settings.data}: {sizes} pairs; runs on {device}; writes {folder}")
     models = {name: train_one(name, recipe, task, folder / name, console) for name, recipe in recipes.items()}
-    if not Processes.current().is_main:
+    if not Processes.current().is_rank_0:
         return {}
     results = {"data": settings.data, "seed": settings.seed, "scored_on": task.data.test_name, "models": models}
     report_by_locale(models, folder, console)
@@ -186,7 +186,7 @@ def train_one(name: str, recipe: Recipe, task: Task, folder: Path, console: Cons
         console=console,
         name=name,
     )
-    if not Processes.current().is_main:
+    if not Processes.current().is_rank_0:
         return {}
     chosen: dict[str, Any] = dict(count=task.average, of=settings.average_of)
     averaged = average_evaluated(model, folder, state, **chosen, evaluate=task.validate, score=task.rank)

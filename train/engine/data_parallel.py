@@ -200,12 +200,12 @@ class Sharded(Together[M]):
 
     @contextmanager
     def evaluated(self) -> Iterator[M]:
-        if self.processes.is_main:
+        if self.processes.is_rank_0:
             self.close()
         whole = dict(self.whole.named_parameters())
         for name, shard in self.model.named_parameters():
             tensor = unsharded(shard)
-            if self.processes.is_main:
+            if self.processes.is_rank_0:
                 whole[name].data.copy_(tensor)
         self.whole.eval()
         yield self.whole

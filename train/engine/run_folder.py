@@ -1,0 +1,149 @@
+"""The run folder: where a new run is made, what it holds from the start, and how it is opened to resume."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import tyro
+
+from minitransformer.errors import InputError
+from minitransformer.files import unfinished, write_json
+from minitransformer.untrusted import read_json, shown
+from train.engine.fingerprint import INIT, data_fingerprint, fingerprint, require_same_data
+from train.engine.processes import Processes
+from train.engine.run_lock import lock_run
+from train.engine.settings import Settings
+from train.engine.signals import resumable
+from train.engine.typed_json import fits
+
+S = TypeVar("S", bound=Settings)
+RESULTS = "results.json"
+# These may change when a run is resumed: they say where, whether and how safely it runs, not what it computes.
+FREE_ON_RESUME = {"out", "resume", "device", "fsdp", "compile"}
+FREE_ON_RESUME |= {"checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
+DATA_KEY = "data_sha256"
+"""The key of the data's fingerprint in the settings file."""
+
+
+def open_run(settings_class: type[S], name: str, arguments: list[str] | None = None) -> tuple[S, Path]:
+    """Read the command line and choose the run folder, on rank 0 for all processes. `create_run` makes the folder,
+    after all input has been read.
+
+    A resumed run keeps its settings: flags left out mean what they meant when it began, and changed ones are refused.
+    A folder that already holds something is refused unless it is resumed. A run that is finished says so, and the
+    process exits with code 0.
+    """
+    with resumable(name, None):  # fingerprinting data that has moved may take long
+        return Processes.current().on_rank_0(lambda: read_command(settings_class, name, arguments))
+
+
+def read_command(settings_class: type[S], name: str, arguments: list[str] | None) -> tuple[S, Path]:
+    """`open_run` in one process."""
+    settings = tyro.cli(settings_class, args=arguments, prog=f"python -m train.{name}")
+    settings.validate()
+    resume = settings.resume
+    folder = settings.out or Path("runs") / f"{name.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if resume == "auto" and settings.out is None:
+        raise InputError("--resume auto needs --out, the folder to resume or to start")
+    if resume is not None and resume != "auto":
+        folder = Path(resume)
+    taken = folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir()))
+    if resume is None or (resume == "auto" and not taken):
+        if taken:
+            raise InputError(f"{folder} exists already: resume it with --resume {folder}, or choose another --out")
+        return dataclasses.replace(settings, processes=Processes.current().world_size), folder
+    saved = _read_settings(folder, settings_class)
+    settings = tyro.cli(settings_class, args=arguments, default=saved, prog=f"python -m train.{name}")
+    changed = _differences(saved, settings)
+    if set(changed) == {"data"}:
+        saved_data = _saved_data(folder, settings).items()
+        if {name: value for name, value in saved_data if not name.startswith(INIT)} == data_fingerprint(settings):
+            changed = {}  # the same data in another place
+    if changed:
+        raise InputError(f"{folder} was started with other settings: {_listed(changed)}; leave them out to resume it")
+    settings.validate()
+    if (folder / RESULTS).exists():
+        print(f"{folder} is finished: its results are in {folder / RESULTS}, beside models and pictures")
+        raise SystemExit(0)
+    return settings, folder
+
+
+def create_run(folder: Path, settings: Settings) -> None:
+    """`begin_run`, on rank 0 for all processes."""
+    Processes.current().on_rank_0(lambda: begin_run(folder, settings))
+
+
+def begin_run(folder: Path, settings: Settings) -> None:
+    """Make the folder of a new run and write its settings, with the fingerprint of its data. Of a resumed run, check
+    that its settings and its data are still the same.
+
+    The folder is locked until this process ends: `InputError` if another process trains into it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock_run(folder)
+    _remove_unfinished(folder)
+    data = fingerprint(settings)
+    path = folder / settings.settings_file
+    if not path.exists():
+        write_json(path, {**_to_json(settings), DATA_KEY: data})
+        return
+    # Another process may have started a run here since `open_run`.
+    changed = _differences(_read_settings(folder, type(settings)), settings)
+    changed.pop("data", None)
+    if changed:
+        raise InputError(f"{folder} was started with other settings: {_listed(changed)}; choose another --out")
+    require_same_data(folder, _saved_data(folder, settings), data)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove temporary files of pictures, weights and results that a killed process left in the run folder and in the
+    folders of its models."""
+    folders = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    for place in (folder, *folders):
+        for path in unfinished(place, r"[\w.-]+"):
+            if path.is_file():
+                path.unlink()
+
+
+def _read_settings(folder: Path, settings_class: type[S]) -> S:
+    path = folder / settings_class.settings_file
+    if not path.is_file():
+        reason = f"has no {path.name}" if folder.is_dir() else "is not a folder"
+        raise InputError(f"{folder} is not a run to resume: it {reason}")
+    try:
+        values = read_json(path)
+        values.pop(DATA_KEY, None)
+        fields = {field.name for field in dataclasses.fields(settings_class)}
+        if set(values) != fields:
+            raise InputError(f"it has {', '.join(sorted(values))}")
+        hints = get_type_hints(settings_class)
+        paths = [name for name in fields if Path in (hints[name], *get_args(hints[name]))]
+        values |= {name: Path(values[name]) for name in paths if isinstance(values[name], str)}
+        if wrong := [name for name, value in values.items() if not fits(value, hints[name])]:
+            raise InputError(f"{', '.join(f'{name}={shown(values[name])}' for name in wrong)}")
+        return settings_class(**values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not the settings of such a run: {error}") from error
+
+
+def _saved_data(folder: Path, settings: Settings) -> dict[str, str]:
+    found = read_json(folder / settings.settings_file).get(DATA_KEY)
+    return found if isinstance(found, dict) else {}
+
+
+def _differences(saved: Settings, given: Settings) -> dict[str, tuple[Any, Any]]:
+    """The values before and now of all settings that may not change."""
+    before, now = _to_json(saved), _to_json(given)
+    return {
+        name: (before[name], now[name]) for name in before if before[name] != now[name] and name not in FREE_ON_RESUME
+    }
+
+
+def _listed(changed: dict[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{name}={before!r}, now {now!r}" for name, (before, now) in changed.items())
+
+
+def _to_json(settings: Settings) -> dict[str, Any]:
+    values = dataclasses.asdict(settings)
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
