@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from minitransformer.data.batches import RowBatches
 from minitransformer.data.pair_ids import pair_ids
@@ -77,12 +76,6 @@ def _batch_ends(
         start, width = start + max(1, fitting), max(8, 2 * fitting)
         ends.append(start)
     return torch.tensor(ends, dtype=torch.int64)
-
-
-def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> Int[Tensor, "batch time"]:
-    """The sequences as rows of one tensor, shorter ones filled up with `pad_id` on the right."""
-    rows = [torch.tensor(sequence, dtype=torch.int64) for sequence in sequences]
-    return pad_sequence(rows, batch_first=True, padding_value=pad_id)
 
 
 class Seq2SeqData:

@@ -19,7 +19,7 @@ from minitransformer.data.row_file import MappedRows, Part, row_file, rows_in_me
 from minitransformer.data.token_cache import vocabulary_size
 from minitransformer.data.word_ids import encoded
 from minitransformer.errors import InputError
-from minitransformer.tokenization import end_of_text_id, masked_specials
+from minitransformer.text_encoding import plain_tokenizer, text_frame
 
 _FORMAT = "labelled 1"
 """Another number wherever other tokens are made of the same text: those in files are then made anew."""
@@ -56,65 +56,11 @@ def load_labelled(
     return checked(loaded, declared, where=name)
 
 
-def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> tuple[list[list[int]], int]:
-    """The ids of each text as a classifier reads it, and how many texts were cut to `max_length` tokens.
-
-    Around the text stand [CLS] and [SEP] (or RoBERTa's), where the tokenizer has them, else the end of text, twice.
-    A text that spells a special token, such as "[SEP]", stays text.
-    """
-    tokenizer = _plain(tokenizer)
-    last = text_frame(tokenizer)[1]
-    rows, cut = [], 0
-    for row in _rows(texts, tokenizer):
-        cut += len(row) > max_length
-        rows.append(row if len(row) <= max_length else [*row[: max_length - 1], last])
-    return rows, cut
-
-
 def _rows(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[int]]:
     """All tokens of each text, with the marks around it."""
     first, last = text_frame(tokenizer)
     for ids in encoded(texts, tokenizer):
         yield [first, *ids, last]
-
-
-def words_of(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
-    """The words of a text, as it spells them, and the places of their tokens in its `ids` from `encode_texts`; the
-    marks around the text are words of their own."""
-    encoding = _plain(tokenizer).encode(text, add_special_tokens=False)
-    words: list[tuple[str, list[int]]] = [(str(tokenizer.id_to_token(ids[0])), [0])]
-    previous = None
-    for place, ((start, end), word) in enumerate(zip(encoding.offsets, encoding.word_ids, strict=True), start=1):
-        if place == len(ids) - 1:
-            break
-        if word is not None and word == previous:
-            spelled, places = words[-1]
-            words[-1] = spelled + text[start:end], [*places, place]
-        else:
-            words.append((text[start:end], [place]))
-        previous = word
-    # A piece of byte-pair encoding holds the space before it.
-    words = [(spelled.strip() or spelled, places) for spelled, places in words]
-    return [*words, (str(tokenizer.id_to_token(ids[-1])), [len(ids) - 1])]
-
-
-def _plain(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy that encodes a text as it is: a checkpoint's may pad, cut, and look for special tokens in it."""
-    tokenizer = Tokenizer.from_str(tokenizer.to_str())
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokenizer.encode_special_tokens = True
-    return tokenizer
-
-
-def text_frame(tokenizer: Tokenizer) -> tuple[int, int]:
-    """The ids that stand before and after a text."""
-    try:
-        specials = masked_specials(tokenizer)
-    except InputError:
-        end = end_of_text_id(tokenizer)
-        return end, end
-    return specials.cls_id, specials.sep_id
 
 
 class LabelledData:
@@ -126,7 +72,7 @@ class LabelledData:
     """
 
     def __init__(self, split: LabelledTexts, tokenizer: Tokenizer, max_length: int, pad_id: int = 0):
-        tokenizer = _plain(tokenizer)
+        tokenizer = plain_tokenizer(tokenizer)
         self.ids, columns = _text_ids(split.texts, tokenizer)
         self.lengths = columns[:, 0]
         self.starts = self.lengths.cumsum(0).sub_(self.lengths)

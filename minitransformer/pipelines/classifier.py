@@ -12,11 +12,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.attention import record_attention
-from minitransformer.data.batching import pad
-from minitransformer.data.labels import encode_texts, words_of
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
 from minitransformer.models import SequenceClassifier
+from minitransformer.text_encoding import encode_texts, pad, words_of
 from minitransformer.tokenization import load_tokenizer
 
 

@@ -10,11 +10,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minitransformer.data.batching import pad
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
 from minitransformer.generation import sample, stream
 from minitransformer.models import GPT
+from minitransformer.text_encoding import pad
 from minitransformer.tokenization import load_tokenizer, stream_text, unknown_characters
 
 

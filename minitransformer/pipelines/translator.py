@@ -14,11 +14,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.attention import record_attention
-from minitransformer.data.batching import pad
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
 from minitransformer.generation import beam_search, greedy
 from minitransformer.models import RNNSeq2Seq, Transformer
+from minitransformer.text_encoding import pad
 from minitransformer.tokenization import EOS, load_tokenizer, special_id, unknown_characters
 
 SHARED, SEPARATE = "tokenizer.json", ("source_tokenizer.json", "target_tokenizer.json")

@@ -4,8 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minitransformer.data.batching import Seq2SeqData, pad, token_batches
+from minitransformer.data.batching import Seq2SeqData, token_batches
 from minitransformer.errors import InputError
+from minitransformer.text_encoding import pad
 from minitransformer.tokenization import train_character_tokenizer
 
 sizes = st.integers(1, 30)
@@ -100,11 +101,6 @@ def test_lengths_near_each_other_share_a_batch():
 def test_max_tokens_must_be_positive():
     with pytest.raises(InputError, match="max_tokens=0"):
         token_batches([1], 0, seed=None)
-
-
-def test_pad_fills_up_on_the_right():
-    assert pad([[1, 2, 3], [], [4]], pad_id=9).tolist() == [[1, 2, 3], [9, 9, 9], [4, 9, 9]]
-    assert pad([[1]], pad_id=0).dtype == torch.int64
 
 
 @given(st.lists(st.tuples(st.text("abc ", max_size=8), st.text("xyz", max_size=8)), min_size=1, max_size=12), st.data())

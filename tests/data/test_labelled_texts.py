@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from minitransformer.data import columns, labels, remembered
 from minitransformer.data.labelled_texts import LabelledTexts, MappedTexts, checked
-from minitransformer.data.labels import LabelledData, encode_texts
+from minitransformer.data.labels import LabelledData
 from minitransformer.errors import InputError
+from minitransformer.text_encoding import encode_texts
 from minitransformer.tokenization import train_character_tokenizer, train_wordpiece_tokenizer
 
 SOME = {"text": ["a b", "b", "é a b a b a", "[SEP] b", "ab"] * 3, "label": ["x", "y", "10", "9", "x"] * 3}
@@ -153,12 +154,3 @@ def test_a_large_vocabulary_has_four_bytes_a_token(large, cache, monkeypatch):
     data = LabelledData(split, PIECES, 9)
     assert data.ids.dtype == torch.int32
     assert data.batch([2])["ids"].tolist() == encode_texts(SOME["text"][2:3], PIECES, 9)[0]
-
-
-@pytest.mark.parametrize("tokenizer", [CHARACTERS, PIECES])
-def test_texts_become_the_tokens_of_the_whole_text(tokenizer):
-    texts = [*SOME["text"], "a  b", "[CLS]", "[MASK]b [SEP]", " b\n", "a\tb"]
-    whole = type(tokenizer).from_str(tokenizer.to_str())
-    whole.encode_special_tokens = True
-    expected = [whole.encode(text, add_special_tokens=False).ids for text in texts]
-    assert [row[1:-1] for row in encode_texts(texts, tokenizer, 99)[0]] == expected

@@ -6,9 +6,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from minitransformer.data.labels import LabelledData, LabelledTexts, encode_texts, load_labelled
+from minitransformer.data.labels import LabelledData, LabelledTexts, load_labelled
 from minitransformer.errors import InputError
-from minitransformer.tokenization import train_byte_bpe_tokenizer, train_character_tokenizer
 
 ROWS = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
 
@@ -228,27 +227,6 @@ def word_tokenizer():
     tokenizer.enable_padding(length=9)
     tokenizer.enable_truncation(3)
     return tokenizer
-
-
-def test_a_text_stands_between_the_models_own_marks_and_cannot_spell_them():
-    tokenizer = word_tokenizer()
-    rows, cut = encode_texts(["a b", "a [SEP] b"], tokenizer, 20)
-    assert rows == [[2, 5, 6, 3], [2, 5, 7, 9, 8, 6, 3]]
-    assert cut == 0
-    assert tokenizer.padding["length"] == 9  # the caller's is left alone
-
-
-@pytest.mark.parametrize("train_tokenizer", [train_character_tokenizer, lambda t: train_byte_bpe_tokenizer(t, 261)])
-def test_for_a_causal_model_the_end_of_text_stands_on_both_sides(train_tokenizer):
-    tokenizer = train_tokenizer(["ab"])
-    [row], _ = encode_texts(["ab"], tokenizer, 9)
-    assert row == [3, *tokenizer.encode("ab", add_special_tokens=False).ids, 3]
-
-
-def test_long_texts_are_cut_and_counted():
-    rows, cut = encode_texts(["a b a", "a b a b", "b"], word_tokenizer(), 5)
-    assert rows == [[2, 5, 6, 5, 3], [2, 5, 6, 5, 3], [2, 6, 3]]
-    assert cut == 1
 
 
 def test_batches_hold_every_text_once_with_its_label():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers_models import assert_close
 
-from minitransformer.data.batching import pad
+from minitransformer.text_encoding import pad
 from train.benchmark.joeynmt import joeynmt_search
 from train.benchmark.translation import (
     BOS,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from minitransformer.data.batching import pad
+from minitransformer.text_encoding import pad
 
 Search = Callable[[Sequence[list[list[int]]]], list[list[int]]]
 UNK, PAD, BOS, EOS = 0, 1, 2, 3

@@ -10,9 +10,9 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from minitransformer.data.batching import pad
 from minitransformer.generation import beam_search
 from minitransformer.models import Memory, Transformer, TransformerConfig
+from minitransformer.text_encoding import pad
 from train.benchmark.joeynmt import joeynmt_search
 from train.benchmark.measuring import Machine, in_turns
 from train.engine.allocator import keep_freed_memory

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
-from minitransformer.data.batching import pad, token_batches
+from minitransformer.data.batching import token_batches
 from minitransformer.models import Transformer
 from minitransformer.optim import adamw, clip_gradients
+from minitransformer.text_encoding import pad
 from train.benchmark.measuring import Machine, in_turns, ratio
 from train.benchmark.translation import BOS, LENGTHS, PAD, SIZES, VOCAB, both_models, random_sentences
 from train.engine.allocator import keep_freed_memory

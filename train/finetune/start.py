@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 import minitransformer
 from minitransformer.data.labelled_texts import LabelledCorpus, LabelledTexts
-from minitransformer.data.labels import LabelledData, text_frame
+from minitransformer.data.labels import LabelledData
 from minitransformer.data.packaged import minilm
 from minitransformer.errors import InputError
 from minitransformer.models import (
@@ -27,6 +27,7 @@ from minitransformer.models import (
     TransformerConfig,
 )
 from minitransformer.pipelines.classifier import Classifier, vocab_size
+from minitransformer.text_encoding import text_frame
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
 from train.engine.tokenizer_text import first_texts
 

@@ -1,0 +1,77 @@
+"""Texts as an encoder reads them: ids between [CLS] and [SEP], which of them spell which word, and padding."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from minitransformer.errors import InputError
+from minitransformer.tokenization import end_of_text_id, masked_specials
+
+_BATCH = 1000  # texts encoded together: an encoding takes a hundred times the memory of its ids
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> Int[Tensor, "batch time"]:
+    """The sequences as rows of one tensor, padded with `pad_id` on the right."""
+    rows = [torch.tensor(sequence, dtype=torch.int64) for sequence in sequences]
+    return pad_sequence(rows, batch_first=True, padding_value=pad_id)
+
+
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> tuple[list[list[int]], int]:
+    """The ids of each text between its two marks (see `text_frame`), and how many texts were cut to `max_length` ids.
+
+    A text that spells a special token, such as "[SEP]", is encoded as ordinary text.
+    """
+    first, last = text_frame(tokenizer)
+    tokenizer = plain_tokenizer(tokenizer)
+    rows, cut = [], 0
+    for start in range(0, len(texts), _BATCH):
+        for encoding in tokenizer.encode_batch_fast(list(texts[start : start + _BATCH]), add_special_tokens=False):
+            row = [first, *encoding.ids, last]
+            cut += len(row) > max_length
+            rows.append(row if len(row) <= max_length else [*row[: max_length - 1], last])
+    return rows, cut
+
+
+def words_of(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
+    """The words of a text as it spells them, each with the places of its tokens in `ids` from `encode_texts`.
+
+    The marks around the text are words of their own.
+    """
+    encoding = plain_tokenizer(tokenizer).encode(text, add_special_tokens=False)
+    words: list[tuple[str, list[int]]] = [(str(tokenizer.id_to_token(ids[0])), [0])]
+    previous = None
+    for place, ((start, end), word) in enumerate(zip(encoding.offsets, encoding.word_ids, strict=True), start=1):
+        if place == len(ids) - 1:
+            break
+        if word is not None and word == previous:
+            spelled, places = words[-1]
+            words[-1] = spelled + text[start:end], [*places, place]
+        else:
+            words.append((text[start:end], [place]))
+        previous = word
+    # A byte-pair token includes the space before it.
+    words = [(spelled.strip() or spelled, places) for spelled, places in words]
+    return [*words, (str(tokenizer.id_to_token(ids[-1])), [len(ids) - 1])]
+
+
+def plain_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy that neither pads, cuts, nor looks for special tokens in a text, as a checkpoint's tokenizer may."""
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def text_frame(tokenizer: Tokenizer) -> tuple[int, int]:
+    """The ids before and after a text: [CLS] and [SEP] (RoBERTa's `<s>` and `</s>`), else end-of-text on both sides."""
+    try:
+        specials = masked_specials(tokenizer)
+    except InputError:
+        end = end_of_text_id(tokenizer)
+        return end, end
+    return specials.cls_id, specials.sep_id
