@@ -65,7 +65,10 @@ def pickle_refused(path: Path, instead: str) -> InputError:
 
 def shown(value: Any) -> str:
     """A value for an error message, in one line, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write integers of more than 4,300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

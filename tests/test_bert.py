@@ -254,7 +254,7 @@ def test_with_zero_residual_every_pre_norm_block_starts_as_the_identity():
         ({"mask_id": 13}, "mask_id=13 is no id in a vocabulary of 13"),
         ({"mask_id": 3}, "mask_id=3 must differ"),
         ({"activation": "tanh"}, "activation='tanh' is none of"),
-        ({"dropout": 1.5}, r"dropout=1.5 must lie between 0 and 1"),
+        ({"dropout": 1.5}, r"dropout=1.5 must be at least 0 and at most 1"),
     ],
 )
 def test_an_impossible_configuration_is_refused(changes, says):

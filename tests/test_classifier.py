@@ -209,7 +209,7 @@ def test_the_head_begins_near_zero_and_the_encoder_is_left_alone():
         (dict(labels=["a"]), r"labels=\['a'\] are not num_labels=2 different names"),
         (dict(labels=["a", "a"]), r"labels=\['a', 'a'\] are not num_labels=2 different names"),
         (dict(pooling="sum"), "pooling='sum' is none of first, last, mean, max, attention"),
-        (dict(dropout=1.5), r"dropout=1\.5 must lie between 0 and 1"),
+        (dict(dropout=1.5), r"dropout=1\.5 must be at least 0 and at most 1"),
         (
             dict(encoder=SequenceClassifier(gpt(), 2)),
             "one of BERT, GPT, Transformer, RNNSeq2Seq, not 'SequenceClassifier'",

@@ -107,7 +107,7 @@ def test_zero_residuals_make_every_block_the_identity():
         ({"d_model": 100, "num_heads": 3}, "d_model=100 is not divisible by num_heads=3"),
         ({"num_heads": 4, "num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
         ({"positions": "relative"}, "positions='relative' is none of learned, rotary, alibi, none"),
-        ({"logit_softcap": 0.0}, "logit_softcap=0.0 must be above 0"),
+        ({"logit_softcap": 0.0}, "logit_softcap=0.0 must be more than 0"),
         ({"vocab_size": 10}, "eos_id=50256 is no id in a vocabulary of 10"),
         ({"positions": "rotary", "d_model": 20, "num_heads": 4}, "leaves an odd number, 5"),
     ],

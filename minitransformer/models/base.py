@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from minitransformer.errors import InputError
 from minitransformer.files import write_json
 from minitransformer.models.weights import copy_weights, own_shapes, read_safetensors, require_fit, save_weights
 from minitransformer.untrusted import PICKLES, pickle_refused, read_json, shown
+from minitransformer.validation import fits, require_number, type_name
 
 C = TypeVar("C", bound="Config")
 M = TypeVar("M", bound="Model")
@@ -21,6 +22,8 @@ M = TypeVar("M", bound="Model")
 MOST_PARAMETERS = 200_000_000_000
 """GPT-3 has 175 thousand million. More are a mistake, or a file that wants all memory there is."""
 MOST_LAYERS = 10_000
+LARGEST_NUMBER = 1 << 40
+"""No size, id or rate of a model is larger."""
 
 
 class Memory(NamedTuple):
@@ -54,16 +57,13 @@ class Config:
     a subclass calls it, then checks their values with the `require_...` methods."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for name in (field.name for field in dataclasses.fields(self)):  # type: ignore[arg-type]
-            value, kinds = getattr(self, name), get_args(hints[name]) or (hints[name],)
-            # Exact types: True is no number here, but 1 will do for 1.0.
-            if type(value) not in kinds and not (type(value) is int and float in kinds):
-                wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-                raise InputError(f"{name}={shown(value)} must be of type {wanted}")
-            # Python's integers have any number of digits, and what is not a number is not less either.
-            if isinstance(value, int | float) and not abs(value) < 1 << 40:
-                raise InputError(f"{name}={shown(value)} is no size, id or rate that a model can have")
+        annotations = get_type_hints(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, annotation = getattr(self, field.name), annotations[field.name]
+            if not fits(value, annotation):
+                raise InputError(f"{field.name}={shown(value)} must be of type {type_name(annotation)}")
+            if isinstance(value, int | float):
+                require_number(field.name, value, at_most=LARGEST_NUMBER)
         self._require_sane_size()
 
     def distinct_layers(self) -> int:
@@ -112,14 +112,11 @@ class Config:
         """Whole numbers of at least 1, other numbers above 0; None passes where its type allows it."""
         for name in names:
             value = getattr(self, name)
-            if value is not None and not (value >= 1 if isinstance(value, int) else value > 0):
-                raise InputError(f"{name}={value!r} must be {'at least 1' if isinstance(value, int) else 'above 0'}")
+            require_number(name, value, **({"at_least": 1} if isinstance(value, int) else {"more_than": 0}))
 
     def require_fraction(self, *names: str) -> None:
         for name in names:
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise InputError(f"{name}={value!r} must lie between 0 and 1")
+            require_number(name, getattr(self, name), at_least=0, at_most=1)
 
     def require_multiple(self, name: str, divisor: str) -> None:
         if getattr(self, name) % getattr(self, divisor):
@@ -132,7 +129,7 @@ class Config:
     def require_ids(self, vocab_size: int, **ids: int) -> None:
         for name, value in ids.items():
             if not 0 <= value < vocab_size:
-                raise InputError(f"{name}={value!r} is no id in a vocabulary of {vocab_size}")
+                raise InputError(f"{name}={shown(value)} is no id in a vocabulary of {vocab_size}")
         if len(set(ids.values())) < len(ids):
             raise InputError(f"{', '.join(f'{k}={v}' for k, v in ids.items())} must differ from one another")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config
 from minitransformer.models.transformer_parts import check_block_fields
+from minitransformer.validation import require_number
 
 POSITIONS = ("learned", "rotary")
 SENTENCE_HEADS = ("nsp", "sop")
@@ -57,8 +58,7 @@ class BERTConfig(Config):
         if self.num_hidden_groups is not None:
             self.require_multiple("num_layers", "num_hidden_groups")
         self.require_fraction("dropout")
-        if self.position_offset < 0:
-            raise InputError(f"position_offset={self.position_offset} must be at least 0")
+        require_number("position_offset", self.position_offset, at_least=0)
         if self.sentence_head is not None:
             self.require_one_of("sentence_head", SENTENCE_HEADS)
             if not self.pooler:

@@ -1,0 +1,94 @@
+"""Checks of values that a user or a file gave: against a type annotation, and against bounds."""
+
+import types
+from collections.abc import Callable
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from minitransformer.errors import InputError
+from minitransformer.untrusted import shown
+
+LARGEST = 1 << 1000
+"""Larger integers do not convert to float: Python's have any number of digits."""
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether `value` is of the annotated type, nested types included.
+
+    An integer is accepted for a float and a list for a tuple, because JSON writes them so; a bool is not a number.
+    A dict fits a TypedDict if it has its required keys; it may have more.
+    """
+    if annotation is Any:
+        return True
+    if is_typeddict(annotation):
+        return isinstance(value, dict) and not misfits(value, annotation)
+    kind, arguments = get_origin(annotation) or annotation, get_args(annotation)
+    if kind in (Union, types.UnionType):
+        return any(fits(value, alternative) for alternative in arguments)
+    if kind is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments)
+    if kind is tuple:
+        if not isinstance(value, list | tuple) or not arguments:
+            return isinstance(value, list | tuple)
+        items = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        return len(value) == len(items) and all(map(fits, value, items))
+    if kind is list and arguments:
+        return isinstance(value, list) and all(fits(item, arguments[0]) for item in value)
+    if kind is dict and arguments:
+        return isinstance(value, dict) and all(
+            fits(key, arguments[0]) and fits(item, arguments[1]) for key, item in value.items()
+        )
+    if kind is float:
+        return isinstance(value, float) or (type(value) is int and abs(value) < LARGEST)
+    if kind is Callable:
+        return callable(value)
+    return value is None if kind is None else isinstance(value, kind) and not (kind is int and type(value) is bool)
+
+
+def misfits(values: dict[str, Any], annotation: Any) -> list[str]:
+    """The keys of a TypedDict that `values` lacks or gives a value of another type."""
+    return [
+        name
+        for name, kind in get_type_hints(annotation).items()
+        if not (fits(values[name], kind) if name in values else name in annotation.__optional_keys__)
+    ]
+
+
+def type_name(annotation: Any) -> str:
+    """The annotation as a message shows it: "int or None"."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join(map(type_name, get_args(annotation)))
+    if get_origin(annotation) is Literal:
+        return " or ".join(map(repr, get_args(annotation)))
+    if annotation in (None, type(None)):
+        return "None"
+    return str(annotation).removeprefix("typing.") if get_args(annotation) else getattr(annotation, "__name__", "Any")
+
+
+def require_number(
+    shown_name: str,
+    value: int | float | None,
+    *,
+    more_than: int | float | None = None,
+    at_least: int | float | None = None,
+    less_than: int | float | None = None,
+    at_most: int | float | None = None,
+) -> None:
+    """Raises `InputError` for a number that is not finite or outside the bounds; None passes.
+
+    `shown_name` is what the user calls the value: "--lr" gives "--lr 0 must be more than 0", and "dropout" gives
+    "dropout=2 must be at least 0 and at most 1".
+    """
+    if value is None:
+        return
+    bounds = [
+        (more_than, "more than", lambda bound: value > bound),
+        (at_least, "at least", lambda bound: value >= bound),
+        (less_than, "less than", lambda bound: value < bound),
+        (at_most, "at most", lambda bound: value <= bound),
+    ]
+    given = f"{shown_name}{' ' if shown_name.startswith('-') else '='}{shown(value)}"
+    if not all(holds(bound) for bound, _, holds in bounds if bound is not None):
+        wanted = [f"{words} {bound}" for bound, words, _ in bounds if bound is not None]
+        raise InputError(f"{given} must be {' and '.join(wanted)}")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise InputError(f"{given} must be a finite number")
