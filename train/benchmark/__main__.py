@@ -22,7 +22,8 @@ from minitransformer.files import write_json
 from train.benchmark.bert import bert_training, minilm_finetuning
 from train.benchmark.checkpoints import checkpoint_cost
 from train.benchmark.gpt import gpt_generation, gpt_quality, gpt_training
-from train.benchmark.measuring import Machine
+from train.benchmark.kernels import kernel_gains
+from train.benchmark.timing import Machine
 from train.benchmark.translation import beam_search_speed
 from train.benchmark.translation_training import translation_training
 from train.engine.console import wide_console
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[..., Any]] = {
     "translation-training": translation_training,
     "beam-search": beam_search_speed,
     "checkpoints": checkpoint_cost,
+    "kernels": kernel_gains,
 }
 
 
@@ -45,8 +47,8 @@ class BenchmarkSettings:
 
     parts: str = "gpt-training,gpt-generation,bert-training,translation-training,beam-search"
     """What to measure, separated by commas: gpt-training, gpt-generation, gpt-quality, bert-training,
-    translation-training, beam-search, minilm-finetuning (which fetches MiniLM and reviews once), checkpoints (what
-    writing one costs)."""
+    translation-training, beam-search, minilm-finetuning (downloads MiniLM and reviews once), checkpoints (the cost of
+    writing one), kernels (what each kernel gains)."""
     data: str | None = None
     """The text for gpt-quality: a path, or shakespeare."""
     target_loss: float = 1.88
@@ -92,7 +94,7 @@ def benchmark(settings: BenchmarkSettings, names: list[str], console: Console) -
     console.print(
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}: "
         f"{machine.peak / 1e9:,.0f} GFLOP/s in fp32, {machine.bfloat16_peak / 1e9:,.1f} in bf16, "
-        f"{machine.bandwidth / 1e9:.1f} GB/s copied",
+        f"{machine.read_rate / 1e9:.1f} GB/s read",
         highlight=False,
     )
     if not machine.bfloat16_pays:

@@ -1,11 +1,10 @@
 """BERT against `transformers`: training on masked tokens against `BertForMaskedLM`, and fine-tuning MiniLM against
 `BertForSequenceClassification`.
 
-Both sides see the same sentences with the same tokens masked, as many sentences a step as long as the steps are equal
-in number, and both take a fused AdamW and clip the gradient. What differs is what each side does by itself: here
-batches are of sentences of similar length, there they are random and padded to the longest, as the usual data collator
-does. What is counted is real tokens. Rows that all are as long as the model leave nothing to pad, and show how much of
-the difference is the model's own.
+Both sides see the same sentences with the same masked tokens. Both take as many steps, with a fused AdamW and a clipped
+gradient. Each side makes its own batches: ours have sentences of similar length; theirs are random and padded to the
+longest, as the usual data collator does. Speed counts real tokens. Rows as long as the model's context need no padding:
+they show how much of the difference is the model's own.
 """
 
 import statistics
@@ -20,10 +19,8 @@ from torch import Tensor
 from minitransformer.data.packaged import minilm, reviews
 from minitransformer.models import BERT, BERTConfig, SequenceClassifier
 from minitransformer.models.bert import NO_TARGET
-from minitransformer.optim import adamw, clip_gradients
 from minitransformer.tokenization import load_tokenizer
-from train.benchmark.measuring import Machine, in_turns, ratio
-from train.engine.loop import autocast
+from train.benchmark.timing import Machine, epoch_of, in_turns, our_loss, ratio
 
 # layers, width, heads, vocabulary, length, rows a batch, batches
 TRAINING = [(4, 128, 4, 4000, 64, 32, 16), (6, 384, 6, 8000, 128, 8, 8)]
@@ -45,51 +42,25 @@ def masked_sentences(count: int, vocab_size: int, lengths: tuple[int, int]) -> l
     return sentences
 
 
-def batched(rows: Sequence[tuple[Tensor, Tensor]], size: int, *, by_length: bool) -> list[tuple[Tensor, Tensor]]:
+def batched(rows: Sequence[tuple[Tensor, Tensor]], size: int, *, by_length: bool) -> list[dict[str, Tensor]]:
     """Batches of `size` rows, padded to the longest of each."""
     order = sorted(rows, key=lambda row: len(row[0])) if by_length else rows
     pad = torch.nn.utils.rnn.pad_sequence
-    batches = [
-        (
-            pad([ids for ids, _ in order[start : start + size]], batch_first=True, padding_value=PAD),
-            pad([targets for _, targets in order[start : start + size]], batch_first=True, padding_value=NO_TARGET),
-        )
-        for start in range(0, len(rows), size)
-    ]
+    batches = []
+    for start in range(0, len(rows), size):
+        chosen = order[start : start + size]
+        ids = pad([ids for ids, _ in chosen], batch_first=True, padding_value=PAD)
+        targets = pad([targets for _, targets in chosen], batch_first=True, padding_value=NO_TARGET)
+        batches.append({"ids": ids, "valid": ids != PAD, "targets": targets})
     return [batches[i] for i in torch.randperm(len(batches)).tolist()]
 
 
-def epoch_of(
-    model: torch.nn.Module, loss_of: Callable[[Any], Tensor], batches: Sequence[Any], dtype: torch.dtype | None
-) -> Callable[[], None]:
-    """A step for each of the batches: forward, backward, clip, AdamW."""
-    optimizer = adamw(model, lr=1e-4)
-    model.train()
+def their_loss(model: Any) -> Callable[[dict[str, Tensor]], Tensor]:
+    """The loss that a model of `transformers` computes itself, over masked tokens or over labels."""
 
-    def epoch() -> None:
-        for batch in batches:
-            with autocast(torch.device("cpu"), dtype):
-                loss = loss_of(batch)
-            loss.backward()
-            clip_gradients(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-
-    return epoch
-
-
-def our_masked_loss(model: BERT) -> Callable[[tuple[Tensor, Tensor]], Tensor]:
-    def loss_of(batch: tuple[Tensor, Tensor]) -> Tensor:
-        loss = model.loss({"ids": batch[0], "targets": batch[1]})["mlm"]
-        return loss.total / loss.count
-
-    return loss_of
-
-
-def their_masked_loss(model: Any) -> Callable[[tuple[Tensor, Tensor]], Tensor]:
-    def loss_of(batch: tuple[Tensor, Tensor]) -> Tensor:
-        ids, targets = batch
-        return model(input_ids=ids, attention_mask=(ids != PAD).long(), labels=targets).loss
+    def loss_of(batch: dict[str, Tensor]) -> Tensor:
+        targets = batch["targets"] if "targets" in batch else batch["labels"]
+        return model(input_ids=batch["ids"], attention_mask=batch["valid"].long(), labels=targets).loss
 
     return loss_of
 
@@ -125,13 +96,11 @@ def bert_training(settings: Any, machine: Machine, console: Console) -> list[dic
             sentences = masked_sentences(count, vocab_size, lengths)
             real = sum(len(ids) for ids, _ in sentences)
             batches = {name: batched(sentences, size, by_length=name == "ours") for name in ("ours", "theirs")}
-            for precision, dtype in (("fp32", None), ("bf16", torch.bfloat16)):
-                if dtype is not None and not machine.bfloat16_pays:
-                    continue
+            for precision, dtype, _ in machine.precisions():
                 ours, theirs = masked_models(layers, width, heads, vocab_size, length)
                 contenders = {
-                    "ours": epoch_of(ours, our_masked_loss(ours), batches["ours"], dtype),
-                    "theirs": epoch_of(theirs, their_masked_loss(theirs), batches["theirs"], dtype),
+                    "ours": epoch_of(ours, our_loss(ours), batches["ours"], dtype),
+                    "theirs": epoch_of(theirs, their_loss(theirs), batches["theirs"], dtype),
                 }
                 seconds = in_turns(contenders, rounds=settings.rounds, repeats=1)
                 row: dict[str, Any] = {
@@ -141,7 +110,7 @@ def bert_training(settings: Any, machine: Machine, console: Console) -> list[dic
                 }
                 for name, times in seconds.items():
                     row[name] = real / statistics.median(times)
-                    row[f"{name}_real_tokens"] = real / sum(ids.numel() for ids, _ in batches[name])
+                    row[f"{name}_real_tokens"] = real / sum(batch["ids"].numel() for batch in batches[name])
                 console.print(
                     f"masked tokens {row['setting']}, {precision}: {row['ours']:,.0f} tokens/s "
                     f"({row['ours_real_tokens']:.0%} of the slots are real) against {row['theirs']:,.0f} "
@@ -168,17 +137,17 @@ def minilm_finetuning(settings: Any, machine: Machine, console: Console) -> list
     ]
     real = sum(len(ids) for ids, _ in sentences)
     batches = {name: batched(sentences, 32, by_length=name == "ours") for name in ("ours", "theirs")}
+    for batch in (*batches["ours"], *batches["theirs"]):
+        batch["labels"] = batch.pop("targets").squeeze(1)
     rows = []
-    for precision, dtype in (("fp32", None), ("bf16", torch.bfloat16)):
-        if dtype is not None and not machine.bfloat16_pays:
-            continue
+    for precision, dtype, _ in machine.precisions():
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*(masked-token|sentence) head")
             ours = SequenceClassifier(BERT.from_pretrained("minilm"), len(names))
         theirs = BertForSequenceClassification.from_pretrained(minilm(), num_labels=len(names))
         contenders = {
-            "ours": epoch_of(ours, our_label_loss(ours), batches["ours"], dtype),
-            "theirs": epoch_of(theirs, their_label_loss(theirs), batches["theirs"], dtype),
+            "ours": epoch_of(ours, our_loss(ours), batches["ours"], dtype),
+            "theirs": epoch_of(theirs, their_loss(theirs), batches["theirs"], dtype),
         }
         in_turns(contenders, rounds=1, repeats=1, warm_up=False)  # warms up once: what is timed is long enough
         seconds = in_turns(contenders, rounds=min(settings.rounds, 3), repeats=1, warm_up=False)
@@ -186,7 +155,7 @@ def minilm_finetuning(settings: Any, machine: Machine, console: Console) -> list
         for name, times in seconds.items():
             row[name] = count / statistics.median(times)
             row[f"{name}_epoch_seconds"] = len(corpus["text"]) / row[name]
-            row[f"{name}_real_tokens"] = real / sum(ids.numel() for ids, _ in batches[name])
+            row[f"{name}_real_tokens"] = real / sum(batch["ids"].numel() for batch in batches[name])
         console.print(
             f"fine-tuning MiniLM, {precision}: {row['ours']:.1f} sentences/s, an epoch of reviews in "
             f"{row['ours_epoch_seconds']:.0f} s ({row['ours_real_tokens']:.0%} of the slots are real) against "
@@ -196,19 +165,3 @@ def minilm_finetuning(settings: Any, machine: Machine, console: Console) -> list
         )
         rows.append(row)
     return rows
-
-
-def our_label_loss(model: SequenceClassifier) -> Callable[[tuple[Tensor, Tensor]], Tensor]:
-    def loss_of(batch: tuple[Tensor, Tensor]) -> Tensor:
-        loss = model.loss({"ids": batch[0], "valid": batch[0] != PAD, "labels": batch[1].squeeze(1)})["label"]
-        return loss.total / loss.count
-
-    return loss_of
-
-
-def their_label_loss(model: Any) -> Callable[[tuple[Tensor, Tensor]], Tensor]:
-    def loss_of(batch: tuple[Tensor, Tensor]) -> Tensor:
-        ids, labels = batch
-        return model(input_ids=ids, attention_mask=(ids != PAD).long(), labels=labels.squeeze(1)).loss
-
-    return loss_of

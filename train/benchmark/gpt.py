@@ -3,7 +3,6 @@
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +14,10 @@ from minitransformer.data.streams import StreamWindows, token_stream
 from minitransformer.generation import greedy
 from minitransformer.models import GPT, GPTConfig, Loss
 from minitransformer.models.base import target_loss
-from minitransformer.optim import adamw, clip_gradients, learning_rate, muon, set_learning_rate
+from minitransformer.optim import adamw, learning_rate, muon, set_learning_rate
 from minitransformer.tokenization import end_of_text_id, train_character_tokenizer
-from train.benchmark.measuring import Machine, in_turns, ratio
+from train.benchmark.timing import Machine, epoch_of, in_turns, our_loss, ratio, step_of
 from train.engine.allocator import keep_freed_memory
-from train.engine.loop import autocast
 from train.pretrain.gpt import MODERN
 from train.pretrain.stream_loss import stream_loss
 
@@ -67,24 +65,8 @@ def our_gpt(*, layers: int, width: int, heads: int, context: int, vocab_size: in
     return GPT(GPTConfig(**{**sizes, "eos_id": 0, "dropout": 0.0, **options}))
 
 
-def training_step(
-    model: Any, optimizer: torch.optim.Optimizer, batch: Callable[[], Tensor], dtype: torch.dtype | None = None
-) -> Callable[[], None]:
-    """Forward, backward, clip, step: the same for both sides."""
-
-    def step() -> None:
-        with autocast(model.device, dtype):
-            loss = model.loss({"ids": batch()})["lm"]
-        (loss.total / loss.count).backward()
-        clip_gradients(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
-
-
 def flops_per_token(model: GPT, context: int) -> int:
-    """Of forward and backward: 6 for each weight of a matrix, and attention, whose causal half is skipped."""
+    """Of forward and backward: 6 for each weight of a matrix, and attention without its hidden causal half."""
     c = model.config
     matrices = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and "embedding" not in name)
     head = 0 if not c.tie_output else c.vocab_size * c.d_model
@@ -92,17 +74,15 @@ def flops_per_token(model: GPT, context: int) -> int:
 
 
 def gpt_training(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
-    """Tokens per second of a training step with a fused AdamW, either side in memory that stays with the process."""
+    """Tokens per second of a training step with a fused AdamW. For both sides the process keeps freed memory."""
     keep_freed_memory()
     rows = []
     for layers, width, heads, context, batch_size in TRAINING[: 1 if settings.quick else None]:
         sizes = dict(layers=layers, width=width, heads=heads, context=context, vocab_size=65)
         ids = torch.randint(65, (batch_size, context + 1))
-        for precision, dtype in (("fp32", None), ("bf16", torch.bfloat16)):
-            if dtype is not None and not machine.bfloat16_pays:
-                continue
+        for precision, dtype, peak in machine.precisions():
             contenders = {
-                name: training_step(model, adamw(model, lr=1e-4), partial(Tensor.clone, ids), dtype)
+                name: epoch_of(model, our_loss(model), [{"ids": ids}], dtype)
                 for name, model in (("ours", our_gpt(**sizes)), ("theirs", Rival(**sizes)))
             }
             repeats = 2 if settings.quick else max(3, round(30 * 1e6 / (width * width * layers * context)))
@@ -114,7 +94,6 @@ def gpt_training(settings: Any, machine: Machine, console: Console) -> list[dict
                 "ratio": ratio(seconds["theirs"], seconds["ours"]),
             }
             flops = flops_per_token(our_gpt(**sizes), context)
-            peak = machine.peak if dtype is None else machine.bfloat16_peak
             for name, times in seconds.items():
                 speed = tokens / statistics.median(times)
                 row[name] = speed
@@ -135,11 +114,11 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
     for layers, width, heads, vocab_size in GENERATION[: 1 if settings.quick else None]:
         sizes = dict(layers=layers, width=width, heads=heads, context=PROMPT + NEW_TOKENS, vocab_size=vocab_size)
         ours, theirs = our_gpt(**sizes).eval(), Rival(**sizes).model.eval()
-        with torch.no_grad():  # ours has an end of text: it must not come
+        with torch.no_grad():  # ours has an end-of-text token, which must never be the likeliest
             ours.embedding.weight[0] = -10 * ours.embedding.weight[1:].mean(dim=0)
         for batch_size in (1, 32):
-            for dtype in [torch.float32] + [torch.bfloat16] * machine.bfloat16_pays:
-                ours, theirs = ours.to(dtype), theirs.to(dtype)
+            for precision, dtype, _ in machine.precisions():
+                ours, theirs = ours.to(dtype or torch.float32), theirs.to(dtype or torch.float32)
                 prompts = torch.randint(1, vocab_size, (batch_size, PROMPT))
                 new = 10 if settings.quick else NEW_TOKENS
 
@@ -151,14 +130,14 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
                     options = dict(do_sample=False, use_cache=True, max_new_tokens=new, attention_mask=mask)
                     assert model.generate(prompts, **options).shape[1] == PROMPT + new
 
-                large = width > 500  # a turn takes up to a minute, of which a first call is a small part
+                large = width > 500  # a turn takes up to a minute: its first call is a small part of it
                 rounds = min(settings.rounds, 2) if large else settings.rounds
                 seconds = in_turns(
                     {"ours": our_turn, "theirs": their_turn}, rounds=rounds, repeats=1, warm_up=not large
                 )
                 row: dict[str, Any] = {
                     "setting": f"{layers} x {width}, batch {batch_size}",
-                    "precision": str(dtype).removeprefix("torch."),
+                    "precision": precision,
                     "ratio": ratio(seconds["theirs"], seconds["ours"]),
                     **{name: batch_size * new / statistics.median(times) for name, times in seconds.items()},
                 }
@@ -167,8 +146,8 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
                 console.print(
                     f"generation {row['setting']}, {row['precision']}: {row['ours']:,.0f} tokens/s against "
                     f"{row['theirs']:,.0f}: {row['ratio']:.2f} times as fast; weights read at "
-                    f"{row['bytes_per_second'] / 1e9:.1f} GB/s, {row['bytes_per_second'] / machine.bandwidth:.0%} "
-                    "of a copy's",
+                    f"{row['bytes_per_second'] / 1e9:.1f} GB/s, {row['bytes_per_second'] / machine.read_rate:.0%} "
+                    "of the read rate",
                     highlight=False,
                 )
                 rows.append(row)
@@ -176,8 +155,10 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
 
 
 def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, Any]:
-    """Seconds of training, evaluation apart, until the whole validation split has a loss of `target_loss`: nanoGPT's
-    setting for a CPU on the rival, and our recipe at no more parameters."""
+    """Seconds of training, without evaluation, until the loss of the whole validation split is `target_loss`.
+
+    The rival has nanoGPT's setting for a CPU. Ours has our recipe and no more parameters.
+    """
     keep_freed_memory()
     corpus = load(settings.data)
     tokenizer = train_character_tokenizer(corpus["train"]["text"])
@@ -251,15 +232,14 @@ def train_for(
     name: str,
     dtype: torch.dtype | None = None,
 ) -> dict[str, Any]:
-    """Train for a number of steps; what counts is time from the first to the last, data included."""
+    """Train for a number of steps. The time from the first step to the last counts, batches included."""
     windows = StreamWindows(ids, context, batch_size=batch_size, seed=0)
-    epochs = (windows.batch(rows)["ids"] for number in range(1000) for rows in windows.epoch(number))
-    step_once = training_step(model, optimizer, lambda: next(epochs), dtype)
-    model.train()
+    batches = (windows.batch(rows) for number in range(1000) for rows in windows.epoch(number))
+    train_on = step_of(model, our_loss(model), dtype, optimizer)
     began = time.perf_counter()
     for step in range(1, steps + 1):
         set_learning_rate(optimizer, rate(step, (step - 1) / steps))
-        step_once()
+        train_on(next(batches))
         if step % 500 == 0:
             console.print(f"{name}: {step} of {steps} steps, {time.perf_counter() - began:.0f} s", highlight=False)
     return {"seconds": time.perf_counter() - began, "steps": steps, "tokens": steps * batch_size * context}

@@ -1,5 +1,5 @@
-"""JoeyNMT's own beam search, where it is installed: not with the rest, because it pins old versions of what it needs,
-but beside it (docs/training.md has the command)."""
+"""JoeyNMT's own beam search, if JoeyNMT is installed. It pins old versions of its dependencies, so no extra of ours
+installs it (docs/training.md has the command)."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -15,8 +15,10 @@ UNK, PAD, BOS, EOS = 0, 1, 2, 3
 
 
 def joeynmt_search(sizes: dict[str, Any], vocab_size: int, beam_size: int) -> Search | None:
-    """A search with a random Transformer of these sizes, which takes as many steps as the longest sentence of a batch
-    has tokens; None without JoeyNMT. In float32: on a CPU it knows nothing else."""
+    """A search with a random Transformer of these sizes; None without JoeyNMT.
+
+    It takes as many steps as the longest sentence of a batch has tokens. On a CPU JoeyNMT supports float32 only.
+    """
     try:
         from joeynmt.model import build_model
         from joeynmt.search import beam_search
@@ -57,7 +59,7 @@ def joeynmt_search(sizes: dict[str, Any], vocab_size: int, beam_size: int) -> Se
                 encoder_hidden=final,
                 src_mask=mask,
                 max_output_length=steps,
-                min_output_length=steps + 1,  # no text ends before
+                min_output_length=steps + 1,  # so that no text ends early
                 alpha=0.6,
                 n_best=1,
             )

@@ -14,7 +14,7 @@ from minitransformer.generation import beam_search
 from minitransformer.models import Memory, Transformer, TransformerConfig
 from minitransformer.text_encoding import pad
 from train.benchmark.joeynmt import joeynmt_search
-from train.benchmark.measuring import Machine, in_turns
+from train.benchmark.timing import Machine, in_turns
 from train.engine.allocator import keep_freed_memory
 
 PAD, BOS, EOS = 0, 2, 3
@@ -23,7 +23,7 @@ VOCAB, LENGTHS, SENTENCES, BEAMS = 8000, (8, 25), 1000, 5
 
 
 class Prefixes(NamedTuple):
-    """The state of a search without a cache: the sources, and all that was written so far."""
+    """The state of a search without a cache: the sources and the tokens written so far."""
 
     memory: Memory
     ids: Tensor
@@ -34,8 +34,7 @@ class Prefixes(NamedTuple):
 
 @dataclass(frozen=True)
 class Uncached:
-    """A Transformer that decodes as JoeyNMT does: each step reads the whole text anew, and scores all of its places,
-    of which the last is used."""
+    """A Transformer that decodes as JoeyNMT does: each step reads the whole prefix again and uses the last logits."""
 
     model: Transformer
 
@@ -61,8 +60,10 @@ def both_models(
     attention_dropout: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> tuple[Transformer, Any]:
-    """A Transformer and a MarianMTModel with the same random weights, which never choose EOS: both write to the limit.
-    What the two are known to agree in is for the tests to say."""
+    """A Transformer and a MarianMTModel with the same random weights. Neither ever chooses EOS.
+
+    So both write to the limit. The tests show that they agree.
+    """
     from transformers import MarianConfig, MarianMTModel
 
     ids: dict[str, Any] = dict(pad_id=PAD, bos_id=BOS, eos_id=EOS)
@@ -104,7 +105,8 @@ def both_models(
     )
     theirs = MarianMTModel(config).eval()
     with torch.no_grad():
-        # What a random model read last it knows best: make that the word before, or all texts would be one word.
+        # A random model predicts the token it read last. Shifted weights predict its neighbour, or every text would
+        # repeat one token.
         ours.output.weight.copy_(ours.target_embedding.weight.roll(1, dims=0))
         ours.output.weight.add_(0.5 * ours.output.weight.std() * torch.randn_like(ours.output.weight))
         ours.output.weight[EOS] = 0
@@ -113,7 +115,7 @@ def both_models(
 
 
 def copy_weights(ours: Transformer, theirs: Any) -> None:
-    """Into a MarianMTModel of the same sizes and shared embeddings. Its sinusoids become ours, in turns."""
+    """Into a MarianMTModel of the same sizes and shared embeddings. Its sinusoids are put in our order."""
 
     def same(mine: nn.Module, *others: nn.Module) -> None:
         for name, parameter in mine.named_parameters():
@@ -141,7 +143,7 @@ def copy_weights(ours: Transformer, theirs: Any) -> None:
 
 
 def random_sentences(count: int, vocab_size: int, lengths: tuple[int, int], seed: int = 0) -> list[list[int]]:
-    """About as long as those of Multi30k in subwords: bell-shaped between `lengths`. The last token is EOS."""
+    """Random ids that end in EOS. Lengths are bell-shaped between `lengths`, like Multi30k's in subwords."""
     generator = torch.Generator().manual_seed(seed)
     low, high = lengths
     sizes = (torch.randn(count, generator=generator) * (high - low) / 4 + (low + high) / 2).round().clamp(low, high)
@@ -156,7 +158,7 @@ def by_length(sentences: Sequence[list[int]], batch_size: int) -> list[list[list
 
 
 def search(model: Any, batches: Sequence[list[list[int]]], beam_size: int) -> list[list[int]]:
-    """The best text about each sentence, as many tokens at most as the longest of its batch."""
+    """The best text for each sentence, of at most as many tokens as the longest source of its batch."""
     texts = []
     for batch in batches:
         inputs = pad(batch, PAD)
@@ -176,21 +178,19 @@ def their_search(model: Any, batches: Sequence[list[list[int]]], beam_size: int)
 
 
 def beam_search_speed(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
-    """Sentences per second with five beams, each side with the batch size that suits it best: all in float32, and those
-    that can in bfloat16."""
-    keep_freed_memory()  # as the training benchmark does, for all sides
+    """Sentences per second with five beams. Each side uses its fastest batch size, in float32 and, where it can, in
+    bfloat16."""
+    keep_freed_memory()  # for all sides, as in the training benchmark
     torch.manual_seed(0)
     ours, theirs = both_models(SIZES, VOCAB, max_length=64)
     joeynmt = joeynmt_search(SIZES, VOCAB, BEAMS)
     if joeynmt is None:
-        console.print("JoeyNMT is not installed here, and left out (docs/training.md says how)", highlight=False)
+        console.print("JoeyNMT is not installed and is left out (see docs/training.md)", highlight=False)
     sentences = random_sentences(20 if settings.quick else SENTENCES, VOCAB, LENGTHS)
     setting = f"3 + 3 x 256, {BEAMS} beams, {len(sentences)} sentences of {LENGTHS[0]} to {LENGTHS[1]} tokens"
     rows: list[dict[str, Any]] = []
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        if dtype == torch.bfloat16 and not machine.bfloat16_pays:
-            continue
-        ours, theirs = ours.to(dtype), theirs.to(dtype)
+    for precision, dtype, _ in machine.precisions():
+        ours, theirs = ours.to(dtype or torch.float32), theirs.to(dtype or torch.float32)
         sides: dict[str, Callable[..., Any]] = {
             "ours": partial(search, ours, beam_size=BEAMS),
             "uncached": partial(search, Uncached(ours), beam_size=BEAMS),
@@ -206,7 +206,7 @@ def beam_search_speed(settings: Any, machine: Machine, console: Console) -> list
             known = " in fp32, all it has on a CPU" if name == "JoeyNMT" else ""
             if name == "JoeyNMT":
                 row["JoeyNMT_precision"] = "fp32"
-            label = "the same search, the text read anew at every step" if name == "uncached" else name
+            label = "the same search without a cache" if name == "uncached" else name
             console.print(f"  {row[f'{name}_ratio']:5.2f} x {row[name]:,.1f} of {label}{known}", highlight=False)
         rows.append(row)
     return rows
@@ -215,8 +215,8 @@ def beam_search_speed(settings: Any, machine: Machine, console: Console) -> list
 def sentences_per_second(
     sides: Mapping[str, Callable[..., Any]], sentences: Sequence[list[int]], settings: Any
 ) -> dict[str, float]:
-    """Medians over rounds in which all sides take turns."""
-    # Neighbours in length, as batches of all the sentences have them.
+    """The median over rounds in which all sides take turns."""
+    # Sentences of similar length, as in the batches of the whole set.
     middle, around = len(sentences) // 2, 10 if settings.quick else 80
     sample = sorted(sentences, key=len)[middle - around : middle + around]
     contenders = {}

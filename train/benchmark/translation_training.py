@@ -1,8 +1,8 @@
 """Training steps of the Transformer against `transformers.MarianMTModel`, at the sizes of JoeyNMT's usual small model.
 
 Both sides start from the same weights and learn the same sentences with label smoothing, dropout, a clipped gradient
-and a fused AdamW. Once they see the same batches, so that what differs is the models' own; and once each batches as it
-does by itself: here by length, there at random, padded to the longest, as the usual data collator does.
+and a fused AdamW. They are compared twice. On the same batches, the difference is the models' own. On batches of its
+own, each side batches as it usually does: ours by length, theirs at random and padded to the longest.
 """
 
 import statistics
@@ -12,19 +12,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from minitransformer.data.batching import token_batches
 from minitransformer.models import Transformer
-from minitransformer.optim import adamw, clip_gradients
 from minitransformer.text_encoding import pad
-from train.benchmark.measuring import Machine, in_turns, ratio
+from train.benchmark.timing import Machine, epoch_of, in_turns, our_loss, ratio
 from train.benchmark.translation import BOS, LENGTHS, PAD, SIZES, VOCAB, both_models, random_sentences
 from train.engine.allocator import keep_freed_memory
-from train.engine.loop import autocast
 
 DROPOUT, SMOOTHING, BATCH_TOKENS, PAIRS = 0.1, 0.1, 4096, 2000
-# What the profile files each operation under; what is in none of these is the rest.
+# The kind under which the profile counts each operation. All other operations count as the rest.
 KINDS = {
     "matrix products": ("mm", "addmm", "bmm", "baddbmm"),
     "random numbers of dropout": ("random_", "bernoulli_"),
@@ -32,8 +30,6 @@ KINDS = {
     "norms": ("native_layer_norm", "native_layer_norm_backward"),
     "AdamW": ("_fused_adamw_",),
 }
-
-Batch = tuple[Tensor, Tensor]
 
 
 def translation_training(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
@@ -46,9 +42,7 @@ def translation_training(settings: Any, machine: Machine, console: Console) -> l
     shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     at_random = [rows.tolist() for rows in shuffled.split([len(rows) for rows in by_length])]
     rows = []
-    for precision, dtype in (("fp32", None), ("bf16", torch.bfloat16)):
-        if dtype is not None and not machine.bfloat16_pays:
-            continue
+    for precision, dtype, peak in machine.precisions():
         for kind, their_rows in (("the same batches", by_length), ("batches of its own", at_random)):
             torch.manual_seed(0)
             ours, theirs = both_models(
@@ -64,11 +58,7 @@ def translation_training(settings: Any, machine: Machine, console: Console) -> l
             row: dict[str, Any] = {"kind": kind, "precision": precision}
             row |= {name: real / statistics.median(times) for name, times in seconds.items()}
             row["ratio"] = ratio(seconds["theirs"], seconds["ours"])
-            row["share_of_peak"] = (
-                operations(ours, lengths)
-                / statistics.median(seconds["ours"])
-                / (machine.bfloat16_peak if dtype else machine.peak)
-            )
+            row["share_of_peak"] = operations(ours, lengths) / statistics.median(seconds["ours"]) / peak
             row["real_tokens"] = int(lengths.sum()) / sum(
                 len(rows) * int(lengths[rows].max(dim=0).values.sum()) for rows in by_length
             )
@@ -94,49 +84,25 @@ def random_pairs(count: int) -> list[tuple[list[int], list[int]]]:
     return [(source, [BOS, *targets[i]]) for source, i in zip(sorted(sources, key=len), ordered, strict=True)]
 
 
-def batches_of(pairs: Sequence[tuple[list[int], list[int]]], rows: Sequence[Sequence[int]]) -> list[Batch]:
+def batches_of(pairs: Sequence[tuple[list[int], list[int]]], rows: Sequence[Sequence[int]]) -> list[dict[str, Tensor]]:
     """Sources, and targets that begin with BOS, padded on the right."""
-    return [(pad([pairs[i][0] for i in some], PAD), pad([pairs[i][1] for i in some], PAD)) for some in rows]
+    batches = []
+    for some in rows:
+        source = pad([pairs[i][0] for i in some], PAD)
+        target = pad([pairs[i][1] for i in some], PAD)
+        batches.append({"source_ids": source, "source_valid": source != PAD, "target_ids": target})
+    return batches
 
 
-def our_loss(model: Transformer) -> Callable[[Batch], Tensor]:
-    def loss_of(batch: Batch) -> Tensor:
-        source, target = batch
-        loss = model.loss({"source_ids": source, "source_valid": source != PAD, "target_ids": target})["lm"]
-        return loss.total / loss.count
-
-    return loss_of
-
-
-def their_loss(model: Any) -> Callable[[Batch], Tensor]:
-    def loss_of(batch: Batch) -> Tensor:
-        source, target = batch
-        mask = (source != PAD).long()
+def their_loss(model: Any) -> Callable[[dict[str, Tensor]], Tensor]:
+    def loss_of(batch: dict[str, Tensor]) -> Tensor:
+        source, mask, target = batch["source_ids"], batch["source_valid"].long(), batch["target_ids"]
         logits = model(input_ids=source, attention_mask=mask, decoder_input_ids=target[:, :-1]).logits
         return F.cross_entropy(
             logits.flatten(0, 1), target[:, 1:].flatten(), ignore_index=PAD, label_smoothing=SMOOTHING
         )
 
     return loss_of
-
-
-def epoch_of(
-    model: nn.Module, loss_of: Callable[[Batch], Tensor], batches: Sequence[Batch], dtype: torch.dtype | None
-) -> Callable[[], None]:
-    """A step for each of the batches."""
-    optimizer = adamw(model, lr=1e-4)
-    model.train()
-
-    def epoch() -> None:
-        for batch in batches:
-            with autocast(torch.device("cpu"), dtype):
-                loss = loss_of(batch)
-            loss.backward()
-            clip_gradients(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-
-    return epoch
 
 
 def operations(model: Transformer, lengths: Tensor) -> int:

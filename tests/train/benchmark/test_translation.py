@@ -6,6 +6,7 @@ from helpers_models import assert_close
 
 from minitransformer.text_encoding import pad
 from train.benchmark.joeynmt import joeynmt_search
+from train.benchmark.timing import our_loss
 from train.benchmark.translation import (
     BOS,
     EOS,
@@ -17,7 +18,7 @@ from train.benchmark.translation import (
     search,
     their_search,
 )
-from train.benchmark.translation_training import SMOOTHING, batches_of, our_loss, their_loss
+from train.benchmark.translation_training import SMOOTHING, batches_of, their_loss
 
 SIZES = dict(d_model=16, num_heads=4, d_ff=24, num_encoder_layers=1, num_decoder_layers=2)
 
@@ -37,7 +38,7 @@ def test_both_sides_learn_from_the_same_loss():
     ours, theirs = both_models(SIZES, 50, max_length=16, label_smoothing=SMOOTHING)
     sources, targets = (random_sentences(6, 50, (3, 8), seed=seed) for seed in (0, 1))
     [batch] = batches_of([(s, [BOS, *t]) for s, t in zip(sources, targets, strict=True)], [range(6)])
-    assert (batch[0] == PAD).any() and (batch[1] == PAD).any()
+    assert (batch["source_ids"] == PAD).any() and (batch["target_ids"] == PAD).any()
     losses = our_loss(ours.train())(batch), their_loss(theirs.train())(batch)
     assert_close(losses[0], losses[1])
     for loss in losses:

@@ -4,7 +4,8 @@ import torch
 from helpers_bert import nudged
 from transformers import BertForMaskedLM
 
-from train.benchmark.bert import NO_TARGET, batched, masked_models, masked_sentences, our_masked_loss, their_masked_loss
+from train.benchmark.bert import NO_TARGET, batched, masked_models, masked_sentences, their_loss
+from train.benchmark.timing import our_loss
 
 
 def plain(ids, targets):
@@ -16,10 +17,10 @@ def test_both_sides_see_the_same_sentences_masked_alike():
     slots = []
     for by_length in (True, False):
         batches = batched(sentences, 4, by_length=by_length)
-        assert [len(ids) for ids, _ in batches] == [4, 4, 4]
-        rows = [plain(*row) for batch in batches for row in zip(*batch, strict=True)]
+        assert [len(batch["ids"]) for batch in batches] == [4, 4, 4]
+        rows = [plain(*row) for batch in batches for row in zip(batch["ids"], batch["targets"], strict=True)]
         assert sorted(rows) == sorted(plain(*sentence) for sentence in sentences)
-        slots.append(sum(ids.numel() for ids, _ in batches))
+        slots.append(sum(batch["ids"].numel() for batch in batches))
     assert slots[0] < slots[1]
 
 
@@ -35,4 +36,4 @@ def test_both_sides_have_the_same_loss(tmp_path):
     nudged(ours).export(tmp_path)
     theirs = BertForMaskedLM.from_pretrained(tmp_path)
     [batch] = batched(masked_sentences(5, 50, (4, 20)), 5, by_length=False)
-    torch.testing.assert_close(our_masked_loss(ours)(batch), their_masked_loss(theirs)(batch), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(our_loss(ours)(batch), their_loss(theirs)(batch), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,93 @@
+"""The models of the default jobs, with a batch of random data each: what a kernel or a checkpoint is measured on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier
+from minitransformer.optim import adamw, muon
+from train.pretrain.common import MODERN
+from train.translate.recipes import recipe_for
+
+IDS: dict[str, Any] = {"pad_id": 0, "cls_id": 1, "sep_id": 2, "mask_id": 3}
+GPT2: dict[str, Any] = {
+    "positions": "learned",
+    "norm": "layernorm",
+    "activation": "gelu_tanh",
+    "bias": True,
+    "qk_norm": False,
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """How to make the model and a batch of it, and the job's optimizer."""
+
+    build: Callable[[], Any]
+    batch: Callable[[], dict[str, Tensor]]
+    optimizer: Callable[..., torch.optim.Optimizer]
+
+
+def gpt(**fields: Any) -> GPT:
+    """The default model of `train.pretrain gpt`, unless `fields` differ."""
+    sizes: dict[str, Any] = {"vocab_size": 90, "max_length": 128, "d_model": 128, "num_heads": 4, "num_layers": 4}
+    return GPT(GPTConfig(**{**sizes, "eos_id": 89, "dropout": 0.0, **MODERN, **fields}))
+
+
+def _windows() -> dict[str, Tensor]:
+    return {"ids": torch.randint(90, (16, 129))}
+
+
+def _bert() -> BERT:
+    sizes: dict[str, Any] = {"vocab_size": 8000, "max_length": 64, "d_model": 128, "num_heads": 4, "num_layers": 4}
+    return BERT(BERTConfig(**sizes, **IDS, **MODERN, pre_norm=True, sentence_head="nsp"))
+
+
+def _masked_rows() -> dict[str, Tensor]:
+    ids = torch.randint(4, 8000, (64, 64))
+    return {"ids": ids, "targets": torch.where(torch.rand(ids.shape) < 0.15, ids, -100)}
+
+
+def _minilm() -> SequenceClassifier:
+    sizes: dict[str, Any] = {"vocab_size": 30522, "max_length": 512, "d_model": 384, "num_heads": 12, "num_layers": 6}
+    heads: dict[str, Any] = {"masked_head": False, "sentence_head": None, "pooler": False}
+    return SequenceClassifier(BERT(BERTConfig(**sizes, d_ff=1536, **IDS, **heads)), 2)
+
+
+def _labelled_texts() -> dict[str, Tensor]:
+    return {"ids": torch.randint(4, 30522, (32, 32)), "labels": torch.randint(2, (32,))}
+
+
+def _translator(model: str, preset: str, vocab_size: int) -> nn.Module:
+    sizes: dict[str, Any] = {"source_vocab_size": vocab_size, "target_vocab_size": vocab_size, "max_length": 64}
+    return recipe_for(model, preset, "dates").build(**sizes, joint=preset != "characters")
+
+
+def _pairs(rows: int, length: int, vocab_size: int) -> dict[str, Tensor]:
+    source, target = (torch.randint(4, vocab_size, (rows, length)) for _ in range(2))
+    return {"source_ids": source, "source_valid": torch.ones_like(source, dtype=torch.bool), "target_ids": target}
+
+
+def _dates(model: str) -> Job:
+    return Job(partial(_translator, model, "characters", 60), partial(_pairs, 60, 20, 60), adamw)
+
+
+def _sentences(model: str, optimizer: Callable[..., torch.optim.Optimizer]) -> Job:
+    return Job(partial(_translator, model, "tiny", 8000), partial(_pairs, 80, 25, 8000), optimizer)
+
+
+JOBS = {
+    "translate": _dates("transformer"),
+    "translate, rnn-location": _dates("rnn-location"),
+    "translate, rnn-additive": _dates("rnn-additive"),
+    "translate sentences": _sentences("transformer", muon),
+    "translate sentences, rnn-additive": _sentences("rnn-additive", adamw),
+    "pretrain gpt": Job(gpt, _windows, muon),
+    "pretrain gpt --architecture gpt2": Job(partial(gpt, **GPT2), _windows, adamw),
+    "pretrain bert": Job(_bert, _masked_rows, muon),
+    "finetune": Job(_minilm, _labelled_texts, adamw),
+}
