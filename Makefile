@@ -1,7 +1,7 @@
-# make translate   set up, then train and compare the three models on dates
-# make finetune    set up, then fine-tune MiniLM for sentiment, beside two baselines
+# make translate   set up, then train and compare three models on dates
+# make finetune    set up, then fine-tune MiniLM for sentiment, next to two baselines
 # make test        set up, then every check: lint, format, types, tests
-# make test-all    the same, slow tests included
+# make test-all    set up, then every check, slow tests included
 # make docs        set up, then build the site in docs/_build/html
 
 PYTHON ?= python3
