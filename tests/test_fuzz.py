@@ -43,7 +43,7 @@ from train.engine.data_parallel import replicate
 from train.engine.run_folder import create_run, open_run
 from train.engine.sealed import write_sealed
 from train.engine.state import State
-from train.pretrain.gpt import PretrainSettings
+from train.pretrain.gpt.settings import GPTSettings
 
 STATE = State(step=1, seconds=0.5, history=[{"step": 1, "seconds": 0.5, "loss": 2.0}], best_score=[-2.0], best_step=1)
 PROFILE = dict(
@@ -290,14 +290,14 @@ def test_any_checkpoint_in_shards_is_read_or_refused_even_one_whose_checksums_ho
 
 @fuzzed(40)
 def test_the_settings_of_any_run_are_read_or_refused(cases, tmp_path):
-    settings = PretrainSettings(steps=1, data="a.txt")
+    settings = GPTSettings(steps=1, data="a.txt")
     create_run(tmp_path / "run", settings)
     path = tmp_path / "run" / "settings.json"
     valid = json.loads(path.read_text())
     strategies = {path: spoiled_text_file(valid)}
 
     def resume(path):
-        open_run(PretrainSettings, "pretrain gpt", ["--resume", str(path.parent)])
+        open_run(GPTSettings, "pretrain gpt", ["--resume", str(path.parent)])
 
     check(cases, strategies, resume)
 

@@ -211,7 +211,7 @@ def test_a_link_out_of_the_folder_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["train.txt", "dev.jsonl"])
 def test_a_link_out_of_a_folder_of_data_is_refused(name, tmp_path):
-    from train.pretrain.common import read_texts
+    from train.pretrain.running_text import read_texts
 
     folder, row = tmp_path / "data", '{"text": "a word"}\n' * 20
     folder.mkdir()

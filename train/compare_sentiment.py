@@ -26,8 +26,9 @@ from train.engine.settings import Settings
 from train.engine.signals import resumable
 from train.finetune.__main__ import FinetuneSettings, finetune
 from train.finetune.baselines import INSTALL, available, baselines
-from train.finetune.start import read_pretrained
-from train.pretrain.bert import PretrainSettings, pretrain
+from train.finetune.starting_model import read_pretrained
+from train.pretrain.bert.__main__ import pretrain
+from train.pretrain.bert.settings import BERTSettings
 
 SCRATCH, PRETRAINED = Path("scratch"), Path("pretrained")
 ROWS: dict[str, dict[str, Any]] = {
@@ -165,7 +166,7 @@ def pretrain_here(settings: CompareSettings, corpus: LabelledCorpus, folder: Pat
     """The run of a masked model on the task's training texts; its own validation is on the task's validation texts."""
     texts = folder / "pretraining-texts"
     Processes.current().on_rank_0(lambda: write_texts(corpus, texts))
-    options = PretrainSettings(
+    options = BERTSettings(
         data=",".join(filter(None, [str(texts), settings.pretrain_data])),
         minutes=None if settings.steps else settings.pretrain_minutes,
         steps=settings.steps,

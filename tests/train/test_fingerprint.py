@@ -8,9 +8,9 @@ from train.engine import fingerprint as script
 from train.engine.fingerprint import fingerprint
 from train.engine.run_folder import begin_run, read_command
 from train.finetune.__main__ import FinetuneSettings
-from train.pretrain.bert import PretrainSettings as BertSettings
-from train.pretrain.gpt import PretrainSettings as GPTSettings
-from train.pretrain.masked_corpora import corpus_names, read_corpora
+from train.pretrain.bert.corpora import corpus_names, read_corpora
+from train.pretrain.bert.settings import BERTSettings
+from train.pretrain.gpt.settings import GPTSettings
 
 
 def write(path, text):
@@ -18,7 +18,7 @@ def write(path, text):
     return path, hashlib.sha256(text.encode()).hexdigest()
 
 
-@pytest.mark.parametrize("settings", [GPTSettings, BertSettings, FinetuneSettings])
+@pytest.mark.parametrize("settings", [GPTSettings, BERTSettings, FinetuneSettings])
 def test_a_path_with_a_comma_is_one_file(settings, tmp_path):
     path, digest = write(tmp_path / "a,b, c.txt", "text")
     run, settings = tmp_path / "run", settings(data=str(path))
@@ -36,7 +36,7 @@ def test_several_corpora_may_have_paths_with_commas(tmp_path):
     assert corpus_names(data) == ["bible", str(one), str(two), "reviews"]
     many = [f"corpus-number-{number}.txt" for number in range(20)]  # together too long for the name of a file
     assert corpus_names(",".join(many)) == many
-    found = fingerprint(BertSettings(data=data))
+    found = fingerprint(BERTSettings(data=data))
     assert found == {"1/bible": "a name", "2/a,b.txt": first, "3/c.txt": second, "4/reviews": "a name"}
     assert list(read_corpora(f"{one},{two}")) == [str(one), str(two)]
     with pytest.raises(InputError, match="an empty name"):

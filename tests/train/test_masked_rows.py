@@ -22,12 +22,14 @@ from minitransformer.data.sentences import (
 from minitransformer.data.text_parts import SentenceTexts
 from minitransformer.errors import InputError
 from minitransformer.tokenization import masked_specials, train_roberta_tokenizer, train_wordpiece_tokenizer
-from train.pretrain import common as pretraining
-from train.pretrain import masked_corpora, masked_rows, masked_scoring
+from train.engine import tokenizer_text
 from train.pretrain.__main__ import main
-from train.pretrain.masked_corpora import read_corpora, sentences_for_tokenizers
-from train.pretrain.masked_rows import CorpusRows, corpora_rows
-from train.pretrain.masked_scoring import CountingBaselines
+from train.pretrain.bert import corpora as masked_corpora
+from train.pretrain.bert import rows as masked_rows
+from train.pretrain.bert import scores as masked_scoring
+from train.pretrain.bert.corpora import read_corpora, sentences_for_tokenizers
+from train.pretrain.bert.rows import CorpusRows, corpora_rows
+from train.pretrain.bert.scores import CountingBaselines
 
 COLOURS = ("green", "red", "blue", "white")
 SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "24", "--batch-tokens", "200"]
@@ -194,7 +196,7 @@ def test_a_tokenizer_learns_from_the_first_sentences_of_every_corpus(folder, mon
     every = list(sentences_for_tokenizers(corpora))
     texts = [text for splits in corpora.values() for part in splits["train"].parts() for text in part]
     assert every == [sentence for text in texts for sentence in text]
-    for module in (masked_corpora, pretraining):
+    for module in (masked_corpora, tokenizer_text):
         monkeypatch.setattr(module, "TOKENIZER_BYTES", 5000)
     with pytest.warns(UserWarning, match="trained on 0 MB of 0 MB, the first ones"):
         some = list(sentences_for_tokenizers(corpora))

@@ -8,7 +8,7 @@ from rich.console import Console
 from minitransformer.data import labelled_files, load, remembered, token_cache
 from minitransformer.errors import InputError
 from train.measure_memory.__main__ import JOBS, WRITERS, MemorySettings, show
-from train.pretrain import masked_rows
+from train.pretrain.bert import rows as masked_rows
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from minitransformer import InputError
 from train import compare_dates
 from train.engine.results import read_results
 from train.finetune import report as finetune_report
-from train.pretrain import gpt as pretrain_gpt
-from train.pretrain import masked_report
+from train.pretrain.bert import report as masked_report
+from train.pretrain.gpt import __main__ as pretrain_gpt
 from train.translate import report
 
 SCORES = {"accuracy": 0.5, "interval": [0.4, 0.6], "macro_f1": 0.5, "validation_accuracy": 1}

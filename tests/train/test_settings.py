@@ -14,8 +14,8 @@ from train.engine.run_folder import create_run
 from train.engine.run_folder import open_run as choose_run
 from train.engine.settings import Settings
 from train.finetune import __main__ as finetune
-from train.pretrain import bert as pretrain_bert
-from train.pretrain import gpt as pretrain_gpt
+from train.pretrain.bert import __main__ as pretrain_bert
+from train.pretrain.gpt import __main__ as pretrain_gpt
 from train.translate import __main__ as translate
 
 
@@ -137,7 +137,7 @@ def test_a_loss_to_reach_must_be_one_that_can_be_reached(value, capsys):
 
 
 def is_own(kind, script):
-    return issubclass(kind, Settings) and kind.__module__ in (script.__name__, "train.translate.settings")
+    return issubclass(kind, Settings) and kind.__module__ in (script.__name__, f"{script.__package__}.settings")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

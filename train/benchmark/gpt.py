@@ -18,8 +18,8 @@ from minitransformer.optim import adamw, learning_rate, muon, set_learning_rate
 from minitransformer.tokenization import end_of_text_id, train_character_tokenizer
 from train.benchmark.timing import Machine, epoch_of, in_turns, our_loss, ratio, step_of
 from train.engine.allocator import keep_freed_memory
-from train.pretrain.gpt import MODERN
-from train.pretrain.stream_loss import stream_loss
+from train.pretrain.gpt.stream_loss import stream_loss
+from train.pretrain.settings import MODERN
 
 # layers, width, heads, context, batch size: nanoGPT's setting for a CPU, and its character model for a GPU.
 TRAINING = [(4, 128, 4, 64, 12), (6, 384, 6, 256, 8)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier
 from minitransformer.optim import adamw, muon
-from train.pretrain.common import MODERN
+from train.pretrain.settings import MODERN
 from train.translate.recipes import recipe_for
 
 IDS: dict[str, Any] = {"pad_id": 0, "cls_id": 1, "sep_id": 2, "mask_id": 3}

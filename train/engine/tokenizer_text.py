@@ -1,11 +1,13 @@
 """How much of the training text a tokenizer learns from."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import datasets
+from tokenizers import Tokenizer
 
 from minitransformer.data.columns import text_batches
+from minitransformer.data.running_text import Texts, pieces
 
 TOKENIZER_BYTES = 50_000_000
 """The pieces of words are found in so much of it: more text would hardly change them."""
@@ -42,3 +44,30 @@ def _warn_of_the_rest(what: str, count: int, of: int) -> None:
         f"the tokenizer is trained on the first {TOKENIZER_BYTES / 1e6:,.0f} MB of the {what}, {count:,} of {of:,}",
         stacklevel=3,
     )
+
+
+def for_training_tokenizers(running: Texts) -> Iterator[str]:
+    """The first `TOKENIZER_BYTES` of running text, in pieces that end with a word; it says so where that is not all."""
+    left = TOKENIZER_BYTES
+    warn_of_text_left_out(running.content.num_bytes)
+    for text in running:
+        for piece in pieces(text, 1 << 16):
+            if left <= 0:
+                return
+            left -= len(piece.encode())
+            yield piece
+
+
+def warn_of_text_left_out(num_bytes: int) -> None:
+    """Where the training text is more than a tokenizer learns from."""
+    if num_bytes > TOKENIZER_BYTES:
+        warnings.warn(
+            f"the tokenizer is trained on {TOKENIZER_BYTES / 1e6:,.0f} MB of {num_bytes / 1e6:,.0f} MB, the first ones",
+            stacklevel=2,
+        )
+
+
+def warn_of_small_vocabulary(tokenizer: Tokenizer, asked: int) -> None:
+    """Of a tokenizer trained on so little text that it has fewer pieces than it might have had."""
+    if (size := tokenizer.get_vocab_size()) < asked:
+        warnings.warn(f"the text gives no more than {size:,} pieces, fewer than the {asked:,} asked for", stacklevel=2)

@@ -30,11 +30,11 @@ from train.engine.processes import Processes, joined
 from train.engine.run_folder import create_run, open_run
 from train.engine.settings import Settings
 from train.engine.signals import resumable
+from train.engine.tokenizer_text import warn_of_small_vocabulary
 from train.finetune.baselines import INSTALL, available, baselines
-from train.finetune.label_scores import scores
+from train.finetune.metrics import scores
 from train.finetune.report import read_report, show
-from train.finetune.start import VOCAB_SIZE, Recipe, starting_point
-from train.pretrain.common import warn_of_small_vocabulary
+from train.finetune.starting_model import VOCAB_SIZE, Recipe, starting_point
 
 EVALUATION_TOKENS = 8192
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minitransformer.data.labelled_texts import LabelledTexts
-from train.finetune.label_scores import scores
+from train.finetune.metrics import scores
 
 LEARNED_BYTES = 10_000_000
 """Of training texts: words and pairs of words take some sixty times as much memory, and more where labels are many."""

@@ -21,15 +21,19 @@ from minitransformer.tokenization import masked_specials
 from train.engine.feed import Feed
 from train.engine.loop import TrainingData
 from train.finetune import __main__ as finetune
-from train.finetune.start import LONGEST, new_encoder, new_tokenizer
-from train.pretrain import bert as pretrain_bert
-from train.pretrain import gpt as pretrain_gpt
-from train.pretrain.common import check_unknown, read_texts
-from train.pretrain.masked_corpora import read_corpora
-from train.pretrain.masked_models import new_model
-from train.pretrain.masked_rows import corpora_rows
-from train.pretrain.masked_scoring import CountingBaselines, masked_score
-from train.pretrain.stream_loss import stream_loss
+from train.finetune.starting_model import LONGEST, new_encoder, new_tokenizer
+from train.pretrain.bert import __main__ as pretrain_bert
+from train.pretrain.bert import starting_model as masked
+from train.pretrain.bert.__main__ import HELD_OUT_SEED
+from train.pretrain.bert.corpora import read_corpora
+from train.pretrain.bert.rows import corpora_rows
+from train.pretrain.bert.scores import CountingBaselines, masked_score
+from train.pretrain.bert.settings import SENTENCE_TASKS, BERTSettings
+from train.pretrain.gpt import __main__ as pretrain_gpt
+from train.pretrain.gpt.settings import GPTSettings
+from train.pretrain.gpt.starting_model import train_tokenizer
+from train.pretrain.gpt.stream_loss import check_unknown, stream_loss
+from train.pretrain.running_text import read_texts
 from train.translate.data import TranslationData, are_sentences, tokenizers_for
 
 CONTEXT, MASKED_CONTEXT = 128, 64
@@ -40,9 +44,7 @@ def measured_gpt(settings: Any, path: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {"start_megabytes": peak_megabytes()}
     with timed_as("tokenizer_seconds", figures):
         corpus = read_texts(str(path))
-        tokenizer = pretrain_gpt.train_tokenizer(
-            pretrain_gpt.PretrainSettings(tokenizer=settings.tokenizer or "character"), corpus["train"]
-        )
+        tokenizer = train_tokenizer(GPTSettings(tokenizer=settings.tokenizer or "character"), corpus["train"])
     with timed_as("tokens_seconds", figures):
         splits = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
         check_unknown(splits, tokenizer, str(path))
@@ -63,20 +65,18 @@ def measured_gpt(settings: Any, path: Path) -> dict[str, Any]:
 def measured_bert(settings: Any, path: Path) -> dict[str, Any]:
     """The same of running text that a masked model learns from."""
     figures: dict[str, Any] = {"start_megabytes": peak_megabytes()}
-    flags = pretrain_bert.PretrainSettings(data=str(path), num_layers=2, d_model=32, num_heads=2)
-    task = pretrain_bert.SENTENCE_TASKS[flags.objective]
+    flags = BERTSettings(data=str(path), num_layers=2, d_model=32, num_heads=2)
+    task = SENTENCE_TASKS[flags.objective]
     with timed_as("tokenizer_seconds", figures):
         corpora = read_corpora(flags.data)
-        tokenizer = pretrain_bert.train_tokenizer(flags, corpora)
+        tokenizer = masked.train_tokenizer(flags, corpora)
     with timed_as("tokens_seconds", figures):
-        rows, held_out = corpora_rows(
-            corpora, tokenizer, MASKED_CONTEXT, task, seed=0, held_out_seed=pretrain_bert.HELD_OUT_SEED
-        )
+        rows, held_out = corpora_rows(corpora, tokenizer, MASKED_CONTEXT, task, seed=0, held_out_seed=HELD_OUT_SEED)
     of_validation = held_out["validation"][flags.data]
     figures["tokens"] = len(rows.ids) + len(of_validation.ids)
     figures["prepared_megabytes"] = peak_megabytes()
     vocabulary, pad_id = MaskVocabulary.of(tokenizer), masked_specials(tokenizer).pad_id
-    model = new_model(flags, tokenizer, MASKED_CONTEXT, task)
+    model = masked.new_model(flags, tokenizer, MASKED_CONTEXT, task)
     feed = MaskedBatches(rows, vocabulary, pad_id=pad_id, max_tokens=1024, seed=0)
     validation = MaskedBatches(of_validation, vocabulary, pad_id=pad_id, max_tokens=8192, seed=0)
     with timed_as("steps_seconds", figures):

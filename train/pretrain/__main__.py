@@ -11,8 +11,8 @@ Without a word for the model, it is gpt.
 
 import sys
 
-from train.pretrain.bert import main as bert
-from train.pretrain.gpt import main as gpt
+from train.pretrain.bert.__main__ import main as bert
+from train.pretrain.gpt.__main__ import main as gpt
 
 MODELS = {"gpt": gpt, "bert": bert}
 

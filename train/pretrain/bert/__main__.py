@@ -2,25 +2,20 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
-from tokenizers import Tokenizer
 
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
 from minitransformer.data.sentences import NO_LABEL
-from minitransformer.data.text_parts import SentenceTexts
-from minitransformer.errors import InputError, reported_to_user
+from minitransformer.errors import reported_to_user
 from minitransformer.files import atomic, write_json
 from minitransformer.models import BERT
 from minitransformer.tokenization import (
     masked_specials,
-    train_roberta_tokenizer,
-    train_wordpiece_tokenizer,
 )
 from train.engine.console import wide_console
 from train.engine.loop import train
@@ -28,12 +23,20 @@ from train.engine.processes import Processes, joined
 from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.engine.state import State
-from train.pretrain.common import PretrainingSettings, warn_of_small_vocabulary
-from train.pretrain.masked_corpora import corpus_names, read_corpora, sentences_for_tokenizers
-from train.pretrain.masked_models import choose_context, load_masked, new_model, with_heads
-from train.pretrain.masked_report import NAMES, read_report, show
-from train.pretrain.masked_rows import corpora_rows
-from train.pretrain.masked_scoring import CountingBaselines, Score, masked_score
+from train.engine.tokenizer_text import warn_of_small_vocabulary
+from train.pretrain.bert.corpora import read_corpora
+from train.pretrain.bert.report import NAMES, read_report, show
+from train.pretrain.bert.rows import corpora_rows
+from train.pretrain.bert.scores import CountingBaselines, Score, masked_score
+from train.pretrain.bert.settings import SENTENCE_TASKS, UNITS, BERTSettings
+from train.pretrain.bert.starting_model import (
+    choose_context,
+    load_masked,
+    new_model,
+    train_tokenizer,
+    vocabulary_size,
+    with_heads,
+)
 
 DEFAULT_MINUTES = 4.0
 # Scored during training; the figures at the end are of everything held out.
@@ -41,78 +44,15 @@ TOKENS_TO_WATCH = 40_000
 HELD_OUT_SEED = 20_181_011
 """Of the masks of held-out text, which are the same in every run over the same rows."""
 
-UNITS = {"bert": "tokens", "roberta": "tokens", "albert": "ngrams"}
-SENTENCE_TASKS = {"bert": "nsp", "roberta": None, "albert": "sop"}
-
-
-@dataclass(frozen=True)
-class PretrainSettings(PretrainingSettings):
-    """Pretrain a masked model: its weights, `tokenizer.json` and figures go into the run folder.
-
-    4 minutes of training if no length is given.
-    """
-
-    data: str = "reviews,bible"
-    """One or several of shakespeare, reviews, bible, hub:NAME or a path, with commas: a .txt file (its last tenth is
-    validation), a table with a column text, or a folder of train and validation files."""
-    objective: Literal["bert", "roberta", "albert"] = "bert"
-    """bert: single tokens, next sentence, WordPiece. roberta: single tokens, full sentences, byte-level BPE. albert:
-    n-grams of words, sentence order, WordPiece, shared layers, narrow token vectors. All mask anew at every visit."""
-    whole_words: bool = False
-    """Mask whole words instead of single tokens."""
-    mask_rate: float = 0.3
-    """The share of tokens to predict in training: BERT's 0.15 learns less in a short run (Wettig et al. 2023). Of what
-    is held out, it is always 0.15."""
-    vocab_size: int | None = None
-    """Trained on the training text. Default: 8,000."""
-
-    init: Path | None = None
-    """Go on from the weights, sizes and tokenizer of a run, of a folder of Hugging Face's, or of "minilm"."""
-    architecture: Literal["modern", "classic"] = "modern"
-    """modern: pre-norm, rotary positions, RMSNorm, QK-norm, squared ReLU, no biases, output projections that start at
-    zero. classic: as published, which `export` can write for other libraries."""
-    num_layers: int | None = None
-    """Default: 4."""
-    d_model: int | None = None
-    """Default: 128."""
-    num_heads: int | None = None
-    """Default: 4."""
-    d_ff: int | None = None
-    """Default: 4 x --d-model."""
-    d_embedding: int | None = None
-    """Width of token vectors. Default: 128 with albert, else --d-model."""
-    num_hidden_groups: int | None = None
-    """Sets of parameters for the layers. Default: 1 with albert, else one for each layer."""
-    context: int | None = None
-    """Tokens in a row, at most. Default: 64, or what --init allows if that is less."""
-    dropout: float = 0.0
-
-    batch_tokens: int = 1024
-    """Tokens in a batch, padding included, at most."""
-
-    def validate(self) -> None:
-        super().validate()
-        sizes = ("num_layers", "d_model", "num_heads", "d_ff", "d_embedding", "num_hidden_groups", "vocab_size")
-        self.require_positive(*sizes, "context", "batch_tokens")
-        if not 0 < self.mask_rate < 1:
-            raise InputError(f"--mask-rate {self.mask_rate} must lie between 0 and 1")
-        if self.whole_words and self.objective == "albert":
-            raise InputError("--whole-words is for --objective bert or roberta: the n-grams of albert are whole words")
-        if self.init is not None:
-            self.refuse_beside_init(self.init, *sizes)
-
-    def data_names(self) -> list[str]:
-        return corpus_names(self.data)
-
 
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user(), joined():
-        settings, folder = open_run(PretrainSettings, "pretrain bert", arguments)
+        settings, folder = open_run(BERTSettings, "pretrain bert", arguments)
         with resumable("pretrain bert", folder):
             pretrain(settings, folder, wide_console())
 
 
-def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict[str, Any]:
+def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str, Any]:
     """Train one model, save it, and score it on all that was held out, beside the two baselines."""
     finished = folder / "results.json"
     if finished.exists():
@@ -217,16 +157,6 @@ def pretrain(settings: PretrainSettings, folder: Path, console: Console) -> dict
     write_json(finished, results)
     show(results, folder, console)
     return results
-
-
-def train_tokenizer(settings: PretrainSettings, corpora: Mapping[str, Mapping[str, SentenceTexts]]) -> Tokenizer:
-    """Pieces of the training text alone."""
-    train_pieces = train_roberta_tokenizer if settings.objective == "roberta" else train_wordpiece_tokenizer
-    return train_pieces(sentences_for_tokenizers(corpora), vocabulary_size(settings))
-
-
-def vocabulary_size(settings: PretrainSettings) -> int:
-    return settings.vocab_size or 8000
 
 
 def masked_scores(model: BERT, held_out: Mapping[str, MaskedBatches], *, every: int = 1) -> dict[str, Score]:

@@ -17,7 +17,7 @@ from train.engine import tokenizer_text
 from train.engine.feed import Feed
 from train.finetune import baselines as linear
 from train.finetune.__main__ import main
-from train.finetune.start import new_tokenizer
+from train.finetune.starting_model import new_tokenizer
 
 WORDS = {"fine": 1, "witty": 1, "dull": 0, "weak": 0}
 

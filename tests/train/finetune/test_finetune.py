@@ -15,7 +15,7 @@ from minitransformer.tokenization import load_tokenizer, train_wordpiece_tokeniz
 from train.engine.feed import Feed
 from train.finetune import __main__ as script
 from train.finetune.__main__ import main
-from train.finetune.start import with_dropout
+from train.finetune.starting_model import with_dropout
 
 SMALL = ["--d-model", "16", "--num-layers", "1", "--num-heads", "2"]
 GOOD, BAD, PLAIN = ("good", "great", "witty"), ("bad", "dull", "weak"), ("film", "plot", "story", "cast", "scene")

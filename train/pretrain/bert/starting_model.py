@@ -2,25 +2,31 @@
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tokenizers import Tokenizer
 
 import minitransformer
 from minitransformer.data.packaged import minilm
+from minitransformer.data.text_parts import SentenceTexts
 from minitransformer.errors import InputError
 from minitransformer.models import BERT, BERTConfig
-from minitransformer.tokenization import load_tokenizer, masked_specials
-from train.pretrain.common import MODERN
-
-if TYPE_CHECKING:
-    from train.pretrain.bert import PretrainSettings
+from minitransformer.tokenization import (
+    load_tokenizer,
+    masked_specials,
+    train_roberta_tokenizer,
+    train_wordpiece_tokenizer,
+)
+from train.pretrain.bert.corpora import sentences_for_tokenizers
+from train.pretrain.bert.settings import BERTSettings
+from train.pretrain.settings import MODERN
 
 DEFAULT_CONTEXT = 64
 
 
-def choose_context(settings: "PretrainSettings", model: BERT | None) -> int:
+def choose_context(settings: BERTSettings, model: BERT | None) -> int:
     if model is None:
         return settings.context or DEFAULT_CONTEXT
     limit = model.config.max_length
@@ -29,7 +35,7 @@ def choose_context(settings: "PretrainSettings", model: BERT | None) -> int:
     return settings.context or min(DEFAULT_CONTEXT, limit)
 
 
-def new_model(settings: "PretrainSettings", tokenizer: Tokenizer, context: int, sentence_head: str | None) -> BERT:
+def new_model(settings: BERTSettings, tokenizer: Tokenizer, context: int, sentence_head: str | None) -> BERT:
     """A sentence head is there only if the data has pairs to train it with."""
     specials = masked_specials(tokenizer)
     albert, roberta = settings.objective == "albert", settings.objective == "roberta"
@@ -99,3 +105,13 @@ def with_heads(model: BERT, sentence_head: str | None) -> BERT:
     heads = sorted({name.split(".")[0].replace("_", " ") for name in missing})
     warnings.warn(f"--init has no {', '.join(heads)} for this objective: new", stacklevel=2)
     return new
+
+
+def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Mapping[str, SentenceTexts]]) -> Tokenizer:
+    """Pieces of the training text alone."""
+    train_pieces = train_roberta_tokenizer if settings.objective == "roberta" else train_wordpiece_tokenizer
+    return train_pieces(sentences_for_tokenizers(corpora), vocabulary_size(settings))
+
+
+def vocabulary_size(settings: BERTSettings) -> int:
+    return settings.vocab_size or 8000

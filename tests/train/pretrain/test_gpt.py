@@ -13,7 +13,7 @@ from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import load_tokenizer
 from train.engine.checkpoint import load_checkpoint
 from train.pretrain.__main__ import main
-from train.pretrain.stream_loss import stream_loss
+from train.pretrain.gpt.stream_loss import stream_loss
 
 SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "12", "--batch-size", "3"]
 

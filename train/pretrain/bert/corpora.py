@@ -8,7 +8,8 @@ from minitransformer.data.running_text import Texts
 from minitransformer.data.sentences import LINE_ENDS
 from minitransformer.data.text_parts import SentenceTexts
 from minitransformer.errors import InputError
-from train.pretrain.common import TOKENIZER_BYTES, read_texts, warn_of_text_left_out
+from train.engine.tokenizer_text import TOKENIZER_BYTES, warn_of_text_left_out
+from train.pretrain.running_text import read_texts
 
 
 def corpus_names(data: str) -> list[str]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix as their_confusion
 from sklearn.metrics import f1_score
 
-from train.finetune.label_scores import confusion_matrix, macro_f1, scores, wilson_interval
+from train.finetune.metrics import confusion_matrix, macro_f1, scores, wilson_interval
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30)
 

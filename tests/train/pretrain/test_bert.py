@@ -15,9 +15,9 @@ from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
 from train.engine.checkpoint import load_checkpoint
 from train.pretrain.__main__ import main
-from train.pretrain.masked_corpora import read_corpora
-from train.pretrain.masked_rows import corpora_rows
-from train.pretrain.masked_scoring import CountingBaselines, masked_score
+from train.pretrain.bert.corpora import read_corpora
+from train.pretrain.bert.rows import corpora_rows
+from train.pretrain.bert.scores import CountingBaselines, masked_score
 
 SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "24", "--batch-tokens", "200"]
 COLOURS = ("green", "red", "blue", "white")

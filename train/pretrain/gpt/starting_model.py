@@ -1,0 +1,57 @@
+"""The causal model that a run starts from, with its tokenizer: new ones, or those of `--init`."""
+
+import torch
+from tokenizers import Tokenizer
+
+from minitransformer.data.running_text import Texts
+from minitransformer.errors import InputError
+from minitransformer.models import GPT, GPTConfig
+from minitransformer.pipelines.completer import Completer
+from minitransformer.tokenization import (
+    end_of_text_id,
+    train_bpe_tokenizer,
+    train_byte_bpe_tokenizer,
+    train_character_tokenizer,
+)
+from train.engine.processes import Processes
+from train.engine.tokenizer_text import for_training_tokenizers, warn_of_small_vocabulary
+from train.pretrain.gpt.settings import GPTSettings
+from train.pretrain.settings import MODERN
+
+
+def starting_model(settings: GPTSettings, train_split: Texts) -> Completer:
+    """A new model with a tokenizer of the training text, or those of `--init`."""
+    torch.manual_seed(settings.seed)
+    if settings.init is not None:
+        completer = Completer.load(settings.init)
+        limit = completer.model.config.max_length
+        if completer.model.positions is not None and (settings.context or 0) > limit:
+            raise InputError(f"--context {settings.context}: {settings.init} has learned positions for {limit} tokens")
+        return completer
+    tokenizer = Processes.current().on_rank_0(lambda: train_tokenizer(settings, train_split))
+    config = GPTConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        max_length=settings.context or 128,
+        d_model=settings.d_model or 128,
+        num_heads=settings.num_heads or 4,
+        num_kv_heads=settings.num_kv_heads,
+        d_ff=settings.d_ff,
+        num_layers=settings.num_layers or 4,
+        eos_id=end_of_text_id(tokenizer),
+        dropout=settings.dropout,
+        **(MODERN if settings.architecture == "modern" else {}),
+    )
+    model = GPT(config)
+    if settings.architecture == "modern":
+        model.init_weights(zero_residual=True)
+    return Completer(model, tokenizer)
+
+
+def train_tokenizer(settings: GPTSettings, split: Texts) -> Tokenizer:
+    if settings.tokenizer == "character":
+        return train_character_tokenizer("".join(set(block)) for block in split.blocks())
+    train_pieces = train_bpe_tokenizer if settings.tokenizer == "bpe" else train_byte_bpe_tokenizer
+    size = settings.vocab_size or 2000
+    tokenizer = train_pieces(for_training_tokenizers(split), size)
+    warn_of_small_vocabulary(tokenizer, size)
+    return tokenizer
