@@ -1,7 +1,5 @@
 """minitransformer: a minimal Transformer library to read, import and train with."""
 
-from pathlib import Path
-
 from minitransformer.attention import KVCache, MultiHeadAttention, attention, attention_weights, record_attention
 from minitransformer.blocks import DecoderBlock, EncoderBlock, FeedForward, Stack
 from minitransformer.errors import InputError
@@ -21,11 +19,11 @@ from minitransformer.models import (
     SequenceClassifier,
     Transformer,
     TransformerConfig,
+    load,
 )
-from minitransformer.models.base import read_config
+from minitransformer.pipelines import Classifier, Completer, MaskFiller, Translator
 from minitransformer.positions import ALiBi, LearnedPositions, RelativeBias, Rotary, SinusoidalPositions
 from minitransformer.recurrent import Additive, Local, Location, Multiplicative
-from minitransformer.untrusted import shown
 
 __all__ = [
     "BERT",
@@ -33,7 +31,9 @@ __all__ = [
     "ALiBi",
     "Additive",
     "BERTConfig",
+    "Classifier",
     "ClassifierConfig",
+    "Completer",
     "DecoderBlock",
     "EncoderBlock",
     "FeedForward",
@@ -45,6 +45,7 @@ __all__ = [
     "Local",
     "Location",
     "Loss",
+    "MaskFiller",
     "Memory",
     "Model",
     "MultiHeadAttention",
@@ -59,6 +60,7 @@ __all__ = [
     "Stack",
     "Transformer",
     "TransformerConfig",
+    "Translator",
     "attention",
     "attention_weights",
     "beam_search",
@@ -72,20 +74,3 @@ __all__ = [
     "sliding_window_mask",
     "stream",
 ]
-
-
-def load(folder: str | Path) -> Model:
-    """The model saved in `folder`, whichever it is, ours or a checkpoint of Hugging Face: its `config.json` says.
-    `InputError` if it is none that we know."""
-    kinds: tuple[type[Model], ...] = (BERT, GPT, Transformer, RNNSeq2Seq, SequenceClassifier)
-    classes = {kind.__name__: kind for kind in kinds}
-    config = read_config(Path(folder))
-    pretrained: dict[str, type[BERT] | type[GPT]] = {"gpt2": GPT, "bert": BERT, "roberta": BERT, "albert": BERT}
-    if "model" not in config and (kind := pretrained.get(str(config.get("model_type")))):
-        return kind.from_pretrained(folder)
-    name = config.get("model")
-    if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
-        raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")
-    if not isinstance(name, str) or name not in classes:
-        raise InputError(f'{folder}: config.json says "model": {shown(name)}, which is none of {", ".join(classes)}')
-    return classes[name].load(folder)

@@ -1,12 +1,16 @@
 """The models: each is built from a frozen configuration, saved to a folder and loaded from it."""
 
-from minitransformer.models.base import Loss, Memory, Model
+from pathlib import Path
+
+from minitransformer.errors import InputError
+from minitransformer.models.base import Loss, Memory, Model, read_config
 from minitransformer.models.bert import BERT
 from minitransformer.models.bert_config import BERTConfig
 from minitransformer.models.classifier import ClassifierConfig, SequenceClassifier
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.rnn import RNNConfig, RNNSeq2Seq
 from minitransformer.models.transformer import Transformer, TransformerConfig
+from minitransformer.untrusted import shown
 
 __all__ = [
     "BERT",
@@ -22,4 +26,24 @@ __all__ = [
     "SequenceClassifier",
     "Transformer",
     "TransformerConfig",
+    "load",
 ]
+
+
+def load(folder: str | Path) -> Model:
+    """The model saved in `folder`: one of this library, or a Hugging Face checkpoint of a known architecture.
+
+    Raises `InputError` for anything else, such as a run folder that holds several models.
+    """
+    kinds: tuple[type[Model], ...] = (BERT, GPT, Transformer, RNNSeq2Seq, SequenceClassifier)
+    classes = {kind.__name__: kind for kind in kinds}
+    pretrained: dict[str, type[BERT] | type[GPT]] = {"gpt2": GPT, "bert": BERT, "roberta": BERT, "albert": BERT}
+    config = read_config(Path(folder))
+    if "model" not in config and (kind := pretrained.get(str(config.get("model_type")))):
+        return kind.from_pretrained(folder)
+    name = config.get("model")
+    if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
+        raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")
+    if not isinstance(name, str) or name not in classes:
+        raise InputError(f'{folder}: config.json says "model": {shown(name)}, which is none of {", ".join(classes)}')
+    return classes[name].load(folder)

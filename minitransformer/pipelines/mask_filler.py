@@ -1,6 +1,5 @@
 """Text with gaps in, the likeliest tokens out: a masked model with the tokenizer it was trained with."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +9,13 @@ from tokenizers import Tokenizer
 
 from minitransformer.errors import InputError
 from minitransformer.models import BERT
+from minitransformer.pipelines import base
 from minitransformer.tokenization import encode_with_masks, load_tokenizer, masked_specials, special_ids
+from minitransformer.validation import require_number
 
 
 class Filling(NamedTuple):
-    """A token for a gap and how probable the model finds it."""
+    """A token for a gap and its probability."""
 
     token: str
     probability: float
@@ -22,36 +23,32 @@ class Filling(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskFiller:
-    """Fills the gaps of a text, [MASK] or whatever the tokenizer calls them."""
+    """Fills the gaps of a text, which it spells as the tokenizer does: [MASK] or <mask>."""
 
     model: BERT
     tokenizer: Tokenizer
 
     @classmethod
     def load(cls, folder: str | Path) -> "MaskFiller":
-        """A run of `train.pretrain bert`, or a BERT, RoBERTa or ALBERT folder of Hugging Face's with its
+        """A run of `train.pretrain bert`, or a BERT, RoBERTa or ALBERT checkpoint of Hugging Face with its
         `tokenizer.json`; `InputError` for anything else."""
-        import minitransformer
-
-        folder = Path(folder)
-        model = minitransformer.load(folder)
-        if not isinstance(model, BERT):
-            raise InputError(f"{folder} holds a {type(model).__name__}, which fills no gaps: that takes a BERT")
+        model = base.load_model(folder, BERT, "which fills no gaps: take a BERT")
         if model.masked_head is None:
             raise InputError(f"{folder} holds a BERT without a masked-token head, which fills no gaps")
-        tokenizer = load_tokenizer(folder / "tokenizer.json", vocab_size=model.config.vocab_size)
-        return cls(model, tokenizer)
+        return cls(model, load_tokenizer(Path(folder) / "tokenizer.json", vocab_size=model.config.vocab_size))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model and `tokenizer.json`."""
+        return base.save(self.model, {"tokenizer.json": self.tokenizer}, folder)
 
     @torch.inference_mode()
     def __call__(self, text: str, *, top_k: int = 5) -> list[list[Filling]]:
-        """The `top_k` likeliest tokens of each gap, in order, each gap's as if the others stayed open.
+        """The `top_k` likeliest tokens of each gap, in order; each gap is filled while the others stay open.
 
         Raises `InputError` for a text without a gap, or longer than the model reads.
         """
-        specials = masked_specials(self.tokenizer)
-        c = self.model.config
-        if not 1 <= top_k <= c.vocab_size:
-            raise InputError(f"top_k={top_k} must be between 1 and the model's {c.vocab_size} tokens")
+        c, specials = self.model.config, masked_specials(self.tokenizer)
+        require_number("top_k", top_k, at_least=1, at_most=c.vocab_size)
         ids = torch.tensor([encode_with_masks(self.tokenizer, text)], device=self.model.device)
         gaps = (ids[0] == specials.mask_id).nonzero().squeeze(1)
         if not len(gaps):
@@ -60,18 +57,15 @@ class MaskFiller:
             raise InputError(f"the text has {ids.shape[1]} tokens, but the model reads {c.max_length} at most")
         states = self.model(ids, torch.ones_like(ids, dtype=torch.bool))[0, gaps]
         best = self.model.predict_tokens(states).float().softmax(dim=1).topk(top_k)
+        special = special_ids(self.tokenizer)
         return [
-            self._fillings(tokens, probabilities)
+            [
+                Filling(self._spelled(token, token in special), probability)
+                for token, probability in zip(tokens, probabilities, strict=True)
+            ]
             for tokens, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
-    def _fillings(self, tokens: Sequence[int], probabilities: Sequence[float]) -> list[Filling]:
-        # Special tokens decode to nothing.
-        special = special_ids(self.tokenizer)
-        return [
-            Filling(
-                str(self.tokenizer.id_to_token(token)) if token in special else self.tokenizer.decode([token]).strip(),
-                probability,
-            )
-            for token, probability in zip(tokens, probabilities, strict=True)
-        ]
+    def _spelled(self, token: int, is_special: bool) -> str:
+        """The token as text; a special token, which decodes to nothing, by its name."""
+        return str(self.tokenizer.id_to_token(token)) if is_special else self.tokenizer.decode([token]).strip()

@@ -176,8 +176,7 @@ def test_lines_over_the_limit_are_translated_up_to_there(run, capsys):
     output = capsys.readouterr()
     assert len(output.out.splitlines()) == 2
     assert output.err == (
-        "warning: 1 of 2 lines are longer than the 29 tokens that the model reads, and are translated up to there: "
-        "line 2\n"
+        "warning: 1 of 2 lines are longer than the 29 tokens that the model reads, and are cut there: line 2\n"
     )
 
 

@@ -22,7 +22,7 @@ from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import SequenceClassifier
 from minitransformer.optim import adamw, layer_heights, layer_scales
-from minitransformer.pipelines.classifier import warn_of_cut
+from minitransformer.pipelines.base import warn_of_cut
 from train.engine.console import wide_console
 from train.engine.feed import Feed
 from train.engine.loop import LoopOptions, train
@@ -157,7 +157,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
             name: LabelledData(split, classifier.tokenizer, limit, pad_id) for name, split in corpus.splits.items()
         }
     )
-    warn_of_cut(sum(part.cut for part in data.values()), sum(map(len, data.values())), limit)
+    warn_of_cut("text", sum(part.cut for part in data.values()), sum(map(len, data.values())), limit)
     settings.set_threads(model.num_parameters())
     parameters = model.num_parameters()
     freeze(model, settings.freeze)

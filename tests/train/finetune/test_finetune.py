@@ -240,7 +240,7 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, cap
     long = write(tmp_path / "long.tsv", rows)
     start(long, tmp_path / "cut", "--init", str(run), "--steps", "1", "--no-baselines")
     assert capsys.readouterr().err.splitlines() == [
-        "warning: 4 of 50 texts are longer than the 128 tokens that the model reads, and were cut there"
+        "warning: 4 of 50 texts are longer than the 128 tokens that the model reads, and are cut there"
     ]
 
 

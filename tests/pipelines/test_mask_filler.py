@@ -3,9 +3,8 @@ import torch
 from helpers_models import nudged
 from helpers_scripts import refused
 
-from minitransformer import BERT, GPT, BERTConfig, GPTConfig, InputError
+from minitransformer import BERT, GPT, BERTConfig, GPTConfig, InputError, MaskFiller
 from minitransformer.__main__ import main as command
-from minitransformer.pipelines.mask_filler import MaskFiller
 from minitransformer.tokenization import train_roberta_tokenizer, train_wordpiece_tokenizer
 
 TEXTS = ["the love of money", "the root of all evil"]
@@ -62,7 +61,7 @@ def test_fill_mask_prints_tokens_and_probabilities(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["the love"], "there is no gap in 'the love': write [MASK] where a word is missing"),
-        (["[MASK]", "--top-k", "0"], "top_k=0 must be between 1 and"),
+        (["[MASK]", "--top-k", "0"], "top_k=0 must be at least 1 and at most"),
         (["[MASK] " * 30], "the text has 32 tokens, but the model reads 12 at most"),
     ],
 )

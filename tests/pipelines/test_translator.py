@@ -4,9 +4,9 @@ import io
 import pytest
 import torch
 
-from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig, beam_search
+from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig, Translator, beam_search
 from minitransformer.__main__ import main, read_lines
-from minitransformer.pipelines.translator import SEPARATE, Translator
+from minitransformer.pipelines.translator import SEPARATE
 from minitransformer.tokenization import train_character_tokenizer
 
 TOKENIZER = train_character_tokenizer(["abcdefgh "])
@@ -103,8 +103,7 @@ def test_max_new_tokens_bounds_every_line():
 
 
 def test_lines_come_in_order_before_later_ones_are_translated(monkeypatch):
-    monkeypatch.setattr("minitransformer.pipelines.translator.STREAMED", 2)
-    translator, lines = endless(), ["ab", "", "abc", "a", "abcd"]
+    translator, lines = dataclasses.replace(endless(), block_lines=2), ["ab", "", "abc", "a", "abcd"]
     stream = translator.stream(lines, beam_size=1, max_new_tokens=3)
     first = [next(stream), next(stream)]
     monkeypatch.setattr(type(translator.model), "start", None)  # what is left is not there yet
@@ -112,22 +111,20 @@ def test_lines_come_in_order_before_later_ones_are_translated(monkeypatch):
         next(stream)
     monkeypatch.undo()
     assert [[each.text for each in found] for found in first] == [[translator(["ab"], max_new_tokens=3)[0]], []]
-    monkeypatch.setattr("minitransformer.pipelines.translator.STREAMED", 2)
     assert translator(lines, max_new_tokens=3) == [translator([line], max_new_tokens=3)[0] for line in lines]
 
 
-def test_a_stream_reads_no_more_lines_than_it_needs_and_warns_of_all_in_the_end(monkeypatch):
-    monkeypatch.setattr("minitransformer.pipelines.translator.STREAMED", 2)
+def test_a_stream_reads_no_more_lines_than_it_needs_and_warns_of_all_in_the_end():
     read = []
     lines = (read.append(line) or line for line in ["ab", "z" * 20, "", "b" * 21, "zz"])
-    stream = endless().stream(lines, beam_size=1, max_new_tokens=3)
+    stream = dataclasses.replace(endless(), block_lines=2).stream(lines, beam_size=1, max_new_tokens=3)
     next(stream)
     assert read == ["ab", "z" * 20]
     with pytest.warns(UserWarning) as warned:
         assert len(list(stream)) == 4
     assert [str(warning.message).partition(":")[0] for warning in warned] == [
-        "2 of 5 lines are longer than the 19 tokens that the model reads, and are translated up to there",
-        "22 characters were never seen in training and read as unknown",
+        "2 of 5 lines are longer than the 19 tokens that the model reads, and are cut there",
+        "22 characters were never seen in training and are read as unknown",
     ]
     assert "line 2, 4" in str(warned[0].message)
 
@@ -152,18 +149,18 @@ def test_what_ends_lines_and_columns_is_written_as_spaces(tmp_path, capsys):
 
 
 def test_a_line_that_is_no_utf_8_stops_a_file_at_once_and_a_pipe_where_it_comes(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("minitransformer.pipelines.translator.STREAMED", 2)
-    folder, data = saved_writer_of("x", tmp_path / "model"), b"a\nb\nc\n\xff\n"
+    folder = saved_writer_of("x", tmp_path / "model")
+    data = b"\n" * 2048 + b"\xff\n"  # blank lines, which take no time, as many as are read at once
     (tmp_path / "lines.txt").write_bytes(data)
     with pytest.raises(SystemExit):
         main(["translate", str(folder), "--input", str(tmp_path / "lines.txt")])
     output = capsys.readouterr()
-    assert (output.out, "0xff in line 4" in output.err) == ("", True)
+    assert (output.out, "0xff in line 2049" in output.err) == ("", True)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
     with pytest.raises(SystemExit):
         main(["translate", str(folder)])
     output = capsys.readouterr()
-    assert (len(output.out.splitlines()), "0xff in line 4" in output.err) == (2, True)
+    assert (output.out, "0xff in line 2049" in output.err) == ("\n" * 2048, True)
 
 
 def test_lines_are_those_between_newlines():

@@ -6,9 +6,17 @@ import torch
 from helpers_models import nudged
 from helpers_scripts import refused
 
-from minitransformer import BERT, GPT, BERTConfig, GPTConfig, InputError, SequenceClassifier, record_attention
+from minitransformer import (
+    BERT,
+    GPT,
+    BERTConfig,
+    Classifier,
+    GPTConfig,
+    InputError,
+    SequenceClassifier,
+    record_attention,
+)
 from minitransformer.__main__ import main as command
-from minitransformer.pipelines.classifier import Classifier
 from minitransformer.tokenization import train_bpe_tokenizer, train_wordpiece_tokenizer
 
 TEXTS = ["a gorgeous, witty film", "dull", "what a dull, dull film it is", "witty it is"]
