@@ -1,24 +1,53 @@
-"""Batches measured in tokens, of rows of near-equal length, so that little of a batch is padding."""
+"""Batches measured in tokens, of rows of nearly equal length, so that little of a batch is padding."""
 
 from array import array
-from collections.abc import Sequence
-from copy import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
-from tokenizers import Tokenizer
+from jaxtyping import Int
 from torch import Tensor
 
-from minitransformer.data.batches import RowBatches
-from minitransformer.data.pair_ids import pair_ids
 from minitransformer.errors import InputError
-from minitransformer.tokenization import PAD, special_id
 
-if TYPE_CHECKING:
-    import datasets
+
+class RowBatches(Sequence[list[int]]):
+    """Batch i has the rows `offset + step · order[starts[i] : ends[i]]`.
+
+    A batch is a list of integers that is made when it is asked for: an epoch takes 4 bytes a row, where lists take 40.
+    """
+
+    def __init__(
+        self,
+        order: Int[Tensor, " rows"],
+        starts: Int[Tensor, " batches"],
+        ends: Int[Tensor, " batches"],
+        *,
+        offset: int = 0,
+        step: int = 1,
+    ):
+        self.order, self.starts, self.ends, self.offset, self.step = order, starts, ends, offset, step
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"batch {place} of {len(self)}")
+        rows = self.order[int(self.starts[place]) : int(self.ends[place])]
+        return (rows.long() * self.step + self.offset).tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (self[place] for place in range(len(self)))
+
+    def shuffled(self, generator: torch.Generator) -> "RowBatches":
+        """The same batches in another order."""
+        places = torch.randperm(len(self), generator=generator)
+        return RowBatches(self.order, self.starts[places], self.ends[places], offset=self.offset, step=self.step)
 
 
 def token_batches(
@@ -44,9 +73,9 @@ def token_batches(
         sizes = sizes.unsqueeze(1)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
 
-    # As few bytes a row as there can be: of a large corpus this is what an epoch holds in memory.
-    small: dict[str, Any] = {"dtype": torch.int32 if len(sizes) < 1 << 31 else torch.int64}
+    # This is what an epoch holds in memory for every row of a large corpus: 4 bytes where they suffice.
     count = len(sizes)
+    small: dict[str, Any] = {"dtype": torch.int32 if count < 1 << 31 else torch.int64}
     order = torch.arange(count, **small) if generator is None else torch.randperm(count, generator=generator, **small)
     pool_rows = count
     if pool is not None and count:
@@ -63,12 +92,12 @@ def token_batches(
 def _batch_ends(
     order: Int[Tensor, " rows"], sizes: Int[Tensor, "rows columns"], max_tokens: int
 ) -> Int[Tensor, " batches"]:
-    """Where each batch ends, which takes rows in `order` as long as it has no more than `max_tokens`."""
+    """Where each batch ends: it takes the rows in `order` until another would bring it over `max_tokens`."""
     rows, lengths = order.numpy(), sizes.numpy()
     ends, start, width = array("q"), 0, 64
     while start < len(rows):
         longest = np.maximum.accumulate(lengths[rows[start : start + width]]).sum(axis=1, dtype=np.int64)
-        tokens = longest * np.arange(1, len(longest) + 1)  # of a batch that ends after each of these rows
+        tokens = longest * np.arange(1, len(longest) + 1)  # in a batch that ends after each of these rows
         fitting = int(tokens.searchsorted(max_tokens, side="right"))
         if fitting == width:
             width *= 2
@@ -76,61 +105,3 @@ def _batch_ends(
         start, width = start + max(1, fitting), max(8, 2 * fitting)
         ends.append(start)
     return torch.tensor(ends, dtype=torch.int64)
-
-
-class Seq2SeqData:
-    """The pairs of a split as token ids, encoded once: a source ends in EOS, a target is BOS ... EOS.
-
-    `lengths` counts those tokens, sources in the first column and targets in the second. A pair is in `ids` from its
-    place in `starts` on, which of large corpora is a mapped file: a pair then takes 16 bytes of memory.
-    """
-
-    def __init__(self, split: "datasets.Dataset", source_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> None:
-        self.source_pad_id = special_id(source_tokenizer, PAD)
-        self.target_pad_id = special_id(target_tokenizer, PAD)
-        self.ids, self.lengths = pair_ids(split, source_tokenizer, target_tokenizer)
-        ends = self.lengths.sum(dim=1).cumsum_(0)
-        self.starts = ends.sub_(self.lengths[:, 0]).sub_(self.lengths[:, 1])
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def within(self, limit: int) -> "Seq2SeqData":
-        """The pairs that have at most `limit` tokens on either side. The tokens are those of this one."""
-        kept = (self.lengths <= limit).all(dim=1)
-        if kept.all():
-            return self
-        shorter = copy(self)
-        shorter.starts, shorter.lengths = self.starts[kept], self.lengths[kept]
-        return shorter
-
-    def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> RowBatches:
-        """See `token_batches`."""
-        return token_batches(self.lengths, max_tokens, seed=seed, pool=pool)
-
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """`source_ids` (B, S), `source_valid` (B, S) and `target_ids` (B, T) of these rows, padded on the right."""
-        chosen = torch.as_tensor(rows, dtype=torch.int64)
-        starts, (sources, targets) = self.starts[chosen], self.lengths[chosen].unbind(1)
-        source_ids, source_valid = padded(self.ids, starts, starts + sources, self.source_pad_id)
-        target_ids, _ = padded(self.ids, starts + sources, starts + sources + targets, self.target_pad_id)
-        return {"source_ids": source_ids, "source_valid": source_valid, "target_ids": target_ids}
-
-
-def padded_rows(
-    ids: Int[Tensor, "tokens"], offsets: Int[Tensor, "rows_and_one"], rows: Sequence[int], pad_id: int
-) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
-    """These rows of texts that stand end to end in `ids`, and which of their slots are real."""
-    chosen = torch.as_tensor(rows, dtype=torch.int64)
-    return padded(ids, offsets[chosen], offsets[chosen + 1], pad_id)
-
-
-def padded(
-    ids: Int[Tensor, "tokens"], starts: Int[Tensor, "batch"], ends: Int[Tensor, "batch"], pad_id: int
-) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
-    """What stands in `ids` from each of `starts` to its end in `ends`, as the rows of one tensor, and which of their
-    slots are real."""
-    places = starts.unsqueeze(1) + torch.arange(int((ends - starts).max()))
-    valid = places < ends.unsqueeze(1)
-    # Places past a text's end hold its neighbour's tokens, and past the last text's end nothing.
-    return ids[places.clamp(max=len(ids) - 1)].long().masked_fill(~valid, pad_id), valid

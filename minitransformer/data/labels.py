@@ -12,11 +12,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minitransformer.data.batches import RowBatches
-from minitransformer.data.batching import padded, token_batches
+from minitransformer.data.batching import RowBatches, token_batches
 from minitransformer.data.labelled_texts import LabelledCorpus, LabelledTexts, MappedTexts, checked
 from minitransformer.data.row_file import MappedRows, Part, row_file, rows_in_memory
 from minitransformer.data.token_cache import vocabulary_size
+from minitransformer.data.token_rows import padded
 from minitransformer.data.word_ids import encoded
 from minitransformer.errors import InputError
 from minitransformer.text_encoding import plain_tokenizer, text_frame
@@ -93,7 +93,7 @@ class LabelledData:
         """`ids` (B, T), padded on the right, `labels` (B,), and `valid` (B, T) where anything is padded."""
         chosen = torch.as_tensor(rows, dtype=torch.int64)
         starts, lengths = self.starts[chosen], self.lengths[chosen]
-        ids, valid = padded(self.ids, starts, starts + lengths, self.pad_id)
+        ids, valid = padded(self.ids, starts, lengths, self.pad_id)
         ids[torch.arange(len(ids)), lengths.long() - 1] = self.last_id  # also where the text was cut
         batch = {"ids": ids, "labels": self.labels[chosen].long()}
         return batch if bool(valid.all()) else batch | {"valid": valid}

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minitransformer.data.batches import RowBatches
-from minitransformer.data.batching import padded_rows, token_batches
+from minitransformer.data.batching import RowBatches, token_batches
 from minitransformer.data.masking import MaskVocabulary, mask_tokens
 from minitransformer.data.sentences import NO_LABEL, Rows
+from minitransformer.data.token_rows import padded
 from minitransformer.errors import InputError
 
 
@@ -51,7 +51,7 @@ class MaskedBatches:
         """`ids` and `targets` (B, T), `valid` (B, T), and for pairs `segment_ids` (B, T) and `sentence_labels` (B)."""
         count = len(self.rows.labels)
         rows = [number % count for number in numbers]
-        ids, valid = padded_rows(self.rows.ids, self.rows.offsets, rows, self.pad_id)
+        ids, valid = padded(self.rows.ids, self.rows.offsets[rows], self.rows.lengths[rows], self.pad_id)
         epoch = numbers[0] // count
         masked, targets = mask_tokens(ids, rows, self.vocabulary, seed=self.seed, epoch=epoch, **self.options)
         batch = {"ids": masked, "targets": targets, "valid": valid}

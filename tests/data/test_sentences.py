@@ -261,8 +261,8 @@ def test_the_batches_of_both_kinds_are_those_of_each_in_an_order_of_their_own():
         ]
         order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(epoch)).tolist()
         assert all(kinds)
-        assert data.epoch(epoch) == [batches[place] for place in order]
-    assert data.in_order() == [
+        assert list(data.epoch(epoch)) == [batches[place] for place in order]
+    assert list(data.in_order()) == [
         [rows[place] for place in batch]
         for rows in kinds
         for batch in token_batches(data.rows.lengths[rows], 400, seed=None)
@@ -298,7 +298,7 @@ def test_a_row_is_masked_differently_in_two_epochs_and_alike_in_one():
 
 def test_batches_for_evaluation_are_always_the_same():
     data, again = masked_batches(masked=1.0, replaced=0.0), masked_batches(masked=1.0, replaced=0.0)
-    assert data.in_order() == again.in_order()
+    assert list(data.in_order()) == list(again.in_order())
     batch = data.batch(data.in_order()[0])
     assert torch.equal(batch["ids"] == MASK, batch["targets"] != IGNORED)
 

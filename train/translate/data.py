@@ -9,8 +9,8 @@ import datasets
 import torch
 from tokenizers import Tokenizer
 
-from minitransformer.data.batching import Seq2SeqData
 from minitransformer.data.columns import text_batches, texts
+from minitransformer.data.pairs import Seq2SeqData
 from minitransformer.errors import InputError
 from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.pipelines.translator import Translator

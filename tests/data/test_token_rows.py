@@ -1,0 +1,125 @@
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+
+from minitransformer.data.token_rows import token_rows
+
+
+def tokenizer_of(size):
+    return Tokenizer(models.WordLevel({"a": 0, "b": size - 1}, unk_token="a"))
+
+
+SMALL, LARGE = tokenizer_of(1 << 15), tokenizer_of((1 << 15) + 1)
+ROWS = [([1, 2], 7), ([], 8), ([3] * 20, 9)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path))
+    return tmp_path / "tokens"
+
+
+def rows_of(made=ROWS, tokenizer=SMALL, key="a", columns=("number",)):
+    return token_rows(lambda: iter(made), columns=columns, tokenizers=[tokenizer], key=[key])
+
+
+def found_again():
+    return token_rows(lambda: pytest.fail("are made again"), columns=["number"], tokenizers=[SMALL], key=["a"])
+
+
+def content(rows):
+    return [(rows[row].tolist(), *(int(numbers[row]) for numbers in rows.columns.values())) for row in range(len(rows))]
+
+
+ids = st.lists(st.integers(0, (1 << 15) - 1), max_size=6)
+numbers = st.integers(-(1 << 31), (1 << 31) - 1)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2).flatmap(lambda width: st.lists(st.tuples(ids, *[numbers] * width), max_size=8)), st.booleans())
+def test_what_comes_back_is_what_went_in_and_is_made_once(made, small):
+    columns = ["x", "y"][: len(made[0]) - 1 if made else 0]
+    options = {"columns": columns, "tokenizers": [SMALL if small else LARGE], "key": ["a"]}
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINITRANSFORMER_CACHE", folder)
+        for make in (lambda: iter(made), lambda: pytest.fail("are made again")):
+            rows = token_rows(make, **options)
+            assert content(rows) == made
+            assert rows.ids.dtype == (torch.int16 if small else torch.int32)
+            assert rows.starts.dtype == torch.int64
+        assert len(list(Path(folder, "tokens").iterdir())) == 1
+
+
+def test_rows_are_padded_and_selected():
+    rows = rows_of()
+    padded, valid = rows.padded(torch.tensor([0, 2, 1]), pad_id=5)
+    assert padded.tolist() == [[1, 2] + [5] * 18, [3] * 20, [5] * 20]
+    assert valid.sum(dim=1).tolist() == [2, 20, 0]
+    for chosen in (torch.tensor([2, 0]), rows.lengths > 0):
+        assert sorted(content(rows.select(chosen))) == sorted([ROWS[0], ROWS[2]])
+    assert rows.select(rows.lengths > 0).ids is rows.ids
+
+
+def test_each_key_tokenizer_and_set_of_columns_has_a_file_of_its_own(cache):
+    for key in ("a", "b"):
+        for tokenizer in (SMALL, LARGE):
+            rows_of(tokenizer=tokenizer, key=key)
+            rows_of([([1],)], tokenizer, key, columns=())
+    assert len(list(cache.iterdir())) == 8
+
+
+DAMAGES = {
+    "torn": lambda whole: whole[:-2],
+    "empty": lambda whole: b"",
+    "half a header": lambda whole: whole[:30],
+    "longer": lambda whole: whole + b"\0",
+    "zeroed": lambda whole: bytes(len(whole)),
+    "zeroed after the header": lambda whole: whole[:64] + bytes(len(whole) - 64),
+    "one id changed": lambda whole: whole[:64] + b"\x09" + whole[65:],
+    "one number changed": lambda whole: whole[:-1] + b"\x01",
+    "another data set's": lambda whole: file_of(ROWS[::-1], key="b"),
+}
+
+
+def file_of(made, key):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINITRANSFORMER_CACHE", folder)
+        rows_of(made, key=key)
+        [file] = Path(folder, "tokens").iterdir()
+        return file.read_bytes()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_that_is_not_what_was_written_is_made_again(damage, cache):
+    rows_of()
+    [file] = cache.iterdir()
+    whole = file.read_bytes()
+    damaged = DAMAGES[damage](whole)
+    assert damaged != whole
+    file.unlink()  # what is mapped stays as it was
+    file.write_bytes(damaged)
+    assert content(rows_of()) == ROWS
+    assert file.read_bytes() == whole
+    assert content(found_again()) == ROWS
+
+
+def test_rows_that_fail_to_be_made_leave_no_file(cache):
+    def failing():
+        yield from ROWS
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        token_rows(failing, columns=["number"], tokenizers=[SMALL], key=["a"])
+    assert list(cache.iterdir()) == []
+    assert content(rows_of()) == ROWS
+
+
+def test_ids_that_do_not_fit_are_refused_rather_than_wrapped(cache):
+    with pytest.raises(OverflowError):
+        rows_of([([1 << 15], 0)])
+    assert list(cache.iterdir()) == []
