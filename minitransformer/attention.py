@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -11,8 +12,8 @@ from minitransformer.attention_maps import AttentionMap, record_attention
 from minitransformer.cache import KVCache
 from minitransformer.dropout import dropout as drop
 from minitransformer.errors import InputError
-from minitransformer.kernels.causal_attention import LONGEST, attention_by_blocks, product_dtype
-from minitransformer.masks import causal_mask
+from minitransformer.kernels import causal_attention, enabled, fused_attention, untouched
+from minitransformer.masks import causal_mask, mended_mask
 from minitransformer.norms import RMSNorm
 from minitransformer.positions import AttentionPositions
 
@@ -47,30 +48,18 @@ def attention(
     another rank or type, and for heads that do not divide.
     """
     _check(query, key, mask)
-    # torch aligns its causal mask with the first key, we with the last: the two agree on a square only.
-    square = query.shape[2] == key.shape[2]
-    torch_causal = causal and square and mask is None and bias is None
-    if torch_causal and not dropout and _blocks_are_faster(query, key):
-        return attention_by_blocks(query, key, value, query.shape[-1] ** -0.5 if scale is None else scale)
-    if _plain_is_faster(query, key, dropout):
-        weights = attention_weights(query, key, mask, causal=causal, bias=bias, scale=scale)
-        return _weighted_sum(drop(weights, dropout), value)
-
-    mask, nothing = _mended_mask(query, key, mask, causal and not torch_causal)
-    if bias is not None:
-        bias = bias.to(query.dtype)
-        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
-    output = F.scaled_dot_product_attention(
-        query,
-        key,
+    how: dict[str, Any] = {"causal": causal, "bias": bias}
+    if enabled("causal_attention") and causal_attention.fits(query, key, mask, dropout=dropout, **how):
+        return causal_attention.causal_attention(query, key, value, scale=scale)
+    if enabled("fused_attention", compiled=True) and fused_attention.fits(query, key, dropout=dropout):
+        return fused_attention.fused_attention(query, key, value, mask, scale=scale, dropout=dropout, **how)
+    weights = drop(attention_weights(query, key, mask, causal=causal, bias=bias, scale=scale), dropout)
+    means = einsum(
+        _grouped(weights, key),
         value,
-        attn_mask=mask,
-        dropout_p=dropout,
-        is_causal=torch_causal,
-        scale=scale,
-        enable_gqa=query.shape[1] != key.shape[1],
+        "batch kv_heads group query key, batch kv_heads key value_dim -> batch kv_heads group query value_dim",
     )
-    return output if nothing is None else output.masked_fill(nothing, 0.0)
+    return means.flatten(1, 2)
 
 
 def attention_weights(
@@ -87,76 +76,31 @@ def attention_weights(
     The row of a query that may attend to nothing is zeros.
     """
     _check(query, key, mask)
-    mask, nothing = _mended_mask(query, key, mask, causal)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    # Grouped: the query heads that share a key head are stacked along its query axis, one matmul for all of them.
-    batch, heads, queries, head_dim = query.shape
-    _, kv_heads, keys, _ = key.shape
-    grouped = query.reshape(batch * kv_heads, heads // kv_heads * queries, head_dim)
-    # β = 0 ignores the first argument: the scale goes into the matmul.
-    products = torch.baddbmm(
-        query.new_zeros(()), grouped, key.reshape(batch * kv_heads, keys, head_dim).mT, beta=0, alpha=scale
-    )
-    scores = products.view(batch, heads, queries, keys)
+    scores = einsum(
+        _grouped(query * scale, key),
+        key,
+        "batch kv_heads group query head_dim, batch kv_heads key head_dim -> batch kv_heads group query key",
+    ).flatten(1, 2)
     if bias is not None:
         scores = scores + bias
-    if mask is not None:
-        # Added, not filled in: a broadcast sum is the faster of the two on a CPU.
-        scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, float("-inf"))
+    if causal and query.shape[2] > 1:
+        allowed = causal_mask(query.shape[2], key.shape[2], device=query.device)
+        mask = allowed if mask is None else mask & allowed
+    if mask is None:
+        return scores.softmax(dim=-1).to(query.dtype)
+    mask, nothing = mended_mask(mask)
+    # Added, not filled in: the gradient of a sum with a constant costs nothing.
+    scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, float("-inf"))
     weights = scores.softmax(dim=-1).to(query.dtype)
     return weights if nothing is None else weights.masked_fill(nothing, 0.0)
 
 
-def _weighted_sum(weights: Tensor, value: Tensor) -> Tensor:
-    """weights (B, H, T, S) and value (B, Hkv, S, K) -> (B, H, T, K), with heads grouped as in `attention_weights`."""
-    batch, heads, queries, keys = weights.shape
-    _, kv_heads, _, value_dim = value.shape
-    grouped = weights.reshape(batch * kv_heads, heads // kv_heads * queries, keys)
-    return (grouped @ value.reshape(batch * kv_heads, keys, value_dim)).view(batch, heads, queries, value_dim)
-
-
-def _mended_mask(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> tuple[Tensor | None, Tensor | None]:
-    """The mask with the causal rule worked in, and which queries may attend to nothing (None: none can).
-
-    Those queries are shown every key, so that no softmax runs over an empty set and gives NaN, here or in
-    the gradient; the caller sets what comes of them to zero.
-    """
-    if causal and query.shape[2] > 1:
-        allowed = causal_mask(query.shape[2], key.shape[2], device=query.device)
-        mask = allowed if mask is None else mask & allowed
-        if mask is allowed and query.shape[2] <= key.shape[2]:
-            return mask, None  # every query sees at least the first key
-    if mask is None:
-        return None, None
-    nothing = ~mask.any(dim=-1, keepdim=True)
-    # On a CPU a look is cheap, and spares two passes over the weights. A graph of torch.compile cannot look.
-    if mask.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(nothing.any()):
-        return mask, None
-    return mask | nothing, nothing
-
-
-def _blocks_are_faster(query: Tensor, key: Tensor) -> bool:
-    """Whether to train by `attention_by_blocks`. Without a gradient torch's fused kernel is as fast."""
-    return (
-        query.device.type == "cpu"
-        and 64 < query.shape[2] <= LONGEST
-        and query.shape[1] == key.shape[1]
-        and query.requires_grad
-        and not torch.compiler.is_compiling()
+def _grouped(heads: Tensor, key: Tensor) -> Tensor:
+    """Heads side by side with those that share a key head."""
+    return rearrange(
+        heads, "batch (kv_heads group) query last -> batch kv_heads group query last", kv_heads=key.shape[1]
     )
-
-
-def _plain_is_faster(query: Tensor, key: Tensor, dropout: float) -> bool:
-    """Whether matmuls and a softmax beat torch's fused kernel, which on a CPU cannot drop out, whose backward pass
-    takes longer up to about 96 keys, and which takes two to four times as long in bfloat16. A single query, as in a
-    step of decoding, wants the fewest operations, unless it reads much in bfloat16."""
-    if query.device.type != "cpu":
-        return False
-    if dropout > 0.0:
-        return True
-    if product_dtype(query) == torch.bfloat16:
-        return key.shape[2] <= 512 and (query.shape[2] > 1 or key.numel() > 1 << 15)
-    return key.shape[2] <= 96 and query.shape[2] > 1
 
 
 def _check(query: Tensor, key: Tensor, mask: Tensor | None) -> None:
@@ -185,8 +129,9 @@ class MultiHeadAttention(nn.Module):
 
     With `num_kv_heads` below `num_heads` the heads share keys and values in groups; 1 is multi-query attention
     (Shazeer 2019). `positions` acts inside self-attention (`Rotary`, `ALiBi`, `RelativeBias`). `dropout` falls on
-    the attention weights while training. `qk_norm` puts each head's queries and keys through an RMSNorm before
-    they are turned (Henry et al. 2020), so that no score grows with the length of the states.
+    the attention weights while this module itself is in training mode, as in `torch.nn.MultiheadAttention`.
+    `qk_norm` puts each head's queries and keys through an RMSNorm before they are turned (Henry et al. 2020), so that
+    no score grows with the length of the states.
     """
 
     def __init__(
@@ -243,7 +188,7 @@ class MultiHeadAttention(nn.Module):
             heads, key, value, bias = *self._project_cross(query, memory, cache), None
         dropout = self.dropout if self.training else 0.0
         states = self.attend(heads, key, value, mask, causal=causal, bias=bias, dropout=dropout)
-        return self.project_out(states.transpose(1, 2).flatten(2))
+        return self.project_out(rearrange(states, "batch heads query head_dim -> batch query (heads head_dim)"))
 
     def _project_self(
         self, states: Tensor, cache: KVCache | None, position_ids: Tensor | None
@@ -267,20 +212,23 @@ class MultiHeadAttention(nn.Module):
         return query, key, value, bias
 
     def _project_cross(self, states: Tensor, memory: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor, Tensor]:
-        weight, bias = self.project_in.weight, self.project_in.bias
-        for_query = self.num_heads * self.head_dim
-        projected = F.linear(states, weight[:for_query], None if bias is None else bias[:for_query])
-        query = self._heads(projected)
+        queries = self.num_heads * self.head_dim
+        query = self._heads(self._project(states, slice(queries)))
         if self.query_norm is not None:
             query = self.query_norm(query)
         if cache is not None and cache.num_seen:
             return query, *cache.filled()
-        projected = F.linear(memory, weight[for_query:], None if bias is None else bias[for_query:])
-        key, value = self._heads(projected).chunk(2, dim=1)
+        key, value = self._heads(self._project(memory, slice(queries, None))).chunk(2, dim=1)
         if self.key_norm is not None:
             key = self.key_norm(key)
         return query, *((key, value) if cache is None else cache.append(key, value))
 
+    def _project(self, states: Tensor, outputs: slice) -> Tensor:
+        """Some of the outputs of `project_in`, without computing the others unless it has been replaced or hooked."""
+        layer = self.project_in
+        if not untouched(layer, nn.Linear):
+            return layer(states)[..., outputs]
+        return F.linear(states, layer.weight[outputs], None if layer.bias is None else layer.bias[outputs])
+
     def _heads(self, projected: Tensor) -> Tensor:
-        # (B, T, heads · head_dim) -> (B, heads, T, head_dim); einops would say so, at twice the time to compile.
-        return projected.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        return rearrange(projected, "batch time (heads head_dim) -> batch heads time head_dim", head_dim=self.head_dim)

@@ -3,39 +3,30 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from minitransformer.activations import gelu_tanh
+from minitransformer.activations import Activation, make_activation
 from minitransformer.attention import KVCache, MultiHeadAttention
 from minitransformer.dropout import Dropout
-from minitransformer.errors import InputError
-from minitransformer.norms import make_norm
+from minitransformer.norms import Norm, make_norm
 from minitransformer.positions import AttentionPositions
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,  # with erf; the tanh form differs by up to 5e-4
-    "gelu_tanh": gelu_tanh,
-    "relu_squared": lambda x: F.relu(x).square(),  # So et al. 2021
-    "swiglu": F.silu,  # of the gate: see FeedForward
-}
 
 
 class FeedForward(nn.Module):
     """Two linear layers with an activation between, at each position alone (Vaswani et al. 2017, eq. 2).
 
-    "swiglu" has a third: (SiLU(x W) * x V) W2 (Shazeer 2020), so that at equal `d_ff` it holds half as much again.
-    Dropout falls between the layers; the residual's is the block's.
+    The name "swiglu" alone is gated: (SiLU(x W) * x V) W2 (Shazeer 2020), a third layer, so that at equal `d_ff` it
+    holds half as many weights again; any other name or callable is applied to x W. Dropout falls between the layers;
+    the residual's is the block's.
     """
 
-    def __init__(self, d_model: int, d_ff: int, *, activation: str = "relu", dropout: float = 0.0, bias: bool = True):
+    def __init__(
+        self, d_model: int, d_ff: int, *, activation: Activation = "relu", dropout: float = 0.0, bias: bool = True
+    ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise InputError(f"activation={activation!r} is none of {', '.join(ACTIVATIONS)}")
         self.gated = activation == "swiglu"
-        self.activation = ACTIVATIONS[activation]
+        self.activation = make_activation(activation)
         self.expand = nn.Linear(d_model, 2 * d_ff if self.gated else d_ff, bias=bias)
         self.contract = nn.Linear(d_ff, d_model, bias=bias)
         self.dropout = Dropout(dropout)
@@ -47,7 +38,7 @@ class FeedForward(nn.Module):
             hidden = self.activation(gate) * hidden
         else:
             hidden = self.activation(hidden)
-        return self.contract(self.dropout(hidden) if self.training else hidden)
+        return self.contract(self.dropout(hidden))
 
 
 class Residual(nn.Module):
@@ -62,9 +53,7 @@ class Residual(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Tensor, sublayer: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        update = sublayer(self.norm(states) if self.pre_norm else states, *args, **kwargs)
-        if self.training:
-            update = self.dropout(update)
+        update = self.dropout(sublayer(self.norm(states) if self.pre_norm else states, *args, **kwargs))
         return states + update if self.pre_norm else self.norm(states + update)
 
 
@@ -78,9 +67,9 @@ class EncoderBlock(nn.Module):
         d_ff: int,
         *,
         pre_norm: bool = False,
-        norm: str = "layernorm",
+        norm: Norm = "layernorm",
         norm_eps: float = 1e-5,
-        activation: str = "relu",
+        activation: Activation = "relu",
         dropout: float = 0.0,
         attention_dropout: float | None = None,
         num_kv_heads: int | None = None,
@@ -91,8 +80,8 @@ class EncoderBlock(nn.Module):
         qk_norm: bool = False,
     ):
         """`dropout` falls on residuals; `attention_dropout` on the attention weights and `activation_dropout` inside
-        the feed-forward, None for the same rate. `norm` is "layernorm" or "rmsnorm"; `bias=False` takes biases
-        from it too."""
+        the feed-forward, None for the same rate. `norm` and `activation` are names, or callables and module classes
+        (see `make_norm`, `make_activation`); `bias=False` takes biases from the named norms too."""
         super().__init__()
         self.causal = causal
         self.attention = MultiHeadAttention(
@@ -140,16 +129,18 @@ class DecoderBlock(nn.Module):
         d_ff: int,
         *,
         pre_norm: bool = False,
-        norm: str = "layernorm",
+        norm: Norm = "layernorm",
         norm_eps: float = 1e-5,
-        activation: str = "relu",
+        activation: Activation = "relu",
         dropout: float = 0.0,
         attention_dropout: float | None = None,
         num_kv_heads: int | None = None,
         positions: AttentionPositions | None = None,
         bias: bool = True,
+        activation_dropout: float | None = None,
+        qk_norm: bool = False,
     ):
-        """As `EncoderBlock`. `positions` acts in the self-attention alone."""
+        """As `EncoderBlock`. `positions` acts in the self-attention alone, `qk_norm` in both attentions."""
         super().__init__()
         self.attention, self.cross_attention = (
             MultiHeadAttention(
@@ -159,10 +150,12 @@ class DecoderBlock(nn.Module):
                 bias=bias,
                 positions=scheme,
                 dropout=dropout if attention_dropout is None else attention_dropout,
+                qk_norm=qk_norm,
             )
             for scheme in (positions, None)
         )
-        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=dropout, bias=bias)
+        inner = dropout if activation_dropout is None else activation_dropout
+        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=inner, bias=bias)
         self.attention_residual, self.cross_attention_residual, self.feed_forward_residual = (
             Residual(make_norm(norm, d_model, eps=norm_eps, bias=bias), pre_norm=pre_norm, dropout=dropout)
             for _ in range(3)

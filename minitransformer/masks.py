@@ -5,10 +5,12 @@ Every mask is boolean, 4-D and True where a query *may* attend to a key, so mask
 """
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from minitransformer.errors import InputError
+from minitransformer.kernels import transformed
 
 
 def causal_mask(
@@ -35,12 +37,27 @@ def sliding_window_mask(
 
 def padding_mask(valid: Bool[Tensor, "batch key"]) -> Bool[Tensor, "batch 1 1 key"]:
     """No query sees a key that is not `valid`."""
-    return valid[:, None, None, :]
+    return rearrange(valid, "batch key -> batch 1 1 key")
 
 
 def document_mask(document_ids: Int[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time time"]:
     """Tokens see their own document only, for sequences packed from several documents."""
-    return (document_ids[:, :, None] == document_ids[:, None, :])[:, None]
+    queries = rearrange(document_ids, "batch query -> batch 1 query 1")
+    keys = rearrange(document_ids, "batch key -> batch 1 1 key")
+    return queries == keys
+
+
+def mended_mask(
+    mask: Bool[Tensor, "batch heads query key"],
+) -> tuple[Bool[Tensor, "batch heads query key"], Bool[Tensor, "batch heads query 1"] | None]:
+    """The mask with every key shown to the queries that may attend to nothing, and which these are (None: none are).
+
+    A softmax over an empty set would be NaN, in the gradient too. The caller sets what those queries read to zero.
+    """
+    nothing = ~mask.any(dim=-1, keepdim=True)
+    # On a CPU a look is cheap, and spares passes over the weights. Compiled and transformed operations cannot look.
+    looks = mask.device.type == "cpu" and not torch.compiler.is_compiling() and not transformed()
+    return (mask, None) if looks and not bool(nothing.any()) else (mask | nothing, nothing)
 
 
 def _aligned_positions(
@@ -52,4 +69,4 @@ def _aligned_positions(
         raise InputError(f"lengths cannot be negative: query_length={query_length}, key_length={key_length}")
     keys = torch.arange(key_length, device=device)
     queries = torch.arange(query_length, device=device) + (key_length - query_length)
-    return queries[None, None, :, None], keys[None, None, None, :]
+    return rearrange(queries, "query -> 1 1 query 1"), rearrange(keys, "key -> 1 1 1 key")

@@ -8,13 +8,14 @@ Positions are integers per row, (batch or 1, time): a padded row counts its real
 """
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
+from minitransformer.kernels import enabled
+from minitransformer.kernels import rotary as kernel
 
 
 def token_positions(valid: Bool[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
@@ -178,26 +179,10 @@ def turned(
     sin: Float[Tensor, "#batch 1 time half"],
 ) -> Float[Tensor, "batch heads time head_dim"]:
     """Each pair (x_i, x_{i + head_dim / 2}) turned by its angle."""
-    return _Turn.apply(x, cos, sin)
-
-
-class _Turn(torch.autograd.Function):
-    """The gradient turns back by the same angle; to derive it from the steps of the turn takes twice the time."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        half = cos.shape[-1]
-        first, second = x[..., :half], x[..., half:]
-        result = x * torch.cat([cos, cos], dim=-1)
-        result[..., :half].addcmul_(second, sin, value=-1)
-        result[..., half:].addcmul_(first, sin)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _Turn.apply(gradient, cos, -sin), None, None
+    if enabled("rotary") and kernel.fits(x, cos, sin):
+        return kernel.turned(x, cos, sin)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 def _angles(positions: Int[Tensor, "batch time"], dim: int, base: float) -> Float[Tensor, "batch time half"]:

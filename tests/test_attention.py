@@ -1,7 +1,7 @@
-import importlib
 import inspect
 import itertools
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -31,6 +31,7 @@ from minitransformer import (
     attention_weights,
     causal_mask,
     document_mask,
+    kernels,
     padding_mask,
     record_attention,
     sliding_window_mask,
@@ -39,15 +40,12 @@ from minitransformer import (
 HEADS, HEAD_DIM, VALUE_DIM = 4, 3, 2
 LENGTHS = [(2, 4), (4, 4), (4, 3), (1, 4)]  # queries, keys
 
-# `minitransformer.attention` is the function; the module of that name is reached like this.
-module = importlib.import_module("minitransformer.attention")
 
-
-@pytest.fixture(params=["plain", "fused"])
-def kernel(request, monkeypatch):
-    """Both ways to compute attention: matmuls and a softmax, and torch's fused kernel."""
-    monkeypatch.setattr(module, "_plain_is_faster", lambda *_: request.param == "plain")
-    return request.param
+@pytest.fixture(params=["formula", "kernels"])
+def kernel(request):
+    """Attention by its formula, and by the kernels."""
+    with kernels.disabled() if request.param == "formula" else nullcontext():
+        yield
 
 
 def visibility(kind, queries, keys):

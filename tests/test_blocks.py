@@ -5,7 +5,8 @@ from helpers_pieces import assert_near, assert_same_with_gradients, copy_by_name
 from torch import nn
 
 from minitransformer import DecoderBlock, EncoderBlock, FeedForward, InputError, Rotary, Stack, padding_mask
-from minitransformer.blocks import ACTIVATIONS, make_norm
+from minitransformer.activations import ACTIVATIONS
+from minitransformer.norms import make_norm
 
 D_MODEL, HEADS, D_FF = 8, 2, 6
 PIECES = {

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from minitransformer.attention import attention
 from minitransformer.kernels import causal_attention as causal_blocks
-from minitransformer.kernels.causal_attention import attention_by_blocks
+from minitransformer.kernels.causal_attention import causal_attention
 
 
 def random_heads(batch, heads, length, head_dim, value_dim, dtype=torch.float64):
@@ -37,7 +37,7 @@ def outputs_and_gradients(function, inputs, direction):
 def test_outputs_and_gradients_equal_torchs(batch, heads, length, head_dim, value_dim, scale):
     inputs = random_heads(batch, heads, length, head_dim, value_dim)
     direction = torch.randn(batch, heads, length, value_dim, dtype=torch.float64)
-    ours = outputs_and_gradients(lambda *qkv: attention_by_blocks(*qkv, scale), inputs, direction)
+    ours = outputs_and_gradients(lambda *qkv: causal_attention(*qkv, scale=scale), inputs, direction)
     theirs = outputs_and_gradients(
         lambda *qkv: F.scaled_dot_product_attention(*qkv, is_causal=True, scale=scale), inputs, direction
     )
@@ -48,8 +48,8 @@ def test_outputs_and_gradients_equal_torchs(batch, heads, length, head_dim, valu
 def test_gradients_of_gradients(monkeypatch):
     monkeypatch.setattr(causal_blocks, "_block_size", lambda length: 2)
     inputs = random_heads(2, 2, 5, 3, 2)
-    assert gradcheck(lambda *qkv: attention_by_blocks(*qkv, 0.5), inputs)
-    assert gradgradcheck(lambda *qkv: attention_by_blocks(*qkv, 0.5), inputs)
+    assert gradcheck(lambda *qkv: causal_attention(*qkv, scale=0.5), inputs)
+    assert gradgradcheck(lambda *qkv: causal_attention(*qkv, scale=0.5), inputs)
 
 
 @pytest.mark.parametrize("length", [65, 200])
@@ -65,7 +65,7 @@ def test_attention_is_the_same_with_and_without_a_gradient(length):
 def test_under_autocast_products_are_in_bfloat16_and_gradients_in_the_inputs_type():
     inputs = random_heads(2, 3, 100, 8, 8, torch.float32)
     exact = outputs_and_gradients(
-        lambda *qkv: attention_by_blocks(*qkv, 0.3), inputs, direction := torch.randn(2, 3, 100, 8)
+        lambda *qkv: causal_attention(*qkv, scale=0.3), inputs, direction := torch.randn(2, 3, 100, 8)
     )
     with torch.autocast("cpu", torch.bfloat16):
         output = attention(*inputs, causal=True, scale=0.3)
@@ -79,5 +79,5 @@ def test_under_autocast_products_are_in_bfloat16_and_gradients_in_the_inputs_typ
 def test_autocast_leaves_float64_alone_and_a_batch_may_be_empty():
     inputs = random_heads(2, 3, 80, 8, 8)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(attention(*inputs, causal=True), attention_by_blocks(*inputs, 8**-0.5))
+        assert torch.equal(attention(*inputs, causal=True), causal_attention(*inputs))
     assert attention(*random_heads(0, 3, 80, 8, 8), causal=True).shape == (0, 3, 80, 8)

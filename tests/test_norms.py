@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
-from minitransformer.activations import _SigmoidGELU, gelu_tanh
-from minitransformer.norms import RMSNorm, _RMSNorm
+from minitransformer.activations import gelu_tanh
+from minitransformer.kernels.gelu import _SigmoidGELU
+from minitransformer.kernels.rms_norm import _RMSNorm
+from minitransformer.norms import RMSNorm
 from minitransformer.positions import Rotary
 
 

@@ -7,12 +7,15 @@ be deleted together with its line.
 
 import os
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 import torch.autograd.forward_ad as forward_mode
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 from minitransformer.errors import InputError
 
@@ -34,10 +37,14 @@ def disabled(*names: str) -> Iterator[None]:
         _disabled.reset(token)
 
 
-def enabled(name: str) -> bool:
-    """Whether the kernel may run: it is not switched off, and nothing traces or transforms the operations."""
-    # First, since torch.compile cannot trace a context variable. A compiler writes kernels of its own.
-    return not torch.compiler.is_compiling() and name not in _disabled.get() and not transformed()
+def enabled(name: str, *, compiled: bool = False) -> bool:
+    """Whether the kernel may run: it is not switched off, and no transform looks through the operations.
+
+    In a graph of `torch.compile` or `torch.export` the answer is `compiled`: a compiler writes kernels of its own.
+    """
+    if torch.compiler.is_compiling():  # first: torch.compile cannot trace a context variable
+        return compiled
+    return name not in _disabled.get() and not transformed()
 
 
 def transformed() -> bool:
@@ -47,3 +54,31 @@ def transformed() -> bool:
     gradient differentiable, for which a kernel would return to the formula anyway.
     """
     return torch._C._are_functorch_transforms_active() or forward_mode._current_level >= 0
+
+
+def untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a call of `module` runs `kind.forward` alone: no subclass, no `forward` of its own, no hooks."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    hooked = any(hooks) or torch_module._has_any_global_hook()
+    return type(module) is kind and "forward" not in vars(module) and not hooked
+
+
+def differentiated() -> bool:
+    """In a backward pass: whether its own gradient may be taken (`create_graph=True`), or `vmap` runs it."""
+    return torch.is_grad_enabled() or transformed()
+
+
+def formula_gradients(formula: Callable[..., Tensor], inputs: tuple[Tensor, ...], gradient: Tensor) -> list[Any]:
+    """The gradients of `formula(*inputs)` by torch's own steps, which can be differentiated; None where none is needed.
+
+    For the backward pass of a kernel when it is `differentiated`: what a kernel saves on the way is no function of its
+    inputs to autograd, so that the gradient of its own formula would be silently wrong.
+    """
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views, since one tensor may be handed in twice, and each place has a gradient of its own.
+        views = [x.view_as(x) for x in inputs]
+        output = formula(*views)
+    needed = [x for x in views if x.requires_grad]
+    found = iter(torch.autograd.grad(output, needed, gradient, create_graph=create_graph))
+    return [next(found) if x.requires_grad else None for x in views]

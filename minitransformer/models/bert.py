@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from minitransformer.blocks import EncoderBlock, Stack, make_norm
+from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import Loss, Memory, Model, target_loss
@@ -20,6 +20,7 @@ from minitransformer.models.transformer_parts import (
     final_norm,
     padding_and_positions,
 )
+from minitransformer.norms import make_norm
 from minitransformer.positions import LearnedPositions
 from minitransformer.pretrained import (
     ALBERTHubConfig,

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from minitransformer.blocks import ACTIVATIONS, make_norm
+from minitransformer.activations import ACTIVATIONS
+from minitransformer.norms import make_norm
 
 
 class MaskedHead(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from minitransformer.blocks import ACTIVATIONS
+from minitransformer.activations import ACTIVATIONS
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
 from minitransformer.models.base import Config
