@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 from rich.console import Console
 from rich.table import Table
 
-from minitransformer.data.labelled_texts import LabelledCorpus
-from minitransformer.data.labels import load_labelled
+from minitransformer.data import load
+from minitransformer.data.columns import texts
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import atomic, write_json
 from train.engine.console import wide_console
@@ -115,9 +116,9 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
     """Train every row with every seed, but for what an earlier part of this run has finished, and write the table."""
     processes = Processes.current()
     corpus = processes.local_rank_0_first(
-        lambda: load_labelled(settings.data, text=settings.text, label=settings.label)
+        lambda: load(settings.data, kind="labelled", text=settings.text, label=settings.label)
     )
-    test = "test" if "test" in corpus.splits else "validation"
+    test, names = "test" if "test" in corpus else "validation", corpus["train"].features["label"].names
     create_run(folder, settings)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.row_names()}
     for name, runs in rows.items():
@@ -147,11 +148,11 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
         return {}
     results = {
         "data": settings.data,
-        "labels": corpus.names,
+        "labels": names,
         "scored_on": test,
-        "texts": {name: len(split.texts) for name, split in corpus.splits.items()},
+        "texts": {name: len(split) for name, split in corpus.items()},
         "rows": {name: summary(settings.seed_numbers(), runs) for name, runs in rows.items()},
-        "baselines": baselines(corpus.splits, test, len(corpus.names)) if available() else {},
+        "baselines": baselines(corpus, test, len(names)) if available() else {},
     }
     if not results["baselines"]:
         console.print(INSTALL, markup=False, highlight=False)
@@ -162,12 +163,14 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
     return results
 
 
-def pretrain_here(settings: CompareSettings, corpus: LabelledCorpus, folder: Path, console: Console) -> Path:
+def pretrain_here(
+    settings: CompareSettings, corpus: Mapping[str, datasets.Dataset], folder: Path, console: Console
+) -> Path:
     """The run of a masked model on the task's training texts; its own validation is on the task's validation texts."""
-    texts = folder / "pretraining-texts"
-    Processes.current().on_rank_0(lambda: write_texts(corpus, texts))
+    written = folder / "pretraining-texts"
+    Processes.current().on_rank_0(lambda: write_texts(corpus, written))
     options = BERTSettings(
-        data=",".join(filter(None, [str(texts), settings.pretrain_data])),
+        data=",".join(filter(None, [str(written), settings.pretrain_data])),
         minutes=None if settings.steps else settings.pretrain_minutes,
         steps=settings.steps,
         seed=settings.seed,
@@ -181,13 +184,13 @@ def pretrain_here(settings: CompareSettings, corpus: LabelledCorpus, folder: Pat
     return folder / "pretrained"
 
 
-def write_texts(corpus: LabelledCorpus, folder: Path) -> None:
+def write_texts(corpus: Mapping[str, datasets.Dataset], folder: Path) -> None:
     """The training and validation texts as a corpus to pretrain on."""
     folder.mkdir(exist_ok=True)
     for split in ("train", "validation"):
         with atomic(folder / f"{split}.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
             file.writelines(
-                json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in corpus.splits[split].texts
+                json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts(corpus[split], "text")
             )
 
 

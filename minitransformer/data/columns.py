@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minitransformer.data.arrow_file import stored_batches
 
@@ -18,7 +18,7 @@ def texts(split: "datasets.Dataset", column: str) -> Iterator[str]:
         yield from rows[column]
 
 
-def text_batches(split: "datasets.Dataset", *columns: str) -> Iterator[dict[str, list[str]]]:
+def text_batches(split: "datasets.Dataset", *columns: str) -> Iterator[dict[str, list[Any]]]:
     """These columns, up to `ROWS` rows at a time."""
     path = _file_of(split)
     if path is None:

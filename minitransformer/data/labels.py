@@ -1,30 +1,22 @@
-"""Texts with labels: read from whatever holds them, checked, and turned into batches."""
+"""Texts with labels in batches of tokens."""
 
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.data.batching import RowBatches, token_batches
-from minitransformer.data.labelled_texts import LabelledCorpus, LabelledTexts, MappedTexts, checked
-from minitransformer.data.row_file import MappedRows, Part, row_file, rows_in_memory
-from minitransformer.data.token_cache import vocabulary_size
-from minitransformer.data.token_rows import padded
-from minitransformer.data.word_ids import encoded
+from minitransformer.data.columns import text_batches
+from minitransformer.data.labelled_texts import LabelledCorpus, checked
+from minitransformer.data.token_rows import padded, token_rows
 from minitransformer.errors import InputError
 from minitransformer.text_encoding import plain_tokenizer, text_frame
 
-_FORMAT = "labelled 1"
-"""Another number wherever other tokens are made of the same text: those in files are then made anew."""
-_BATCH = 1000
-"""Texts whose tokens are handed on together."""
+if TYPE_CHECKING:
+    import datasets
 
 
 def load_labelled(
@@ -56,67 +48,48 @@ def load_labelled(
     return checked(loaded, declared, where=name)
 
 
-def _rows(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """All tokens of each text, with the marks around it."""
-    first, last = text_frame(tokenizer)
-    for ids in encoded(texts, tokenizer):
-        yield [first, *ids, last]
-
-
 class LabelledData:
-    """The texts of a split as token ids, encoded once. `cut` of them were longer than `max_length`.
+    """The texts and labels of a split as token ids: [CLS] text [SEP] (see `text_frame`), and `labels`.
 
-    A text is in `ids` from its place in `starts` on, which of `MappedTexts` is a mapped file: a text then takes 16
-    bytes of memory. The file has all tokens of each text, whatever `max_length` is; `lengths` are those of what is left
-    of it.
+    A text is encoded once, whole, into `rows` (see `token_rows`), and cut to `max_length` ids in a batch; `cut` of the
+    texts are longer than that. `lengths` counts the ids in a batch. A text that spells a special token stays text.
     """
 
-    def __init__(self, split: LabelledTexts, tokenizer: Tokenizer, max_length: int, pad_id: int = 0):
+    def __init__(self, split: "datasets.Dataset", tokenizer: Tokenizer, max_length: int, pad_id: int = 0):
         tokenizer = plain_tokenizer(tokenizer)
-        self.ids, columns = _text_ids(split.texts, tokenizer)
-        self.lengths = columns[:, 0]
-        self.starts = self.lengths.cumsum(0).sub_(self.lengths)
-        self.cut = int((self.lengths > max_length).sum())
-        self.lengths.clamp_(max=max_length)
-        self.labels = torch.from_numpy(np.asarray(split.labels, dtype=np.int32))
+        self.rows = token_rows(
+            lambda: _encoded(split, tokenizer),
+            columns=["label"],
+            tokenizers=[tokenizer],
+            key=["labelled", split._fingerprint],
+        )
+        self.labels = self.rows.columns["label"]
+        self.lengths = self.rows.lengths.clamp(max=max_length)
+        self.cut = int((self.rows.lengths > max_length).sum())
         self.last_id = text_frame(tokenizer)[1]
         self.pad_id = pad_id
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.rows)
 
     def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> RowBatches:
         """See `token_batches`."""
         return token_batches(self.lengths, max_tokens, seed=seed, pool=pool)
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """`ids` (B, T), padded on the right, `labels` (B,), and `valid` (B, T) where anything is padded."""
+        """`ids` (B, T), padded on the right, `labels` (B,), and `valid` (B, T) if anything is padded."""
         chosen = torch.as_tensor(rows, dtype=torch.int64)
-        starts, lengths = self.starts[chosen], self.lengths[chosen]
-        ids, valid = padded(self.ids, starts, lengths, self.pad_id)
-        ids[torch.arange(len(ids)), lengths.long() - 1] = self.last_id  # also where the text was cut
+        lengths = self.lengths[chosen]
+        ids, valid = padded(self.rows.ids, self.rows.starts[chosen], lengths, self.pad_id)
+        ids[torch.arange(len(ids)), lengths.long() - 1] = self.last_id  # of texts that were cut, too
         batch = {"ids": ids, "labels": self.labels[chosen].long()}
         return batch if bool(valid.all()) else batch | {"valid": valid}
 
 
-def _text_ids(texts: Sequence[str], tokenizer: Tokenizer) -> MappedRows:
-    """A row for each text, see `_rows`; the column is its length.
-
-    Of `MappedTexts` this is a file, whose name is a hash of the data set's fingerprint, the tokenizer and the format:
-    what is there is used again.
-    """
-    dtype = torch.int16 if vocabulary_size(tokenizer) < 1 << 15 else torch.int32
-    if isinstance(texts, MappedTexts):
-        name = "\0".join((_FORMAT, texts.split._fingerprint, tokenizer.to_str()))
-        return row_file(name, dtype, 1, partial(_parts, texts, tokenizer))
-    return rows_in_memory(dtype, 1, _parts(texts, tokenizer))
-
-
-def _parts(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[Part]:
-    rows = _rows(texts, tokenizer)
-    while part := list(islice(rows, _BATCH)):
-        ids, lengths = array("i"), array("i")
-        for row in part:
-            ids.extend(row)
-            lengths.append(len(row))
-        yield np.array(ids, dtype=np.int32), np.array(lengths, dtype=np.int32).reshape(-1, 1)
+def _encoded(split: "datasets.Dataset", tokenizer: Tokenizer) -> Iterator[tuple[list[int], int]]:
+    """The ids of each text between its marks, and its label."""
+    first, last = text_frame(tokenizer)
+    for rows in text_batches(split, "text", "label"):
+        encodings = tokenizer.encode_batch_fast(rows["text"], add_special_tokens=False)
+        for encoding, label in zip(encodings, rows["label"], strict=True):
+            yield [first, *encoding.ids, last], int(label)

@@ -3,10 +3,9 @@ import json
 import datasets
 import huggingface_hub
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 
-from minitransformer.data.labels import LabelledData, LabelledTexts, load_labelled
+from minitransformer.data.labelled_texts import LabelledTexts
+from minitransformer.data.labels import load_labelled
 from minitransformer.errors import InputError
 
 ROWS = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
@@ -216,27 +215,3 @@ def test_running_text_and_folders_without_validation_are_refused(tmp_path):
     write(tmp_path / "b" / "train.tsv", ROWS)
     with pytest.raises(InputError, match=r"has no table called validation or val or dev; it has train\.tsv"):
         load_labelled(tmp_path / "b")
-
-
-def word_tokenizer():
-    """One that pads and cuts by itself, as those of published checkpoints do."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "[", "]", "SEP"]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens(["[PAD]", "[CLS]", "[SEP]", "[MASK]"])
-    tokenizer.enable_padding(length=9)
-    tokenizer.enable_truncation(3)
-    return tokenizer
-
-
-def test_batches_hold_every_text_once_with_its_label():
-    split = LabelledTexts(["a", "b a", "a b b"], [1, 0, 2])
-    data = LabelledData(split, word_tokenizer(), 9)
-    assert len(data) == 3
-    rows = data.batches(8, seed=0)
-    assert sorted(row for batch in rows for row in batch) == [0, 1, 2]
-    batch = data.batch([2, 0])
-    assert batch["labels"].tolist() == [2, 1]
-    assert batch["ids"].tolist() == [[2, 5, 6, 6, 3], [2, 5, 3, 0, 0]]
-    assert torch.equal(batch["valid"], torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))
-    assert "valid" not in data.batch([1])

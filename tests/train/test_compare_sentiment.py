@@ -51,10 +51,10 @@ def test_rows_are_trained_with_every_seed_and_summed_up(data, tmp_path):
 def test_pretraining_reads_no_test_text(data, tmp_path):
     compared(data, tmp_path / "run", "--rows", "pretrained-here", "--seeds", "0")
     texts = (tmp_path / "run" / "pretraining-texts" / "train.jsonl").read_text().splitlines()
-    corpus = script.load_labelled(data)
-    assert [json.loads(line)["text"] for line in texts] == corpus.splits["train"].texts
-    kept = {text for split in ("train", "validation") for text in corpus.splits[split].texts}
-    assert not kept & set(corpus.splits["test"].texts)
+    corpus = script.load(data, kind="labelled")
+    assert [json.loads(line)["text"] for line in texts] == corpus["train"]["text"][:]
+    kept = {text for split in ("train", "validation") for text in corpus[split]["text"]}
+    assert not kept & set(corpus["test"]["text"])
 
 
 def test_two_processes_train_every_row_together(data, tmp_path):

@@ -1,12 +1,13 @@
 """How much of the training text a tokenizer learns from."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import islice
 
 import datasets
 from tokenizers import Tokenizer
 
-from minitransformer.data.columns import text_batches
+from minitransformer.data.columns import text_batches, texts
 from minitransformer.data.running_text import Texts, pieces
 
 TOKENIZER_BYTES = 50_000_000
@@ -28,15 +29,9 @@ def beginning(split: datasets.Dataset, side: str) -> tuple[int, set[str]]:
     return count, characters
 
 
-def first_texts(texts: Sequence[str]) -> Sequence[str]:
-    """Those that these bytes have room for; it says so where they are not all."""
-    left = TOKENIZER_BYTES
-    for count, text in enumerate(texts):
-        if left <= 0:
-            _warn_of_the_rest("texts", count, len(texts))
-            return texts[:count]
-        left -= len(text.encode())
-    return texts
+def first_texts(split: datasets.Dataset, column: str) -> Iterator[str]:
+    """The texts that these bytes have room for; a warning says if they are not all."""
+    return islice(texts(split, column), beginning(split, column)[0])
 
 
 def _warn_of_the_rest(what: str, count: int, of: int) -> None:

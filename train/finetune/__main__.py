@@ -17,7 +17,8 @@ from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
 
-from minitransformer.data.labels import LabelledData, load_labelled
+from minitransformer.data import load
+from minitransformer.data.labels import LabelledData
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import SequenceClassifier
@@ -146,16 +147,15 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         return results
     processes = Processes.current()
     corpus = processes.local_rank_0_first(
-        lambda: load_labelled(settings.data, text=settings.text, label=settings.label)
+        lambda: load(settings.data, kind="labelled", text=settings.text, label=settings.label)
     )
+    names = corpus["train"].features["label"].names
     classifier, recipe, origin = processes.local_rank_0_first(lambda: starting_point(settings, corpus))
     model = classifier.model.to(settings.torch_device())
     limit = model.encoder.config.max_length
     pad_id = getattr(model.encoder.config, "pad_id", 0)
     data = processes.local_rank_0_first(
-        lambda: {
-            name: LabelledData(split, classifier.tokenizer, limit, pad_id) for name, split in corpus.splits.items()
-        }
+        lambda: {name: LabelledData(split, classifier.tokenizer, limit, pad_id) for name, split in corpus.items()}
     )
     warn_of_cut("text", sum(part.cut for part in data.values()), sum(map(len, data.values())), limit)
     settings.set_threads(model.num_parameters())
@@ -170,7 +170,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     create_run(folder, settings)
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in data.items())
     console.print(
-        f"{settings.data}: {sizes} texts, labels {', '.join(corpus.names)}; {origin}; writes {folder}",
+        f"{settings.data}: {sizes} texts, labels {', '.join(names)}; {origin}; writes {folder}",
         markup=False,
     )
 
@@ -207,9 +207,9 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         "init": str(settings.init),
         "seed": settings.seed,
         "pooling": model.config.pooling,
-        "labels": corpus.names,
+        "labels": names,
         "scored_on": test,
-        **scores(all_logits(model, data[test]).argmax(dim=1).tolist(), data[test].labels.tolist(), len(corpus.names)),
+        **scores(all_logits(model, data[test]).argmax(dim=1).tolist(), data[test].labels.tolist(), len(names)),
         "validation_accuracy": max(evaluation["accuracy"] for evaluation in state.history),
         "seconds": state.seconds,
         "checkpoint_seconds": state.checkpoint_seconds,
@@ -221,7 +221,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         "history": state.history,
     }
     if settings.baselines and available():
-        results["baselines"] = baselines(corpus.splits, test, len(corpus.names))
+        results["baselines"] = baselines(corpus, test, len(names))
     elif settings.baselines:
         console.print(INSTALL, markup=False, highlight=False)
     write_json(finished, results)

@@ -9,13 +9,13 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from minitransformer.data.labelled_texts import LabelledTexts
+import datasets
+
+from minitransformer.data.columns import text_batches, texts
 from train.finetune.metrics import scores
 
 LEARNED_BYTES = 10_000_000
 """Of training texts: words and pairs of words take some sixty times as much memory, and more where labels are many."""
-GUESSED = 5000
-"""Texts whose words are counted at once to guess their labels."""
 INSTALL = "no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'"
 # Single letters are words too: scikit-learn leaves out "I" and "a" unless told.
 _WORDS = r"(?u)\b\w+\b"
@@ -54,61 +54,62 @@ def available() -> bool:
     return True
 
 
-def baselines(splits: Mapping[str, LabelledTexts], test: str, num_labels: int) -> dict[str, dict[str, Any]]:
+def baselines(splits: Mapping[str, datasets.Dataset], test: str, num_labels: int) -> dict[str, dict[str, Any]]:
     """The `scores` of each on the split called `test`, with its `setting` and the `validation_accuracy` that chose it.
 
     Of more than `LEARNED_BYTES` of training texts they learn from so much, which a warning says. A baseline that finds
     no word in them is left out.
     """
-    texts, labels = _learned_from(splits["train"])
+    learned, labels = _learned_from(splits["train"])
+    labels_of = {name: splits[name]["label"][:] for name in ("validation", test)}
     results = {}
     for name, (build, settings) in BASELINES.items():
         best: tuple[float, float, Any] | None = None
         for setting in settings:
             model = build(setting)
             try:
-                model.fit(texts, labels)
+                model.fit(learned, labels)
             except ValueError as error:
                 if "empty vocabulary" not in str(error):
                     raise
                 break
-            validation = splits["validation"]
-            accuracy = scores(_predicted(model, validation), validation.labels, num_labels)["accuracy"]
+            guesses = _predicted(model, splits["validation"])
+            accuracy = scores(guesses, labels_of["validation"], num_labels)["accuracy"]
             # Of equally good ones the first. Only the best is kept: each has its own count of all words.
             if best is None or accuracy > best[0]:
                 best = accuracy, setting, model
         if best is not None:
             accuracy, setting, model = best
             results[name] = {
-                **scores(_predicted(model, splits[test]), splits[test].labels, num_labels),
+                **scores(_predicted(model, splits[test]), labels_of[test], num_labels),
                 "setting": setting,
                 "validation_accuracy": accuracy,
             }
     return results
 
 
-def _learned_from(split: LabelledTexts) -> LabelledTexts:
-    """Some `LEARNED_BYTES`, drawn from all over the split, which may be sorted by label: each label is among them."""
-    num_bytes = sum(len(text.encode()) for text in split.texts)
-    if num_bytes <= LEARNED_BYTES:
-        return split
-    chance, seen = random.Random(0), set[int]()
-    texts, labels = list[str](), list[int]()
-    for text, label in zip(split.texts, split.labels, strict=True):
-        if label not in seen or chance.random() < LEARNED_BYTES / num_bytes:
-            seen.add(label)
-            texts.append(text)
-            labels.append(label)
-    warnings.warn(
-        f"the baselines learn from {LEARNED_BYTES / 1e6:,.0f} MB of the texts, {len(texts):,} of "
-        f"{len(split.texts):,}, drawn at random",
-        stacklevel=3,
-    )
-    return LabelledTexts(texts, labels)
+def _learned_from(split: datasets.Dataset) -> tuple[list[str], list[int]]:
+    """About `LEARNED_BYTES` of texts with their labels, drawn from all over the split; each label is among them."""
+    num_bytes = sum(len(text.encode()) for text in texts(split, "text"))
+    share, chance, seen = LEARNED_BYTES / max(1, num_bytes), random.Random(0), set[int]()
+    learned, labels = list[str](), list[int]()
+    for rows in text_batches(split, "text", "label"):
+        for text, label in zip(rows["text"], rows["label"], strict=True):
+            if share >= 1 or label not in seen or chance.random() < share:
+                seen.add(label)
+                learned.append(text)
+                labels.append(label)
+    if share < 1:
+        warnings.warn(
+            f"the baselines learn from {LEARNED_BYTES / 1e6:,.0f} MB of the texts, {len(learned):,} of "
+            f"{len(split):,}, drawn at random",
+            stacklevel=3,
+        )
+    return learned, labels
 
 
-def _predicted(model: Any, split: LabelledTexts) -> Sequence[int]:
+def _predicted(model: Any, split: datasets.Dataset) -> Sequence[int]:
     guesses = array("i")
-    for start in range(0, len(split.texts), GUESSED):
-        guesses.extend(model.predict(split.texts[start : start + GUESSED]).tolist())
+    for rows in text_batches(split, "text"):
+        guesses.extend(model.predict(rows["text"]).tolist())
     return guesses

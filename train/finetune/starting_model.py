@@ -1,16 +1,16 @@
 """Where fine-tuning begins: a pretrained encoder with its tokenizer, or new ones; and how each is trained best."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 import torch
 from tokenizers import Tokenizer
 
 import minitransformer
-from minitransformer.data.labelled_texts import LabelledCorpus, LabelledTexts
 from minitransformer.data.labels import LabelledData
 from minitransformer.data.packaged import minilm
 from minitransformer.errors import InputError
@@ -67,13 +67,14 @@ class Start(NamedTuple):
     origin: str
 
 
-def starting_point(settings: Any, corpus: LabelledCorpus) -> Start:
+def starting_point(settings: Any, corpus: Mapping[str, datasets.Dataset]) -> Start:
     """What `settings.init` says; `InputError` where there is nothing to begin with."""
     torch.manual_seed(settings.seed)
+    names = tuple(corpus["train"].features["label"].names)
     if str(settings.init) == "scratch":
         recipe = SCRATCH[settings.encoder_name()]
-        tokenizer = new_tokenizer(settings, corpus.splits["train"].texts)
-        encoder = new_encoder(settings, tokenizer, corpus.splits["train"])
+        tokenizer = new_tokenizer(settings, corpus["train"])
+        encoder = new_encoder(settings, tokenizer, corpus["train"])
         origin = f"a new {settings.encoder_name()} encoder with {tokenizer.get_vocab_size():,} pieces of words"
         dropout = encoder.config.dropout
     else:
@@ -82,21 +83,21 @@ def starting_point(settings: Any, corpus: LabelledCorpus) -> Start:
         recipe = SMALL_PRETRAINED if encoder.config.d_model < SMALL else PRETRAINED
         if isinstance(model, SequenceClassifier):
             c = model.config
-            if c.labels == corpus.names and settings.pooling in (None, c.pooling) and settings.dropout is None:
+            if c.labels == names and settings.pooling in (None, c.pooling) and settings.dropout is None:
                 model.config = replace(c, label_smoothing=settings.label_smoothing)
                 return Start(Classifier(model, tokenizer), recipe, f"{settings.init} and its head go on")
             origin = f"the head of {settings.init} is left behind (its labels are {', '.join(c.labels or '?')}): a new"
         else:
             origin = f"{settings.init} has no classification head: a new"
-        origin += f" one for {len(corpus.names)} labels"
+        origin += f" one for {len(names)} labels"
         dropout = 0.1
         if (rate := recipe.dropout if settings.dropout is None else settings.dropout) is not None:
             encoder, dropout = with_dropout(encoder, rate), rate
     model = SequenceClassifier(
         encoder,
-        len(corpus.names),
+        len(names),
         pooling=settings.pooling or recipe.pooling,
-        labels=corpus.names,
+        labels=names,
         dropout=dropout,
         label_smoothing=settings.label_smoothing,
     )
@@ -128,12 +129,12 @@ def with_dropout(encoder: Model, rate: float) -> Model:
     return changed
 
 
-def new_tokenizer(settings: Any, texts: Sequence[str]) -> Tokenizer:
+def new_tokenizer(settings: Any, split: datasets.Dataset) -> Tokenizer:
     """Pieces of words, found in the first `TOKENIZER_BYTES` of the training texts."""
-    return train_wordpiece_tokenizer(first_texts(texts), settings.vocab_size or VOCAB_SIZE)
+    return train_wordpiece_tokenizer(first_texts(split, "text"), settings.vocab_size or VOCAB_SIZE)
 
 
-def new_encoder(settings: Any, tokenizer: Tokenizer, split: LabelledTexts) -> Model:
+def new_encoder(settings: Any, tokenizer: Tokenizer, split: datasets.Dataset) -> Model:
     """An untrained encoder of `settings.encoder_name()`; sizes left out are what `SIZES` says."""
     name = settings.encoder_name()
     sizes = SIZES[name] | {

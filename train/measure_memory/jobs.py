@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from minitransformer.data import load
-from minitransformer.data.labels import LabelledData, load_labelled
+from minitransformer.data.labels import LabelledData
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
 from minitransformer.data.streams import StreamWindows
@@ -116,17 +116,17 @@ def measured_finetune(settings: Any, folder: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {"start_megabytes": peak_megabytes()}
     flags = finetune.FinetuneSettings(init=Path("scratch"), d_model=32, num_layers=2, num_heads=2)
     with timed_as("read_seconds", figures):
-        corpus = load_labelled(folder)
-    train = corpus.splits["train"]
-    figures["texts"] = len(train.texts)
+        corpus = load(folder, kind="labelled")
+    train = corpus["train"]
+    figures["texts"] = len(train)
     with timed_as("tokenizer_seconds", figures):
-        tokenizer = new_tokenizer(flags, train.texts)
+        tokenizer = new_tokenizer(flags, train)
     with timed_as("tokens_seconds", figures):
         encoder = new_encoder(flags, tokenizer, train)
-        data = {name: LabelledData(split, tokenizer, LONGEST) for name, split in corpus.splits.items()}
+        data = {name: LabelledData(split, tokenizer, LONGEST) for name, split in corpus.items()}
     figures["tokens"] = sum(int(part.lengths.sum()) for part in data.values())
     figures["prepared_megabytes"] = peak_megabytes()
-    model = SequenceClassifier(encoder, len(corpus.names))
+    model = SequenceClassifier(encoder, train.features["label"].num_classes)
     feed = Feed(data["train"], flags.max_tokens, flags.pool, seed=0)
     with timed_as("steps_seconds", figures):
         train_some(model, feed, settings.steps)

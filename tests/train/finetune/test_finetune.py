@@ -8,7 +8,7 @@ from helpers_scripts import interrupted_at, refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
-from minitransformer.data.labels import load_labelled
+from minitransformer.data import load
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.pipelines.classifier import Classifier
 from minitransformer.tokenization import load_tokenizer, train_wordpiece_tokenizer
@@ -64,11 +64,11 @@ def run(data, tmp_path_factory):
 
 def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run, data):
     results = json.loads((run / "results.json").read_text())
-    corpus = load_labelled(data)
+    split = load(data, kind="labelled")["test"]
     classifier = Classifier.load(run)
-    texts, labels = corpus.splits["test"]
+    texts, labels, names = split["text"][:], split["label"][:], split.features["label"].names
     guesses = [guess.label for guess in classifier(texts)]
-    right = [guess == corpus.names[label] for guess, label in zip(guesses, labels, strict=True)]
+    right = [guess == names[label] for guess, label in zip(guesses, labels, strict=True)]
     assert results["accuracy"] == sum(right) / len(right) > 0.9
     assert results["labels"] == ["negative", "positive"] == list(classifier.labels)
     assert sum(map(sum, results["confusion"])) == len(labels)
@@ -84,7 +84,8 @@ def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run, data)
 
 def test_the_weights_are_those_of_the_best_evaluation(run, data):
     results = json.loads((run / "results.json").read_text())
-    texts, labels = load_labelled(data).splits["validation"]
+    split = load(data, kind="labelled")["validation"]
+    texts, labels = split["text"][:], split["label"][:]
     classifier = Classifier.load(run)
     probabilities = classifier.probabilities(texts)
     best = max(results["history"], key=lambda evaluation: (evaluation["accuracy"], -evaluation["loss"]))

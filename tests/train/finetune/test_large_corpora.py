@@ -9,8 +9,7 @@ import numpy
 import pytest
 from helpers_scripts import interrupted_at
 
-from minitransformer.data import columns, labels, remembered
-from minitransformer.data.labelled_texts import LabelledCorpus, LabelledTexts, MappedTexts
+from minitransformer.data import columns, labels
 from minitransformer.tokenization import train_wordpiece_tokenizer
 from train.compare_sentiment import write_texts
 from train.engine import tokenizer_text
@@ -50,23 +49,18 @@ def left_by(run):
     return (run / "model.safetensors").read_bytes(), (run / "tokenizer.json").read_bytes(), figures
 
 
-def test_a_run_on_mapped_files_ends_as_one_in_memory_and_a_resumed_one_finds_them(tmp_path, monkeypatch, capsys):
+def test_a_resumed_run_finds_the_tokens_and_ends_as_one_that_was_not_interrupted(tmp_path, monkeypatch, capsys):
     sizes = ["--d-model", "16", "--num-layers", "1", "--num-heads", "2", "--max-tokens", "100", "--vocab-size", "60"]
     flags = ["--data", "hub:some/thing", "--init", "scratch", *sizes, "--epochs", "2", "--pool", "2", "--threads", "1"]
-    main([*flags, "--out", str(tmp_path / "small")])
-    assert not (tmp_path / "cache").exists()
-    said = capsys.readouterr().err
-    assert " texts without a label: " in said
-    monkeypatch.setattr(remembered, "LARGE", 0)
-    monkeypatch.setattr(columns, "ROWS", 7)
-    interrupted_at(5, Feed, monkeypatch, main, [*flags, "--out", str(tmp_path / "large")])
-    assert capsys.readouterr().err.startswith(said)
+    main([*flags, "--out", str(tmp_path / "whole")])
+    assert " texts without a label: " in capsys.readouterr().err
     made = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache" / "tokens").iterdir()}
     assert len(made) == 3
-    monkeypatch.setattr(labels, "_parts", lambda *_: pytest.fail("are made again"))
-    main(["--resume", str(tmp_path / "large")])
-    assert left_by(tmp_path / "large") == left_by(tmp_path / "small")
-    assert len(left_by(tmp_path / "small")[2]["baselines"]) == 2
+    monkeypatch.setattr(labels, "text_batches", lambda *_: pytest.fail("are encoded again"))
+    interrupted_at(5, Feed, monkeypatch, main, [*flags, "--out", str(tmp_path / "stopped")])
+    main(["--resume", str(tmp_path / "stopped")])
+    assert left_by(tmp_path / "stopped") == left_by(tmp_path / "whole")
+    assert len(left_by(tmp_path / "stopped")[2]["baselines"]) == 2
     assert {file: file.stat().st_mtime_ns for file in made} == made
 
 
@@ -74,22 +68,21 @@ class Settings:
     vocab_size = 40
 
 
-@pytest.mark.parametrize("lazy", [False, True])
-def test_pieces_are_learned_from_the_first_texts_of_a_large_corpus(lazy, monkeypatch):
+def test_pieces_are_learned_from_the_first_texts_of_a_large_corpus(monkeypatch):
+    monkeypatch.setattr(columns, "ROWS", 1)
     texts = ["abc ab", "bé ab", "ab abc", "xyz"]
-    handed_in = MappedTexts(datasets.Dataset.from_dict({"text": texts})) if lazy else texts
-    assert new_tokenizer(Settings, handed_in).to_str() == train_wordpiece_tokenizer(texts, 40).to_str()
+    split = datasets.Dataset.from_dict({"text": texts})
+    assert new_tokenizer(Settings, split).to_str() == train_wordpiece_tokenizer(texts, 40).to_str()
     monkeypatch.setattr(tokenizer_text, "TOKENIZER_BYTES", 12)
     with pytest.warns(UserWarning, match="is trained on the first 0 MB of the texts, 2 of 4"):
-        tokenizer = new_tokenizer(Settings, handed_in)
+        tokenizer = new_tokenizer(Settings, split)
     assert tokenizer.to_str() == train_wordpiece_tokenizer(texts[:2], 40).to_str()
 
 
 def test_baselines_learn_from_some_of_many_texts_and_from_every_label(monkeypatch):
     texts = [f"{'good' if label else 'bad'} film {place}" for label in (0, 1) for place in range(200)] + ["so so"]
     labels = [0] * 200 + [1] * 200 + [2]
-    data_set = datasets.Dataset.from_dict({"text": texts})
-    splits = {"train": LabelledTexts(MappedTexts(data_set), labels), "validation": LabelledTexts(texts, labels)}
+    splits = dict.fromkeys(("train", "validation"), datasets.Dataset.from_dict({"text": texts, "label": labels}))
     learned = []
 
     class Fixed:
@@ -101,7 +94,7 @@ def test_baselines_learn_from_some_of_many_texts_and_from_every_label(monkeypatc
 
     monkeypatch.setattr(linear, "BASELINES", {"fixed": (lambda setting: Fixed(), (1.0,))})
     linear.baselines(splits, "validation", 3)
-    assert learned == [(splits["train"].texts, labels)]
+    assert learned == [(texts, labels)]
     monkeypatch.setattr(linear, "LEARNED_BYTES", 1000)
     with pytest.warns(UserWarning, match=r"the baselines learn from 0 MB of the texts, \d\d of 401, drawn at random"):
         linear.baselines(splits, "validation", 3)
@@ -114,18 +107,19 @@ def test_baselines_learn_from_some_of_many_texts_and_from_every_label(monkeypatc
 
 def test_guesses_of_many_texts_are_those_of_all_at_once(monkeypatch):
     corpus = sentences(60, 3)
-    split = LabelledTexts(corpus["text"], [label + 1 for label in corpus["label"]])
+    corpus["label"] = [label + 1 for label in corpus["label"]]
+    split = datasets.Dataset.from_dict(corpus)
     splits = {"train": split, "validation": split}
     expected = linear.baselines(splits, "validation", 3)
     assert len(expected) == 2
-    monkeypatch.setattr(linear, "GUESSED", 7)
+    monkeypatch.setattr(columns, "ROWS", 7)
     assert linear.baselines(splits, "validation", 3) == expected
 
 
 def test_texts_to_pretrain_on_are_written_from_a_mapped_corpus(tmp_path):
-    texts = MappedTexts(datasets.Dataset.from_dict({"text": ["é", 'a "b"', "c\td"]}))
-    split = LabelledTexts(texts, [0, 1, 0])
-    write_texts(LabelledCorpus(("x", "y"), {"train": split, "validation": split}), tmp_path / "texts")
+    texts = ["é", 'a "b"', "c\td"]
+    split = datasets.Dataset.from_dict({"text": texts})
+    write_texts({"train": split, "validation": split}, tmp_path / "texts")
     for name in ("train", "validation"):
         lines = (tmp_path / "texts" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-        assert [json.loads(line)["text"] for line in lines] == list(texts)
+        assert [json.loads(line)["text"] for line in lines] == texts
