@@ -1,13 +1,13 @@
 """The comparison of the talk for sequence to vector: five ways to label a text, on one split, with several seeds.
 
-python -m train.compare_sentiment                                   about 50 minutes on 2 cores; --resume goes on
-python -m train.compare_sentiment --pretrained runs/pretrain-bert-...   with a masked model that is there already
+python -m train.compare_sentiment                                   about 50 minutes on 2 cores; can be resumed
+python -m train.compare_sentiment --pretrained runs/pretrain-bert-...   with a masked model of an earlier run
 python -m train.compare_sentiment --rows rnn-last,rnn-attention --seeds 0
 """
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from train.engine.processes import Processes, joined
 from train.engine.run_folder import create_run, open_run
 from train.engine.settings import Settings
 from train.engine.signals import resumable
-from train.finetune.__main__ import FinetuneSettings, finetune
+from train.finetune.__main__ import finetune
 from train.finetune.baselines import INSTALL, available, baselines
+from train.finetune.settings import FinetuneSettings
 from train.finetune.starting_model import read_pretrained
 from train.pretrain.bert.__main__ import pretrain
 from train.pretrain.bert.settings import BERTSettings
@@ -52,8 +53,8 @@ TITLES = {
 class CompareSettings(Settings):
     """Compare recurrent, new and pretrained encoders as classifiers of texts: mean and spread over seeds.
 
-    Each run is one of train.finetune with its own defaults; --minutes and --steps bound each, and --steps the
-    pretraining too. --seed is that of the pretraining.
+    Each run is one of train.finetune with its own defaults. --minutes and --steps limit each run, and --steps limits
+    the pretraining too. --seed is the seed of the pretraining.
     """
 
     data: str = "reviews"
@@ -63,20 +64,19 @@ class CompareSettings(Settings):
     label: str | None = None
     """The column of the labels."""
     rows: str = ",".join(ROWS)
-    """Which to train, in this order."""
+    """The encoders to train, in this order."""
     seeds: str = "0,1,2"
-    """A run of each row for each of these."""
+    """The seeds of the runs of each row."""
     pretrained: Path | None = None
-    """A run of train.pretrain bert for pretrained-here. Default: pretrain one, on the training texts."""
+    """The run of train.pretrain bert that pretrained-here starts from. Default: pretrain on the training texts."""
     pretrain_minutes: float = 4.0
-    """Of that pretraining."""
+    """The training time of that pretraining."""
     pretrain_data: str = ""
-    """What to pretrain on beside the training texts, separated by commas: packaged corpora or paths."""
+    """Further texts to pretrain on, separated by commas: packaged corpora or paths."""
 
     def validate(self) -> None:
         super().validate()
-        if not self.pretrain_minutes > 0:
-            raise InputError(f"--pretrain-minutes {self.pretrain_minutes} must be more than 0")
+        self.require("pretrain_minutes", more_than=0)
         names = self.row_names()
         if unknown := [name for name in names if name not in ROWS]:
             raise InputError(f"--rows {','.join(unknown)}: not among {', '.join(ROWS)}")
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[str, Any]:
-    """Train every row with every seed, but for what an earlier part of this run has finished, and write the table."""
+    """Train every row with every seed and write the table. Runs that were finished before a resume are kept."""
     processes = Processes.current()
     corpus = processes.local_rank_0_first(
         lambda: load(settings.data, kind="labelled", text=settings.text, label=settings.label)
@@ -125,7 +125,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
         options = dict(ROWS[name])
         if options["init"] == PRETRAINED:
             options["init"] = settings.pretrained or pretrain_here(settings, corpus, folder, console)
-            processes.barrier()  # until the first one has saved it
+            processes.barrier()  # rank 0 has saved it
         for seed in settings.seed_numbers():
             console.print(f"\n{name}, seed {seed}", style="bold")
             one = FinetuneSettings(
@@ -143,7 +143,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
                 baselines=False,
                 **options,
             )
-            runs.append(finetune(one, folder / f"{name}-{seed}", console))
+            runs.append(once(finetune, one, folder / f"{name}-{seed}", console))
     if not processes.is_rank_0:
         return {}
     results = {
@@ -163,10 +163,16 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
     return results
 
 
+def once(job: Callable[..., dict[str, Any]], settings: Settings, folder: Path, console: Console) -> dict[str, Any]:
+    """The results of the job, which runs unless it was finished before this comparison was interrupted."""
+    results = folder / "results.json"
+    return json.loads(results.read_text(encoding="utf-8")) if results.exists() else job(settings, folder, console)
+
+
 def pretrain_here(
     settings: CompareSettings, corpus: Mapping[str, datasets.Dataset], folder: Path, console: Console
 ) -> Path:
-    """The run of a masked model on the task's training texts; its own validation is on the task's validation texts."""
+    """Pretrain a masked model on the task's training texts and validate it on the task's validation texts."""
     written = folder / "pretraining-texts"
     Processes.current().on_rank_0(lambda: write_texts(corpus, written))
     options = BERTSettings(
@@ -180,12 +186,12 @@ def pretrain_here(
         processes=settings.processes,
         **settings.safeguards(),
     )
-    pretrain(options, folder / "pretrained", console)
+    once(pretrain, options, folder / "pretrained", console)
     return folder / "pretrained"
 
 
 def write_texts(corpus: Mapping[str, datasets.Dataset], folder: Path) -> None:
-    """The training and validation texts as a corpus to pretrain on."""
+    """Write the training and validation texts as a corpus to pretrain on."""
     folder.mkdir(exist_ok=True)
     for split in ("train", "validation"):
         with atomic(folder / f"{split}.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -195,7 +201,7 @@ def write_texts(corpus: Mapping[str, datasets.Dataset], folder: Path) -> None:
 
 
 def summary(seeds: list[int], runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the seeds; the spread is the sample standard deviation, None of a single run."""
+    """Means over the seeds. The spread is the sample standard deviation, or None for a single run."""
     kept = ("accuracy", "macro_f1", "validation_accuracy", "seconds")
     means = {key: statistics.mean(run[key] for run in runs) for key in kept}
     spread = statistics.stdev(run["accuracy"] for run in runs) if len(runs) > 1 else None

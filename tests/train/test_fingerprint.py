@@ -7,7 +7,7 @@ from minitransformer.data import remembered as module
 from train.engine import fingerprint as script
 from train.engine.fingerprint import fingerprint
 from train.engine.run_folder import begin_run, read_command
-from train.finetune.__main__ import FinetuneSettings
+from train.finetune.settings import FinetuneSettings
 from train.pretrain.bert.corpora import corpus_names, read_corpora
 from train.pretrain.bert.settings import BERTSettings
 from train.pretrain.gpt.settings import GPTSettings

@@ -25,11 +25,11 @@ from minitransformer.tokenization import masked_specials, train_roberta_tokenize
 from train.engine import tokenizer_text
 from train.pretrain.__main__ import main
 from train.pretrain.bert import corpora as masked_corpora
+from train.pretrain.bert import counting_baselines
 from train.pretrain.bert import rows as masked_rows
-from train.pretrain.bert import scores as masked_scoring
 from train.pretrain.bert.corpora import read_corpora, sentences_for_tokenizers
+from train.pretrain.bert.counting_baselines import CountingBaselines
 from train.pretrain.bert.rows import CorpusRows, corpora_rows
-from train.pretrain.bert.scores import CountingBaselines
 
 COLOURS = ("green", "red", "blue", "white")
 SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "24", "--batch-tokens", "200"]
@@ -211,12 +211,12 @@ def test_baselines_of_large_corpora_count_runs_of_rows_from_all_over_them(folder
     rows = corpora_rows(read_corpora(str(folder / "text.txt")), tokenizer, 24, "nsp", **SEEDS).train
     vocabulary = MaskVocabulary.of(tokenizer)
     assert CountingBaselines(rows, vocabulary).counted == len(rows.ids)
-    monkeypatch.setattr(masked_scoring, "RUN", 4)
-    monkeypatch.setattr(masked_scoring, "TOKENS_TO_COUNT", len(rows.ids) // 2 + 1)
+    monkeypatch.setattr(counting_baselines, "RUN", 4)
+    monkeypatch.setattr(counting_baselines, "TOKENS_TO_COUNT", len(rows.ids) // 2 + 1)
     assert CountingBaselines(rows, vocabulary).counted == pytest.approx(len(rows.ids) / 2, abs=4 * 24)
     chosen = [row for row in range(len(rows.labels)) if row // 4 % 2 == 0]
     expected = torch.cat([rows.ids[rows.offsets[row] : rows.offsets[row + 1]] for row in chosen])
-    assert torch.equal(masked_scoring._spread(rows), expected)
+    assert torch.equal(counting_baselines._spread(rows), expected)
 
 
 @pytest.mark.usefixtures("mapped")

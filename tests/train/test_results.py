@@ -3,7 +3,6 @@
 import copy
 import json
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from helpers_damage import ODD_NUMBERS, ODD_STRINGS, places
@@ -12,29 +11,8 @@ from rich.console import Console
 
 from minitransformer import InputError
 from train import compare_dates
-from train.engine.results import read_results
-from train.finetune import report as finetune_report
-from train.pretrain.bert import report as masked_report
-from train.pretrain.gpt import __main__ as pretrain_gpt
 from train.translate import report
 
-SCORES = {"accuracy": 0.5, "interval": [0.4, 0.6], "macro_f1": 0.5, "validation_accuracy": 1}
-COUNTS = {"parameters": 9, "seconds": 1.5, "steps": 3, "tokens_per_second": 5.0}
-FIGURES = {"loss": 2.0, "accuracy": 0.1}
-BASELINES = {"unigram": FIGURES, "neighbours": FIGURES}
-GPT = {
-    "sample": "a",
-    "validation_loss": 2.0,
-    "bits_per_byte": 1.0,
-    "test_loss": 2.0,
-    "test_bits_per_byte": 1.0,
-    **COUNTS,
-}
-BERT = {"objective": "bert", "masked_tokens": 7, "validation_loss": 2.0, "accuracy": 0.1, "sentence_accuracy": 0.5}
-BERT |= {"test_masked_tokens": 7, "test_loss": 2.0, "test_accuracy": 0.1, "baselines": BASELINES, **COUNTS}
-BERT |= {"test_baselines": BASELINES}
-CLASSIFIER = {"init": "scratch", "pooling": "mean", "scored_on": "test", "labels": ["a", "b"], "best_step": 2, **SCORES}
-CLASSIFIER |= {"confusion": [[1, 2], [3, 4]], "baselines": {"naive Bayes": SCORES}, "texts_per_second": 5.0, **COUNTS}
 MATCHES = {"parameters": 9, "exact_match": 0.5, "character_accuracy": 1.0, "seconds_to_99": None, "seconds": 1.0}
 MATCHES |= {"tokens_per_second": 9.0, "validation": [{"seconds": 1.0, "exact_match": 0.5}]}
 MATCHES |= {"by_format": {"D.M.Y": {"count": 2, "exact_match": 0.5}}}
@@ -47,7 +25,6 @@ SENTENCES |= {
 SENTENCES |= {"best_step": 3, "by_length": [{"words": "1-2", "count": 2, "bleu": 0.5}], "by_rarest_word": []}
 
 quiet = Console(quiet=True)
-HERE = Path()
 
 
 def show_models(results):
@@ -55,13 +32,6 @@ def show_models(results):
 
 
 KINDS = {
-    "gpt": (
-        GPT,
-        lambda path: read_results(path, pretrain_gpt.Results, together=pretrain_gpt.TestResults),
-        lambda results: pretrain_gpt.show(results, HERE, quiet),
-    ),
-    "bert": (BERT, masked_report.read_report, lambda results: masked_report.show(results, HERE, quiet)),
-    "finetune": (CLASSIFIER, finetune_report.read_report, lambda results: finetune_report.show(results, HERE, quiet)),
     "dates": (
         {"models": {"a": MATCHES, "b": MATCHES}},
         report.read_comparison,

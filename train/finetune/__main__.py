@@ -7,9 +7,8 @@ python -m train.finetune --data mine.tsv                         any table of te
 """
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,106 +28,16 @@ from train.engine.feed import Feed
 from train.engine.loop import LoopOptions, train
 from train.engine.processes import Processes, joined
 from train.engine.run_folder import create_run, open_run
-from train.engine.settings import Settings
 from train.engine.signals import resumable
 from train.engine.tokenizer_text import warn_of_small_vocabulary
 from train.finetune.baselines import INSTALL, available, baselines
 from train.finetune.metrics import scores
-from train.finetune.report import read_report, show
-from train.finetune.starting_model import VOCAB_SIZE, Recipe, starting_point
+from train.finetune.recipes import Recipe
+from train.finetune.report import show
+from train.finetune.settings import FinetuneSettings
+from train.finetune.starting_model import DEFAULT_VOCAB_SIZE, starting_model
 
 EVALUATION_TOKENS = 8192
-
-
-@dataclass(frozen=True)
-class FinetuneSettings(Settings):
-    """Train a classifier of texts: its weights, `tokenizer.json` and figures go into the run folder.
-
-    The best of its evaluations on the validation split is kept and scored on the test split, beside two baselines.
-    """
-
-    settings_file: ClassVar[str] = "settings.json"  # config.json is the model's
-
-    data: str = "reviews"
-    """reviews, hub:NAME, a table of texts and labels (.csv, .tsv, .jsonl, .parquet), or a folder of train, validation
-    (or dev) and test tables."""
-    text: str | None = None
-    """The column of the texts. Default: text, sentence, or the only one besides the labels."""
-    label: str | None = None
-    """The column of the labels. Default: label."""
-
-    init: Path = Path("minilm")
-    """minilm, scratch, a run of train.pretrain or train.finetune, or a BERT or GPT-2 folder of Hugging Face's."""
-    encoder: Literal["bert", "gpt", "transformer", "rnn"] | None = None
-    """For --init scratch. Default: transformer."""
-    d_model: int | None = None
-    """For --init scratch. Default: 128."""
-    num_layers: int | None = None
-    """For --init scratch. Default: 2, of rnn 1."""
-    num_heads: int | None = None
-    """For --init scratch. Default: 4."""
-    vocab_size: int | None = None
-    """For --init scratch: pieces of words, learned from the training texts. Default: 8,000."""
-
-    pooling: Literal["first", "last", "mean", "max", "attention"] | None = None
-    """How the states of a text become one. Default: mean, of rnn attention."""
-    epochs: int | None = None
-    """Times through the training texts, where --steps or --minutes do not end it sooner. Default: best on reviews."""
-    lr: float | None = None
-    """Peak learning rate. Default: best on reviews."""
-    layer_decay: float | None = None
-    """Each block learns at this times the rate of the one above it; 1 for all alike."""
-    freeze: int = 0
-    """Leave the embeddings and so many blocks above them as they are; 0 trains everything."""
-    label_smoothing: float = 0.0
-    dropout: float | None = None
-    """Of encoder and head. Default: the encoder's own and 0.1; from scratch, best on reviews."""
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    """The share of the first epoch in which the learning rate rises."""
-    max_tokens: int = 1024
-    """Tokens of a batch, padding included."""
-    pool: int = 50
-    """Texts are sorted by length within this many batches at a time: more of them save padding, but mix less."""
-    accumulate: int = 1
-    """Batches in a step, of each process."""
-    evaluations: int = 6
-    """On the validation split, evenly over the run."""
-    patience: int = 4
-    """Stop after so many evaluations without a better one."""
-    baselines: bool = True
-    """Naive Bayes and logistic regression on the same split, by scikit-learn."""
-
-    def validate(self) -> None:
-        super().validate()
-        sizes = ("d_model", "num_layers", "num_heads", "vocab_size")
-        counts = ("epochs", "max_tokens", "pool", "accumulate", "evaluations", "patience")
-        for name in (*sizes, *counts, "lr", "layer_decay"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
-        for name in ("label_smoothing", "dropout"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0 and less than 1")
-        for name in ("freeze", "warmup", "weight_decay"):
-            value = getattr(self, name)
-            if not value >= 0:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0")
-        if str(self.init) != "scratch":
-            given = [f"--{name.replace('_', '-')}" for name in ("encoder", *sizes) if getattr(self, name) is not None]
-            if given:
-                raise InputError(f"{', '.join(given)}: for --init scratch; --init {self.init} has its own")
-        elif self.encoder == "rnn" and self.num_heads is not None:
-            raise InputError("--num-heads: --encoder rnn has no heads")
-
-    @property
-    def batches_in_step(self) -> int:
-        """Of all processes together."""
-        return self.accumulate * self.processes
-
-    def encoder_name(self) -> str:
-        return self.encoder or "transformer"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -140,17 +49,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict[str, Any]:
     """Train one classifier, save it, and score it and the baselines on the test split."""
-    finished = folder / "results.json"
-    if finished.exists():
-        results = read_report(finished)
-        show(results, folder, console)
-        return results
     processes = Processes.current()
     corpus = processes.local_rank_0_first(
         lambda: load(settings.data, kind="labelled", text=settings.text, label=settings.label)
     )
     names = corpus["train"].features["label"].names
-    classifier, recipe, origin = processes.local_rank_0_first(lambda: starting_point(settings, corpus))
+    classifier, recipe, origin = processes.local_rank_0_first(lambda: starting_model(settings, corpus["train"]))
     model = classifier.model.to(settings.torch_device())
     limit = model.encoder.config.max_length
     pad_id = getattr(model.encoder.config, "pad_id", 0)
@@ -161,8 +65,8 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     settings.set_threads(model.num_parameters())
     parameters = model.num_parameters()
     freeze(model, settings.freeze)
-    if str(settings.init) == "scratch":
-        warn_of_small_vocabulary(classifier.tokenizer, settings.vocab_size or VOCAB_SIZE)
+    if settings.from_scratch:
+        warn_of_small_vocabulary(classifier.tokenizer, settings.vocab_size or DEFAULT_VOCAB_SIZE)
     lr, layer_decay = settings.lr or recipe.lr, settings.layer_decay or recipe.layer_decay
     scales = None if layer_decay == 1.0 else layer_scales(model, layer_decay)
     optimizer = adamw(model, lr=lr, weight_decay=settings.weight_decay, betas=(0.9, 0.999), eps=1e-8, scales=scales)
@@ -178,12 +82,12 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         lr=lr,
         steps=number_of_steps(settings, recipe, feed),
         minutes=settings.minutes,
-        warmup_steps=math.ceil(settings.warmup * len(feed.epoch(0)) / settings.batches_in_step),
+        warmup_steps=math.ceil(settings.warmup * len(feed.epoch(0)) / settings.batches_per_step),
         evaluations=settings.evaluations,
         patience=settings.patience,
         unit="texts",
         autocast=settings.autocast_dtype(),
-        accumulate=settings.batches_in_step,
+        accumulate=settings.batches_per_step,
         **settings.safeguards(),
     )
     state = train(
@@ -202,6 +106,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     classifier.save(folder)
 
     test = "test" if "test" in data else "validation"
+    predicted = all_logits(model, data[test]).argmax(dim=1).tolist()
     results = {
         "data": settings.data,
         "init": str(settings.init),
@@ -209,7 +114,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         "pooling": model.config.pooling,
         "labels": names,
         "scored_on": test,
-        **scores(all_logits(model, data[test]).argmax(dim=1).tolist(), data[test].labels.tolist(), len(names)),
+        **scores(predicted, data[test].labels.tolist(), len(names)),
         "validation_accuracy": max(evaluation["accuracy"] for evaluation in state.history),
         "seconds": state.seconds,
         "checkpoint_seconds": state.checkpoint_seconds,
@@ -224,24 +129,24 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         results["baselines"] = baselines(corpus, test, len(names))
     elif settings.baselines:
         console.print(INSTALL, markup=False, highlight=False)
-    write_json(finished, results)
+    write_json(folder / "results.json", results)
     show(results, folder, console)
     return results
 
 
 def number_of_steps(settings: FinetuneSettings, recipe: Recipe, feed: Feed) -> int | None:
-    """The steps of --epochs or --steps, whichever are fewer; None where --minutes alone is given."""
+    """The steps of --epochs or --steps, whichever are fewer; None if only --minutes limits the run."""
     epochs = settings.epochs
     if epochs is None and settings.steps is None and settings.minutes is None:
         epochs = recipe.epochs
     if epochs is None:
         return settings.steps
-    steps = math.ceil(sum(len(feed.epoch(number)) for number in range(epochs)) / settings.batches_in_step)
+    steps = math.ceil(sum(len(feed.epoch(number)) for number in range(epochs)) / settings.batches_per_step)
     return steps if settings.steps is None else min(steps, settings.steps)
 
 
 def freeze(model: SequenceClassifier, blocks: int) -> None:
-    """Take the embeddings and so many blocks above them out of training."""
+    """Exclude the embeddings and this many blocks above them from training."""
     if not blocks:
         return
     heights = layer_heights(model)
@@ -262,7 +167,7 @@ def evaluate(model: SequenceClassifier, data: LabelledData) -> dict[str, float]:
 
 @torch.inference_mode()
 def all_logits(model: SequenceClassifier, data: LabelledData) -> Float[Tensor, "texts labels"]:
-    """Those of every text, in order."""
+    """The logits of every text, in order."""
     logits = torch.empty(len(data), model.config.num_labels)
     for rows in data.batches(EVALUATION_TOKENS, seed=None):
         batch = {name: tensor.to(model.device) for name, tensor in data.batch(rows).items()}

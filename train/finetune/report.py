@@ -1,46 +1,14 @@
-"""What fine-tuning shows: accuracy beside the baselines, and which labels are taken for which."""
+"""What fine-tuning shows: accuracy beside the baselines, and which labels are mistaken for which."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from train.engine.results import not_results, read_results
-
-MOST_LABELS = 12  # that a confusion matrix on the terminal has room for
-
-
-class Scores(TypedDict):
-    accuracy: float
-    interval: tuple[float, float]
-    macro_f1: float
-    validation_accuracy: float
-
-
-class Results(Scores):
-    """What of them is shown."""
-
-    init: str
-    pooling: str
-    scored_on: str
-    labels: list[str]
-    confusion: list[list[int]]
-    baselines: dict[str, Scores]
-    parameters: int
-    seconds: float
-    steps: int
-    best_step: int
-    texts_per_second: float
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """The results of a finished run; `InputError` where the file holds something else."""
-    results = read_results(path, Results)
-    if {len(results["labels"])} != {len(results["confusion"]), *map(len, results["confusion"])}:
-        raise not_results(path, f"it has {len(results['labels'])} labels, and confusion is of others")
-    return results
+MOST_LABELS = 12
+"""A larger confusion matrix does not fit on a terminal."""
 
 
 def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:

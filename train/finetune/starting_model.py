@@ -1,8 +1,7 @@
-"""Where fine-tuning begins: a pretrained encoder with its tokenizer, or new ones; and how each is trained best."""
+"""The classifier that a run starts from, with its tokenizer: a pretrained encoder, or a new one."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,85 +29,66 @@ from minitransformer.pipelines.classifier import Classifier, vocab_size
 from minitransformer.text_encoding import text_frame
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
 from train.engine.tokenizer_text import first_texts
+from train.finetune.recipes import PRETRAINED, SCRATCH, SMALL_PRETRAINED, SMALL_WIDTH, Recipe
+from train.finetune.settings import FinetuneSettings
 
-VOCAB_SIZE = 8000  # that a new tokenizer learns unless told
-LONGEST = 512  # tokens of a text that a new encoder reads
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; every flag left out is from here."""
-
-    lr: float
-    epochs: int
-    pooling: str
-    dropout: float | None = None
-    """None: what the pretrained encoder has."""
-    layer_decay: float = 1.0
+DEFAULT_VOCAB_SIZE = 8000
+LONGEST = 512
+"""The most tokens of a text that a new encoder reads."""
 
 
-PRETRAINED = Recipe(lr=1.5e-4, epochs=2, pooling="mean", layer_decay=0.85)
-# For what is pretrained here, narrower than `SMALL`.
-SMALL_PRETRAINED = Recipe(lr=5e-4, epochs=5, pooling="mean", dropout=0.1)
-SMALL = 384
-SCRATCH = {
-    "bert": Recipe(lr=5e-4, epochs=4, pooling="mean", dropout=0.3),
-    "gpt": Recipe(lr=5e-4, epochs=4, pooling="mean", dropout=0.3),
-    "transformer": Recipe(lr=5e-4, epochs=4, pooling="mean", dropout=0.3),
-    "rnn": Recipe(lr=2e-3, epochs=4, pooling="attention", dropout=0.3),
-}
-
-
-class Start(NamedTuple):
-    """The classifier to train, how, and a line on where it comes from."""
+class StartingModel(NamedTuple):
+    """The classifier to train, the defaults for training it, and a line that says where it comes from."""
 
     classifier: Classifier
     recipe: Recipe
     origin: str
 
 
-def starting_point(settings: Any, corpus: Mapping[str, datasets.Dataset]) -> Start:
-    """What `settings.init` says; `InputError` where there is nothing to begin with."""
+def starting_model(settings: FinetuneSettings, train_split: datasets.Dataset) -> StartingModel:
+    """The model that `settings.init` names; `InputError` if there is none."""
+    labels = tuple(train_split.features["label"].names)
     torch.manual_seed(settings.seed)
-    names = tuple(corpus["train"].features["label"].names)
-    if str(settings.init) == "scratch":
-        recipe = SCRATCH[settings.encoder_name()]
-        tokenizer = new_tokenizer(settings, corpus["train"])
-        encoder = new_encoder(settings, tokenizer, corpus["train"])
-        origin = f"a new {settings.encoder_name()} encoder with {tokenizer.get_vocab_size():,} pieces of words"
-        dropout = encoder.config.dropout
+    if settings.from_scratch:
+        name = settings.encoder or "transformer"
+        recipe = SCRATCH[name]
+        dropout = recipe.dropout if settings.dropout is None else settings.dropout
+        tokenizer = new_tokenizer(settings, train_split)
+        longest = int(LabelledData(train_split, tokenizer, LONGEST).lengths.max())
+        encoder = new_encoder(name, settings, tokenizer, max_length=max(128, longest), dropout=dropout)
+        origin = f"a new {name} encoder with {tokenizer.get_vocab_size():,} pieces of words"
     else:
         model, tokenizer = read_pretrained(settings.init)
         encoder = model.encoder if isinstance(model, SequenceClassifier) else model
-        recipe = SMALL_PRETRAINED if encoder.config.d_model < SMALL else PRETRAINED
+        recipe = SMALL_PRETRAINED if encoder.config.d_model < SMALL_WIDTH else PRETRAINED
         if isinstance(model, SequenceClassifier):
             c = model.config
-            if c.labels == names and settings.pooling in (None, c.pooling) and settings.dropout is None:
+            if c.labels == labels and settings.pooling in (None, c.pooling) and settings.dropout is None:
                 model.config = replace(c, label_smoothing=settings.label_smoothing)
-                return Start(Classifier(model, tokenizer), recipe, f"{settings.init} and its head go on")
-            origin = f"the head of {settings.init} is left behind (its labels are {', '.join(c.labels or '?')}): a new"
+                return StartingModel(Classifier(model, tokenizer), recipe, f"{settings.init} with its head")
+            origin = f"the head of {settings.init} is dropped (its labels are {', '.join(c.labels or '?')}): a new"
         else:
             origin = f"{settings.init} has no classification head: a new"
-        origin += f" one for {len(names)} labels"
-        dropout = 0.1
-        if (rate := recipe.dropout if settings.dropout is None else settings.dropout) is not None:
-            encoder, dropout = with_dropout(encoder, rate), rate
+        origin += f" one for {len(labels)} labels"
+        dropout = recipe.dropout if settings.dropout is None else settings.dropout
+        if dropout is not None:
+            encoder = with_dropout(encoder, dropout)
     model = SequenceClassifier(
         encoder,
-        len(names),
+        len(labels),
         pooling=settings.pooling or recipe.pooling,
-        labels=names,
-        dropout=dropout,
+        labels=labels,
+        dropout=0.1 if dropout is None else dropout,
         label_smoothing=settings.label_smoothing,
     )
-    return Start(Classifier(model, tokenizer), recipe, origin)
+    return StartingModel(Classifier(model, tokenizer), recipe, origin)
 
 
 def read_pretrained(init: Path) -> tuple[Model, Tokenizer]:
-    """The model and tokenizer of `minilm`, of a run, or of a folder of Hugging Face's."""
+    """The model and tokenizer of `minilm`, of a run, or of a Hugging Face folder."""
     folder = minilm() if str(init) == "minilm" and not init.exists() else init
     with warnings.catch_warnings():
-        # That a checkpoint has no heads for pretraining does not matter here.
+        # A classifier does not need the checkpoint's heads for pretraining.
         warnings.filterwarnings("ignore", message=r".*(masked-token|sentence) head")
         model = minitransformer.load(folder)
     if not isinstance(model, BERT | GPT | SequenceClassifier):
@@ -129,42 +109,30 @@ def with_dropout(encoder: Model, rate: float) -> Model:
     return changed
 
 
-def new_tokenizer(settings: Any, split: datasets.Dataset) -> Tokenizer:
-    """Pieces of words, found in the first `TOKENIZER_BYTES` of the training texts."""
-    return train_wordpiece_tokenizer(first_texts(split, "text"), settings.vocab_size or VOCAB_SIZE)
+def new_tokenizer(settings: FinetuneSettings, train_split: datasets.Dataset) -> Tokenizer:
+    """A WordPiece tokenizer, trained on the training texts."""
+    return train_wordpiece_tokenizer(first_texts(train_split, "text"), settings.vocab_size or DEFAULT_VOCAB_SIZE)
 
 
-def new_encoder(settings: Any, tokenizer: Tokenizer, split: datasets.Dataset) -> Model:
-    """An untrained encoder of `settings.encoder_name()`; sizes left out are what `SIZES` says."""
-    name = settings.encoder_name()
-    sizes = SIZES[name] | {
-        key: value
-        for key in ("d_model", "num_layers", "num_heads")
-        if (value := getattr(settings, key)) is not None and key in SIZES[name]
-    }
-    specials = masked_specials(tokenizer)
-    longest = int(LabelledData(split, tokenizer, LONGEST).lengths.max())
-    dropout = settings.dropout if settings.dropout is not None else SCRATCH[name].dropout
-    shared: dict[str, Any] = {"max_length": max(128, longest), "dropout": dropout}
+def new_encoder(
+    name: str, settings: FinetuneSettings, tokenizer: Tokenizer, *, max_length: int, dropout: float | None
+) -> Model:
+    """An untrained encoder."""
+    width, heads = settings.d_model or 128, settings.num_heads or 4
+    layers = settings.num_layers or (1 if name == "rnn" else 2)
     size = tokenizer.get_vocab_size()
+    shared: dict[str, Any] = {"d_model": width, "max_length": max_length, "dropout": dropout}
+    blocks: dict[str, Any] = {"num_layers": layers, "num_heads": heads}
     if name == "bert":
+        specials = masked_specials(tokenizer)
         ids: dict[str, Any] = {key: getattr(specials, key) for key in ("pad_id", "cls_id", "sep_id", "mask_id")}
-        heads: dict[str, Any] = {"masked_head": False, "sentence_head": None, "pooler": False}
-        return BERT(BERTConfig(vocab_size=size, **sizes, **shared, **ids, **heads))
+        without_heads: dict[str, Any] = {"masked_head": False, "sentence_head": None, "pooler": False}
+        return BERT(BERTConfig(vocab_size=size, **shared, **blocks, **ids, **without_heads))
     if name == "gpt":
-        return GPT(GPTConfig(vocab_size=size, eos_id=text_frame(tokenizer)[1], **sizes, **shared))
-    # Of the encoder-decoders the decoder is left out: the smallest will do.
+        return GPT(GPTConfig(vocab_size=size, eos_id=text_frame(tokenizer)[1], **shared, **blocks))
+    # The classifier drops the decoder of an encoder-decoder: the smallest one will do.
     if name == "transformer":
-        layers = {"num_encoder_layers": sizes.pop("num_layers"), "num_decoder_layers": 1}
-        width: dict[str, Any] = {"d_ff": 4 * sizes["d_model"], "pre_norm": True}
-        return Transformer(TransformerConfig(size, 4, **sizes, **shared, **layers, **width))
-    hidden: dict[str, Any] = {"hidden_size": sizes["d_model"], "bidirectional": True, "attention": "none"}
-    return RNNSeq2Seq(RNNConfig(size, 4, **sizes, **shared, **hidden))
-
-
-SIZES: dict[str, dict[str, Any]] = {
-    "bert": {"d_model": 128, "num_layers": 2, "num_heads": 4},
-    "gpt": {"d_model": 128, "num_layers": 2, "num_heads": 4},
-    "transformer": {"d_model": 128, "num_layers": 2, "num_heads": 4},
-    "rnn": {"d_model": 128, "num_layers": 1},
-}
+        stacks: dict[str, Any] = {"num_encoder_layers": layers, "num_decoder_layers": 1, "num_heads": heads}
+        return Transformer(TransformerConfig(size, 4, d_ff=4 * width, pre_norm=True, **shared, **stacks))
+    rnn: dict[str, Any] = {"num_layers": layers, "hidden_size": width, "bidirectional": True, "attention": "none"}
+    return RNNSeq2Seq(RNNConfig(size, 4, **shared, **rnn))

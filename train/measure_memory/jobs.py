@@ -21,13 +21,15 @@ from minitransformer.tokenization import masked_specials
 from train.engine.feed import Feed
 from train.engine.loop import TrainingData
 from train.finetune import __main__ as finetune
+from train.finetune.settings import FinetuneSettings
 from train.finetune.starting_model import LONGEST, new_encoder, new_tokenizer
 from train.pretrain.bert import __main__ as pretrain_bert
 from train.pretrain.bert import starting_model as masked
 from train.pretrain.bert.__main__ import HELD_OUT_SEED
 from train.pretrain.bert.corpora import read_corpora
+from train.pretrain.bert.counting_baselines import CountingBaselines
 from train.pretrain.bert.rows import corpora_rows
-from train.pretrain.bert.scores import CountingBaselines, masked_score
+from train.pretrain.bert.scores import masked_score
 from train.pretrain.bert.settings import SENTENCE_TASKS, BERTSettings
 from train.pretrain.gpt import __main__ as pretrain_gpt
 from train.pretrain.gpt.settings import GPTSettings
@@ -114,7 +116,7 @@ def measured_translate(settings: Any, folder: Path) -> dict[str, Any]:
 def measured_finetune(settings: Any, folder: Path) -> dict[str, Any]:
     """The same of texts with labels, but for the baselines, which come last and have a bound of their own."""
     figures: dict[str, Any] = {"start_megabytes": peak_megabytes()}
-    flags = finetune.FinetuneSettings(init=Path("scratch"), d_model=32, num_layers=2, num_heads=2)
+    flags = FinetuneSettings(init=Path("scratch"), d_model=32, num_layers=2, num_heads=2)
     with timed_as("read_seconds", figures):
         corpus = load(folder, kind="labelled")
     train = corpus["train"]
@@ -122,7 +124,7 @@ def measured_finetune(settings: Any, folder: Path) -> dict[str, Any]:
     with timed_as("tokenizer_seconds", figures):
         tokenizer = new_tokenizer(flags, train)
     with timed_as("tokens_seconds", figures):
-        encoder = new_encoder(flags, tokenizer, train)
+        encoder = new_encoder("transformer", flags, tokenizer, max_length=LONGEST, dropout=0.3)
         data = {name: LabelledData(split, tokenizer, LONGEST) for name, split in corpus.items()}
     figures["tokens"] = sum(int(part.lengths.sum()) for part in data.values())
     figures["prepared_megabytes"] = peak_megabytes()

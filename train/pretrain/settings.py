@@ -20,12 +20,12 @@ MODERN: dict[str, Any] = {
     "bias": False,
     "qk_norm": True,
 }
-"""The fields of a model's configuration that `--architecture modern` stands for."""
+"""The fields of a model's configuration under `--architecture modern`."""
 
 
 @dataclass(frozen=True)
 class PretrainSettings(Settings):
-    """Flags of both."""
+    """The shared flags; `GPTSettings` and `BERTSettings` add their own."""
 
     settings_file: ClassVar[str] = "settings.json"  # config.json is the model's
 
@@ -36,40 +36,36 @@ class PretrainSettings(Settings):
     schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
     warmup_steps: int = 20
     momentum: float = 0.95
-    """Of muon. Runs of a few hundred steps learn faster with 0.9."""
+    """The momentum of muon. Runs of a few hundred steps learn faster with 0.9."""
     weight_decay: float = 0.01
     accumulate: int = 1
-    """Batches in a step, of each process."""
+    """Batches per step and process."""
 
-    def require_positive(self, *names: str) -> None:
-        for name in (*names, "lr", "accumulate"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
-        for name in ("warmup_steps", "weight_decay"):
-            value = getattr(self, name)
-            if not value >= 0:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"--momentum {self.momentum} must be at least 0 and less than 1")
+    sizes: ClassVar[tuple[str, ...]] = ()
+    """The flags for sizes, which a checkpoint given by --init sets."""
+    init: Path | None = None
+    context: int | None = None
 
-    def refuse_beside_init(self, init: Path, *names: str) -> None:
-        """Flags for what comes with the weights to go on from."""
-        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
-        if given:
-            raise InputError(f"{', '.join(given)}: sizes come from --init {init}; leave them out")
+    def validate(self) -> None:
+        super().validate()
+        self.require(*self.sizes, "context", "lr", "accumulate", more_than=0)
+        self.require("warmup_steps", "weight_decay", at_least=0)
+        self.require("momentum", at_least=0, less_than=1)
+        given = [f"--{name.replace('_', '-')}" for name in self.sizes if getattr(self, name) is not None]
+        if self.init is not None and given:
+            raise InputError(f"{', '.join(given)}: sizes come from --init {self.init}; leave them out")
 
     @property
     def peak_lr(self) -> float:
         return self.lr or (5e-3 if self.optimizer == "muon" else 1e-3)
 
     def loop_options(self, *, default_minutes: float, unit: str = "tokens") -> LoopOptions:
-        """`default_minutes` where no length is given."""
-        unlimited = self.minutes is None and self.steps is None
+        """`default_minutes` is the length of a run without --minutes and --steps."""
+        no_length = self.minutes is None and self.steps is None
         return LoopOptions(
             lr=self.peak_lr,
             steps=self.steps,
-            minutes=default_minutes if unlimited else self.minutes,
+            minutes=default_minutes if no_length else self.minutes,
             schedule=self.schedule,
             warmup_steps=self.warmup_steps,
             accumulate=self.accumulate * self.processes,
@@ -84,3 +80,9 @@ class PretrainSettings(Settings):
         if self.optimizer == "adamw":
             return adamw(model, **options)
         return muon(model, momentum=self.momentum, **options)
+
+    def require_context_within(self, model: Any) -> None:
+        """`InputError` if --context is longer than the learned positions of a model that --init names."""
+        limit = model.config.max_length
+        if model.positions is not None and (self.context or 0) > limit:
+            raise InputError(f"--context {self.context}: {self.init} has learned positions for {limit} tokens")

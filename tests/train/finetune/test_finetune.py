@@ -108,14 +108,14 @@ def test_every_encoder_is_trained_and_read_again(encoder, pooling, data, tmp_pat
 
 def test_a_pretrained_encoder_gets_a_new_head_and_a_finetuned_one_keeps_its_own(run, data, tmp_path, capsys):
     start(data, tmp_path / "again", "--init", str(run), "--steps", "2", "--lr", "1e-9", "--no-baselines")
-    assert f"{run}anditsheadgoon" in said(capsys)
+    assert f"{run}withitshead" in said(capsys)
     again = Classifier.load(tmp_path / "again")
     texts = ["a good plot", "dull"]
     torch.testing.assert_close(again.probabilities(texts), Classifier.load(run).probabilities(texts), atol=1e-4, rtol=0)
 
     three = write(tmp_path / "three.tsv", [(t, y if i % 3 else "neutral") for i, (t, y) in enumerate(sentences(60))])
     results = start(three, tmp_path / "three", "--init", str(run), "--steps", "2", "--no-baselines")
-    assert "is left behind (its labels are negative, positive): a new one for 3 labels".replace(" ", "") in said(capsys)
+    assert "is dropped (its labels are negative, positive): a new one for 3 labels".replace(" ", "") in said(capsys)
     assert results["labels"] == ["negative", "neutral", "positive"]
 
 

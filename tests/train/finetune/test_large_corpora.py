@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import datasets
 import huggingface_hub
@@ -16,6 +17,7 @@ from train.engine import tokenizer_text
 from train.engine.feed import Feed
 from train.finetune import baselines as linear
 from train.finetune.__main__ import main
+from train.finetune.settings import FinetuneSettings
 from train.finetune.starting_model import new_tokenizer
 
 WORDS = {"fine": 1, "witty": 1, "dull": 0, "weak": 0}
@@ -64,18 +66,17 @@ def test_a_resumed_run_finds_the_tokens_and_ends_as_one_that_was_not_interrupted
     assert {file: file.stat().st_mtime_ns for file in made} == made
 
 
-class Settings:
-    vocab_size = 40
+SETTINGS = FinetuneSettings(init=Path("scratch"), vocab_size=40)
 
 
 def test_pieces_are_learned_from_the_first_texts_of_a_large_corpus(monkeypatch):
     monkeypatch.setattr(columns, "ROWS", 1)
     texts = ["abc ab", "bé ab", "ab abc", "xyz"]
     split = datasets.Dataset.from_dict({"text": texts})
-    assert new_tokenizer(Settings, split).to_str() == train_wordpiece_tokenizer(texts, 40).to_str()
+    assert new_tokenizer(SETTINGS, split).to_str() == train_wordpiece_tokenizer(texts, 40).to_str()
     monkeypatch.setattr(tokenizer_text, "TOKENIZER_BYTES", 12)
     with pytest.warns(UserWarning, match="is trained on the first 0 MB of the texts, 2 of 4"):
-        tokenizer = new_tokenizer(Settings, split)
+        tokenizer = new_tokenizer(SETTINGS, split)
     assert tokenizer.to_str() == train_wordpiece_tokenizer(texts[:2], 40).to_str()
 
 

@@ -16,8 +16,9 @@ from minitransformer.tokenization import load_tokenizer, masked_specials, train_
 from train.engine.checkpoint import load_checkpoint
 from train.pretrain.__main__ import main
 from train.pretrain.bert.corpora import read_corpora
+from train.pretrain.bert.counting_baselines import CountingBaselines
 from train.pretrain.bert.rows import corpora_rows
-from train.pretrain.bert.scores import CountingBaselines, masked_score
+from train.pretrain.bert.scores import masked_score
 
 SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "24", "--batch-tokens", "200"]
 COLOURS = ("green", "red", "blue", "white")
@@ -240,7 +241,7 @@ def test_heads_that_a_checkpoint_lacks_are_new_and_said_so(text, run, tmp_path, 
     folder = BERT(config).save(tmp_path / "headless")
     tokenizer.save(str(folder / "tokenizer.json"))
     main(["bert", "--data", str(text), "--init", str(folder), "--steps", "2", "--out", str(tmp_path / "run")])
-    said = "warning: --init has no masked head, pooler, sentence head for this objective: new"
+    said = "warning: --init has no masked head, pooler, sentence head for this objective: new ones start untrained"
     assert said in capsys.readouterr().err.splitlines()
     assert BERT.load(tmp_path / "run").config.sentence_head == "nsp"
 
@@ -267,7 +268,7 @@ def test_a_vocabulary_smaller_than_asked_is_said(job, text, tmp_path, capsys):
         (["--context", "0"], "--context 0 must be more than 0"),
         (["--lr", "inf"], "--lr inf must be a finite number"),
         (["--context", "4"], "max_length=4 leaves no room for text"),
-        (["--mask-rate", "1"], "--mask-rate 1.0 must lie between 0 and 1"),
+        (["--mask-rate", "1"], "--mask-rate 1.0 must be more than 0 and less than 1"),
         (["--vocab-size", "9"], "vocab_size=9 is too small for the"),
         (["--objective", "roberta", "--vocab-size", "100"], "vocab_size=100 must be at least 261"),
         (["--d-model", "15"], "d_model=15 is not divisible by num_heads=4"),

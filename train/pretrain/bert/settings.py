@@ -2,39 +2,39 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from minitransformer.errors import InputError
 from train.pretrain.bert.corpora import corpus_names
 from train.pretrain.settings import PretrainSettings
 
-UNITS = {"bert": "tokens", "roberta": "tokens", "albert": "ngrams"}
 SENTENCE_TASKS = {"bert": "nsp", "roberta": None, "albert": "sop"}
+"""What each objective predicts of a pair of sentences: next sentence, nothing, or sentence order."""
 
 
 @dataclass(frozen=True)
 class BERTSettings(PretrainSettings):
-    """Pretrain a masked model: its weights, `tokenizer.json` and figures go into the run folder.
+    """Pretrain a masked model. Its weights, `tokenizer.json` and figures go into the run folder.
 
-    4 minutes of training if no length is given.
+    Trains for 4 minutes if neither --minutes nor --steps is given.
     """
 
     data: str = "reviews,bible"
-    """One or several of shakespeare, reviews, bible, hub:NAME or a path, with commas: a .txt file (its last tenth is
-    validation), a table with a column text, or a folder of train and validation files."""
+    """One or more of shakespeare, reviews, bible, hub:NAME or a path, separated by commas: a .txt file (its last tenth
+    is validation), a table with a column text, or a folder of train and validation files."""
     objective: Literal["bert", "roberta", "albert"] = "bert"
     """bert: single tokens, next sentence, WordPiece. roberta: single tokens, full sentences, byte-level BPE. albert:
-    n-grams of words, sentence order, WordPiece, shared layers, narrow token vectors. All mask anew at every visit."""
+    n-grams of words, sentence order, WordPiece, shared layers, narrow token vectors. Each epoch has new masks."""
     whole_words: bool = False
     """Mask whole words instead of single tokens."""
     mask_rate: float = 0.3
-    """The share of tokens to predict in training: BERT's 0.15 learns less in a short run (Wettig et al. 2023). Of what
-    is held out, it is always 0.15."""
+    """The share of training tokens to predict: BERT's 0.15 learns less in a short run (Wettig et al. 2023). On held-out
+    text it is always 0.15."""
     vocab_size: int | None = None
     """Trained on the training text. Default: 8,000."""
 
     init: Path | None = None
-    """Go on from the weights, sizes and tokenizer of a run, of a folder of Hugging Face's, or of "minilm"."""
+    """Start from the weights, sizes and tokenizer of a run, of a Hugging Face folder, or of "minilm"."""
     architecture: Literal["modern", "classic"] = "modern"
     """modern: pre-norm, rotary positions, RMSNorm, QK-norm, squared ReLU, no biases, output projections that start at
     zero. classic: as published, which `export` can write for other libraries."""
@@ -51,22 +51,25 @@ class BERTSettings(PretrainSettings):
     num_hidden_groups: int | None = None
     """Sets of parameters for the layers. Default: 1 with albert, else one for each layer."""
     context: int | None = None
-    """Tokens in a row, at most. Default: 64, or what --init allows if that is less."""
+    """The longest row, in tokens. Default: 64, or what --init allows if that is less."""
     dropout: float = 0.0
 
     batch_tokens: int = 1024
-    """Tokens in a batch, padding included, at most."""
+    """The largest batch, in tokens, padding included."""
+
+    sizes: ClassVar = ("num_layers", "d_model", "num_heads", "d_ff", "d_embedding", "num_hidden_groups", "vocab_size")
 
     def validate(self) -> None:
         super().validate()
-        sizes = ("num_layers", "d_model", "num_heads", "d_ff", "d_embedding", "num_hidden_groups", "vocab_size")
-        self.require_positive(*sizes, "context", "batch_tokens")
-        if not 0 < self.mask_rate < 1:
-            raise InputError(f"--mask-rate {self.mask_rate} must lie between 0 and 1")
+        self.require("batch_tokens", more_than=0)
+        self.require("mask_rate", more_than=0, less_than=1)
         if self.whole_words and self.objective == "albert":
             raise InputError("--whole-words is for --objective bert or roberta: the n-grams of albert are whole words")
-        if self.init is not None:
-            self.refuse_beside_init(self.init, *sizes)
 
     def data_names(self) -> list[str]:
         return corpus_names(self.data)
+
+    @property
+    def mask_units(self) -> str:
+        """The units that are masked: see `mask_tokens`."""
+        return "words" if self.whole_words else "ngrams" if self.objective == "albert" else "tokens"

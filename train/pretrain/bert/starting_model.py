@@ -1,4 +1,4 @@
-"""The masked model that a run begins with: a new one, or one to go on from."""
+"""The masked model that a run starts from, with its tokenizer: both new, or both from `--init`."""
 
 import dataclasses
 import warnings
@@ -23,20 +23,36 @@ from train.pretrain.bert.corpora import sentences_for_tokenizers
 from train.pretrain.bert.settings import BERTSettings
 from train.pretrain.settings import MODERN
 
-DEFAULT_CONTEXT = 64
+DEFAULT_CONTEXT, DEFAULT_VOCAB_SIZE = 64, 8000
 
 
-def choose_context(settings: BERTSettings, model: BERT | None) -> int:
-    if model is None:
+def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Mapping[str, SentenceTexts]]) -> Tokenizer:
+    """A tokenizer of the training text alone."""
+    train_pieces = train_roberta_tokenizer if settings.objective == "roberta" else train_wordpiece_tokenizer
+    return train_pieces(sentences_for_tokenizers(corpora), settings.vocab_size or DEFAULT_VOCAB_SIZE)
+
+
+def load_masked(folder: Path) -> tuple[BERT, Tokenizer]:
+    """The model and tokenizer of `--init`."""
+    if folder == Path("minilm") and not folder.exists():
+        folder = minilm()
+    model = minitransformer.load(folder)
+    if not isinstance(model, BERT):
+        raise InputError(f"--init {folder} holds a {type(model).__name__}, not a BERT")
+    tokenizer = load_tokenizer(folder / "tokenizer.json", vocab_size=model.config.vocab_size)
+    masked_specials(tokenizer)  # refuses a tokenizer without a mask
+    return model, tokenizer
+
+
+def choose_context(settings: BERTSettings, loaded: BERT | None) -> int:
+    if loaded is None:
         return settings.context or DEFAULT_CONTEXT
-    limit = model.config.max_length
-    if model.positions is not None and (settings.context or 0) > limit:
-        raise InputError(f"--context {settings.context}: {settings.init} has learned positions for {limit} tokens")
-    return settings.context or min(DEFAULT_CONTEXT, limit)
+    settings.require_context_within(loaded)
+    return settings.context or min(DEFAULT_CONTEXT, loaded.config.max_length)
 
 
 def new_model(settings: BERTSettings, tokenizer: Tokenizer, context: int, sentence_head: str | None) -> BERT:
-    """A sentence head is there only if the data has pairs to train it with."""
+    """`sentence_head` is None if the data has no pairs to train it with."""
     specials = masked_specials(tokenizer)
     albert, roberta = settings.objective == "albert", settings.objective == "roberta"
     if settings.architecture == "modern":
@@ -47,71 +63,45 @@ def new_model(settings: BERTSettings, tokenizer: Tokenizer, context: int, senten
             "norm_eps": 1e-5 if roberta else 1e-12,
             "position_offset": specials.pad_id + 1 if roberta else 0,
         }
-    model = BERT(
-        BERTConfig(
-            vocab_size=tokenizer.get_vocab_size(),
-            max_length=context,
-            d_model=settings.d_model or 128,
-            num_heads=settings.num_heads or 4,
-            num_layers=settings.num_layers or 4,
-            d_ff=settings.d_ff,
-            d_embedding=settings.d_embedding or (128 if albert else None),
-            num_hidden_groups=settings.num_hidden_groups or (1 if albert else None),
-            num_segments=1 if roberta else 2,
-            dropout=settings.dropout,
-            pooler=sentence_head is not None,
-            sentence_head=sentence_head,
-            pad_id=specials.pad_id,
-            cls_id=specials.cls_id,
-            sep_id=specials.sep_id,
-            mask_id=specials.mask_id,
-            **style,
-        )
+    config = BERTConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        max_length=context,
+        d_model=settings.d_model or 128,
+        num_heads=settings.num_heads or 4,
+        num_layers=settings.num_layers or 4,
+        d_ff=settings.d_ff,
+        d_embedding=settings.d_embedding or (128 if albert else None),
+        num_hidden_groups=settings.num_hidden_groups or (1 if albert else None),
+        num_segments=1 if roberta else 2,
+        dropout=settings.dropout,
+        pooler=sentence_head is not None,
+        sentence_head=sentence_head,
+        pad_id=specials.pad_id,
+        cls_id=specials.cls_id,
+        sep_id=specials.sep_id,
+        mask_id=specials.mask_id,
+        **style,
     )
+    model = BERT(config)
     if settings.architecture == "modern":
         model.init_weights(zero_residual=True)
     return model
 
 
-def load_masked(folder: Path) -> tuple[BERT, Tokenizer]:
-    """A masked model to go on from, with its tokenizer."""
-    if folder == Path("minilm") and not folder.exists():
-        folder = minilm()
-    model = minitransformer.load(folder)
-    if not isinstance(model, BERT):
-        raise InputError(f"--init {folder} holds a {type(model).__name__}, not a BERT")
-    tokenizer = load_tokenizer(folder / "tokenizer.json", vocab_size=model.config.vocab_size)
-    masked_specials(tokenizer)
-    return model, tokenizer
-
-
 def with_heads(model: BERT, sentence_head: str | None) -> BERT:
-    """The model with the heads that the objective needs; those it has not are new, which a warning says."""
+    """The model with the heads that the objective needs. Heads that it lacks are new, which a warning says."""
     config = model.config
     sentence_head = sentence_head or config.sentence_head
     if sentence_head is not None and config.num_segments < 2:
         raise InputError(
-            "--objective roberta is for this --init: its model knows one segment, and pairs of sentences have two"
+            "the model of --init has one segment and cannot read pairs of sentences: add --objective roberta"
         )
     if config.masked_head and config.sentence_head == sentence_head:
         return model
-    new = BERT(
-        dataclasses.replace(
-            config, masked_head=True, sentence_head=sentence_head, pooler=config.pooler or sentence_head is not None
-        )
-    )
+    pooler = config.pooler or sentence_head is not None
+    new = BERT(dataclasses.replace(config, masked_head=True, sentence_head=sentence_head, pooler=pooler))
     kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("sentence_head")}
     missing = new.load_state_dict(kept, strict=False).missing_keys
     heads = sorted({name.split(".")[0].replace("_", " ") for name in missing})
-    warnings.warn(f"--init has no {', '.join(heads)} for this objective: new", stacklevel=2)
+    warnings.warn(f"--init has no {', '.join(heads)} for this objective: new ones start untrained", stacklevel=2)
     return new
-
-
-def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Mapping[str, SentenceTexts]]) -> Tokenizer:
-    """Pieces of the training text alone."""
-    train_pieces = train_roberta_tokenizer if settings.objective == "roberta" else train_wordpiece_tokenizer
-    return train_pieces(sentences_for_tokenizers(corpora), vocabulary_size(settings))
-
-
-def vocabulary_size(settings: BERTSettings) -> int:
-    return settings.vocab_size or 8000

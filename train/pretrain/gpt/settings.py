@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from minitransformer.errors import InputError
 from train.pretrain.settings import PretrainSettings
@@ -10,9 +10,9 @@ from train.pretrain.settings import PretrainSettings
 
 @dataclass(frozen=True)
 class GPTSettings(PretrainSettings):
-    """Pretrain a causal model: its weights, `tokenizer.json` and figures go into the run folder.
+    """Pretrain a causal model. Its weights, `tokenizer.json` and figures go into the run folder.
 
-    2.5 minutes of training if no length is given.
+    Trains for 2.5 minutes if neither --minutes nor --steps is given.
     """
 
     data: str = "shakespeare"
@@ -21,10 +21,10 @@ class GPTSettings(PretrainSettings):
     tokenizer: Literal["character", "bpe", "byte-bpe"] = "character"
     """Trained on the training text."""
     vocab_size: int | None = None
-    """Of bpe and byte-bpe. Default: 2,000."""
+    """The size of a bpe or byte-bpe vocabulary. Default: 2,000."""
 
     init: Path | None = None
-    """Go on from the weights, sizes and tokenizer of a run or of a GPT-2 checkpoint."""
+    """Start from the weights, sizes and tokenizer of a run or of a GPT-2 checkpoint."""
     architecture: Literal["modern", "gpt2"] = "modern"
     """modern: rotary positions, RMSNorm, QK-norm, squared ReLU, no biases, output projections that start at zero."""
     num_layers: int | None = None
@@ -44,11 +44,10 @@ class GPTSettings(PretrainSettings):
     batch_size: int = 16
     """Windows of --context tokens in a batch."""
 
+    sizes: ClassVar = ("num_layers", "d_model", "num_heads", "num_kv_heads", "d_ff", "vocab_size")
+
     def validate(self) -> None:
         super().validate()
-        sizes = ("num_layers", "d_model", "num_heads", "num_kv_heads", "d_ff", "vocab_size")
-        self.require_positive(*sizes, "context", "batch_size")
+        self.require("batch_size", more_than=0)
         if self.vocab_size is not None and self.tokenizer == "character":
             raise InputError(f"--vocab-size {self.vocab_size} is for --tokenizer bpe or byte-bpe")
-        if self.init is not None:
-            self.refuse_beside_init(self.init, *sizes)

@@ -1,10 +1,9 @@
-"""The causal model that a run starts from, with its tokenizer: new ones, or those of `--init`."""
+"""The causal model that a run starts from, with its tokenizer: both new, or both from `--init`."""
 
 import torch
 from tokenizers import Tokenizer
 
 from minitransformer.data.running_text import Texts
-from minitransformer.errors import InputError
 from minitransformer.models import GPT, GPTConfig
 from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import (
@@ -19,16 +18,15 @@ from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.settings import MODERN
 
 
-def starting_model(settings: GPTSettings, train_split: Texts) -> Completer:
-    """A new model with a tokenizer of the training text, or those of `--init`."""
+def starting_model(settings: GPTSettings, text: Texts) -> Completer:
+    """A new tokenizer is trained on `text`, the training split."""
     torch.manual_seed(settings.seed)
     if settings.init is not None:
         completer = Completer.load(settings.init)
-        limit = completer.model.config.max_length
-        if completer.model.positions is not None and (settings.context or 0) > limit:
-            raise InputError(f"--context {settings.context}: {settings.init} has learned positions for {limit} tokens")
+        settings.require_context_within(completer.model)
         return completer
-    tokenizer = Processes.current().on_rank_0(lambda: train_tokenizer(settings, train_split))
+    tokenizer = Processes.current().on_rank_0(lambda: train_tokenizer(settings, text))
+    modern = settings.architecture == "modern"
     config = GPTConfig(
         vocab_size=tokenizer.get_vocab_size(),
         max_length=settings.context or 128,
@@ -39,19 +37,19 @@ def starting_model(settings: GPTSettings, train_split: Texts) -> Completer:
         num_layers=settings.num_layers or 4,
         eos_id=end_of_text_id(tokenizer),
         dropout=settings.dropout,
-        **(MODERN if settings.architecture == "modern" else {}),
+        **(MODERN if modern else {}),
     )
     model = GPT(config)
-    if settings.architecture == "modern":
+    if modern:
         model.init_weights(zero_residual=True)
     return Completer(model, tokenizer)
 
 
-def train_tokenizer(settings: GPTSettings, split: Texts) -> Tokenizer:
+def train_tokenizer(settings: GPTSettings, text: Texts) -> Tokenizer:
     if settings.tokenizer == "character":
-        return train_character_tokenizer("".join(set(block)) for block in split.blocks())
-    train_pieces = train_bpe_tokenizer if settings.tokenizer == "bpe" else train_byte_bpe_tokenizer
+        return train_character_tokenizer("".join(set(block)) for block in text.blocks())
+    train_bpe = train_bpe_tokenizer if settings.tokenizer == "bpe" else train_byte_bpe_tokenizer
     size = settings.vocab_size or 2000
-    tokenizer = train_pieces(for_training_tokenizers(split), size)
+    tokenizer = train_bpe(for_training_tokenizers(text), size)
     warn_of_small_vocabulary(tokenizer, size)
     return tokenizer

@@ -1,0 +1,119 @@
+"""How well masked tokens are restored by counts of the training text, without a model."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from minitransformer.data.masked_batches import MaskedBatches
+from minitransformer.data.masking import IGNORED, MaskVocabulary
+from minitransformer.data.sentences import Rows
+from train.pretrain.bert.scores import Score, total
+
+TOKENS_TO_COUNT = 4_000_000
+"""The most training tokens that are counted: counting takes up to 130 bytes a token."""
+RUN = 256
+"""Of a larger corpus, runs of this many consecutive rows are counted: a page of a mapped file is read as a whole."""
+TITLES = {"unigram": "the most frequent token", "neighbours": "the most frequent one between both neighbours"}
+
+
+class Contexts:
+    """How often each token occurs in each context of the training text. A context is any whole number."""
+
+    def __init__(self, contexts: Int[Tensor, " tokens"], tokens: Int[Tensor, " tokens"], vocab_size: int):
+        self.vocab_size = vocab_size
+        # NumPy's unique, unlike torch's, keeps no inverse index, which would double the memory.
+        pairs, counts = np.unique((contexts.long() * vocab_size + tokens).numpy(), return_counts=True)
+        self.pairs, self.pair_counts = torch.from_numpy(pairs), torch.from_numpy(counts)
+        self.contexts, self.kinds = torch.unique_consecutive(self.pairs // vocab_size, return_counts=True)
+        starts = (self.kinds.cumsum(0) - self.kinds).numpy()
+        best_counts = np.maximum.reduceat(counts, starts)
+        self.totals, self.best_counts = torch.from_numpy(np.add.reduceat(counts, starts)), torch.from_numpy(best_counts)
+        # The most frequent token of each context; among equally frequent tokens, the one with the lowest id.
+        best = np.flatnonzero(counts == best_counts.repeat(self.kinds.numpy()))
+        self.best = self.pairs[best[best.searchsorted(starts)]] % vocab_size
+
+    def look_up(self, contexts: Int[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For each context: how many tokens occur in it, how many kinds, the commonest, and its share (0 if unseen)."""
+        place, found = _find(self.contexts, contexts)
+        total = self.totals[place] * found
+        return total, self.kinds[place] * found, self.best[place], self.best_counts[place] / total.clamp(min=1) * found
+
+    def counts(self, contexts: Int[Tensor, " n"], tokens: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        place, found = _find(self.pairs, contexts * self.vocab_size + tokens)
+        return self.pair_counts[place] * found
+
+    def smoothed(
+        self, contexts: Int[Tensor, " n"], tokens: Int[Tensor, " n"], backoff: Float[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
+        """P(token | context) = (count + kinds · backoff) / (total + kinds) (Witten and Bell 1991)."""
+        total, kinds, _, _ = self.look_up(contexts)
+        estimate = (self.counts(contexts, tokens) + kinds * backoff) / (total + kinds).clamp(min=1)
+        return torch.where(total > 0, estimate, backoff)
+
+
+class CountingBaselines:
+    """Guesses a masked token from `counted` tokens of the training text.
+
+    - unigram: the most frequent token. Its probabilities are counts plus one.
+    - neighbours: the most frequent token between the same two neighbours, as the model sees them. If the training text
+      never has these two, or one is masked too: the most frequent token after the left or before the right neighbour,
+      whichever has the larger share there; else the unigram. Probabilities back off to those of the shorter context.
+    """
+
+    def __init__(self, rows: Rows, vocabulary: MaskVocabulary):
+        ids = _spread(rows).int()
+        self.counted = len(ids)
+        ordinary = torch.from_numpy(vocabulary.is_ordinary)
+        self.vocab_size = len(ordinary)
+        places = ordinary[ids].nonzero().squeeze(1)  # never first or last in a row: special tokens are there
+        left, tokens, right = ids[places - 1], ids[places], ids[places + 1]
+        counts = torch.bincount(tokens, minlength=self.vocab_size)
+        self.unigram = (counts + 1.0) / (counts + 1.0)[ordinary].sum()
+        self.commonest = counts.argmax()
+        self.left = Contexts(left, tokens, self.vocab_size)
+        self.right = Contexts(right, tokens, self.vocab_size)
+        self.both = Contexts(left.long() * self.vocab_size + right, tokens, self.vocab_size)
+
+    def scores(self, data: MaskedBatches) -> dict[str, Score]:
+        """The score of each baseline on the masked tokens that `masked_score` reads from `data`."""
+        scores: dict[str, list[Score]] = {name: [] for name in TITLES}
+        for numbers in data.in_order():
+            batch = data.batch(numbers)
+            row, place = (batch["targets"] != IGNORED).nonzero(as_tuple=True)
+            targets, seen = batch["targets"][row, place], batch["ids"]
+            left, right = seen[row, place - 1], seen[row, place + 1]
+            guesses = {"unigram": (self.commonest.expand_as(targets), self.unigram[targets])}
+            guesses["neighbours"] = (self._guess(left, right), self._probability(left, right, targets))
+            for name, (guess, probability) in guesses.items():
+                score = Score(-probability.log().sum().item(), int((guess == targets).sum()), len(targets))
+                scores[name].append(score)
+        return {name: total(parts) for name, parts in scores.items()}
+
+    def _guess(self, left: Tensor, right: Tensor) -> Tensor:
+        seen, _, between, _ = self.both.look_up(left * self.vocab_size + right)
+        after_seen, _, after, after_share = self.left.look_up(left)
+        before_seen, _, before, before_share = self.right.look_up(right)
+        one_side = torch.where(after_share >= before_share, after, before)
+        one_side = torch.where(after_seen + before_seen > 0, one_side, self.commonest)
+        return torch.where(seen > 0, between, one_side)
+
+    def _probability(self, left: Tensor, right: Tensor, targets: Tensor) -> Tensor:
+        alone = self.unigram[targets].double()
+        sides = (self.left.smoothed(left, targets, alone) + self.right.smoothed(right, targets, alone)) / 2
+        return self.both.smoothed(left * self.vocab_size + right, targets, sides)
+
+
+def _spread(rows: Rows) -> Int[Tensor, " tokens"]:
+    """The ids of every n-th run of rows, with n chosen so that about `TOKENS_TO_COUNT` remain; all ids if there are
+    fewer."""
+    every = max(1, -(-len(rows.ids) // TOKENS_TO_COUNT))
+    starts, ends = rows.offsets[:-1:RUN][::every], rows.offsets[RUN::RUN][::every]
+    stops = ends.tolist() + [len(rows.ids)] * (len(starts) - len(ends))
+    return torch.cat([rows.ids[start:stop] for start, stop in zip(starts.tolist(), stops, strict=True)])
+
+
+def _find(keys: Int[Tensor, " keys"], wanted: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+    """The place of each of `wanted` among the sorted `keys`, and whether it is there."""
+    place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return place, keys[place] == wanted
