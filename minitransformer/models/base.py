@@ -182,15 +182,21 @@ class Model(nn.Module, ABC):
         name = config.pop("model", None)
         if name != cls.__name__:
             raise InputError(f'{folder} does not hold a {cls.__name__}: its config.json says "model": {shown(name)}')
-        parsed = cls.config_class.from_dict(config)
+        try:
+            parsed = cls.config_class.from_dict(config)
+            num_layers = parsed.distinct_layers()
+        except InputError as error:
+            raise InputError(f"{folder / 'config.json'}: {error}") from error
         weights = folder / "model.safetensors"
         if not weights.is_file():
             if pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES):
                 raise pickle_refused(pickles[0], f"{folder} needs a model.safetensors")
             raise InputError(f"{folder} is half-written: it has a config.json but no model.safetensors")
         tensors = read_safetensors(weights)
-        if (layers := parsed.distinct_layers()) > len(tensors):
-            raise InputError(f"{weights} does not fit the model: {layers:,} layers, but {len(tensors)} tensors in all")
+        if num_layers > len(tensors):
+            raise InputError(
+                f"{weights} does not fit the model: {num_layers:,} layers, but only {len(tensors)} tensors"
+            )
         require_fit(own_shapes(lambda: cls.from_config(parsed), str(folder)), tensors, str(weights))
         model = cls.from_config(parsed)
         copy_weights(model, tensors, str(weights))

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,22 +19,24 @@ from minitransformer.models.rnn import RNNSeq2Seq
 from minitransformer.models.transformer import Transformer
 from minitransformer.models.weights import own_shapes
 from minitransformer.untrusted import shown
+from minitransformer.validation import fits, require_number
+
+E = TypeVar("E", bound=nn.Module)
 
 ENCODERS: dict[str, type[Model]] = {"BERT": BERT, "GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
-# The parts of each that predict tokens, which a classifier has no use for.
-_TOKEN_PARTS: dict[type[Model], tuple[str, ...]] = {
+TOKEN_PARTS: dict[type[Model], tuple[str, ...]] = {
     BERT: ("masked_head", "sentence_head"),
     GPT: ("output",),
     Transformer: ("target_embedding", "target_positions", "decoder", "output"),
     RNNSeq2Seq: ("target_embedding", "decoder", "bridge", "output"),
 }
+"""The parts of each model that predict tokens, which a classifier has no use for."""
 
 
 @dataclass(frozen=True)
 class ClassifierConfig(Config):
-    """`encoder` is the configuration of the encoder, without what the classifier drops of a BERT, with its "model";
-    `labels` are the names, in the order of the logits. `dropout` falls on the pooled state. `label_smoothing` applies
-    while training only."""
+    """`encoder` is the encoder's configuration with its class name as "model"; `labels` are names, in the order of the
+    logits. `dropout` applies to the pooled state, `label_smoothing` in training only."""
 
     encoder: dict
     num_labels: int
@@ -47,32 +49,36 @@ class ClassifierConfig(Config):
         super().__post_init__()
         self.require_fraction("dropout", "label_smoothing")
         self.require_one_of("pooling", POOLINGS)
-        if self.num_labels < 2:
-            raise InputError(f"num_labels={self.num_labels}: a classifier chooses between 2 labels at least")
+        require_number("num_labels", self.num_labels, at_least=2)
         if self.labels is not None:
-            if not all(isinstance(label, str) for label in self.labels):
+            if not fits(self.labels, tuple[str, ...]):
                 raise InputError(f"labels={shown(list(self.labels))} must be strings")
             if len(self.labels) != self.num_labels or len(set(self.labels)) < len(self.labels):
                 names = shown(list(self.labels))
                 raise InputError(f"labels={names} are not num_labels={self.num_labels} different names")
         name = self.encoder.get("model")
-        if not isinstance(name, str) or name not in ENCODERS:
-            raise InputError(f"an encoder is one of {', '.join(ENCODERS)}, not {shown(name)}")
-        width = self.encoder_config().to_dict()
-        if self.num_labels * max(width.get("d_model", 0), width.get("hidden_size", 0)) > MOST_PARAMETERS:
-            raise InputError(f"num_labels={self.num_labels} are more than any model tells apart")
+        if isinstance(name, str) and name in ENCODERS:
+            sizes = self.encoder_config().to_dict()
+            if self.num_labels * max(sizes.get("d_model", 0), sizes.get("hidden_size", 0)) > MOST_PARAMETERS:
+                raise InputError(f"num_labels={self.num_labels} are more than any model tells apart")
 
     def encoder_config(self) -> Any:
-        """`InputError` if `encoder` is not the configuration of one."""
+        """The encoder's own configuration; `InputError` if it is not valid, or not that of a model of this library."""
         fields = dict(self.encoder)
-        return ENCODERS[fields.pop("model")].config_class.from_dict(fields)
+        name = fields.pop("model", None)
+        if not isinstance(name, str) or name not in ENCODERS:
+            raise InputError(
+                f"the encoder is a {shown(name)}, and only {', '.join(ENCODERS)} can be built from a configuration: "
+                "make a SequenceClassifier of your own encoder and load model.safetensors into it"
+            )
+        return ENCODERS[name].config_class.from_dict(fields)
 
     def distinct_layers(self) -> int:
         return self.encoder_config().distinct_layers()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ClassifierConfig":
-        """As it stands in JSON, which has lists only."""
+        """From JSON, which has lists only."""
         labels = values.get("labels")
         return super().from_dict({**values, "labels": tuple(labels) if isinstance(labels, list) else labels})
 
@@ -81,44 +87,54 @@ class SequenceClassifier(Model):
     """Embed – Encode – Attend – Predict (Honnibal 2016): `encoder` turns ids into states (B, T, D), `pooling` these
     into one vector (B, D), and a linear layer that into logits (B, num_labels).
 
-    The encoder is a `BERT`, a `GPT`, or the encoder half of a `Transformer` or an `RNNSeq2Seq`; its tensors are shared
-    with the model handed in, but for the parts that predict tokens, which the classifier neither has nor saves.
-    `pooling` is "first" (of a BERT with a pooler, through that: tanh(W h) as in Devlin et al. 2019), "last" (of a
-    recurrent encoder, the last state of each direction), "mean", "max" or "attention".
+    The encoder is any module with `encode(ids, valid) -> Memory`: a `BERT`, a `GPT`, the encoder half of a
+    `Transformer` or an `RNNSeq2Seq`, or one's own. `d_model` is the width of its states, by default `config.d_model`.
+    The classifier shares the encoder's parameters, so that training one trains both, but has copies of its modules, so
+    that modes (`train`, `eval`) and hooks of the two are independent. The copies lack the parts that predict tokens,
+    which a classifier neither trains nor saves.
 
-    Padding, wherever it stands, changes nothing. A row without a real token gets finite logits.
+    `pooling` is "first" (of a BERT with a pooler, through that: tanh(W h) as in Devlin et al. 2019), "last" (of a
+    recurrent encoder, the last state of each direction), "mean", "max" or "attention". Padding changes nothing,
+    wherever it is. A row without a real token gets finite logits.
     """
 
     config_class = ClassifierConfig
 
     def __init__(
         self,
-        encoder: Model,
+        encoder: nn.Module,
         num_labels: int,
         *,
         pooling: str = "mean",
         labels: Sequence[str] | None = None,
         dropout: float = 0.1,
         label_smoothing: float = 0.0,
+        d_model: int | None = None,
     ):
         super().__init__()
+        if not callable(getattr(encoder, "encode", None)):
+            raise InputError(f"a {type(encoder).__name__} has no method encode(ids, valid) -> Memory")
+        if isinstance(encoder, RNNSeq2Seq) and not encoder.config.masked:
+            raise InputError("a classifier reads real tokens alone: an RNN encoder with masked=False cannot tell them")
         self.uses_pooler = pooling == "first" and isinstance(encoder, BERT) and encoder.pooler is not None
-        config = encoder.config
+        dropped = [part for kind, parts in TOKEN_PARTS.items() if isinstance(encoder, kind) for part in parts]
+        self.encoder: Any = with_shared_parameters(encoder)
+        for part in dropped + (["pooler"] if isinstance(encoder, BERT) and not self.uses_pooler else []):
+            setattr(self.encoder, part, None)
         if isinstance(encoder, BERT):
-            config = replace(config, masked_head=False, sentence_head=None, pooler=self.uses_pooler)
+            heads = {"masked_head": False, "sentence_head": None, "pooler": self.uses_pooler}
+            self.encoder.config = replace(encoder.config, **heads)
+        width = _width(encoder) if d_model is None else d_model
+        config = getattr(self.encoder, "config", None)
+        settings = config.to_dict() if isinstance(config, Config) else {"d_model": width}
         self.config = ClassifierConfig(
-            encoder={"model": type(encoder).__name__, **config.to_dict()},
+            encoder={"model": type(encoder).__name__, **settings},
             num_labels=num_labels,
             pooling=pooling,
             labels=None if labels is None else tuple(labels),
             dropout=dropout,
             label_smoothing=label_smoothing,
         )
-        if isinstance(encoder, RNNSeq2Seq) and not encoder.config.masked:
-            raise InputError("a classifier reads real tokens alone: an RNN encoder with masked=False cannot tell them")
-        self.encoder = _without(encoder, _TOKEN_PARTS[type(encoder)] + (() if self.uses_pooler else ("pooler",)))
-        self.encoder.config = config
-        width = encoder.encoder.output_size if isinstance(encoder, RNNSeq2Seq) else encoder.config.d_model
         self.pooling = make_pooling(pooling, width)
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(width, num_labels)
@@ -139,7 +155,7 @@ class SequenceClassifier(Model):
     def from_config(cls, config: ClassifierConfig) -> "SequenceClassifier":
         options = {name: getattr(config, name) for name in ("pooling", "labels", "dropout", "label_smoothing")}
         encoder_class, encoder_config = ENCODERS[config.encoder["model"]], config.encoder_config()
-        # The parts of it that are dropped are made first: the weights that fit the others say nothing of their sizes.
+        # Parts that are dropped are built first, and no tensor in the file bounds their sizes.
         own_shapes(lambda: encoder_class(encoder_config), "the encoder")
         return cls(encoder_class(encoder_config), config.num_labels, **options)
 
@@ -149,7 +165,7 @@ class SequenceClassifier(Model):
         valid: Bool[Tensor, "batch time"] | None = None,
         segment_ids: Int[Tensor, "batch time"] | None = None,
     ) -> Float[Tensor, "batch labels"]:
-        """`valid` and `segment_ids` as the encoder understands them; only a BERT has segments."""
+        """Logits. `valid` and `segment_ids` are the encoder's arguments; only a BERT has segments."""
         return self.output(self.dropout(self.pool(self.encode(ids, valid, segment_ids))))
 
     def encode(
@@ -169,7 +185,7 @@ class SequenceClassifier(Model):
     def pool(self, memory: Memory) -> Float[Tensor, "batch d_model"]:
         """One vector for each text, before dropout."""
         if self.config.pooling == "last" and isinstance(self.encoder, RNNSeq2Seq) and memory.final is not None:
-            # Of a backward direction the last state stands at the first token.
+            # The last state of a backward direction is the one at the first token.
             recurrent = self.encoder.encoder
             last_layer = memory.final[-recurrent.directions * recurrent.tensors_per_layer :]
             return torch.cat(last_layer[:: recurrent.tensors_per_layer], dim=-1)
@@ -177,7 +193,7 @@ class SequenceClassifier(Model):
         return self.encoder.pool(pooled[:, None]) if self.uses_pooler else pooled
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
-        """`batch` has `ids` (B, T) and `labels` (B,), and `valid` and `segment_ids` (B, T) where there are such."""
+        """`batch` has `ids` (B, T) and `labels` (B,), and may have `valid` and `segment_ids` (B, T)."""
         logits = self(batch["ids"], batch.get("valid"), batch.get("segment_ids"))
         smoothing = self.config.label_smoothing if self.training else 0.0
         return {"label": Loss(target_loss(logits, batch["labels"], smoothing), self.count_targets(batch)["label"])}
@@ -187,8 +203,16 @@ class SequenceClassifier(Model):
         return {"label": labels.new_tensor(len(labels))}
 
 
-def _without(model: Model, parts: Sequence[str]) -> Any:
-    """The model without these of its parts, sharing the others with it."""
-    bare = copy.copy(model)
-    bare._modules = {name: None if name in parts else part for name, part in model._modules.items()}
-    return bare
+def with_shared_parameters(module: E) -> E:
+    """A copy of the module and all inside it, whose parameters are the same objects."""
+    return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
+
+
+def _width(encoder: Any) -> int:
+    """The width of the encoder's states."""
+    if isinstance(encoder, RNNSeq2Seq):
+        return encoder.encoder.output_size
+    width = getattr(getattr(encoder, "config", None), "d_model", None)
+    if type(width) is not int:
+        raise InputError(f"a {type(encoder).__name__} has no config.d_model: give the width of its states as d_model")
+    return width

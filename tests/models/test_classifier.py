@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from minitransformer import (
     BERTConfig,
     GPTConfig,
     InputError,
+    Memory,
     RNNConfig,
     RNNSeq2Seq,
     SequenceClassifier,
@@ -115,13 +117,80 @@ def test_every_saved_tensor_takes_part(encoder, tmp_path):
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
 
 
-def test_the_model_handed_in_stays_whole_and_shares_its_encoder():
-    encoder = transformer()
-    classifier = SequenceClassifier(encoder, 2)
-    assert encoder(torch.tensor([[5]]), torch.tensor([[2]])).shape == (1, 1, 9)
-    with torch.no_grad():
-        classifier.encoder.source_embedding.weight.fill_(7.0)
-    assert (encoder.source_embedding.weight == 7.0).all()
+class OwnBERT(BERT):
+    """A subclass of one's own, which computes something else."""
+
+    def encode(self, ids, valid=None, segment_ids=None):
+        memory = super().encode(ids, valid, segment_ids)
+        return memory._replace(states=2 * memory.states)
+
+
+class OwnEncoder(torch.nn.Module):
+    """An encoder that is no model of the library's: an embedding and dropout."""
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.config = config
+        self.embedding = torch.nn.Embedding(VOCAB, 8)
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def encode(self, ids, valid=None):
+        return Memory(self.dropout(self.embedding(ids)), torch.ones_like(ids).bool() if valid is None else valid)
+
+
+OWN = {
+    "subclass": lambda: OwnBERT(bert(dropout=0.5).config),
+    "module": lambda: OwnEncoder(SimpleNamespace(d_model=8)),
+}
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("name", OWN)
+def test_an_encoder_of_ones_own_is_classified_by_its_states(name, pooling):
+    encoder = OWN[name]().eval()
+    model = SequenceClassifier(encoder, 3, pooling=pooling).eval()
+    valid = layout([6, 3], "right")
+    ids = torch.randint(5, VOCAB, valid.shape)
+    pooled = model.pooling(encoder.encode(ids, valid).states, valid)
+    if name == "subclass" and pooling == "first":
+        pooled = encoder.pool(pooled[:, None])
+    assert_close(model(ids, valid), model.output(pooled))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_classifier_of_an_encoder_of_ones_own_is_saved_and_refused_when_loaded(name, tmp_path):
+    model = SequenceClassifier(OWN[name](), 2)
+    model.save(tmp_path)
+    assert load_file(tmp_path / "model.safetensors").keys() == dict(model.named_parameters()).keys()
+    with pytest.raises(InputError, match=rf"config\.json: the encoder is a '{type(OWN[name]()).__name__}'"):
+        minitransformer.load(tmp_path)
+
+
+def test_the_width_of_the_states_is_given_where_no_configuration_says_it():
+    assert SequenceClassifier(OwnEncoder(), 2, d_model=8)(torch.tensor([[5]])).shape == (1, 2)
+    with pytest.raises(InputError, match=r"a OwnEncoder has no config\.d_model: give the width of its states"):
+        SequenceClassifier(OwnEncoder(), 2)
+
+
+@pytest.mark.parametrize("build", [lambda: bert(dropout=0.5), lambda: gpt(dropout=0.5), *OWN.values()])
+def test_the_modes_of_a_classifier_and_of_the_encoder_handed_in_are_independent(build):
+    encoder, ids = build().train(), torch.randint(5, VOCAB, (2, 6))
+    classifier = SequenceClassifier(encoder, 2).eval()
+    assert torch.equal(classifier(ids), classifier(ids))
+    assert not torch.equal(encoder.encode(ids).states, encoder.encode(ids).states)
+    encoder.eval()
+    classifier.train()
+    assert torch.equal(encoder.encode(ids).states, encoder.encode(ids).states)
+    assert not torch.equal(classifier.encode(ids).states, classifier.encode(ids).states)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_model_handed_in_stays_whole_and_shares_its_parameters(encoder):
+    encoder = ENCODERS[encoder]()
+    names = list(encoder.state_dict())
+    shared = {id(parameter) for parameter in SequenceClassifier(encoder, 2).encoder.parameters()}
+    assert shared <= {id(parameter) for parameter in encoder.parameters()}
+    assert list(encoder.state_dict()) == names
 
 
 def test_bert_with_its_pooler_equals_bert_for_sequence_classification(tmp_path):
@@ -205,15 +274,13 @@ def test_the_head_begins_near_zero_and_the_encoder_is_left_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(num_labels=1), "num_labels=1: a classifier chooses between 2 labels at least"),
+        (dict(num_labels=1), "num_labels=1 must be at least 2"),
         (dict(labels=["a"]), r"labels=\['a'\] are not num_labels=2 different names"),
         (dict(labels=["a", "a"]), r"labels=\['a', 'a'\] are not num_labels=2 different names"),
         (dict(pooling="sum"), "pooling='sum' is none of first, last, mean, max, attention"),
         (dict(dropout=1.5), r"dropout=1\.5 must be at least 0 and at most 1"),
-        (
-            dict(encoder=SequenceClassifier(gpt(), 2)),
-            "one of BERT, GPT, Transformer, RNNSeq2Seq, not 'SequenceClassifier'",
-        ),
+        (dict(encoder=SequenceClassifier(gpt(), 2)), r"a SequenceClassifier has no config\.d_model: give the width"),
+        (dict(encoder=torch.nn.Linear(2, 2)), r"a Linear has no method encode\(ids, valid\) -> Memory"),
         (dict(encoder=rnn(masked=False)), "masked=False"),
     ],
 )
