@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from minitransformer import RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
+from minitransformer import GPT, GPTConfig, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 
 SOURCE_VOCAB, TARGET_VOCAB = 11, 9
 LAYOUTS = ("left", "scattered", "right")
@@ -128,7 +129,8 @@ def layout(lengths, where="mixed"):
 
 def padded(model, rows, valid):
     """The rows in their slots, and random tokens in the slots of padding: nothing may depend on those."""
-    ids = torch.randint(model.config.source_vocab_size, valid.shape)
+    c = model.config
+    ids = torch.randint(c.vocab_size if isinstance(model, GPT) else c.source_vocab_size, valid.shape)
     ids[valid] = torch.cat(rows)
     return ids
 
@@ -191,3 +193,70 @@ def gradients(model):
 
 def assert_close(actual, expected, tolerance=1e-5):
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
+
+
+EOS, PAD = 3, 7
+
+
+class Scripted:
+    """A model that says what it is told to, and keeps what it hears."""
+
+    config = SimpleNamespace(eos_id=EOS, pad_id=PAD)
+
+    def __init__(self, *rows):
+        self.says = torch.nn.functional.one_hot(torch.tensor(rows), 8).float()
+        self.heard = []
+
+    def start(self, inputs, valid=None, *, max_new_tokens):
+        self.started_with = inputs, valid, max_new_tokens
+        return self.says[:, 0], 0
+
+    def step(self, ids, state):
+        self.heard.append(ids.tolist())
+        return self.says[:, state + 1], state + 1
+
+
+GPT_VOCAB, GPT_EOS = 13, 5
+
+
+@functools.cache
+def tiny_gpt(positions="learned", kv_heads=None, max_length=16, **options):
+    """As `tiny_transformer`; one for all tests that only look at it."""
+    return fresh_gpt(positions, kv_heads, max_length, **options)
+
+
+def fresh_gpt(positions="learned", kv_heads=None, max_length=16, **options):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": GPT_VOCAB, "d_model": 16, "num_heads": 4, "num_layers": 2, "eos_id": GPT_EOS}
+    config = GPTConfig(**(sizes | options), positions=positions, num_kv_heads=kv_heads, max_length=max_length)
+    return nudged(GPT(config)).eval()
+
+
+def prompts(*lengths, seed=0):
+    """Rows of random tokens for `tiny_gpt`, one of each length."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(GPT_VOCAB, (length,), generator=generator) for length in lengths]
+
+
+GPT2_NAMES = {
+    "attention.project_in": "attn.c_attn",
+    "attention.project_out": "attn.c_proj",
+    "feed_forward.expand": "mlp.c_fc",
+    "feed_forward.contract": "mlp.c_proj",
+    "attention_residual.norm": "ln_1",
+    "feed_forward_residual.norm": "ln_2",
+}
+
+
+def gpt2_counterparts(ours, theirs):
+    """(ours, theirs, whether theirs is transposed) of each parameter of a GPT and a `GPT2LMHeadModel`."""
+    body = theirs.transformer
+    yield ours.embedding.weight, body.wte.weight, False
+    yield ours.positions.embedding.weight, body.wpe.weight, False
+    yield ours.decoder.final_norm.weight, body.ln_f.weight, False
+    yield ours.decoder.final_norm.bias, body.ln_f.bias, False
+    for layer, block in zip(ours.decoder.layers, body.h, strict=True):
+        for our_name, their_name in GPT2_NAMES.items():
+            mine, other = layer.get_submodule(our_name), block.get_submodule(their_name)
+            yield mine.weight, other.weight, other.weight.dim() == 2  # their Conv1D is (in, out)
+            yield mine.bias, other.bias, False

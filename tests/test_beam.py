@@ -7,11 +7,9 @@ import math
 
 import pytest
 import torch
-from helpers_models import TRANSFORMERS, layout, nudged, padded, tiny_rnn, tiny_transformer
+from helpers_models import TRANSFORMERS, Scripted, layout, nudged, padded, tiny_gpt, tiny_rnn, tiny_transformer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_generation import Scripted
-from test_gpt_decoding import tiny_gpt
 
 from minitransformer import GPT, InputError, beam_search, greedy
 from minitransformer.beam import largest, length_penalty, likeliest_continuations, steady_order, with_gaps_closed
@@ -141,8 +139,7 @@ def test_a_batch_gives_what_each_row_gives_alone_within_its_own_limit(name):
     def check(rows, beam_size):
         lengths, limits = (list(values) for values in zip(*rows, strict=True))
         texts, valid = some_sources(model, *lengths), layout(lengths)
-        filled = torch.zeros_like(valid, dtype=torch.long) if isinstance(model, GPT) else padded(model, texts, valid)
-        filled[valid] = torch.cat(texts)
+        filled = padded(model, texts, valid)
         options = dict(beam_size=beam_size, alpha=0.6, n_best=beam_size)
         together = beam_search(model, filled, valid, max_new_tokens=torch.tensor(limits), **options)
         for text, limit, found in zip(texts, limits, together, strict=True):

@@ -1,9 +1,10 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 from helpers_models import (
     A_FEW_MODELS,
+    EOS,
+    PAD,
+    Scripted,
     assert_close,
     built,
     choose_eos,
@@ -21,25 +22,6 @@ from hypothesis import strategies as st
 from minitransformer import InputError, greedy, record_attention
 
 a_few_models = pytest.mark.parametrize("build", A_FEW_MODELS)
-EOS, PAD = 3, 7
-
-
-class Scripted:
-    """A model that says what it is told to, and keeps what it hears."""
-
-    config = SimpleNamespace(eos_id=EOS, pad_id=PAD)
-
-    def __init__(self, *rows):
-        self.says = torch.nn.functional.one_hot(torch.tensor(rows), 8).float()
-        self.heard = []
-
-    def start(self, inputs, valid=None, *, max_new_tokens):
-        self.started_with = inputs, valid, max_new_tokens
-        return self.says[:, 0], 0
-
-    def step(self, ids, state):
-        self.heard.append(ids.tolist())
-        return self.says[:, state + 1], state + 1
 
 
 def test_a_row_ends_in_eos_and_is_padded_while_others_go_on():

@@ -8,9 +8,9 @@ import huggingface_hub
 import jaxtyping
 import pytest
 import torch
+from helpers_models import gpt2_counterparts
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_gpt import pairs
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2Model
 
@@ -90,7 +90,7 @@ def test_a_read_checkpoint_has_the_logits_and_gradients_of_transformers(variant,
     upstream = torch.randn_like(logits)
     (logits * upstream).sum().backward()
     (expected * upstream).sum().backward()
-    for mine, other, transposed in pairs(ours, theirs):
+    for mine, other, transposed in gpt2_counterparts(ours, theirs):
         torch.testing.assert_close(mine.grad, other.grad.T if transposed else other.grad, rtol=1e-4, atol=1e-4)
 
 

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
+from helpers_models import EOS, PAD, Scripted, prompts, tiny_gpt
 from helpers_pieces import few_examples
 from hypothesis import given
 from hypothesis import strategies as st
-from test_generation import EOS, PAD, Scripted
-from test_gpt_decoding import rows, tiny_gpt
 from transformers import (
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
@@ -54,28 +53,28 @@ def test_a_temperature_near_zero_takes_the_likeliest(temperature):
 
 
 def test_temperature_zero_is_greedy():
-    model, prompts = tiny_gpt("rotary"), torch.stack(rows(4, 4, 4))
-    drawn = sample(model, prompts, max_new_tokens=10, temperature=0.0, seed=1)
-    assert torch.equal(drawn, greedy(model, prompts, max_new_tokens=10))
+    model, given = tiny_gpt("rotary"), torch.stack(prompts(4, 4, 4))
+    drawn = sample(model, given, max_new_tokens=10, temperature=0.0, seed=1)
+    assert torch.equal(drawn, greedy(model, given, max_new_tokens=10))
 
 
 def test_a_seed_gives_the_same_tokens_and_leaves_torchs_own_state_alone():
-    model, prompts = tiny_gpt(), torch.stack(rows(4, 4))
+    model, given = tiny_gpt(), torch.stack(prompts(4, 4))
     before = torch.get_rng_state()
-    first, again, other = (sample(model, prompts, max_new_tokens=12, seed=seed) for seed in (3, 3, 4))
+    first, again, other = (sample(model, given, max_new_tokens=12, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_stream_gives_the_tokens_of_sample_one_by_one():
-    model, prompts = tiny_gpt(), torch.stack(rows(4, 4))
+    model, given = tiny_gpt(), torch.stack(prompts(4, 4))
     sampler = Sampler(0.8, generator=torch.Generator().manual_seed(3))
-    steps = stream(model, prompts, choose=sampler, max_new_tokens=12)
+    steps = stream(model, given, choose=sampler, max_new_tokens=12)
     first = next(steps)
     assert first.shape == (2,)
     tokens = torch.stack([first, *steps], dim=1)
-    assert torch.equal(tokens, sample(model, prompts, max_new_tokens=12, temperature=0.8, seed=3))
+    assert torch.equal(tokens, sample(model, given, max_new_tokens=12, temperature=0.8, seed=3))
 
 
 def test_a_stream_computes_nothing_before_it_is_asked():
@@ -90,7 +89,7 @@ def test_a_stream_computes_nothing_before_it_is_asked():
 
 def test_the_repetition_penalty_is_that_of_transformers_over_prompt_and_output():
     model = tiny_gpt("alibi")
-    prompt, penalty = rows(5)[0], 6.0
+    prompt, penalty = prompts(5)[0], 6.0
     processor = RepetitionPenaltyLogitsProcessor(penalty)
     ids = prompt[None]
     with torch.no_grad():
@@ -103,7 +102,7 @@ def test_the_repetition_penalty_is_that_of_transformers_over_prompt_and_output()
 
 
 def test_padding_counts_as_no_repetition():
-    model, (prompt,) = tiny_gpt("alibi"), rows(3)
+    model, (prompt,) = tiny_gpt("alibi"), prompts(3)
     inputs = torch.cat([torch.arange(13), prompt])[None]
     valid = torch.arange(16)[None] >= 13
     got = greedy(model, inputs, valid, max_new_tokens=6, repetition_penalty=1.8)
@@ -131,4 +130,4 @@ def test_a_row_ends_in_any_stop_token():
 )
 def test_choices_out_of_range_are_refused(choice, message):
     with pytest.raises(InputError, match=message):
-        sample(tiny_gpt(), torch.stack(rows(2)), max_new_tokens=3, **choice)
+        sample(tiny_gpt(), torch.stack(prompts(2)), max_new_tokens=3, **choice)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
 from minitransformer.models.base import Memory
-from minitransformer.models.rnn_cells import RecurrentStack, Repeated, State
+from minitransformer.models.rnn_cells import RecurrentStack, State
 from minitransformer.recurrent import RecurrentAttention
 
 
@@ -113,12 +113,11 @@ class TalkDecoder(Decoder):
         return x
 
     def steps(self, state: RNNState) -> DecoderStep:
-        rnn, first = self.rnn.steps(), self.rnn.first
-        combine, read = Repeated(self.combine.weight, self.combine.bias), Repeated(first.weight_ih, first.bias_ih)
+        rnn, read = self.rnn.steps(), self.rnn.first.inputs
 
         def step(x: Tensor, state: RNNState) -> tuple[tuple[Tensor, ...], RNNState]:
             context = self.context(torch.cat([x, self.rnn.top(state.recurrent)], dim=-1), state)
-            mixed = combine(torch.cat([x, context], dim=-1)).relu()
+            mixed = self.combine(torch.cat([x, context], dim=-1)).relu()
             recurrent = rnn(read(mixed), state.recurrent)
             return (self.rnn.top(recurrent),), replace(state, recurrent=recurrent)
 
@@ -180,8 +179,11 @@ class LuongDecoder(Decoder):
 
     def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Float[Tensor, "batch target features"]:
         [hidden] = collected
-        mixed = self.combine(torch.cat([self.context(hidden, before), hidden], dim=-1))
-        return self.dropout(torch.tanh(mixed))
+        return self.mixed(self.context(hidden, before), hidden)
+
+    def mixed(self, context: Tensor, hidden: Tensor) -> Tensor:
+        """h̃"""
+        return self.dropout(torch.tanh(self.combine(torch.cat([context, hidden], dim=-1))))
 
 
 class FeedingLuongDecoder(LuongDecoder):
@@ -191,13 +193,13 @@ class FeedingLuongDecoder(LuongDecoder):
         return replace(super().start(memory, recurrent), fed=torch.zeros_like(self.rnn.top(recurrent)))
 
     def steps(self, state: RNNState) -> DecoderStep:
-        rnn, read_fed, combine = self.rnn.steps(), self.rnn.first.rest(self.output_size), Repeated(self.combine.weight)
+        rnn, read_fed = self.rnn.steps(), self.rnn.first.rest(self.output_size)
 
         def step(inputs: Tensor, state: RNNState) -> tuple[tuple[Tensor, ...], RNNState]:
             assert state.fed is not None
             recurrent = rnn(inputs + read_fed(state.fed), state.recurrent)
             hidden = self.rnn.top(recurrent)
-            features = self.dropout(torch.tanh(combine(torch.cat([self.context(hidden, state), hidden], dim=-1))))
+            features = self.mixed(self.context(hidden, state), hidden)
             return (features,), replace(state, recurrent=recurrent, fed=features)
 
         return step

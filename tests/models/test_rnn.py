@@ -26,6 +26,7 @@ from helpers_models import (
     until,
 )
 from torch import nn
+from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, record_attention
@@ -139,26 +140,81 @@ def test_dropout_falls_between_layers_only():
     assert all((each != 0).all() for each in (first, top, states, *final))
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_gradients_are_torchs(cell):
+    encoder = RecurrentEncoder(cell, 3, 4, 2, bidirectional=True, dropout=0.0).double()
+    layers, pairs = torch_layers(encoder.cells, cell, 3, directions=2)
+    x, found = torch.randn(2, 5, 3, dtype=torch.float64), []
+    for run, parameters in ((lambda x: encoder(x, None), zip(*pairs, strict=True)), (layers.double(), None)):
+        x = x.detach().requires_grad_()
+        [first] = torch.autograd.grad(run(x)[0].square().sum(), x, create_graph=True)
+        parameters = [pair[parameters is None] for pair in pairs]
+        found.append([first, *torch.autograd.grad(first.square().sum(), parameters)])
+    for ours, theirs in zip(*found, strict=True):
+        assert theirs.abs().max() > 0
+        assert_close(ours, theirs, tolerance=1e-10)
+
+
 @pytest.mark.parametrize("cell", OUR_CELLS)
-def test_a_loop_that_adds_up_its_gradients_at_the_end_gets_those_of_autograd(cell, monkeypatch):
-    """A graph that is being compiled has neither of the two functions written for the backward pass."""
-    options = {"cell": cell, "attention": "additive", "bidirectional": True, "num_layers": 2, "dropout": 0.0}
-    model = tiny_rnn(**options).train()
-    batch = batch_of(model)
-    found = []
-    for traced in (False, True):
-        monkeypatch.setattr(torch.compiler, "is_compiling", lambda traced=traced: traced)
-        model.zero_grad()
-        loss = model.loss(batch)["lm"].total
-        loss.backward(retain_graph=True)
-        once = gradients(model)
-        loss.backward()
-        found.append(once)
-        for name, twice in gradients(model).items():
-            assert_close(twice, 2 * once[name])
-    assert all(gradient.abs().max() > 0 for gradient in found[0].values())
+def test_gradients_of_both_orders_are_the_slopes_of_the_function(cell):
+    stack = RecurrentStack(cell, 2, 2, 1, dropout=0.0).double()
+    names, parameters = zip(*stack.named_parameters(), strict=True)
+
+    def run(x, *parameters):
+        def loop(x):
+            state, step = (x.new_full((1, 2), 0.1),) * stack.tensors_per_layer, stack.steps()
+            for inputs in stack.first.inputs(x).unbind(dim=1):
+                state = step(inputs, state)
+            return stack.top(state)
+
+        stack.forward = loop
+        return functional_call(stack, dict(zip(names, parameters, strict=True)), x)
+
+    inputs = [torch.randn(1, 2, 2, dtype=torch.float64), *parameters]
+    inputs = [tensor.detach().requires_grad_() for tensor in inputs]
+    assert torch.autograd.gradcheck(run, inputs, check_batched_grad=True, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(run, inputs)
+
+
+@pytest.mark.parametrize("cell", OUR_CELLS)
+def test_a_backward_pass_for_other_tensors_changes_no_later_one(cell):
+    stack, found = RecurrentStack(cell, 3, 4, 2, dropout=0.0), []
+    x = torch.randn(2, 5, 3, requires_grad=True)
+    for another_first in (False, True):
+        stack.zero_grad()
+        state, tops, step = (torch.zeros(2, 4),) * (2 * stack.tensors_per_layer), [], stack.steps()
+        for inputs in stack.first.inputs(x).unbind(dim=1):
+            state = step(inputs, state)
+            tops.append(stack.top(state))
+        if another_first:
+            [slope] = torch.autograd.grad(tops[-1].sum(), x, retain_graph=True)
+            assert slope.abs().amax(dim=(0, 2)).min() > 0
+        tops[1].square().sum().backward()
+        found.append(gradients(stack))
     for name, gradient in found[0].items():
-        assert_close(gradient, found[1][name])
+        assert_close(found[1][name], gradient, tolerance=0)
+
+
+@pytest.mark.parametrize("build", RNNS[::5])
+def test_the_transforms_of_torch_func_give_what_autograd_gives_row_by_row(build):
+    model = build().double()
+    rows, target = torch.stack(sources(model, 3, 3)), targets(model, 2, 3)
+    parameters = dict(model.named_parameters())
+
+    def logits(parameters, row, ids):
+        return functional_call(model, parameters, (row[None], ids[None]))[0]
+
+    def loss(parameters, row, ids):
+        return logits(parameters, row, ids).square().sum()
+
+    per_row = vmap(grad(loss), (None, 0, 0))(parameters, rows, target)
+    jacobian = jacrev(lambda last: logits({**parameters, "output.bias": last}, rows[0], target[0]))
+    assert_close(jacobian(parameters["output.bias"])[0], torch.eye(TARGET_VOCAB, dtype=torch.float64))
+    for row in range(2):
+        model.zero_grad()
+        loss(parameters, rows[row], target[row]).backward()
+        for name, gradient in gradients(model).items():
+            assert_close(per_row[name][row], gradient, tolerance=1e-10)
 
 
 def test_a_loop_under_autocast_multiplies_in_bfloat16_and_keeps_its_state_in_float32():

@@ -1,39 +1,16 @@
 """GPT from step to step: with a cache or without, padded or not, beyond its context."""
 
-import functools
-
 import pytest
 import torch
-from helpers_models import assert_close, layout, nudged, until
+from helpers_models import GPT_EOS, GPT_VOCAB, assert_close, layout, nudged, padded, prompts, tiny_gpt, until
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from minitransformer import InputError, greedy, record_attention, sliding_window_mask
-from minitransformer.models import GPT, GPTConfig
+from minitransformer.models import GPT
 
-VOCAB, EOS = 13, 5
 POSITIONS = ("learned", "rotary", "alibi", "none")
 every_scheme = pytest.mark.parametrize("positions", POSITIONS)
 every_kind = pytest.mark.parametrize("kv_heads", [4, 2, 1])
-
-
-@functools.cache
-def tiny_gpt(positions="learned", kv_heads=None, max_length=16, **options):
-    """In evaluation mode, with every parameter off its special value."""
-    torch.manual_seed(0)
-    sizes = {"vocab_size": VOCAB, "d_model": 16, "num_heads": 4, "num_layers": 2, "eos_id": EOS}
-    config = GPTConfig(**sizes, positions=positions, num_kv_heads=kv_heads, max_length=max_length, **options)
-    return nudged(GPT(config)).eval()
-
-
-def rows(*lengths, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randint(VOCAB, (length,), generator=generator) for length in lengths]
-
-
-def padded(prompts, valid):
-    ids = torch.randint(VOCAB, valid.shape)
-    ids[valid] = torch.cat(prompts)
-    return ids
 
 
 def decode(model, inputs, valid, follow):
@@ -66,10 +43,10 @@ def without_cache(model, row, first):
 @pytest.mark.parametrize("where", ["left", "scattered", "right", "mixed"])
 def test_cached_logits_of_padded_prompts_equal_those_of_each_row_read_whole(positions, kv_heads, where):
     model = tiny_gpt(positions, kv_heads)
-    prompts, follow = rows(3, 5, 1), torch.stack(rows(6, 6, 6, seed=1))
+    given, follow = prompts(3, 5, 1), torch.stack(prompts(6, 6, 6, seed=1))
     valid = layout([3, 5, 1], where)
-    logits = decode(model, padded(prompts, valid), valid, follow)
-    for prompt, after, row in zip(prompts, follow, logits, strict=True):
+    logits = decode(model, padded(model, given, valid), valid, follow)
+    for prompt, after, row in zip(given, follow, logits, strict=True):
         assert_close(row, without_cache(model, torch.cat([prompt, after]), len(prompt)))
 
 
@@ -79,17 +56,17 @@ def test_past_the_context_each_row_goes_on_as_it_would_alone(positions, max_leng
     """Rows of different lengths reach the end of the context at different steps, and some of them several times."""
     model = tiny_gpt(positions, 2, max_length)
     lengths = (1, max_length, 3)
-    prompts, follow = rows(*lengths), torch.stack(rows(15, 15, 15, seed=1))
+    given, follow = prompts(*lengths), torch.stack(prompts(15, 15, 15, seed=1))
     valid = layout(lengths)
-    logits = decode(model, padded(prompts, valid), valid, follow)
-    for prompt, after, row in zip(prompts, follow, logits, strict=True):
+    logits = decode(model, padded(model, given, valid), valid, follow)
+    for prompt, after, row in zip(given, follow, logits, strict=True):
         assert_close(row, without_cache(model, torch.cat([prompt, after]), len(prompt)))
 
 
 @pytest.mark.parametrize("max_length", [1, 2])
 def test_the_smallest_contexts_work(max_length):
     model = tiny_gpt("learned", None, max_length)
-    (row,) = rows(6)
+    (row,) = prompts(6)
     logits = decode(model, row[None, :1], None, row[None, 1:])
     # What is read always fits: the last token, and the one before it where the context was not just begun again.
     expected = [model(row[None, i : i + 1])[0, -1] for i in range(6)]
@@ -102,9 +79,9 @@ def test_the_smallest_contexts_work(max_length):
 @every_scheme
 def test_selected_rows_go_on_as_if_they_had_been_there_from_the_start(positions):
     model, chosen = tiny_gpt(positions, 2, 6), torch.tensor([2, 0, 0])
-    prompts, follow = rows(2, 4, 5), torch.stack(rows(8, 8, 8, seed=1))
+    given, follow = prompts(2, 4, 5), torch.stack(prompts(8, 8, 8, seed=1))
     valid = layout([2, 4, 5])
-    inputs = padded(prompts, valid)
+    inputs = padded(model, given, valid)
     logits, state = model.start(inputs, valid, max_new_tokens=9)
     state = state.select(chosen)
     collected = []
@@ -117,7 +94,7 @@ def test_selected_rows_go_on_as_if_they_had_been_there_from_the_start(positions)
 
 def test_a_selection_leaves_the_state_it_came_from_alone():
     model = tiny_gpt("rotary")
-    (row,) = rows(4)
+    (row,) = prompts(4)
     _, state = model.start(row[None], max_new_tokens=4)
     other = state.select(torch.tensor([0, 0]))
     model.step(torch.tensor([1, 2]), other)
@@ -128,10 +105,10 @@ def test_a_selection_leaves_the_state_it_came_from_alone():
 @every_scheme
 def test_a_prompt_without_tokens_starts_from_the_end_of_text(positions):
     model = tiny_gpt(positions)
-    expected = model(torch.tensor([[EOS]]))[:, -1]
+    expected = model(torch.tensor([[GPT_EOS]]))[:, -1]
     logits, _ = model.start(torch.empty(1, 0, dtype=torch.long), max_new_tokens=1)
     assert_close(logits, expected)
-    (other,) = rows(3)
+    (other,) = prompts(3)
     inputs, valid = torch.stack([other, other]), torch.tensor([[False] * 3, [True] * 3])
     logits, _ = model.start(inputs, valid, max_new_tokens=1)
     assert_close(logits, torch.cat([expected, model(other[None])[:, -1]]))
@@ -140,7 +117,7 @@ def test_a_prompt_without_tokens_starts_from_the_end_of_text(positions):
 @every_scheme
 def test_of_a_prompt_beyond_the_context_the_last_part_is_read_and_that_is_said(positions):
     model = tiny_gpt(positions, None, 6)
-    (row,) = rows(9)
+    (row,) = prompts(9)
     with pytest.warns(UserWarning, match="a prompt of 9 tokens: the model reads the last 6"):
         logits, _ = model.start(row[None], max_new_tokens=1)
     assert_close(logits, model(row[None, -6:])[:, -1])
@@ -153,9 +130,9 @@ MODERN = {"norm": "rmsnorm", "activation": "relu_squared", "bias": False, "qk_no
 @pytest.mark.parametrize(("positions", "kv_heads"), [("rotary", 2), ("learned", None), ("none", 1)])
 def test_a_step_without_modules_equals_one_with_them(positions, kv_heads, options):
     model = tiny_gpt(positions, kv_heads, 6, **options)
-    prompts, follow = rows(3, 5), torch.stack(rows(7, 7, seed=1))
+    given, follow = prompts(3, 5), torch.stack(prompts(7, 7, seed=1))
     valid = layout([3, 5])
-    inputs = padded(prompts, valid)
+    inputs = padded(model, given, valid)
     flat = decode(model, inputs, valid, follow)
     calls = []
     handle = model.decoder.layers[0].feed_forward.register_forward_hook(lambda *_: calls.append(1))
@@ -163,7 +140,7 @@ def test_a_step_without_modules_equals_one_with_them(positions, kv_heads, option
     handle.remove()
     assert len(calls) == 8  # one of `start`, one of each step
     assert_close(flat, with_modules)
-    for prompt, after, row in zip(prompts, follow, flat, strict=True):
+    for prompt, after, row in zip(given, follow, flat, strict=True):
         assert_close(row, without_cache(model, torch.cat([prompt, after]), len(prompt)))
 
 
@@ -175,7 +152,7 @@ def test_a_part_of_somebody_elses_is_called():
             return 2 * super().forward(x)
 
     model.output.__class__ = Doubled
-    (row,) = rows(5)
+    (row,) = prompts(5)
     assert_close(decode(model, row[None, :2], None, row[None, 2:])[0], model(row[None])[0, 1:])
     model.decoder.layers[1].feed_forward.contract.__class__ = Doubled
     assert_close(decode(model, row[None, :2], None, row[None, 2:])[0], model(row[None])[0, 1:])
@@ -183,7 +160,7 @@ def test_a_part_of_somebody_elses_is_called():
 
 
 def test_greedy_decoding_gives_the_maps_of_one_pass():
-    model, (prompt,) = tiny_gpt("rotary", 2), rows(4)
+    model, (prompt,) = tiny_gpt("rotary", 2), prompts(4)
     with record_attention(model) as stepwise:
         ids = greedy(model, prompt[None], max_new_tokens=6)[0]
     with record_attention(model) as whole:
@@ -195,7 +172,7 @@ def test_greedy_decoding_gives_the_maps_of_one_pass():
 
 def test_more_steps_than_announced_are_refused_and_do_not_push_out_old_tokens():
     model = tiny_gpt("rotary")
-    _, state = model.start(torch.stack(rows(3, 3)), max_new_tokens=2)
+    _, state = model.start(torch.stack(prompts(3, 3)), max_new_tokens=2)
     _, state = model.step(torch.tensor([1, 1]), state)
     _, state = model.step(torch.tensor([1, 1]), state)
     with pytest.raises(InputError, match="5 tokens were to be held, prompt included: start with more max_new_tokens"):
@@ -206,21 +183,27 @@ def test_more_steps_than_announced_are_refused_and_do_not_push_out_old_tokens():
 def test_greedy_generations_equal_those_of_transformers(width, heads, layers, seed, tmp_path):
     torch.manual_seed(seed)
     config = GPT2Config(
-        vocab_size=VOCAB, n_positions=20, n_embd=width, n_head=heads, n_layer=layers, eos_token_id=EOS, pad_token_id=0
+        vocab_size=GPT_VOCAB,
+        n_positions=20,
+        n_embd=width,
+        n_head=heads,
+        n_layer=layers,
+        eos_token_id=GPT_EOS,
+        pad_token_id=0,
     )
     theirs = nudged(GPT2LMHeadModel(config)).eval()
     theirs.save_pretrained(tmp_path)
     ours = GPT.from_pretrained(tmp_path).eval()
-    prompts = rows(6, 2, 4, 1)
+    given = prompts(6, 2, 4, 1)
     valid = torch.arange(6) >= torch.tensor([[0], [4], [2], [5]])  # theirs wants its padding on the left
-    inputs = padded(prompts, valid)
+    inputs = padded(ours, given, valid)
     expected = theirs.generate(inputs, attention_mask=valid.long(), do_sample=False, max_new_tokens=12)[:, 6:]
     got = greedy(ours, inputs, valid, max_new_tokens=12)
-    assert [until(EOS, row) for row in got.tolist()] == [until(EOS, row) for row in expected.tolist()]
-    assert len({len(until(EOS, row)) for row in got.tolist()}) > 1
+    assert [until(GPT_EOS, row) for row in got.tolist()] == [until(GPT_EOS, row) for row in expected.tolist()]
+    assert len({len(until(GPT_EOS, row)) for row in got.tolist()}) > 1
 
 
-@pytest.mark.parametrize("unknown", [-1, VOCAB])
+@pytest.mark.parametrize("unknown", [-1, GPT_VOCAB])
 def test_a_prompt_of_ids_beyond_the_vocabulary_is_refused(unknown):
-    with pytest.raises(InputError, match=f"the vocabulary has 0 to {VOCAB - 1}"):
+    with pytest.raises(InputError, match=f"the vocabulary has 0 to {GPT_VOCAB - 1}"):
         greedy(tiny_gpt(), torch.tensor([[3, unknown]]), max_new_tokens=2)

@@ -4,32 +4,11 @@ import math
 
 import pytest
 import torch
+from helpers_models import gpt2_counterparts
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from minitransformer import InputError
 from minitransformer.models import GPT, GPTConfig
-
-PIECES = {
-    "attention.project_in": "attn.c_attn",
-    "attention.project_out": "attn.c_proj",
-    "feed_forward.expand": "mlp.c_fc",
-    "feed_forward.contract": "mlp.c_proj",
-    "attention_residual.norm": "ln_1",
-    "feed_forward_residual.norm": "ln_2",
-}
-
-
-def pairs(ours, theirs):
-    body = theirs.transformer
-    yield ours.embedding.weight, body.wte.weight, False
-    yield ours.positions.embedding.weight, body.wpe.weight, False
-    yield ours.decoder.final_norm.weight, body.ln_f.weight, False
-    yield ours.decoder.final_norm.bias, body.ln_f.bias, False
-    for layer, block in zip(ours.decoder.layers, body.h, strict=True):
-        for our_name, their_name in PIECES.items():
-            mine, other = layer.get_submodule(our_name), block.get_submodule(their_name)
-            yield mine.weight, other.weight, other.weight.dim() == 2  # their Conv1D is (in, out)
-            yield mine.bias, other.bias, False
 
 
 @pytest.mark.parametrize(("d_model", "heads", "layers"), [(12, 3, 2), (10, 5, 1), (16, 1, 3)])
@@ -40,7 +19,7 @@ def test_logits_and_gradients_equal_those_of_gpt2_on_padded_rows(d_model, heads,
         GPTConfig(vocab_size=11, max_length=9, d_model=d_model, num_heads=heads, num_layers=layers, eos_id=0)
     ).eval()
     with torch.no_grad():
-        for mine, other, transposed in pairs(ours, theirs):
+        for mine, other, transposed in gpt2_counterparts(ours, theirs):
             other += 0.2 * torch.randn_like(other)
             mine.copy_(other.T if transposed else other)
     ids = torch.randint(11, (3, 7))
@@ -51,7 +30,7 @@ def test_logits_and_gradients_equal_those_of_gpt2_on_padded_rows(d_model, heads,
     upstream = torch.randn_like(logits[valid])
     (logits[valid] * upstream).sum().backward()
     (expected[valid] * upstream).sum().backward()
-    for mine, other, transposed in pairs(ours, theirs):
+    for mine, other, transposed in gpt2_counterparts(ours, theirs):
         torch.testing.assert_close(mine.grad, other.grad.T if transposed else other.grad, rtol=1e-4, atol=1e-4)
 
 
