@@ -1,39 +1,32 @@
-"""What is measured of memory is what the jobs do."""
+"""Memory is measured of what the jobs do."""
 
 import io
 
 import pytest
 from rich.console import Console
 
-from minitransformer.data import labelled_files, load, remembered, token_cache
+from minitransformer.data import load
 from minitransformer.errors import InputError
-from train.measure_memory.__main__ import JOBS, WRITERS, MemorySettings, show
-from train.pretrain.bert import rows as masked_rows
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(remembered, "LARGE", 0)
-    monkeypatch.setattr(token_cache, "SMALL", 0)
-    monkeypatch.setattr(masked_rows, "SMALL", 0)
-    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
+from train.measure_memory.__main__ import MemorySettings, show
+from train.measure_memory.jobs import JOBS, measured
+from train.measure_memory.made_up_text import write_corpus
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_memory_is_measured_of_generated_texts(job, tmp_path):
-    name, write = WRITERS[job]
-    path = tmp_path / name
-    write(path, 60_000)
-    figures = JOBS[job](MemorySettings(job=job, steps=2), path)
+def test_memory_is_measured_of_generated_texts(job, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    path = write_corpus(job, folder, 60_000)
+    assert 50_000 < sum(file.stat().st_size for file in folder.iterdir() if "validation" not in file.name) <= 60_020
+    figures = measured(MemorySettings(job=job, steps=2), path)
     assert figures["tokens"] > 1000
-    assert figures.keys() >= {"start_megabytes", "prepared_megabytes", "peak_megabytes", "tokens_seconds"}
-    assert len(list((tmp_path / "cache" / "tokens").iterdir())) == 2
+    assert 0 < figures["start_megabytes"] <= figures["prepared_megabytes"] <= figures["peak_megabytes"]
+    assert figures["tokens_seconds"] > 0
     if job == "translate":
-        assert 50_000 < sum(file.stat().st_size for file in path.glob("train.*")) <= 60_000
         assert figures["pairs"] == len(load(path, source="from", target="to")["train"])
     if job == "finetune":
-        assert 50_000 < (path / "train.tsv").stat().st_size <= 60_020
-        assert figures["texts"] == len(labelled_files.read_labelled(path)["train"]["text"])
+        assert figures["texts"] == len(load(path, kind="labelled")["train"])
 
 
 def test_texts_of_which_some_are_too_small_for_a_file_stand_in_one_table():
@@ -47,7 +40,16 @@ def test_texts_of_which_some_are_too_small_for_a_file_stand_in_one_table():
     assert [cell.strip() for cell in second][2] == "71 MB"
 
 
-@pytest.mark.parametrize("job", ["bert", "translate", "finetune"])
-def test_only_gpt_has_a_choice_of_tokenizers(job):
-    with pytest.raises(InputError, match="--tokenizer character is for --job gpt"):
-        MemorySettings(job=job, tokenizer="character").validate()
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"job": "bert", "tokenizer": "character"}, "--tokenizer character is for --job gpt"),
+        ({"megabytes": "1,x"}, "--megabytes 1,x: whole numbers"),
+        ({"megabytes": "0"}, "--megabytes 0: whole numbers"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        settings = MemorySettings(**settings)
+        settings.validate()
+        settings.sizes()

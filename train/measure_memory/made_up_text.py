@@ -1,55 +1,50 @@
-"""Generated text, pairs and labelled texts of any size, to measure with."""
+"""Generated text of any size to measure with: running text, pairs, or labelled texts."""
 
 import random
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+
+BLOCK = 50_000
+"""Lines that are drawn and written at once."""
+LABELS = (b"bad", b"fair", b"good")
+
+
+def write_corpus(job: str, folder: Path, num_bytes: int) -> Path:
+    """Write about `num_bytes` of training data for the job into an empty folder, and return its path.
+
+    All data consists of the same lines in random order. In pairs each line always has the same partner, and in labelled
+    texts the same label.
+    """
+    chance = random.Random(0)
+    lines = made_up_lines(chance)
+    if job in ("gpt", "bert"):
+        write_lines({folder / "text.txt": lines}, num_bytes, chance)
+        return folder / "text.txt"
+    if job == "translate":
+        columns = {"from": lines, "to": lines[::-1]}
+    else:
+        columns = {"tsv": [line.strip() + b"\t" + LABELS[number % 3] + b"\n" for number, line in enumerate(lines)]}
+        for split in ("train", "validation"):
+            (folder / f"{split}.tsv").write_bytes(b"text\tlabel\n")
+    write_lines({folder / f"train.{suffix}": column for suffix, column in columns.items()}, num_bytes, chance)
+    write_lines({folder / f"validation.{suffix}": column for suffix, column in columns.items()}, 40_000, chance)
+    return folder
+
+
+def write_lines(columns: Mapping[Path, Sequence[bytes]], num_bytes: int, chance: random.Random) -> None:
+    """Append randomly drawn rows, each column to its file, until the files have `num_bytes` together."""
+    longest = sum(max(map(len, column)) for column in columns.values())
+    with ExitStack() as stack:
+        files = [(stack.enter_context(path.open("ab")), column) for path, column in columns.items()]
+        while num_bytes > longest:
+            chosen = chance.choices(range(100_000), k=min(BLOCK, num_bytes // longest))
+            num_bytes -= sum(file.write(b"".join(column[row] for row in chosen)) for file, column in files)
 
 
 def made_up_lines(chance: random.Random) -> list[bytes]:
-    """100,000 lines of made-up words, the common ones more often (Zipf)."""
+    """100,000 lines of made-up words, with frequencies by Zipf's law."""
     letters = "etaoinshrdlucmfwypvbgkjqxzé"
     words = ["".join(chance.choices(letters, k=chance.randint(1, 9))) for _ in range(20_000)]
     chosen = chance.choices(words, [1 / rank for rank in range(1, len(words) + 1)], k=1_200_000)
     return [f"{' '.join(chosen[start : start + 12])}.\n".encode() for start in range(0, len(chosen), 12)]
-
-
-def write_text(path: Path, num_bytes: int) -> None:
-    """Ever the same lines, drawn at random."""
-    chance = random.Random(0)
-    lines, left = made_up_lines(chance), num_bytes
-    with path.open("wb") as file:
-        while left > 0:
-            block = b"".join(chance.choices(lines, k=50_000))
-            left -= len(block)
-            # What is too much is cut off, and half a character with it.
-            file.write(block if left >= 0 else block[:left].decode(errors="ignore").encode())
-
-
-def write_pairs(folder: Path, num_bytes: int) -> None:
-    """The same as training text: every line has one that always goes with it. Some are validation."""
-    folder.mkdir()
-    chance = random.Random(0)
-    lines = made_up_lines(chance)
-    left, longest = num_bytes, 2 * max(map(len, lines))
-    with (folder / "train.from").open("wb") as source, (folder / "train.to").open("wb") as target:
-        while left > longest:
-            chosen = chance.choices(range(len(lines)), k=min(50_000, left // longest))
-            left -= source.write(b"".join(lines[number] for number in chosen))
-            left -= target.write(b"".join(lines[-1 - number] for number in chosen))
-    (folder / "val.from").write_bytes(b"".join(lines[:500]))
-    (folder / "val.to").write_bytes(b"".join(lines[:-501:-1]))
-
-
-def write_labelled(folder: Path, num_bytes: int) -> None:
-    """The same as training texts of a table: every line has one of three labels, ever the same. Some are validation."""
-    folder.mkdir()
-    chance = random.Random(0)
-    rows = [
-        line.removesuffix(b"\n") + b"\t" + (b"bad", b"fair", b"good")[number % 3] + b"\n"
-        for number, line in enumerate(made_up_lines(chance))
-    ]
-    left, longest = num_bytes, max(map(len, rows))
-    with (folder / "train.tsv").open("wb") as file:
-        file.write(b"text\tlabel\n")
-        while left > longest:
-            left -= file.write(b"".join(chance.choices(rows, k=min(50_000, left // longest))))
-    (folder / "validation.tsv").write_bytes(b"".join([b"text\tlabel\n", *rows[:500]]))
