@@ -1,7 +1,6 @@
 import inspect
 import itertools
 import math
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -36,16 +35,17 @@ from minitransformer import (
     record_attention,
     sliding_window_mask,
 )
+from minitransformer.kernels.fused_attention import fused_attention
 
 HEADS, HEAD_DIM, VALUE_DIM = 4, 3, 2
 LENGTHS = [(2, 4), (4, 4), (4, 3), (1, 4)]  # queries, keys
 
 
-@pytest.fixture(params=["formula", "kernels"])
-def kernel(request):
-    """Attention by its formula, and by the kernels."""
-    with kernels.disabled() if request.param == "formula" else nullcontext():
-        yield
+@pytest.fixture(params=["formula", "fused"])
+def attend(request):
+    """Attention by its formula, and by torch's fused kernel, which a CPU is handed long texts only."""
+    with kernels.disabled():
+        yield attention if request.param == "formula" else fused_attention
 
 
 def visibility(kind, queries, keys):
@@ -132,26 +132,26 @@ def same(*tensors):
 
 @pytest.mark.parametrize("kv_heads", [4, 1])  # 2 follows with bias and scale
 @pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
-def test_attention_equals_a_loop(kernel, kind, queries, keys, kv_heads):
+def test_attention_equals_a_loop(attend, kind, queries, keys, kv_heads):
     mask, causal, allowed = visibility(kind, queries, keys)
     query, key, value = inputs(queries, keys, kv_heads)
     expected, _ = attention_by_loop(query, key, value, allowed)
-    ours = attention(query, key, value, mask, causal=causal)
+    ours = attend(query, key, value, mask, causal=causal)
     assert_same_with_gradients(ours, expected, same(query, key, value))
 
 
 @pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
-def test_attention_with_bias_and_scale_equals_a_loop(kernel, kind, queries, keys):
+def test_attention_with_bias_and_scale_equals_a_loop(attend, kind, queries, keys):
     mask, causal, allowed = visibility(kind, queries, keys)
     query, key, value = inputs(queries, keys, kv_heads=2)
     (bias,) = leaves((1, HEADS, queries, keys))
     expected, _ = attention_by_loop(query, key, value, allowed, bias, scale=0.3)
-    ours = attention(query, key, value, mask, causal=causal, bias=bias, scale=0.3)
+    ours = attend(query, key, value, mask, causal=causal, bias=bias, scale=0.3)
     assert_same_with_gradients(ours, expected, same(query, key, value, bias))
 
 
 @pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
-def test_attention_weights_equal_a_loop_and_recombine_to_attention(kernel, kind, queries, keys):
+def test_attention_weights_equal_a_loop_and_recombine_to_attention(attend, kind, queries, keys):
     mask, causal, allowed = visibility(kind, queries, keys)
     query, key, value = inputs(queries, keys, kv_heads=2)
     (bias,) = leaves((3, 1, queries, keys))  # a row's own, the same for all heads
@@ -159,33 +159,33 @@ def test_attention_weights_equal_a_loop_and_recombine_to_attention(kernel, kind,
     weights = attention_weights(query, key, mask, causal=causal, bias=bias, scale=0.3)
     assert_same_with_gradients(weights, expected, same(query, key, bias))
     recombined = weights @ value.repeat_interleave(2, dim=1)
-    assert_near(recombined, attention(query, key, value, mask, causal=causal, bias=bias, scale=0.3), 1e-12)
+    assert_near(recombined, attend(query, key, value, mask, causal=causal, bias=bias, scale=0.3), 1e-12)
 
 
 @pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
-def test_float32_attention_equals_a_float64_loop(kernel, kind, queries, keys):
+def test_float32_attention_equals_a_float64_loop(attend, kind, queries, keys):
     mask, causal, allowed = visibility(kind, queries, keys)
     query, key, value = inputs(queries, keys, kv_heads=2, dtype=torch.float32)
     (bias,) = leaves((1, HEADS, queries, keys), dtype=torch.float32)
     expected, _ = attention_by_loop(query, key, value, allowed, bias)
-    ours = attention(query, key, value, mask, causal=causal, bias=bias)
+    ours = attend(query, key, value, mask, causal=causal, bias=bias)
     assert_same_with_gradients(ours, expected.float(), same(query, key, value, bias), tolerance=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["everything", "causal flag", "padding, causal"])
-def test_bfloat16_attention_is_as_exact_as_bfloat16(kernel, kind):
+def test_bfloat16_attention_is_as_exact_as_bfloat16(attend, kind):
     mask, causal, allowed = visibility(kind, 4, 4)
     query, key, value = inputs(4, 4, kv_heads=2, dtype=torch.bfloat16)
     bias = torch.randn(1, HEADS, 4, 4)  # float32, as position schemes give it
     expected, _ = attention_by_loop(query, key, value, allowed, bias)
-    ours = attention(query, key, value, mask, causal=causal, bias=bias)
+    ours = attend(query, key, value, mask, causal=causal, bias=bias)
     assert ours.dtype == torch.bfloat16
     assert_near(ours.double(), expected, 4e-2)
 
 
 @pytest.mark.parametrize("kv_heads", [4, 1])
 @pytest.mark.parametrize("case", ["mask", "causal", "bias", "scale"])
-def test_attention_equals_torchs(kernel, case, kv_heads):
+def test_attention_equals_torchs(attend, case, kv_heads):
     queries, keys = (4, 4) if case == "causal" else (3, 5)
     query, key, value = inputs(queries, keys, kv_heads)
     mask = torch.rand(3, 1, queries, keys) < 0.6
@@ -198,16 +198,16 @@ def test_attention_equals_torchs(kernel, case, kv_heads):
         "scale": ({"scale": 2.0}, {"scale": 2.0}),
     }[case]
     expected = F.scaled_dot_product_attention(query, key, value, enable_gqa=True, **theirs)
-    assert_same_with_gradients(attention(query, key, value, **ours), expected, same(query, key, value))
+    assert_same_with_gradients(attend(query, key, value, **ours), expected, same(query, key, value))
 
 
-def test_a_query_that_may_attend_to_nothing_gets_zeros_and_sends_back_zero_gradients(kernel):
+def test_a_query_that_may_attend_to_nothing_gets_zeros_and_sends_back_zero_gradients(attend):
     query, key, value = inputs(2, 3)
     (bias,) = leaves((1, HEADS, 2, 3))
     mask = torch.ones(3, 1, 2, 3, dtype=torch.bool)
     mask[0, :, 0] = False  # one query of row 0
     mask[1] = False  # all of row 1
-    output = attention(query, key, value, mask, bias=bias)
+    output = attend(query, key, value, mask, bias=bias)
     assert not output[0, :, 0].any() and not output[1].any()
     assert output[0, :, 1].all() and output[2].all()
     # Anomaly mode fails on a NaN that appears on the way back, even if it is multiplied away later.
@@ -220,19 +220,19 @@ def test_a_query_that_may_attend_to_nothing_gets_zeros_and_sends_back_zero_gradi
     assert query.grad[0, :, 1].any() and value.grad[0].any()
 
 
-def test_attention_over_no_keys_at_all_is_zeros(kernel):
+def test_attention_over_no_keys_at_all_is_zeros(attend):
     query, key, value = inputs(2, 0)
-    output = attention(query, key, value)
+    output = attend(query, key, value)
     assert output.shape == (3, HEADS, 2, VALUE_DIM) and not output.any()
 
 
-def test_what_a_masked_key_holds_changes_nothing(kernel):
+def test_what_a_masked_key_holds_changes_nothing(attend):
     query, key, value = inputs(3, 4)
     mask = padding_mask(torch.tensor([[True, True, True, False]]))
-    before = attention(query, key, value, mask, causal=True)
+    before = attend(query, key, value, mask, causal=True)
     with torch.no_grad():
         key[:, :, 3], value[:, :, 3] = 1e6, -1e6
-    assert torch.equal(attention(query, key, value, mask, causal=True), before)
+    assert torch.equal(attend(query, key, value, mask, causal=True), before)
 
 
 @few_examples
@@ -258,16 +258,16 @@ def test_each_row_of_weights_is_a_distribution_over_visible_keys_or_zeros(data, 
     assert_near(weights.sum(dim=-1), visible.any(dim=-1).double(), 1e-12)
 
 
-def test_dropout_keeps_the_mean_and_drops_weights(kernel):
+def test_dropout_keeps_the_mean_and_drops_weights(attend):
     query, key, value = (tensor.detach()[:1] for tensor in inputs(2, 3, kv_heads=2))
     many = [tensor.expand(4000, -1, -1, -1) for tensor in (query, key, value)]
-    dropped = attention(*many, causal=True, dropout=0.4)
-    assert_near(dropped.mean(dim=0), attention(query, key, value, causal=True)[0], 0.1)
+    dropped = attend(*many, causal=True, dropout=0.4)
+    assert_near(dropped.mean(dim=0), attend(query, key, value, causal=True)[0], 0.1)
     assert (dropped.std(dim=0) > 0.1).all()
 
 
-def test_dropping_every_weight_leaves_zeros(kernel):
-    assert not attention(*inputs(2, 3), dropout=1.0).any()
+def test_dropping_every_weight_leaves_zeros(attend):
+    assert not attend(*inputs(2, 3), dropout=1.0).any()
 
 
 # A wrong shape is caught by the type checks that the suite runs under before the function itself is reached;
@@ -312,7 +312,7 @@ def random_attention(*args, dtype=torch.float64, **options):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_self_attention_equals_torchs(kernel, causal):
+def test_self_attention_equals_torchs(causal):
     theirs = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64)
     ours = MultiHeadAttention(8, 2).double()
     parameters = copy_attention(ours, theirs)
@@ -329,7 +329,7 @@ def test_self_attention_equals_torchs(kernel, causal):
 
 
 @pytest.mark.parametrize("queries", [3, 5, 6])
-def test_cross_attention_equals_torchs(kernel, queries):
+def test_cross_attention_equals_torchs(queries):
     theirs = nn.MultiheadAttention(8, 4, batch_first=True, dtype=torch.float64)
     ours = MultiHeadAttention(8, 4).double()
     parameters = copy_attention(ours, theirs)
@@ -354,7 +354,7 @@ def test_attention_without_bias_equals_torchs():
 
 @pytest.mark.parametrize("cross", [False, True])
 @pytest.mark.parametrize("kv_heads", [1, 2])
-def test_grouped_heads_equal_torchs_with_each_key_head_repeated(kernel, kv_heads, cross):
+def test_grouped_heads_equal_torchs_with_each_key_head_repeated(kv_heads, cross):
     """A shared key head is so many equal ones, and its gradient their sum."""
     theirs = nn.MultiheadAttention(8, 4, batch_first=True, dtype=torch.float64)
     ours = random_attention(8, 4, num_kv_heads=kv_heads)
@@ -453,7 +453,7 @@ def test_packed_documents_give_what_each_gives_alone():
 
 
 @pytest.mark.parametrize("name", ["none", "rotary", "alibi", "relative"])
-def test_a_later_token_changes_no_earlier_output(kernel, name):
+def test_a_later_token_changes_no_earlier_output(name):
     ours = random_attention(8, 2, positions=scheme(name, 2, 4))
     states = torch.randn(1, 4, 8, dtype=torch.float64)
     changed = states.clone()
@@ -463,13 +463,13 @@ def test_a_later_token_changes_no_earlier_output(kernel, name):
     assert (before[:, 2:] != after[:, 2:]).all()
 
 
-def test_positions_learn_through_attention(kernel):
+def test_positions_learn_through_attention():
     ours = random_attention(8, 2, positions=RelativeBias(2))
     ours(torch.randn(1, 3, 8, dtype=torch.float64), causal=True).square().sum().backward()
     assert ours.positions.embedding.weight.grad[:3].any()
 
 
-def test_dropout_falls_on_attention_in_training_only(kernel):
+def test_dropout_falls_on_attention_in_training_only():
     ours = random_attention(8, 2, dropout=1.0)
     without = MultiHeadAttention(8, 2).double()
     without.load_state_dict(ours.state_dict())

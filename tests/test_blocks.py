@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,6 +8,7 @@ from torch import nn
 
 from minitransformer import DecoderBlock, EncoderBlock, FeedForward, InputError, Rotary, Stack, padding_mask
 from minitransformer.activations import ACTIVATIONS
+from minitransformer.attention import ScaledDotProduct
 from minitransformer.norms import make_norm
 
 D_MODEL, HEADS, D_FF = 8, 2, 6
@@ -187,19 +190,48 @@ def test_dropout_acts_in_training_only(kind):
     assert not torch.equal(dropping.train()(states, *memory), dropping(states, *memory))
 
 
+def dropout_alone_in_training(module):
+    """Monte Carlo dropout: all else is in evaluation mode."""
+    module.eval()
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.train()
+    return module
+
+
+modes = pytest.mark.parametrize("mode", [nn.Module.train, dropout_alone_in_training])
+
+
+@modes
 @every_block
-def test_dropping_everything_leaves_the_residual_stream(kind):
+def test_dropping_everything_leaves_the_residual_stream(kind, mode):
     states = torch.randn(2, 3, D_MODEL)
     block, memory = make_block(kind, pre_norm=True, dropout=1.0)
-    assert torch.equal(block.train()(states, *memory), states)
+    assert torch.equal(mode(block)(states, *memory), states)
     block, memory = make_block(kind, pre_norm=False, dropout=1.0)
     norm = nn.LayerNorm(D_MODEL)
-    assert_near(block.train()(states, *memory), norm(states), 1e-4)  # a norm of a norm is almost the first
+    assert_near(mode(block)(states, *memory), norm(states), 1e-4)  # a norm of a norm is almost the first
 
 
-def test_dropping_all_that_feed_forward_hides_leaves_its_bias():
-    ours = FeedForward(3, 5, dropout=1.0)
-    assert torch.equal(ours.train()(torch.randn(2, 3)), ours.contract.bias.expand(2, 3))
+@modes
+def test_dropping_all_that_feed_forward_hides_leaves_its_bias(mode):
+    ours = mode(FeedForward(3, 5, dropout=1.0))
+    assert torch.equal(ours(torch.randn(2, 3)), ours.contract.bias.expand(2, 3))
+
+
+@every_block
+def test_attention_drops_by_its_own_mode_as_torchs_does(kind):
+    block, _ = make_block(kind, dropout=1.0)
+    block.eval().attention.train()
+    states = torch.randn(2, 3, D_MODEL)
+    theirs = nn.MultiheadAttention(D_MODEL, HEADS, dropout=1.0, batch_first=True)
+    layer = nn.ModuleDict({"attention": theirs}).eval()
+    layer.attention.train()
+    bias = block.attention.project_out.bias.expand_as(states)
+    assert torch.equal(block.attention(states), bias)
+    assert torch.equal(theirs(states, states, states)[0], theirs.out_proj.bias.expand_as(states))
+    block.attention.eval()
+    assert not torch.equal(block.attention(states), bias)
 
 
 @every_block
@@ -210,10 +242,12 @@ def test_attention_dropout_is_the_blocks_unless_it_is_given(kind):
         ({"dropout": 0.3, "attention_dropout": 0.1}, 0.1),
         ({}, 0.0),
     ]:
-        block, _ = make_block(kind, **options)
+        block, _ = make_block(kind, activation_dropout=0.2, **options)
         attentions = [block.attention] if kind == "encoder" else [block.attention, block.cross_attention]
         assert [attention.dropout for attention in attentions] == [expected] * len(attentions)
-        assert block.attention_residual.dropout.p == block.feed_forward.dropout.p == options.get("dropout", 0.0)
+        assert block.attention_residual.dropout.p == options.get("dropout", 0.0)
+        assert block.feed_forward.dropout.p == 0.2
+        assert make_block(kind, **options)[0].feed_forward.dropout.p == options.get("dropout", 0.0)
 
 
 @every_block
@@ -239,11 +273,74 @@ def test_position_ids_reach_self_attention(kind):
     assert not torch.allclose(spread, counted, atol=1e-4)
 
 
+@every_block
+def test_activation_and_norm_may_be_callables_and_module_classes(kind):
+    named, memory = make_block(kind, activation="gelu", norm="rmsnorm", norm_eps=1e-3)
+    states = torch.randn(2, 3, D_MODEL)
+    for activation in (F.gelu, nn.GELU, nn.GELU()):
+        block, _ = make_block(kind, activation=activation, norm=partial(nn.RMSNorm, eps=1e-3))
+        block.load_state_dict(named.state_dict())
+        assert_near(block(states, *memory), named(states, *memory), 1e-6)
+
+
+@every_block
+def test_qk_norm_bounds_every_score(kind):
+    """Queries and keys of root mean square 1: a score is at most head_dim / √head_dim."""
+    block, memory = make_block(kind, qk_norm=True)
+    scores = []
+
+    def watch(module, args, options):
+        scores.append(args[0] @ args[1].mT / args[0].shape[-1] ** 0.5)
+
+    attentions = [part for part in block.modules() if isinstance(part, ScaledDotProduct)]
+    for attend in attentions:
+        attend.register_forward_pre_hook(watch, with_kwargs=True)
+    block(100 * torch.randn(2, 3, D_MODEL), *memory)
+    assert len(scores) == len(attentions)
+    for score in scores:
+        assert score.abs().max() <= (D_MODEL // HEADS) ** 0.5 * 1.001
+
+
+@every_block
+def test_every_submodule_can_be_replaced_hooked_and_given_a_forward_of_its_own(kind):
+    """Contract 12. Each leaf, in turn, is made to return zeros in three ways, with the same effect on the block."""
+    block, memory = make_block(kind, qk_norm=True, activation=nn.GELU, norm="rmsnorm")
+    states = torch.randn(2, 3, D_MODEL)
+    plain = block(states, *memory)
+    leaves = [path for path, part in block.named_modules() if not list(part.children()) and "dropout" not in path]
+    assert len(leaves) == {"encoder": 10, "decoder": 16}[kind]
+    for path in leaves:
+        leaf, (owner, _, name) = block.get_submodule(path), path.rpartition(".")
+        owner = block.get_submodule(owner)
+
+        class Zeros(nn.Module):
+            def __init__(self, leaf):
+                super().__init__()
+                object.__setattr__(self, "leaf", leaf)
+
+            def forward(self, *args, **options):
+                return torch.zeros_like(self.leaf(*args, **options))
+
+        setattr(owner, name, Zeros(leaf))
+        replaced = block(states, *memory)
+        setattr(owner, name, leaf)
+        handle = leaf.register_forward_hook(lambda module, args, output: torch.zeros_like(output))
+        hooked = block(states, *memory)
+        handle.remove()
+        leaf.forward = Zeros(type(leaf).forward.__get__(leaf)).forward
+        own = block(states, *memory)
+        del leaf.forward
+        assert not torch.allclose(replaced, plain), path
+        assert_near(hooked, replaced, 1e-6)
+        assert_near(own, replaced, 1e-6)
+    assert torch.equal(block(states, *memory), plain)
+
+
 @pytest.mark.parametrize("build", [EncoderBlock, DecoderBlock])
-def test_an_unknown_name_is_refused_with_the_names_there_are(build):
-    with pytest.raises(InputError, match="activation='tanh' is none of relu, gelu, gelu_tanh"):
+def test_an_unknown_name_is_refused_with_the_known_ones(build):
+    with pytest.raises(InputError, match=r"activation='tanh' is none of relu, gelu, gelu_tanh, .*, nor a callable"):
         build(D_MODEL, HEADS, D_FF, activation="tanh")
-    with pytest.raises(InputError, match="norm='batchnorm' is none of layernorm, rmsnorm"):
+    with pytest.raises(InputError, match="norm='batchnorm' is none of layernorm, rmsnorm, nor a callable"):
         build(D_MODEL, HEADS, D_FF, norm="batchnorm")
     with pytest.raises(InputError, match="d_model=8 is not divisible by num_heads=3"):
         build(D_MODEL, 3, D_FF)

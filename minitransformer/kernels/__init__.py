@@ -63,9 +63,11 @@ def untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
     return type(module) is kind and "forward" not in vars(module) and not hooked
 
 
-def differentiated() -> bool:
-    """In a backward pass: whether its own gradient may be taken (`create_graph=True`), or `vmap` runs it."""
-    return torch.is_grad_enabled() or transformed()
+def differentiated(gradient: Tensor) -> bool:
+    """In a backward pass: whether its own gradient may be taken (`create_graph=True`), or `vmap` runs it for a batch of
+    gradients (`is_grads_batched=True`)."""
+    batched = torch._C._functorch.is_legacy_batchedtensor(gradient)
+    return torch.is_grad_enabled() or batched or transformed()
 
 
 def formula_gradients(formula: Callable[..., Tensor], inputs: tuple[Tensor, ...], gradient: Tensor) -> list[Any]:
@@ -82,3 +84,9 @@ def formula_gradients(formula: Callable[..., Tensor], inputs: tuple[Tensor, ...]
     needed = [x for x in views if x.requires_grad]
     found = iter(torch.autograd.grad(output, needed, gradient, create_graph=create_graph))
     return [next(found) if x.requires_grad else None for x in views]
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """In which matrix products of `x` are computed: autocast's, which leaves float64 alone, or its own."""
+    cast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+    return torch.get_autocast_dtype(x.device.type) if cast else x.dtype

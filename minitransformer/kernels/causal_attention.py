@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minitransformer.kernels import differentiated, formula_gradients
+from minitransformer.kernels import differentiated, formula_gradients, product_dtype
 
 _LONGEST = 1024  # tokens: beyond, the weights that are kept for the gradient take too much memory
 
@@ -29,12 +29,6 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float 
     query, key, value = (x.to(product_dtype(x)) for x in (query, key, value))
     with torch.autocast(query.device.type, enabled=False):
         return _Blocks.apply(query, key, value, query.shape[-1] ** -0.5 if scale is None else scale)
-
-
-def product_dtype(x: Tensor) -> torch.dtype:
-    """In which matrix products of `x` are computed: autocast's, which leaves float64 alone, or its own."""
-    cast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
-    return torch.get_autocast_dtype(x.device.type) if cast else x.dtype
 
 
 class _Blocks(torch.autograd.Function):
@@ -62,7 +56,7 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         query, key, value, *weights = ctx.saved_tensors
         with torch.autocast(query.device.type, enabled=False):
-            if differentiated():
+            if differentiated(gradient):
                 formula = partial(_by_torch, scale=ctx.scale)
                 return *formula_gradients(formula, (query, key, value), gradient), None
             return *_gradients(query, key, value, weights, gradient, ctx.scale), None

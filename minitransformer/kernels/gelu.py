@@ -1,8 +1,8 @@
 """The tanh form of GELU by a sigmoid: x · sigmoid(2u) is the same number as x / 2 · (1 + tanh u).
 
 On a CPU torch's kernel spends its time in tanh, which takes 3.5 times as long as a sigmoid, so that nine plain passes
-over memory, forward and backward, take less. Speeds up every feed-forward network with `activation="gelu_tanh"`:
-the default of `GPT`, so `train.pretrain gpt`, in training and in generation.
+over memory, forward and backward, take less. Speeds up feed-forward networks with `activation="gelu_tanh"`, as in
+`train.pretrain gpt --architecture gpt2`, in training and in generation.
 """
 
 import math
@@ -50,7 +50,7 @@ class _SigmoidGELU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         x, gate = ctx.saved_tensors
-        if differentiated():
+        if differentiated(gradient):
             return formula_gradients(_by_torch, (x,), gradient)[0]
         # (x s)' = s + s (1 - s) x (2u)', with x (2u)' = x (linear + 3 cubic x²). All in one piece of memory: to
         # allocate another costs a CPU as much as a pass over it.
@@ -80,4 +80,4 @@ class _HalfGELU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         x, slope = ctx.saved_tensors
-        return formula_gradients(_by_torch, (x,), gradient)[0] if differentiated() else gradient * slope
+        return formula_gradients(_by_torch, (x,), gradient)[0] if differentiated(gradient) else gradient * slope

@@ -39,7 +39,7 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, scale = ctx.saved_tensors
-        if differentiated():
+        if differentiated(gradient):
             for_x, for_weight = formula_gradients(partial(_by_torch, eps=ctx.eps), (x, weight), gradient)
             return for_x, for_weight, None
         # With s the scale and g the gradient: d weight = Σ g x s, and d x = s (g w) - x s³ mean(g w x).
