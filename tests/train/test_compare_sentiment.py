@@ -6,38 +6,47 @@ import pytest
 from helpers_processes import together
 from helpers_scripts import refused
 
+from minitransformer.data import load
 from train import compare_sentiment as script
 from train.compare_sentiment import main
 from train.engine.run_folder import create_run, open_run
 
 
-@pytest.fixture
-def data(tmp_path):
-    path = tmp_path / "texts.tsv"
-    rows = [f"word{i} {'fine' if i % 2 else 'poor'} word{i % 7}\t{'yes' if i % 2 else 'no'}\n" for i in range(60)]
-    path.write_text("text\tlabel\n" + "".join(rows))
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "texts.tsv"
+    rows = [f"wörd{i} {'fine' if i % 2 else 'poor'} word{i % 7}\t{'yes' if i % 2 else 'no'}\n" for i in range(60)]
+    path.write_text("text\tlabel\n" + "".join(rows), encoding="utf-8")
     return path
 
 
-def compared(data, folder, *arguments):
-    common = ["--data", str(data), "--steps", "2", "--device", "cpu", "--threads", "1"]
-    main([*common, "--out", str(folder), *arguments])
+def results_of(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-def test_rows_are_trained_with_every_seed_and_summed_up(data, tmp_path):
-    results = compared(data, tmp_path / "run", "--rows", "rnn-last,transformer,pretrained-here", "--seeds", "3,5")
+def flags(data, folder, *arguments):
+    return ["--data", str(data), "--steps", "2", "--device", "cpu", "--threads", "1", "--out", str(folder), *arguments]
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    main(flags(data, folder, "--rows", "rnn-last,transformer,pretrained-here", "--seeds", "3,5"))
+    return folder
+
+
+def test_rows_are_trained_with_every_seed_and_summed_up(run):
+    results = results_of(run)
     assert list(results["rows"]) == ["rnn-last", "transformer", "pretrained-here"]
     for name, row in results["rows"].items():
-        runs = [json.loads((tmp_path / "run" / f"{name}-{seed}" / "results.json").read_text()) for seed in (3, 5)]
-        accuracies = [run["accuracy"] for run in runs]
-        assert [run["seed"] for run in runs] == [3, 5]
+        runs = [results_of(run / f"{name}-{seed}") for seed in (3, 5)]
+        accuracies = [one["accuracy"] for one in runs]
+        assert [one["seed"] for one in runs] == [3, 5]
         assert row["accuracy"] == pytest.approx(statistics.mean(accuracies))
         assert row["spread"] == pytest.approx(statistics.stdev(accuracies))
     assert len(results["baselines"]) == 2
-    pretrained = json.loads((tmp_path / "run" / "pretrained" / "results.json").read_text())
-    assert pretrained["steps"] == 2
-    lines = (tmp_path / "run" / "table.md").read_text().splitlines()
+    assert results_of(run / "pretrained")["steps"] == 2
+    lines = (run / "table.md").read_text().splitlines()
     assert "6 test texts after training on 48; seeds 3, 5" in lines[0]
     assert [line.split("|")[1].strip() for line in lines[4:]] == [
         "RNN, last state",
@@ -48,28 +57,25 @@ def test_rows_are_trained_with_every_seed_and_summed_up(data, tmp_path):
     ]
 
 
-def test_pretraining_reads_no_test_text(data, tmp_path):
-    compared(data, tmp_path / "run", "--rows", "pretrained-here", "--seeds", "0")
-    texts = (tmp_path / "run" / "pretraining-texts" / "train.jsonl").read_text().splitlines()
-    corpus = script.load(data, kind="labelled")
-    assert [json.loads(line)["text"] for line in texts] == corpus["train"]["text"][:]
-    kept = {text for split in ("train", "validation") for text in corpus[split]["text"]}
-    assert not kept & set(corpus["test"]["text"])
+def test_pretraining_reads_the_training_and_validation_texts_and_no_test_text(run, data):
+    corpus = load(data, kind="labelled")
+    for split in ("train", "validation"):
+        lines = (run / "pretraining-texts" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["text"] for line in lines] == corpus[split]["text"][:]
+        assert not {*corpus[split]["text"]} & {*corpus["test"]["text"]}
+    assert len(list((run / "pretraining-texts").iterdir())) == 2
 
 
 def test_two_processes_train_every_row_together(data, tmp_path):
-    rows = ["--rows", "rnn-last,pretrained-here", "--seeds", "0", "--steps", "2"]
-    flags = ["--data", str(data), "--out", str(tmp_path / "run"), "--device", "cpu", "--threads", "1"]
-    together(2, lambda _: main([*flags, *rows]))
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert list(results["rows"]) == ["rnn-last", "pretrained-here"]
+    arguments = flags(data, tmp_path / "run", "--rows", "rnn-last,pretrained-here", "--seeds", "0")
+    together(2, lambda _: main(arguments))
+    assert list(results_of(tmp_path / "run")["rows"]) == ["rnn-last", "pretrained-here"]
     for name in ("rnn-last-0", "pretrained", "pretrained-here-0"):
-        run = tmp_path / "run" / name
-        assert json.loads((run / "settings.json").read_text())["processes"] == 2
-        assert json.loads((run / "results.json").read_text())["steps"] == 2
+        assert json.loads((tmp_path / "run" / name / "settings.json").read_text())["processes"] == 2
+        assert results_of(tmp_path / "run" / name)["steps"] == 2
 
 
-def test_finished_runs_are_kept_when_it_goes_on(data, tmp_path, monkeypatch):
+def test_a_resumed_comparison_keeps_its_finished_runs(data, tmp_path, monkeypatch):
     finetune, started = script.finetune, []
 
     def stopping(settings, folder, console):
@@ -80,12 +86,11 @@ def test_finished_runs_are_kept_when_it_goes_on(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(script, "finetune", stopping)
     with pytest.raises(SystemExit) as exit_:
-        compared(data, tmp_path / "run", "--rows", "rnn-last,transformer", "--seeds", "0")
+        main(flags(data, tmp_path / "run", "--rows", "rnn-last,transformer", "--seeds", "0"))
     assert exit_.value.code == 130
-    first = (tmp_path / "run" / "rnn-last-0" / "model.safetensors").stat().st_mtime_ns
     main(["--resume", str(tmp_path / "run")])
-    assert (tmp_path / "run" / "rnn-last-0" / "model.safetensors").stat().st_mtime_ns == first
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert started == ["rnn-last-0", "transformer-0", "transformer-0"]
+    results = results_of(tmp_path / "run")
     assert list(results["rows"]) == ["rnn-last", "transformer"]
     assert results["rows"]["transformer"]["spread"] is None
 

@@ -5,8 +5,7 @@ Each has one setting, chosen by accuracy on the validation split; the test split
 
 import random
 import warnings
-from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import datasets
@@ -15,28 +14,28 @@ from minitransformer.data.columns import text_batches, texts
 from train.finetune.metrics import scores
 
 LEARNED_BYTES = 10_000_000
-"""Of training texts: words and pairs of words take some sixty times as much memory, and more where labels are many."""
+"""The most training text: counts of words and pairs of words take about sixty times its memory."""
 INSTALL = "no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'"
-# Single letters are words too: scikit-learn leaves out "I" and "a" unless told.
-_WORDS = r"(?u)\b\w+\b"
+# By default scikit-learn ignores words of one letter, such as "I".
+_COUNTED: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
 
 
 def naive_bayes(alpha: float) -> Any:
-    """Multinomial naive Bayes on counts of words and pairs of neighbouring words; `alpha` is added to each."""
+    """Multinomial naive Bayes on counts of words and pairs of neighbouring words; `alpha` is added to each count."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.naive_bayes import MultinomialNB
     from sklearn.pipeline import make_pipeline
 
-    return make_pipeline(CountVectorizer(ngram_range=(1, 2), token_pattern=_WORDS), MultinomialNB(alpha=alpha))
+    return make_pipeline(CountVectorizer(**_COUNTED), MultinomialNB(alpha=alpha))
 
 
 def logistic_regression(strength: float) -> Any:
-    """Logistic regression on TF-IDF of the same; `strength` is 1 over the weight of its penalty."""
+    """Logistic regression on TF-IDF of the same; `strength` is the inverse of the penalty's weight."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), token_pattern=_WORDS, sublinear_tf=True)
+    vectorizer = TfidfVectorizer(**_COUNTED, sublinear_tf=True)
     return make_pipeline(vectorizer, LogisticRegression(C=strength, max_iter=1000))
 
 
@@ -54,14 +53,22 @@ def available() -> bool:
     return True
 
 
-def baselines(splits: Mapping[str, datasets.Dataset], test: str, num_labels: int) -> dict[str, dict[str, Any]]:
+def baselines(
+    splits: Mapping[str, datasets.Dataset], test: str, num_labels: int, *, learned_bytes: int = LEARNED_BYTES
+) -> dict[str, dict[str, Any]]:
     """The `scores` of each on the split called `test`, with its `setting` and the `validation_accuracy` that chose it.
 
-    Of more than `LEARNED_BYTES` of training texts they learn from so much, which a warning says. A baseline that finds
-    no word in them is left out.
+    They learn from at most about `learned_bytes` of training texts; a warning says if that is not all. A baseline that
+    finds no word in them is left out.
     """
-    learned, labels = _learned_from(splits["train"])
-    labels_of = {name: splits[name]["label"][:] for name in ("validation", test)}
+    learned, labels = sample_of(splits["train"], learned_bytes)
+    true = {name: splits[name]["label"][:] for name in ("validation", test)}
+
+    def scored(model: Any, split: str) -> dict[str, Any]:
+        batches = text_batches(splits[split], "text")
+        guesses = [int(label) for rows in batches for label in model.predict(rows["text"])]
+        return scores(guesses, true[split], num_labels)
+
     results = {}
     for name, (build, settings) in BASELINES.items():
         best: tuple[float, float, Any] | None = None
@@ -73,25 +80,20 @@ def baselines(splits: Mapping[str, datasets.Dataset], test: str, num_labels: int
                 if "empty vocabulary" not in str(error):
                     raise
                 break
-            guesses = _predicted(model, splits["validation"])
-            accuracy = scores(guesses, labels_of["validation"], num_labels)["accuracy"]
-            # Of equally good ones the first. Only the best is kept: each has its own count of all words.
+            accuracy = scored(model, "validation")["accuracy"]
+            # The first of equally good ones. Only the best model is kept: each has its own vocabulary.
             if best is None or accuracy > best[0]:
                 best = accuracy, setting, model
         if best is not None:
             accuracy, setting, model = best
-            results[name] = {
-                **scores(_predicted(model, splits[test]), labels_of[test], num_labels),
-                "setting": setting,
-                "validation_accuracy": accuracy,
-            }
+            results[name] = {**scored(model, test), "setting": setting, "validation_accuracy": accuracy}
     return results
 
 
-def _learned_from(split: datasets.Dataset) -> tuple[list[str], list[int]]:
-    """About `LEARNED_BYTES` of texts with their labels, drawn from all over the split; each label is among them."""
-    num_bytes = sum(len(text.encode()) for text in texts(split, "text"))
-    share, chance, seen = LEARNED_BYTES / max(1, num_bytes), random.Random(0), set[int]()
+def sample_of(split: datasets.Dataset, num_bytes: int) -> tuple[list[str], list[int]]:
+    """About `num_bytes` of texts with their labels, drawn from all over the split; each label is among them."""
+    share = num_bytes / max(1, sum(len(text.encode()) for text in texts(split, "text")))
+    chance, seen = random.Random(0), set[int]()
     learned, labels = list[str](), list[int]()
     for rows in text_batches(split, "text", "label"):
         for text, label in zip(rows["text"], rows["label"], strict=True):
@@ -101,15 +103,8 @@ def _learned_from(split: datasets.Dataset) -> tuple[list[str], list[int]]:
                 labels.append(label)
     if share < 1:
         warnings.warn(
-            f"the baselines learn from {LEARNED_BYTES / 1e6:,.0f} MB of the texts, {len(learned):,} of "
-            f"{len(split):,}, drawn at random",
+            f"the baselines learn from {num_bytes / 1e6:,.0f} MB of the texts, {len(learned):,} of {len(split):,}, "
+            "drawn at random",
             stacklevel=3,
         )
     return learned, labels
-
-
-def _predicted(model: Any, split: datasets.Dataset) -> Sequence[int]:
-    guesses = array("i")
-    for rows in text_batches(split, "text"):
-        guesses.extend(model.predict(rows["text"]).tolist())
-    return guesses

@@ -98,14 +98,11 @@ def read_pretrained(init: Path) -> tuple[Model, Tokenizer]:
 
 
 def with_dropout(encoder: Model, rate: float) -> Model:
-    """The same weights under another dropout."""
-    fields = {"dropout": rate} | ({"attention_dropout": rate} if hasattr(encoder.config, "attention_dropout") else {})
+    """The same weights under another dropout. Heads that the encoder of a classifier lacks are new: the next classifier
+    drops them again."""
+    fields = {name: rate for name in ("dropout", "attention_dropout") if hasattr(encoder.config, name)}
     changed = type(encoder)(replace(encoder.config, **fields))
-    # A classifier's encoder has lost the parts that predict tokens: nothing new stands in their place.
-    for name, part in encoder._modules.items():
-        if part is None:
-            setattr(changed, name, None)
-    changed.load_state_dict(encoder.state_dict())
+    changed.load_state_dict(encoder.state_dict(), strict=False)
     return changed
 
 

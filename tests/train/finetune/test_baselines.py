@@ -3,6 +3,7 @@ import math
 from collections import Counter
 
 import datasets
+import numpy
 import pytest
 
 from train.finetune import baselines as module
@@ -39,33 +40,48 @@ def test_naive_bayes_counts_words_and_pairs():
         assert probabilities.tolist() == pytest.approx([value / sum(joint) for value in joint])
 
 
-def test_settings_are_chosen_on_validation_and_the_test_is_scored_with_them(monkeypatch):
-    # Labels turned round: what is best on the one is worst on the other.
-    turned = labelled(HELD_OUT["text"][:], [1 - label for label in HELD_OUT["label"]])
-    tried = []
+@pytest.fixture
+def tried(monkeypatch):
+    """What a stand-in for the baselines has learned from. Setting 2 always guesses 1, the others always guess 0."""
+    learned = []
 
-    class Fixed:
+    class Constant:
         def __init__(self, setting):
-            self.setting = setting
+            self.label = int(setting == 2.0)
 
         def fit(self, texts, labels):
-            tried.append(labels)
+            learned.append((texts, labels))
 
         def predict(self, texts):
-            import numpy
+            return numpy.full(len(texts), self.label)
 
-            right = (HELD_OUT if self.setting == 2.0 else turned)["label"]
-            return numpy.array([right[HELD_OUT["text"][:].index(text)] for text in texts])
+    monkeypatch.setattr(module, "BASELINES", {"constant": (Constant, (1.0, 2.0, 3.0))})
+    return learned
 
-    monkeypatch.setattr(module, "BASELINES", {"fixed": (Fixed, (1.0, 2.0, 3.0))})
-    result = baselines({"train": TRAIN, "validation": HELD_OUT, "test": turned}, "test", 2)["fixed"]
+
+def test_settings_are_chosen_on_validation_and_the_test_is_scored_with_them(tried):
+    # What is best on the one is worst on the other.
+    splits = {"train": TRAIN, "validation": labelled(["a", "b"], [1, 1]), "test": labelled(["c"], [0])}
+    result = baselines(splits, "test", 2)["constant"]
     assert (result["setting"], result["validation_accuracy"], result["accuracy"]) == (2.0, 1.0, 0.0)
-    assert tried == [TRAIN["label"][:]] * 3
+    assert tried == [(TRAIN["text"][:], TRAIN["label"][:])] * 3
+
+
+def test_baselines_learn_from_some_of_many_texts_and_from_every_label(tried):
+    texts = [f"{'good' if label else 'bad'} film {place}" for label in (0, 1) for place in range(200)] + ["so so"]
+    labels = [0] * 200 + [1] * 200 + [2]
+    splits = dict.fromkeys(("train", "validation"), labelled(texts, labels))
+    with pytest.warns(UserWarning, match=r"the baselines learn from 0 MB of the texts, \d\d of 401, drawn at random"):
+        baselines(splits, "validation", 3, learned_bytes=1000)
+    some, theirs = tried[0]
+    assert 500 < sum(map(len, some)) < 1500
+    assert set(zip(some, theirs, strict=True)) < set(zip(texts, labels, strict=True))
+    assert theirs.count(2) == 1
+    assert 20 < theirs.count(1) < 60
 
 
 def test_both_learn_what_words_tell():
-    splits = {"train": TRAIN, "validation": HELD_OUT}
-    results = baselines(splits, "validation", 2)
+    results = baselines({"train": TRAIN, "validation": HELD_OUT}, "validation", 2)
     assert results.keys() == BASELINES.keys()
     assert [result["accuracy"] for result in results.values()] == [1.0, 1.0]
 

@@ -8,7 +8,7 @@ from helpers_scripts import interrupted_at, refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
-from minitransformer.data import load
+from minitransformer.data import labels, load
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.pipelines.classifier import Classifier
 from minitransformer.tokenization import load_tokenizer, train_wordpiece_tokenizer
@@ -16,13 +16,15 @@ from train.engine.feed import Feed
 from train.finetune import __main__ as script
 from train.finetune.__main__ import main
 from train.finetune.starting_model import with_dropout
+from train.pretrain.__main__ import main as pretrain
 
 SMALL = ["--d-model", "16", "--num-layers", "1", "--num-heads", "2"]
+SCRATCH = ["--init", "scratch", *SMALL]
 GOOD, BAD, PLAIN = ("good", "great", "witty"), ("bad", "dull", "weak"), ("film", "plot", "story", "cast", "scene")
 
 
 def sentences(count, seed=0):
-    """Texts whose label one word tells."""
+    """Texts whose label depends on one word."""
     draw = random.Random(seed)
     rows = {}
     while len(rows) < count:
@@ -45,11 +47,15 @@ def data(tmp_path_factory):
 
 def start(data, folder, *arguments):
     main(["--data", str(data), "--out", str(folder), "--device", "cpu", "--threads", "1", *arguments])
+    return results_of(folder)
+
+
+def results_of(folder):
     return json.loads((folder / "results.json").read_text())
 
 
 def said(capsys):
-    """What was printed, without white space, for lines are wrapped."""
+    """What was printed, without white space, because lines are wrapped."""
     return "".join(capsys.readouterr().out.split())
 
 
@@ -57,60 +63,53 @@ def said(capsys):
 def run(data, tmp_path_factory):
     """A classifier that has learned the task, with attention pooling."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    scratch = ["--init", "scratch", "--encoder", "bert", "--pooling", "attention", "--dropout", "0"]
-    start(data, folder, *scratch, *SMALL, "--epochs", "8", "--lr", "0.02", "--max-tokens", "200")
+    options = ["--encoder", "bert", "--pooling", "attention", "--dropout", "0", "--epochs", "8", "--lr", "0.02"]
+    start(data, folder, *SCRATCH, *options, "--max-tokens", "200")
     return folder
 
 
 def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run, data):
-    results = json.loads((run / "results.json").read_text())
-    split = load(data, kind="labelled")["test"]
-    classifier = Classifier.load(run)
-    texts, labels, names = split["text"][:], split["label"][:], split.features["label"].names
-    guesses = [guess.label for guess in classifier(texts)]
-    right = [guess == names[label] for guess, label in zip(guesses, labels, strict=True)]
+    results, corpus, classifier = results_of(run), load(data, kind="labelled"), Classifier.load(run)
+    names, true = corpus["test"].features["label"].names, corpus["test"]["label"][:]
+    guesses = [guess.label for guess in classifier(corpus["test"]["text"][:])]
+    right = [guess == names[label] for guess, label in zip(guesses, true, strict=True)]
     assert results["accuracy"] == sum(right) / len(right) > 0.9
     assert results["labels"] == ["negative", "positive"] == list(classifier.labels)
-    assert sum(map(sum, results["confusion"])) == len(labels)
-    low, high = results["interval"]
-    assert low < results["accuracy"] <= high
+    assert sum(map(sum, results["confusion"])) == len(true)
+    assert results["interval"][0] < results["accuracy"] <= results["interval"][1]
     assert 0 < results["macro_f1"] <= 1
     assert results["seconds"] > 0
     assert results["parameters"] == classifier.model.num_parameters()
     assert results["history"][-1]["step"] <= results["steps"]
     assert sorted(results["baselines"]) == ["TF-IDF + logistic regression", "naive Bayes"]
-    assert all(0 <= baseline["accuracy"] <= 1 for baseline in results["baselines"].values())
 
 
 def test_the_weights_are_those_of_the_best_evaluation(run, data):
-    results = json.loads((run / "results.json").read_text())
-    split = load(data, kind="labelled")["validation"]
-    texts, labels = split["text"][:], split["label"][:]
-    classifier = Classifier.load(run)
-    probabilities = classifier.probabilities(texts)
+    results, validation = results_of(run), load(data, kind="labelled")["validation"]
+    true = validation["label"][:]
+    probabilities = Classifier.load(run).probabilities(validation["text"][:])
     best = max(results["history"], key=lambda evaluation: (evaluation["accuracy"], -evaluation["loss"]))
     assert results["best_step"] == best["step"]
-    assert best["loss"] == pytest.approx(-probabilities[range(len(labels)), labels].log().mean().item(), rel=1e-4)
+    assert best["loss"] == pytest.approx(-probabilities[range(len(true)), true].log().mean().item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("encoder", ["gpt", "transformer", "rnn"])
-@pytest.mark.parametrize("pooling", ["last", "attention"])
+@pytest.mark.parametrize(
+    ("encoder", "pooling"), [("gpt", "last"), ("transformer", "attention"), ("rnn", "last"), ("rnn", "attention")]
+)
 def test_every_encoder_is_trained_and_read_again(encoder, pooling, data, tmp_path):
-    sizes = SMALL if encoder != "rnn" else SMALL[:4]
-    options = ["--init", "scratch", "--encoder", encoder, "--pooling", pooling, "--no-baselines", "--steps", "3"]
-    results = start(data, tmp_path / "run", *options, *sizes)
-    assert results["baselines"] == {}
+    sizes = SCRATCH if encoder != "rnn" else SCRATCH[:-2]
+    options = ["--encoder", encoder, "--pooling", pooling, "--no-baselines", "--steps", "3"]
+    results = start(data, tmp_path / "run", *sizes, *options)
     model = minitransformer.load(tmp_path / "run")
     assert isinstance(model, SequenceClassifier)
     assert model.config.pooling == pooling
     assert model.num_parameters() == results["parameters"]
 
 
-def test_a_pretrained_encoder_gets_a_new_head_and_a_finetuned_one_keeps_its_own(run, data, tmp_path, capsys):
+def test_a_finetuned_head_is_kept_for_the_same_labels_and_replaced_for_others(run, data, tmp_path, capsys):
     start(data, tmp_path / "again", "--init", str(run), "--steps", "2", "--lr", "1e-9", "--no-baselines")
     assert f"{run}withitshead" in said(capsys)
-    again = Classifier.load(tmp_path / "again")
-    texts = ["a good plot", "dull"]
+    again, texts = Classifier.load(tmp_path / "again"), ["a good plot", "dull"]
     torch.testing.assert_close(again.probabilities(texts), Classifier.load(run).probabilities(texts), atol=1e-4, rtol=0)
 
     three = write(tmp_path / "three.tsv", [(t, y if i % 3 else "neutral") for i, (t, y) in enumerate(sentences(60))])
@@ -120,69 +119,71 @@ def test_a_pretrained_encoder_gets_a_new_head_and_a_finetuned_one_keeps_its_own(
 
 
 @pytest.mark.parametrize("dropout", [[], ["--dropout", "0.1"]])
-def test_a_classifier_without_a_pooler_goes_on_by_its_first_state(dropout, run, data, tmp_path):
+def test_a_classifier_without_a_pooler_is_trained_on_its_first_state(dropout, run, data, tmp_path):
     tokenizer = Classifier.load(run).tokenizer
     sizes = dict(vocab_size=tokenizer.get_vocab_size(), d_model=384, num_heads=4, num_layers=1, d_ff=16, max_length=32)
     with_pooler = BERT(BERTConfig(**sizes, cls_id=2, sep_id=3, mask_id=4))
     Classifier(SequenceClassifier(with_pooler, 2, labels=("negative", "positive")), tokenizer).save(tmp_path / "mean")
     options = ["--init", str(tmp_path / "mean"), "--pooling", "first", "--steps", "1", "--no-baselines"]
-    results = start(data, tmp_path / "again", *options, *dropout)
-    assert results["pooling"] == "first"
+    assert start(data, tmp_path / "again", *options, *dropout)["pooling"] == "first"
     again = minitransformer.load(tmp_path / "again")
     assert not again.uses_pooler
     assert again.encoder.pooler is None
 
 
-def test_another_dropout_brings_no_new_weights():
-    bert = BERT(
-        BERTConfig(vocab_size=9, d_model=8, num_heads=2, num_layers=1, max_length=8, cls_id=2, sep_id=3, mask_id=4)
-    )
-    gpt = GPT(GPTConfig(vocab_size=9, d_model=8, num_heads=2, num_layers=1, max_length=8, eos_id=0, tie_output=False))
-    transformer = Transformer(TransformerConfig(9, 9, 8, 2, d_ff=8, num_encoder_layers=1, num_decoder_layers=1))
-    for model in (bert, gpt, transformer):
-        for encoder in (
-            model,
-            SequenceClassifier(model, 2).encoder,
-            SequenceClassifier(model, 2, pooling="first").encoder,
-        ):
-            changed = with_dropout(encoder, 0.25)
-            assert changed.config.dropout == 0.25
-            before, after = encoder.state_dict(), changed.state_dict()
-            assert before.keys() == after.keys()
-            assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+SIZES = dict(vocab_size=9, d_model=8, num_heads=2, num_layers=1, max_length=8)
+ONE_LAYER = ("num_encoder_layers", "num_decoder_layers", "d_ff")
+ENCODERS = {
+    "bert": lambda: BERT(BERTConfig(**SIZES, cls_id=2, sep_id=3, mask_id=4)),
+    "gpt": lambda: GPT(GPTConfig(**SIZES, eos_id=0, tie_output=False)),
+    "transformer": lambda: Transformer(
+        TransformerConfig(9, 9, 8, 2, d_ff=8, num_encoder_layers=1, num_decoder_layers=1)
+    ),
+}
 
 
-def test_labels_and_paths_are_printed_as_they_are(tmp_path, capsys):
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("pooling", [None, "mean", "first"])
+def test_another_dropout_keeps_the_weights_of_a_classifier(encoder, pooling):
+    """`pooling` is that of the classifier that the encoder is taken from."""
+    encoder = ENCODERS[encoder]()
+    if pooling is not None:
+        encoder = SequenceClassifier(encoder, 2, pooling=pooling).encoder
+    changed = with_dropout(encoder, 0.25)
+    assert changed.config.dropout == 0.25
+    before, after = (SequenceClassifier(each, 2).encoder.state_dict() for each in (encoder, changed))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_run_prints_labels_and_paths_as_they_are_and_what_it_lacks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "available", lambda: False)
     rows = [(text, {"positive": "[/b]", "negative": ":car:"}[label]) for text, label in sentences(60)]
     data = write(tmp_path / "[red]films[i].tsv", rows)
-    start(data, tmp_path / "[/run]", "--init", "scratch", *SMALL, "--steps", "1", "--no-baselines")
-    printed = said(capsys)
+    results = start(data, tmp_path / "[/run]", *SCRATCH, "--vocab-size", "5000", "--steps", "1")
+    out, err = capsys.readouterr()
+    printed = "".join(out.split())
     assert "labels:car:,[/b];" in printed
     assert f"andtokenizerarein{tmp_path}/[/run]" in printed
     assert "[red]films[i].tsv" in printed
     assert printed.count("[/b]") == printed.count(":car:") == 3  # the line above, a row and a column
-
-
-def pretrained_gpt(folder):
-    from train.pretrain.__main__ import main as pretrain
-
-    text = folder / "text.txt"
-    text.write_text("\n".join(row for row, _ in sentences(150, seed=1)))
-    sizes = ["--num-layers", "2", "--d-model", "16", "--num-heads", "2", "--context", "64", "--batch-size", "4"]
-    pretrain(["gpt", "--data", str(text), *sizes, "--steps", "3", "--out", str(folder / "gpt"), "--device", "cpu"])
-    return folder / "gpt"
+    assert results["baselines"] == {}
+    assert "no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'" in out
+    size = load_tokenizer(tmp_path / "[/run]" / "tokenizer.json").get_vocab_size()
+    assert f"warning: the text gives no more than {size:,} pieces, fewer than the 5,000 asked for" in err.splitlines()
 
 
 def test_a_gpt_pretrained_here_becomes_a_classifier_and_frozen_layers_stay(data, tmp_path, capsys):
-    gpt = pretrained_gpt(tmp_path)
-    capsys.readouterr()
+    text, gpt = tmp_path / "text.txt", tmp_path / "gpt"
+    text.write_text("\n".join(row for row, _ in sentences(150, seed=1)))
+    sizes = ["--num-layers", "2", "--d-model", "16", "--num-heads", "2", "--context", "64", "--batch-size", "4"]
+    pretrain(["gpt", "--data", str(text), *sizes, "--steps", "3", "--out", str(gpt), "--device", "cpu"])
     options = ["--init", str(gpt), "--steps", "3", "--lr", "0.01", "--no-baselines"]
     start(data, tmp_path / "frozen", *options, "--freeze", "1", "--layer-decay", "0.5")
     assert "has no classification head: a new one for 2 labels".replace(" ", "") in said(capsys)
     before, after = minitransformer.load(gpt), minitransformer.load(tmp_path / "frozen").encoder
-    changed = {
-        name for name, p in after.named_parameters() if not torch.equal(p, dict(before.named_parameters())[name])
-    }
+    kept = dict(before.named_parameters())
+    changed = {name for name, parameter in after.named_parameters() if not torch.equal(parameter, kept[name])}
     assert changed
     assert all(name.startswith(("decoder.layers.1", "decoder.final_norm")) for name in changed)
 
@@ -191,49 +192,33 @@ def test_accumulated_batches_make_larger_steps_and_epochs_as_long(data, tmp_path
     runs = {}
     for accumulate in (1, 3):
         run = tmp_path / str(accumulate)
-        flags = ["--init", "scratch", *SMALL, "--epochs", "2", "--max-tokens", "120", "--no-baselines"]
-        steps = start(data, run, *flags, "--accumulate", str(accumulate), "--warmup", "1", "--patience", "9")["steps"]
+        flags = [*SCRATCH, "--epochs", "2", "--max-tokens", "120", "--no-baselines", "--warmup", "1", "--patience", "9"]
+        steps = start(data, run, *flags, "--accumulate", str(accumulate))["steps"]
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         runs[accumulate] = steps, [line for line in lines if "lr" in line]
     (many, small), (few, large) = runs[1], runs[3]
     assert few == math.ceil(many / 3)
-    assert large[0]["tokens"] == small[2]["tokens"]  # texts of one step, of three
+    assert large[0]["tokens"] == small[2]["tokens"]  # the texts of one step, and of three
     assert large[-1]["tokens"] >= small[-1]["tokens"]
     peaks = [max(lines, key=lambda line: line["lr"])["step"] for lines in (small, large)]
     assert peaks[1] == pytest.approx(peaks[0] / 3, abs=1)
 
 
-def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(data, tmp_path, monkeypatch, capsys):
-    scratch = ["--init", "scratch", *SMALL, "--epochs", "6", "--max-tokens", "120", "--layer-decay", "0.8"]
-    options = ["--data", str(data), *scratch, "--threads", "1", "--no-baselines", "--dropout", "0.2"]
+def test_an_interrupted_run_finds_its_tokens_and_ends_as_one_never_interrupted(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
+    options = ["--data", str(data), *SCRATCH, "--epochs", "6", "--max-tokens", "120", "--layer-decay", "0.8"]
+    options += ["--threads", "1", "--no-baselines", "--dropout", "0.2"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     main([*options, "--out", str(whole)])
-    steps = json.loads((whole / "results.json").read_text())["steps"]
-    interrupted_at(steps // 2, Feed, monkeypatch, main, [*options, "--out", str(stopped)])
+    monkeypatch.setattr(labels, "text_batches", lambda *_: pytest.fail("the texts are encoded again"))
+    interrupted_at(results_of(whole)["steps"] // 2, Feed, monkeypatch, main, [*options, "--out", str(stopped)])
     assert f"--resume {stopped}" in capsys.readouterr().out
     main(["--resume", str(stopped)])
-    models = [minitransformer.load(each) for each in (whole, stopped)]
-    for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
-        assert torch.equal(one, other), name
-    first, second = (json.loads((each / "results.json").read_text()) for each in (whole, stopped))
+    for file in ("model.safetensors", "tokenizer.json"):
+        assert (whole / file).read_bytes() == (stopped / file).read_bytes()
+    first, second = map(results_of, (whole, stopped))
     for key in ("accuracy", "confusion", "steps", "best_step"):
         assert first[key] == second[key]
-
-
-def test_without_scikit_learn_a_line_says_how_to_get_the_baselines(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(script, "available", lambda: False)
-    results = start(data, tmp_path / "run", "--init", "scratch", *SMALL, "--steps", "1")
-    assert results["baselines"] == {}
-    line = "no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'"
-    assert line in capsys.readouterr().out
-
-
-def test_a_vocabulary_smaller_than_asked_is_said(data, tmp_path, capsys):
-    options = ["--init", "scratch", *SMALL, "--vocab-size", "5000", "--steps", "1", "--no-baselines"]
-    start(data, tmp_path / "run", *options)
-    size = load_tokenizer(tmp_path / "run" / "tokenizer.json").get_vocab_size()
-    said = f"warning: the text gives no more than {size:,} pieces, fewer than the 5,000 asked for"
-    assert said in capsys.readouterr().err.splitlines()
 
 
 def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, capsys):
@@ -249,26 +234,17 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, cap
     ("arguments", "message"),
     [
         (["--accumulate", "0"], "--accumulate 0 must be more than 0"),
-        (["--epochs", "0"], "--epochs 0 must be more than 0"),
         (["--dropout", "1.0"], "--dropout 1.0 must be at least 0 and less than 1"),
-        (["--lr", "inf"], "--lr inf must be a finite number"),
-        (["--lr", "nan"], "--lr nan must be a finite number"),
-        (["--layer-decay", "inf"], "--layer-decay inf must be a finite number"),
-        (["--freeze", "-1"], "--freeze -1"),
-        (["--warmup", "nan"], "--warmup nan must be a finite number"),
-        (["--warmup", "inf"], "--warmup inf must be a finite number"),
         (["--weight-decay", "-1"], "--weight-decay -1.0 must be at least 0"),
-        (["--weight-decay", "nan"], "--weight-decay nan must be a finite number"),
-        (["--weight-decay", "inf"], "--weight-decay inf must be a finite number"),
-        (["--seed", "99999999999999999999"], "--seed 99999999999999999999 must be"),
-        (["--init", "scratch", "--freeze", "9", *SMALL], "--freeze 9: the encoder has 1 blocks"),
+        (["--freeze", "-1"], "--freeze -1"),
+        (["--freeze", "9", *SCRATCH], "--freeze 9: the encoder has 1 blocks"),
         (["--init", "scratch", "--encoder", "rnn", "--freeze", "1"], "one stack of blocks"),
         (["--init", "scratch", "--encoder", "rnn", "--num-heads", "2"], "--encoder rnn has no heads"),
         (["--init", "scratch", "--d-model", "15"], "d_model=15 is not divisible by num_heads=4"),
         (["--init", "scratch", "--vocab-size", "8"], "vocab_size=8 is too small"),
         (["--init", "minilm", "--d-model", "8"], "--d-model: for --init scratch; --init minilm has its own"),
         (["--init", "nowhere"], "nowhere is not a saved model: it does not exist"),
-        (["--data", "nowhere.tsv"], "no labelled texts in 'nowhere.tsv'"),
+        (["--data", "nowhere.tsv"], "'nowhere.tsv'"),
         (["--data", "dates"], "dates has no labels"),
         (["--label", "mood"], "has no column 'mood'; it has ['text', 'label']"),
     ],
@@ -279,19 +255,17 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, message, data, tmp_
     assert not out.exists()
 
 
-def test_a_model_that_is_no_encoder_of_texts_is_refused(data, tmp_path, capsys):
-    model = Transformer(TransformerConfig(9, 9, 8, 2, d_ff=8, num_encoder_layers=1, num_decoder_layers=1))
-    model.save(tmp_path / "model")
-    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--init", str(tmp_path / "model")]
-    assert "holds a Transformer: take a BERT, a GPT or a classifier" in refused(capsys, arguments, main)
-
-
-def test_a_tokenizer_of_another_vocabulary_is_refused(run, data, tmp_path, capsys):
+def test_models_that_cannot_read_texts_and_tokenizers_of_other_models_are_refused(run, data, tmp_path, capsys):
+    ENCODERS["transformer"]().save(tmp_path / "transformer")
     minitransformer.load(run).save(tmp_path / "model")
     other = train_wordpiece_tokenizer([" ".join(f"word{i}" for i in range(400))], 600)
     other.save(str(tmp_path / "model" / "tokenizer.json"))
-    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--init", str(tmp_path / "model")]
-    assert "tokenizer.json has ids up to" in refused(capsys, arguments, main)
+    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--init"]
+    for name, message in (
+        ("transformer", "holds a Transformer: take a BERT, a GPT or a classifier"),
+        ("model", "tokenizer.json has ids up to"),
+    ):
+        assert message in refused(capsys, [*arguments, str(tmp_path / name)], main)
 
 
 def classified(capsys, *arguments):
