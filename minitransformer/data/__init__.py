@@ -66,7 +66,7 @@ def load(
     name = str(name_or_path)
     if kind == "labelled":
         return _labelled(name, text, label, seed)
-    if kind == "text" and Path(name).expanduser().suffix.lower() == ".txt":
+    if kind == "text" and name.lower().endswith(".txt") and Path(name).expanduser().is_file():
         return datasets.DatasetDict(
             {
                 split: datasets.Dataset.from_list(list(_pieces(rows["text"][0])))
@@ -79,7 +79,7 @@ def load(
         raise InputError(f"{name} has no pairs of texts: it has the columns {columns}")
     if kind == "text":
         if "text" not in columns:
-            raise InputError(f"{name} has no running text: it has the columns {columns}")
+            raise InputError(f"{name} holds no running text: it has the columns {columns}")
         corpus = corpus.select_columns(["text"])
     return corpus
 

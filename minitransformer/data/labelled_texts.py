@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from minitransformer.data import columns
-from minitransformer.data.row_file import is_large
+from minitransformer.data import columns, remembered
 from minitransformer.errors import InputError
 
 if TYPE_CHECKING:
     import datasets
+
+
+def is_large(split: "datasets.Dataset") -> bool:
+    """Whether its tokens are to be in a file: it has `remembered.LARGE` bytes or more."""
+    # Of rows that were chosen from a data set, `data` has all the others too.
+    return split.data.nbytes * len(split) / max(1, split.data.num_rows) >= remembered.LARGE
 
 
 class MappedTexts(Sequence[str]):

@@ -1,4 +1,4 @@
-"""Rows of text in batches for a masked model, masked anew at every visit."""
+"""Rows of text in batches for a masked model, masked differently in every epoch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,21 +8,22 @@ from torch import Tensor
 
 from minitransformer.data.batching import RowBatches, token_batches
 from minitransformer.data.masking import MaskVocabulary, mask_tokens
-from minitransformer.data.sentences import NO_LABEL, Rows
-from minitransformer.data.token_rows import padded
+from minitransformer.data.packing import NO_LABEL
+from minitransformer.data.token_rows import TokenRows
 from minitransformer.errors import InputError
 
 
 class MaskedBatches:
-    """Batches for ever, of rows of near-equal length; pairs that have labels share none with rows that have not.
+    """Batches without end, of rows of nearly equal length. Pairs with labels share no batch with rows without.
 
-    Row i at its visit in epoch e has the number e · len(rows) + i, so that a batch, masks included, is a function of
-    its numbers and the seed. `units`, `rate`, `masked` and `replaced` are those of `mask_tokens`.
+    `rows` has the columns `second_start` and `label` (see `packing`). In epoch e row i has the number
+    e · len(rows) + i, so that a batch, masks included, is a function of its numbers and the seed. `units`, `rate`,
+    `masked` and `replaced` are those of `mask_tokens`.
     """
 
     def __init__(
         self,
-        rows: Rows,
+        rows: TokenRows,
         vocabulary: MaskVocabulary,
         *,
         pad_id: int,
@@ -33,37 +34,36 @@ class MaskedBatches:
         masked: float = 0.8,
         replaced: float = 0.1,
     ):
-        if not len(rows.labels):
+        if not len(rows):
             raise InputError("the texts hold no tokens to learn from")
         self.rows, self.vocabulary, self.pad_id = rows, vocabulary, pad_id
         self.max_tokens, self.seed = max_tokens, seed
         self.options: dict[str, Any] = dict(units=units, rate=rate, masked=masked, replaced=replaced)
 
-    def epoch(self, number: int) -> Sequence[Sequence[int]]:
+    def epoch(self, number: int) -> RowBatches:
         """The numbers of the rows of every batch; each row once."""
         return self._batches(number, seed=self.seed * 1_000_003 + number)
 
-    def in_order(self) -> Sequence[Sequence[int]]:
+    def in_order(self) -> RowBatches:
         """Epoch 0 from short rows to long, always the same: for evaluation."""
         return self._batches(0, seed=None)
 
     def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """`ids` and `targets` (B, T), `valid` (B, T), and for pairs `segment_ids` (B, T) and `sentence_labels` (B)."""
-        count = len(self.rows.labels)
-        rows = [number % count for number in numbers]
-        ids, valid = padded(self.rows.ids, self.rows.offsets[rows], self.rows.lengths[rows], self.pad_id)
-        epoch = numbers[0] // count
-        masked, targets = mask_tokens(ids, rows, self.vocabulary, seed=self.seed, epoch=epoch, **self.options)
+        rows = torch.tensor(numbers) % len(self.rows)
+        ids, valid = self.rows.padded(rows, self.pad_id)
+        epoch = numbers[0] // len(self.rows)
+        masked, targets = mask_tokens(ids, rows.tolist(), self.vocabulary, seed=self.seed, epoch=epoch, **self.options)
         batch = {"ids": masked, "targets": targets, "valid": valid}
-        labels = self.rows.labels[rows]
+        labels = self.rows.columns["label"][rows]
         if labels[0] != NO_LABEL:
-            places = torch.arange(ids.shape[1])
-            batch["segment_ids"] = ((places >= self.rows.second_starts[rows, None]) & valid).long()
+            second_starts = self.rows.columns["second_start"][rows]
+            batch["segment_ids"] = ((torch.arange(ids.shape[1]) >= second_starts[:, None]) & valid).long()
             batch["sentence_labels"] = labels.long()
         return batch
 
     def _batches(self, epoch: int, seed: int | None) -> RowBatches:
-        labels = self.rows.labels
+        labels = self.rows.columns["label"]
         order, starts, ends, before = [], [], [], 0
         for kind in (labels == NO_LABEL, labels != NO_LABEL):
             of_kind = kind.nonzero().squeeze(1).int()

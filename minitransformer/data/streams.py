@@ -1,8 +1,9 @@
-"""Running text as one long row of tokens, cut into windows to train a causal model on."""
+"""Running text as one stream of tokens, cut into windows to train a causal model on."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,36 +13,60 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.data.batching import RowBatches
-from minitransformer.data.running_text import pieces
+from minitransformer.data.documents import documents, pieces
+from minitransformer.data.token_rows import TokenRows, token_rows
 from minitransformer.errors import InputError
-from minitransformer.tokenization import end_of_text_id
+from minitransformer.tokenization import UNK, end_of_text_id
 
-_PIECE = 1 << 13  # characters to encode at once: an encoding takes a hundred times the room of its ids
+if TYPE_CHECKING:
+    import datasets
+
+_PIECE = 1 << 13  # characters
+_PIECES = 16  # encoded together: an encoding takes a hundred times the memory of its ids
+
+
+def stream_rows(split: "datasets.Dataset", tokenizer: Tokenizer) -> TokenRows:
+    """The texts of a split as a stream: `ids` is end-of-text and the tokens of the text, for each text.
+
+    So every token of text has one before it. A row is a piece of text; its columns count `unknown`, the tokens that are
+    [UNK], and `bytes`, those of its text in UTF-8.
+    """
+    return token_rows(
+        lambda: _encoded(documents(split), tokenizer),
+        columns=["unknown", "bytes"],
+        tokenizers=[tokenizer],
+        key=["stream", split._fingerprint],
+    )
 
 
 def token_stream(texts: Iterable[str], tokenizer: Tokenizer) -> Int[Tensor, "tokens"]:
-    """End-of-text and then the tokens of a text, for each of `texts`: so every token of text has one before it."""
-    parts = list(stream_parts(((text,) for text in texts), tokenizer))
+    """The same stream of a few texts, in memory."""
+    parts = [np.asarray(ids, dtype=np.int32) for ids, *_ in _encoded(([text] for text in texts), tokenizer)]
     return torch.from_numpy(np.concatenate(parts)) if parts else torch.empty(0, dtype=torch.int32)
 
 
-def stream_parts(texts: Iterable[Iterable[str]], tokenizer: Tokenizer) -> Iterator[NDArray[np.int32]]:
-    """The same in parts, of texts that come as blocks."""
-    end_of_text = np.array([end_of_text_id(tokenizer)], dtype=np.int32)
+def _encoded(texts: Iterable[Iterable[str]], tokenizer: Tokenizer) -> Iterator[tuple[Any, int, int]]:
+    """The ids of each piece of each text, how many of them are unknown, and the bytes of the piece."""
+    end_of_text, unknown_id = end_of_text_id(tokenizer), tokenizer.token_to_id(UNK)
     table = _character_table(tokenizer)
     for text in texts:
-        yield end_of_text
-        if table is not None:
-            yield from (table[np.frombuffer(block.encode("utf-32-le"), dtype="<u4")] for block in text)
-            continue
-        cut = pieces(text, _PIECE)
-        while batch := list(islice(cut, 16)):
-            for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
-                yield np.array(encoding.ids, dtype=np.int32)
+        yield [end_of_text], 0, 0
+        waiting = pieces(text, _PIECE)
+        while batch := list(islice(waiting, _PIECES)):
+            if table is not None:
+                found: list[Any] = [table[np.frombuffer(piece.encode("utf-32-le"), dtype="<u4")] for piece in batch]
+            else:
+                found = [each.ids for each in tokenizer.encode_batch_fast(batch, add_special_tokens=False)]
+            for piece, ids in zip(batch, found, strict=True):
+                unknown = 0 if unknown_id is None else np.count_nonzero(np.asarray(ids) == unknown_id)
+                yield ids, int(unknown), len(piece.encode())
 
 
 def _character_table(tokenizer: Tokenizer) -> NDArray[np.int32] | None:
-    """The id of every code point, if the tokenizer is a plain one of characters: two hundred times as fast as it."""
+    """The id of every code point, if the tokenizer is a plain one of characters: a third of a run's start is saved.
+
+    Measured on Shakespeare's plays, from the command to the first step: 3.5 s with it and 4.9 s without.
+    """
     parts = json.loads(tokenizer.to_str())
     model, every_character = parts["model"], {"type": "Split", "pattern": {"Regex": r"[\s\S]"}}
     vocabulary: dict[str, int] = model.get("vocab", {}) if model.get("type") == "WordLevel" else {}
@@ -58,10 +83,10 @@ def _character_table(tokenizer: Tokenizer) -> NDArray[np.int32] | None:
 
 
 class StreamWindows:
-    """Windows of a stream in batches, for ever: each epoch goes over the stream once, from another offset.
+    """Windows of a stream in batches, without end: each epoch reads the stream once, from another offset.
 
-    A window has `context` + 1 tokens, of which all but the first are to be predicted; the next one begins with its
-    last. Their order depends on the seed and the epoch alone.
+    A window has `context` + 1 tokens, of which all but the first are predicted; the next window begins with its last
+    token. The order of windows depends on the seed and the epoch alone.
     """
 
     def __init__(self, ids: Int[Tensor, "tokens"], context: int, *, batch_size: int, seed: int):
@@ -73,12 +98,12 @@ class StreamWindows:
         self.ids, self.context, self.batch_size, self.seed = ids, context, batch_size, seed
 
     def epoch(self, number: int) -> RowBatches:
-        """The place of the first token of every window, batch by batch; windows that fill no batch are left out."""
+        """The place of the first token of every window, batch by batch. Windows that fill no batch are left out."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         spare = len(self.ids) - self.context
         offset = int(torch.randint(min(self.context, spare), (), generator=generator))
         count = len(range(offset, spare, self.context))
-        # As few bytes a window as there can be: of a large corpus this is what an epoch holds in memory.
+        # This is what an epoch holds in memory for every window of a large corpus: 4 bytes where they suffice.
         order = torch.randperm(count, generator=generator, dtype=torch.int32 if count < 1 << 31 else torch.int64)
         starts = torch.arange(max(1, count // self.batch_size)) * self.batch_size
         ends = (starts + self.batch_size).clamp(max=count)

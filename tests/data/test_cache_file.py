@@ -5,14 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from minitransformer.data import load, remembered, token_cache
+from minitransformer.data import load, remembered
 from minitransformer.data.aligned import aligned_rows
 from minitransformer.data.cache_file import cache_file
-from minitransformer.data.row_file import row_file
-from minitransformer.data.running_text import texts_of
-from minitransformer.data.token_cache import token_file
+from minitransformer.data.token_rows import token_rows
 from minitransformer.errors import InputError
 from minitransformer.tokenization import train_character_tokenizer
 
@@ -20,11 +17,7 @@ DAY = 24 * 60 * 60
 
 
 def write_tokens(folder):
-    token_file(texts_of(["ab"]), train_character_tokenizer(["ab"]))
-
-
-def write_rows(folder):
-    row_file("a", torch.int16, 1, lambda: iter([]))
+    token_rows(list, tokenizers=[train_character_tokenizer(["ab"])], key=["a"])
 
 
 def write_pairs(folder):
@@ -58,12 +51,11 @@ def read_only(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("obstacle", [taken, forbidden, read_only])
-@pytest.mark.parametrize("write", [write_tokens, write_rows, write_pairs, write_table])
+@pytest.mark.parametrize("write", [write_tokens, write_pairs, write_table])
 def test_a_cache_folder_that_cannot_be_written_is_said_in_one_line_with_the_way_out(
     write, obstacle, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(token_cache, "SMALL", 0)
     monkeypatch.setattr(remembered, "LARGE", 0)
     obstacle(tmp_path, monkeypatch)
     with pytest.raises(InputError, match=r"cannot be written .*: set MINITRANSFORMER_CACHE") as error:

@@ -1,3 +1,6 @@
+from itertools import pairwise
+
+import datasets
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,29 +8,65 @@ from hypothesis import strategies as st
 
 from minitransformer import InputError
 from minitransformer.data import streams
-from minitransformer.data.streams import StreamWindows, token_stream
+from minitransformer.data.streams import StreamWindows, stream_rows, token_stream
 from minitransformer.tokenization import (
     end_of_text_id,
     train_bpe_tokenizer,
     train_byte_bpe_tokenizer,
     train_character_tokenizer,
+    train_wordpiece_tokenizer,
 )
 
-TEXTS = ["To be, or not to be:\n\n  that is the question.\t \n", "", "Words, words, words.   "]
+TEXTS = ["To be, or not to be:\n\n  that is the question.\t \n", "", "Words, words, words.   émigré 猫"]
+TOKENIZERS = {
+    "character": train_character_tokenizer([text.replace("é", "") for text in TEXTS]),
+    "bpe": train_bpe_tokenizer(TEXTS, 60),
+    "byte-bpe": train_byte_bpe_tokenizer(TEXTS, 300),
+}
+cuts = st.lists(st.integers(0, 60), max_size=6)
 
 
-@pytest.mark.parametrize(
-    "train",
-    [train_character_tokenizer, lambda t: train_bpe_tokenizer(t, 60), lambda t: train_byte_bpe_tokenizer(t, 300)],
-)
-@pytest.mark.parametrize("piece", [1, 5, 1000])
-def test_a_stream_is_end_of_text_and_the_text_for_each_text_however_it_is_cut_to_encode_it(train, piece, monkeypatch):
-    monkeypatch.setattr(streams, "_PIECE", piece)
-    tokenizer = train(TEXTS)
-    expected = []
+@settings(max_examples=30, deadline=None)
+@given(kind=st.sampled_from(list(TOKENIZERS)), piece=st.sampled_from([1, 5, 1000]), cuts=cuts)
+def test_a_stream_is_end_of_text_and_the_tokens_of_the_text_for_each_text_however_it_is_stored(kind, piece, cuts):
+    tokenizer = TOKENIZERS[kind]
+    expected, rows = [], []
     for text in TEXTS:
         expected += [end_of_text_id(tokenizer), *tokenizer.encode(text, add_special_tokens=False).ids]
-    assert token_stream(TEXTS, tokenizer).tolist() == expected
+        places = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+        blocks = [text[a:b] for a, b in pairwise(places)] or [""]
+        rows += [{"text": block, "continues": place > 0} for place, block in enumerate(blocks)]
+    split = datasets.Dataset.from_list(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "_PIECE", piece)
+        assert token_stream(TEXTS, tokenizer).tolist() == expected
+        stored = stream_rows(split, tokenizer)
+    assert stored.ids.tolist() == expected
+    assert stored.columns["unknown"].sum() == (0 if kind == "byte-bpe" else expected.count(1))
+    assert stored.columns["bytes"].sum() == sum(len(text.encode()) for text in TEXTS)
+
+
+def test_a_split_is_encoded_once_for_each_tokenizer(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path))
+    for texts in (["ab", "c"], ["abc"], ["a", "bc"]):
+        for tokenizer in TOKENIZERS.values():
+            stream_rows(datasets.Dataset.from_dict({"text": texts}), tokenizer)
+    assert len(list((tmp_path / "tokens").iterdir())) == 9
+    monkeypatch.setattr(streams, "documents", lambda split: pytest.fail("encodes it again"))
+    assert len(stream_rows(datasets.Dataset.from_dict({"text": ["abc"]}), TOKENIZERS["bpe"]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=30))
+def test_characters_are_looked_up_as_the_tokenizer_itself_would(text):
+    tokenizer = TOKENIZERS["character"]
+    assert token_stream([text], tokenizer).tolist() == [3, *tokenizer.encode(text, add_special_tokens=False).ids]
+
+
+def test_a_tokenizer_of_characters_that_normalises_is_obeyed():
+    changed = train_character_tokenizer(["ab"])
+    changed.normalizer = train_wordpiece_tokenizer(["a b c"], 40).normalizer
+    assert token_stream(["A"], changed).tolist() == [3, *changed.encode("a", add_special_tokens=False).ids]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)

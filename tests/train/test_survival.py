@@ -63,7 +63,7 @@ def test_a_second_ctrl_c_breaks_in_at_once(data, tmp_path):
 def test_sigterm_outside_of_training_has_the_same_code(data, tmp_path, monkeypatch):
     def terminated():
         pretrain_gpt = sys.modules["train.pretrain.gpt.__main__"]
-        pretrain_gpt.read_texts = lambda name: os.kill(os.getpid(), signal.SIGTERM)
+        pretrain_gpt.load = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
         job("gpt with muon", data, tmp_path / "run")()
 
     child = Child(tmp_path / "said", terminated)

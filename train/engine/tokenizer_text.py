@@ -8,7 +8,7 @@ import datasets
 from tokenizers import Tokenizer
 
 from minitransformer.data.columns import text_batches, texts
-from minitransformer.data.running_text import Texts, pieces
+from minitransformer.data.documents import documents, pieces
 
 TOKENIZER_BYTES = 50_000_000
 """The pieces of words are found in so much of it: more text would hardly change them."""
@@ -41,16 +41,21 @@ def _warn_of_the_rest(what: str, count: int, of: int) -> None:
     )
 
 
-def for_training_tokenizers(running: Texts) -> Iterator[str]:
-    """The first `TOKENIZER_BYTES` of running text, in pieces that end with a word; it says so where that is not all."""
+def first_pieces(split: datasets.Dataset) -> Iterator[str]:
+    """The first `TOKENIZER_BYTES` of running text, in pieces of whole words; a warning says if that is not all."""
     left = TOKENIZER_BYTES
-    warn_of_text_left_out(running.content.num_bytes)
-    for text in running:
+    warn_of_text_left_out(num_bytes(split))
+    for text in documents(split):
         for piece in pieces(text, 1 << 16):
             if left <= 0:
                 return
             left -= len(piece.encode())
             yield piece
+
+
+def num_bytes(split: datasets.Dataset) -> int:
+    """The bytes of all texts in UTF-8."""
+    return sum(len(text.encode()) for text in texts(split, "text"))
 
 
 def warn_of_text_left_out(num_bytes: int) -> None:

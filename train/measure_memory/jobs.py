@@ -15,8 +15,7 @@ from minitransformer.data import load
 from minitransformer.data.labels import LabelledData
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
-from minitransformer.data.streams import StreamWindows
-from minitransformer.data.token_cache import token_file
+from minitransformer.data.streams import StreamWindows, stream_rows
 from minitransformer.models import GPT, GPTConfig, Model, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.tokenization import masked_specials
 from train.engine.feed import Feed
@@ -35,7 +34,6 @@ from train.pretrain.gpt import __main__ as gpt
 from train.pretrain.gpt import starting_model as causal_model
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.gpt.stream_loss import check_unknown, stream_loss
-from train.pretrain.running_text import read_texts
 from train.translate.data import TranslationData, are_sentences, tokenizers_for
 
 CONTEXT, MASKED_CONTEXT = 128, 64
@@ -58,12 +56,12 @@ def measured(settings: Any, path: Path) -> dict[str, Any]:
 def prepare_gpt(settings: Any, path: Path, figures: dict[str, Any]) -> Prepared:
     flags = GPTSettings(tokenizer=settings.tokenizer or "character")
     with timed_as("tokenizer_seconds", figures):
-        corpus = read_texts(str(path))
+        corpus = load(path, kind="text")
         tokenizer = causal_model.train_tokenizer(flags, corpus["train"])
     with timed_as("tokens_seconds", figures):
-        splits = {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
+        splits = {name: stream_rows(text, tokenizer) for name, text in corpus.items()}
         check_unknown(splits, tokenizer, str(path))
-    streams = {name: tokens.ids for name, tokens in splits.items()}
+    streams = {name: rows.ids for name, rows in splits.items()}
     figures["tokens"] = sum(len(ids) for ids in streams.values())
     model = GPT(GPTConfig(tokenizer.get_vocab_size(), CONTEXT, d_model=32, num_heads=2, num_layers=2, eos_id=3))
     feed = StreamWindows(streams["train"], CONTEXT, batch_size=16, seed=0)

@@ -1,16 +1,17 @@
 import json
 from collections import Counter, defaultdict
-from itertools import chain
 
 import pytest
 import torch
+from helpers_rows import stored
 from helpers_scripts import interrupted_at, refused
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import minitransformer
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import IGNORED, MaskVocabulary
-from minitransformer.data.sentences import single_rows
+from minitransformer.data.packing import single_rows
+from minitransformer.data.sentences import Document, encode_documents
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
 from train.engine.checkpoint import load_checkpoint
@@ -78,7 +79,7 @@ def test_the_figures_of_a_model_are_those_of_its_masked_tokens(run, table):
     rows = rows.held_out["test"][str(table)]
     data = held_out(rows, tokenizer)
     nats, right, count = 0.0, 0, 0
-    for row in range(len(rows.labels)):
+    for row in range(len(rows)):
         batch = data.batch([row])
         log_probabilities = model.predict_tokens(model(batch["ids"])[0]).log_softmax(dim=-1)
         for place, target in enumerate(batch["targets"][0].tolist()):
@@ -97,12 +98,12 @@ def test_baselines_are_counts_of_the_training_text_backed_off_to_fewer_neighbour
     generator = torch.Generator().manual_seed(0)
     tokenizer = train_wordpiece_tokenizer(["abcdefg"], 5 + 14)
     specials = masked_specials(tokenizer)
-    documents = [[(5 + torch.randint(6, (9,), generator=generator)).tolist()] for _ in range(60)]
-    training, test = (single_rows(some, 20, specials) for some in (documents[:40], documents[40:]))
+    documents = [Document([(5 + torch.randint(6, (9,), generator=generator)).tolist()], n) for n in range(60)]
+    training, test = (stored(single_rows(some, 20, specials)) for some in (documents[:40], documents[40:]))
     data = held_out(test, tokenizer, units="tokens")
     unigram, left, right, both = Counter(), defaultdict(Counter), defaultdict(Counter), defaultdict(Counter)
     for document in documents[:40]:
-        row = [specials.cls_id, *document[0], specials.sep_id]
+        row = [specials.cls_id, *document.sentences[0], specials.sep_id]
         for before, token, after in zip(row, row[1:], row[2:], strict=False):
             unigram[token] += 1
             left[before][token] += 1
@@ -144,7 +145,8 @@ def test_baselines_are_counts_of_the_training_text_backed_off_to_fewer_neighbour
 def test_smoothed_probabilities_of_the_neighbour_baseline_add_up_to_one():
     tokenizer = train_wordpiece_tokenizer(["abcdefg"], 5 + 14)
     specials = masked_specials(tokenizer)
-    rows = single_rows([[[5, 6, 7, 5, 6, 8]], [[6, 6, 9]]], 20, specials)
+    documents = [Document([[5, 6, 7, 5, 6, 8]], 0), Document([[6, 6, 9]], 1)]
+    rows = stored(single_rows(documents, 20, specials))
     baselines = CountingBaselines(rows, MaskVocabulary.of(tokenizer))
     tokens = torch.arange(5, tokenizer.get_vocab_size())
     for left, right in ((5, 7), (6, 6), (specials.cls_id, 6), (specials.mask_id, 6), (18, 17)):
@@ -156,33 +158,30 @@ def test_short_texts_are_a_row_each_and_long_ones_are_cut_into_pairs_or_windows(
     texts, tables = read_corpora(str(text)), read_corpora(str(table))
     tokenizer = train_wordpiece_tokenizer([text.read_text(encoding="utf-8")], 90)
     short = corpora_rows(tables, tokenizer, 40, "nsp", seed=0, held_out_seed=1)
-    assert len(short.train.labels) == 60
-    assert set(short.train.labels.tolist()) == {-1}
+    assert len(short.train) == 60
+    assert set(short.train.columns["label"].tolist()) == {-1}
     pairs = corpora_rows(texts, tokenizer, 40, "nsp", seed=0, held_out_seed=1)
-    assert set(pairs.train.labels.tolist()) >= {0, 1}
+    assert set(pairs.train.columns["label"].tolist()) >= {0, 1}
     windows = corpora_rows(texts, tokenizer, 40, None, seed=0, held_out_seed=1)
-    assert set(windows.train.labels.tolist()) == {-1}
+    assert set(windows.train.columns["label"].tolist()) == {-1}
     assert windows.train.lengths.max() <= 40
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_nothing_of_what_is_held_out_is_trained_on(split, run, table):
     tokenizer = load_tokenizer(run / "tokenizer.json")
-    corpora = read_corpora(str(table))[str(table)]
-    rows = {
-        name: single_rows(_documents(chain.from_iterable(texts.parts()), tokenizer), 40, masked_specials(tokenizer))
-        for name, texts in corpora.items()
-    }
+    specials = masked_specials(tokenizer)
+    corpus = read_corpora(str(table))[str(table)]
     train, other = (
-        {tuple(part.tolist()) for part in rows[name].ids.tensor_split(rows[name].offsets[1:-1])}
+        {
+            tuple(ids)
+            for part in corpus.parts(name)
+            for ids, *_ in single_rows(encode_documents(part, tokenizer, longest=40), 40, specials)
+        }
         for name in ("train", split)
     )
     assert not train & other
     assert split not in tokenizer.get_vocab()
-
-
-def _documents(texts, tokenizer):
-    return [[tokenizer.encode(part, add_special_tokens=False).ids for part in text] for text in texts]
 
 
 @pytest.mark.parametrize("objective", ["bert", "roberta", "albert"])
@@ -276,7 +275,7 @@ def test_a_vocabulary_smaller_than_asked_is_said(job, text, tmp_path, capsys):
         (["--init", "nowhere"], "--vocab-size: sizes come from --init nowhere; leave them out"),
         (["--init", "nowhere", "--d-model", "8"], "--d-model, --vocab-size: sizes come from --init nowhere"),
         (["--data", "nowhere.txt"], "no corpus 'nowhere.txt'"),
-        (["--data", "dates"], "--data dates holds no running text"),
+        (["--data", "dates"], "dates holds "),
         (["--data", "reviews,reviews"], "reviews twice between its commas"),
         (["--data", "reviews,"], "an empty name between its commas"),
     ],

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
-from minitransformer.data.sentences import NO_LABEL
+from minitransformer.data.packing import NO_LABEL
 from minitransformer.errors import reported_to_user
 from minitransformer.files import atomic, write_json
 from minitransformer.models import BERT
@@ -65,7 +65,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     rows = processes.local_rank_0_first(
         lambda: corpora_rows(corpora, tokenizer, context, task, seed=settings.seed, held_out_seed=HELD_OUT_SEED)
     )
-    sentence_head = task if bool((rows.train.labels != NO_LABEL).any()) else None
+    sentence_head = task if bool((rows.train.columns["label"] != NO_LABEL).any()) else None
     if loaded is None:
         model = new_model(settings, tokenizer, context, sentence_head)
     else:
@@ -82,7 +82,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     create_run(folder, settings)
     size = tokenizer.get_vocab_size()
     console.print(
-        f"{settings.data}: {len(rows.train.ids):,} training tokens in {len(rows.train.labels):,} rows, "
+        f"{settings.data}: {len(rows.train.ids):,} training tokens in {len(rows.train):,} rows, "
         f"{size:,} kinds; writes {folder}"
     )
     if loaded is None:
@@ -150,11 +150,9 @@ def held_out_figures(
 
 def tokens_read(feed: MaskedBatches, state: State) -> int:
     """How many real tokens, masked or not, all batches so far had."""
-    offsets, count, batches = feed.rows.offsets, len(feed.rows.labels), feed.epoch(state.epoch)
-    tokens = state.epoch * len(feed.rows.ids)
+    batches, tokens = feed.epoch(state.epoch), state.epoch * len(feed.rows.ids)
     for place in range(state.position):
-        rows = torch.tensor(batches[place]) % count
-        tokens += int((offsets[rows + 1] - offsets[rows]).sum())
+        tokens += int(feed.rows.lengths[torch.tensor(batches[place]) % len(feed.rows)].sum())
     return tokens
 
 

@@ -1,15 +1,28 @@
 """The text that a masked model learns from, in sentences."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+import datasets
 
 from minitransformer.data import load
-from minitransformer.data.running_text import Texts
-from minitransformer.data.sentences import LINE_ENDS
-from minitransformer.data.text_parts import SentenceTexts
+from minitransformer.data.documents import documents
+from minitransformer.data.sentences import LINE_ENDS, SENTENCE_ENDS, parts_in_sentences
 from minitransformer.errors import InputError
-from train.engine.tokenizer_text import TOKENIZER_BYTES, warn_of_text_left_out
-from train.pretrain.running_text import read_texts
+from train.engine.tokenizer_text import TOKENIZER_BYTES, num_bytes, warn_of_text_left_out
+
+
+class Corpus(NamedTuple):
+    """The splits of a corpus of texts, and what separates two sentences of a text."""
+
+    splits: Mapping[str, datasets.Dataset]
+    ends: re.Pattern[str] = SENTENCE_ENDS
+
+    def parts(self, split: str) -> Iterator[list[list[str]]]:
+        """The texts of a split as sentences, see `parts_in_sentences`."""
+        return parts_in_sentences(documents(self.splits[split]), self.ends)
 
 
 def corpus_names(data: str) -> list[str]:
@@ -30,10 +43,10 @@ def _exists(path: str) -> bool:
         return False
 
 
-def read_corpora(names: str) -> dict[str, dict[str, SentenceTexts]]:
-    """The splits of each corpus, names divided by commas. `bible` is two, its English versions, a text of verses each:
-    as one corpus, the only other text to take a sentence from would be the other version."""
-    corpora: dict[str, dict[str, SentenceTexts]] = {}
+def read_corpora(names: str) -> dict[str, Corpus]:
+    """The corpora that are named, with commas between them. `bible` gives two corpora, its English versions, each a
+    single text of verses: in one corpus, the only other text to take a sentence from would be the other version."""
+    corpora: dict[str, Corpus] = {}
     for name in corpus_names(names):
         if not name or name in corpora or f"{name} 3" in corpora:
             raise InputError(
@@ -42,28 +55,22 @@ def read_corpora(names: str) -> dict[str, dict[str, SentenceTexts]]:
         if name == "bible":
             verses = load(name, source="3", target="k")
             for version, column in (("3", "source"), ("k", "target")):
-                corpora[f"bible {version}"] = {
-                    split: SentenceTexts(_lines(table[column]), LINE_ENDS) for split, table in verses.items()
-                }
+                splits = {split: {"text": ["\n".join(table[column])]} for split, table in verses.items()}
+                made = {split: datasets.Dataset.from_dict(table) for split, table in splits.items()}
+                corpora[f"bible {version}"] = Corpus(made, LINE_ENDS)
         else:
-            corpora[name] = {split: SentenceTexts(texts) for split, texts in read_texts(name).items()}
+            corpora[name] = Corpus(load(name, kind="text"))
     return corpora
 
 
-def _lines(verses: Iterable[str]) -> Texts:
-    """One text with a line for each."""
-    text = "\n".join(verses)
-    return Texts(lambda: iter([(text,)]))
-
-
-def sentences_for_tokenizers(corpora: Mapping[str, Mapping[str, SentenceTexts]]) -> Iterator[str]:
-    """The training sentences of all corpora. Of more than `TOKENIZER_BYTES`, which it says, the first ones of each
-    corpus, in the same share of every one."""
-    sizes = [splits["train"].texts.content.num_bytes for splits in corpora.values()]
+def sentences_for_tokenizers(corpora: Mapping[str, Corpus]) -> Iterator[str]:
+    """The training sentences of all corpora. Of more than `TOKENIZER_BYTES` the first ones of each corpus, the same
+    share of every one, with a warning."""
+    sizes = [num_bytes(corpus.splits["train"]) for corpus in corpora.values()]
     warn_of_text_left_out(sum(sizes))
-    for splits, size in zip(corpora.values(), sizes, strict=True):
+    for corpus, size in zip(corpora.values(), sizes, strict=True):
         left = size if sum(sizes) <= TOKENIZER_BYTES else size * TOKENIZER_BYTES // sum(sizes)
-        for sentence in (sentence for part in splits["train"].parts() for text in part for sentence in text):
+        for sentence in (sentence for part in corpus.parts("train") for text in part for sentence in text):
             if left <= 0:
                 break
             left -= len(sentence.encode())

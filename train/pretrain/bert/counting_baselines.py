@@ -7,7 +7,7 @@ from torch import Tensor
 
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import IGNORED, MaskVocabulary
-from minitransformer.data.sentences import Rows
+from minitransformer.data.token_rows import TokenRows
 from train.pretrain.bert.scores import Score, total
 
 TOKENS_TO_COUNT = 4_000_000
@@ -61,7 +61,7 @@ class CountingBaselines:
       whichever has the larger share there; else the unigram. Probabilities back off to those of the shorter context.
     """
 
-    def __init__(self, rows: Rows, vocabulary: MaskVocabulary):
+    def __init__(self, rows: TokenRows, vocabulary: MaskVocabulary):
         ids = _spread(rows).int()
         self.counted = len(ids)
         ordinary = torch.from_numpy(vocabulary.is_ordinary)
@@ -104,11 +104,11 @@ class CountingBaselines:
         return self.both.smoothed(left * self.vocab_size + right, targets, sides)
 
 
-def _spread(rows: Rows) -> Int[Tensor, " tokens"]:
+def _spread(rows: TokenRows) -> Int[Tensor, " tokens"]:
     """The ids of every n-th run of rows, with n chosen so that about `TOKENS_TO_COUNT` remain; all ids if there are
     fewer."""
     every = max(1, -(-len(rows.ids) // TOKENS_TO_COUNT))
-    starts, ends = rows.offsets[:-1:RUN][::every], rows.offsets[RUN::RUN][::every]
+    starts, ends = rows.starts[::RUN][::every], rows.starts[RUN::RUN][::every]
     stops = ends.tolist() + [len(rows.ids)] * (len(starts) - len(ends))
     return torch.cat([rows.ids[start:stop] for start, stop in zip(starts.tolist(), stops, strict=True)])
 

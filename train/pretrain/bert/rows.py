@@ -1,46 +1,31 @@
-"""Rows of tokens for a masked model, of corpora of any size: those of large ones lie in files of the cache."""
+"""Rows of tokens for a masked model, from corpora of any size."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from minitransformer.data.row_file import row_file
-from minitransformer.data.sentences import (
-    Document,
-    Rows,
-    encode_documents,
-    full_rows,
-    join_rows,
-    next_sentence_rows,
-    sentence_order_rows,
-    single_rows,
-)
-from minitransformer.data.text_parts import InSentences, SentenceTexts
-from minitransformer.data.token_cache import SMALL, vocabulary_size
+from minitransformer.data.packing import Row, full_rows, next_sentence_rows, sentence_order_rows, single_rows
+from minitransformer.data.sentences import Document, encode_documents
+from minitransformer.data.token_rows import TokenRows, token_rows
 from minitransformer.tokenization import masked_specials
+from train.pretrain.bert.corpora import Corpus
 
 SHORT = 0.9
-"""A corpus is one of short texts if so large a share of them fits into a row each."""
-_FORMAT = "1"
-"""Another number wherever other rows are made of the same text: what is in the cache is then made again."""
+"""The texts of a corpus are short if at least so large a share of them fits into a row each."""
 
 
 class CorporaRows(NamedTuple):
-    """The rows to train on, corpus after corpus, and those of what is held out: by split, then by corpus."""
+    """The rows to train on, corpus after corpus, and the held-out rows by split and corpus."""
 
-    train: Rows
-    held_out: dict[str, dict[str, Rows]]
+    train: TokenRows
+    held_out: dict[str, dict[str, TokenRows]]
 
 
 def corpora_rows(
-    corpora: Mapping[str, Mapping[str, SentenceTexts]],
+    corpora: Mapping[str, Corpus],
     tokenizer: Tokenizer,
     context: int,
     task: str | None,
@@ -48,13 +33,26 @@ def corpora_rows(
     seed: int,
     held_out_seed: int,
 ) -> CorporaRows:
-    """The rows of every split, of at most `context` tokens. Those of `SMALL` bytes of text or more are in a file that
-    is mapped into memory, and is made where it is not there."""
-    made = {name: CorpusRows(splits, tokenizer, context, task) for name, splits in corpora.items()}
+    """The rows of every split, of at most `context` tokens, with the columns `second_start` and `label`."""
+    sources = {name: CorpusRows(corpus, tokenizer, context, task) for name, corpus in corpora.items()}
+
+    def rows(chosen: Sequence[CorpusRows], split: str, seed: int) -> TokenRows:
+        follows_from = chain.from_iterable(source.key(split) for source in chosen)
+        return token_rows(
+            lambda: chain.from_iterable(source.rows(split, seed) for source in chosen),
+            columns=["second_start", "label"],
+            tokenizers=[tokenizer],
+            key=["masked", str(context), str(task), str(seed), *follows_from],
+        )
+
     return CorporaRows(
-        _rows(list(made.values()), "train", seed),
+        rows(list(sources.values()), "train", seed),
         {
-            split: {name: _rows([rows], split, held_out_seed) for name, rows in made.items() if split in rows.splits}
+            split: {
+                name: rows([source], split, held_out_seed)
+                for name, source in sources.items()
+                if split in source.corpus.splits
+            }
             for split in ("validation", "test")
         },
     )
@@ -63,82 +61,46 @@ def corpora_rows(
 class CorpusRows:
     """How the texts of one corpus become rows, a part of them at a time.
 
-    Where at least 90% of the training texts fit into a row, as sentences and reviews do, each text is a row. Other
-    texts are cut into pairs for the sentence `task`, or, with none, into windows of whole sentences. Which it is, the
-    first part of the training text decides.
+    If at least 90% of the training texts fit into a row, as sentences and reviews do, each text is a row. Other texts
+    are cut into pairs for the sentence `task`, or, without a task, into windows of whole sentences. The first part of
+    the training text decides.
     """
 
-    def __init__(self, splits: Mapping[str, SentenceTexts], tokenizer: Tokenizer, context: int, task: str | None):
-        self.splits, self.tokenizer, self.context, self.task = splits, tokenizer, context, task
-        self.known_words: dict[str, list[int]] = {}
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, context: int, task: str | None):
+        self.corpus, self.tokenizer, self.context, self.task = corpus, tokenizer, context, task
 
-    def parts(self, split: str, seed: int) -> Iterable[Rows]:
+    def key(self, split: str) -> list[str]:
+        """What the rows follow from, besides the arguments of `corpora_rows`."""
+        return [*(self.corpus.splits[name]._fingerprint for name in (split, "train")), self.corpus.ends.pattern]
+
+    def rows(self, split: str, seed: int) -> Iterator[Row]:
         """The rows of one part of the text after another.
 
-        Each part is as a corpus of its own: the wrong second sentence of a pair comes from the same part, as BERT's own
-        `create_pretraining_data.py` (Devlin et al. 2019) took it from the documents of one call, large corpora being
-        handed to it in several.
+        Each part is treated as a corpus of its own: the wrong second sentence of a pair comes from the same part, as in
+        BERT's `create_pretraining_data.py` (Devlin et al. 2019), which is called on several files.
         """
-        for number, part in enumerate(self.splits[split].parts()):
-            yield self._rows(self._documents(part), seed + number * 1_000_003)
-
-    def key(self, split: str) -> tuple[str, ...]:
-        """All that the rows follow from, but for the seed."""
-        texts = [(part.texts.content.sha256, part.ends.pattern) for part in (self.splits[split], self.splits["train"])]
-        return (*chain.from_iterable(texts), self.tokenizer.to_str(), str(self.context), str(self.task))
+        for number, part in enumerate(self.corpus.parts(split)):
+            yield from self._packed(self._documents(part), seed + number * 1_000_003)
 
     @cached_property
     def is_short(self) -> bool:
-        documents = self._documents(next(iter(self.splits["train"].parts()), []))
-        fit = [sum(map(len, document)) <= self.context - 2 for document in documents]
+        documents = self._documents(next(self.corpus.parts("train"), []))
+        fit = [sum(map(len, document.sentences)) <= self.context - 2 for document in documents]
         return sum(fit) >= SHORT * len(fit)
 
-    def _documents(self, part: InSentences) -> list[Document]:
-        longest = max(1, self.context // 2)
-        return encode_documents(part, self.tokenizer, longest=longest, known=self.known_words)
+    def _documents(self, part: list[list[str]]) -> list[Document]:
+        return encode_documents(part, self.tokenizer, longest=max(1, self.context // 2))
 
-    def _rows(self, documents: list[Document], seed: int) -> Rows:
+    def _packed(self, documents: list[Document], seed: int) -> Iterator[Row]:
         specials = masked_specials(self.tokenizer)
         if self.is_short:
             return single_rows(documents, self.context, specials)
-        if self.task == "nsp" and len(documents) == 1:  # it has no other to take a sentence from
-            middle = (len(documents[0]) + 1) // 2
-            documents = [part for part in (documents[0][:middle], documents[0][middle:]) if part]
+        if self.task == "nsp" and len(documents) == 1:  # there is no other to take a sentence from
+            [(sentences, text)] = documents
+            middle = (len(sentences) + 1) // 2
+            documents = [Document(half, text) for half in (sentences[:middle], sentences[middle:]) if half]
         if self.task == "nsp" and len(documents) > 1:
             return next_sentence_rows(documents, self.context, specials, seed=seed)
         if self.task == "sop":
             return sentence_order_rows(documents, self.context, specials, seed=seed)
         return full_rows(documents, self.context, specials)
-
-
-def _rows(corpora: Sequence[CorpusRows], split: str, seed: int) -> Rows:
-    """Those of all corpora, one after another: large ones are never together in memory, but in one file."""
-
-    def parts() -> Iterable[Rows]:
-        return chain.from_iterable(corpus.parts(split, seed) for corpus in corpora)
-
-    if sum(corpus.splits[split].texts.content.num_bytes for corpus in corpora) < SMALL:
-        return join_rows(parts())
-
-    def of_unchanged_texts() -> Iterator[Rows]:
-        yield from parts()
-        for corpus in corpora:
-            for part in (split, "train"):  # as in the key
-                corpus.splits[part].texts.require_unchanged()
-
-    name = "\0".join((_FORMAT, str(seed), *chain.from_iterable(corpus.key(split) for corpus in corpora)))
-    tokenizer = corpora[0].tokenizer
-    return mapped_rows(name, torch.int16 if vocabulary_size(tokenizer) < 1 << 15 else torch.int32, of_unchanged_texts)
-
-
-def mapped_rows(name: str, dtype: torch.dtype, parts: Callable[[], Iterable[Rows]]) -> Rows:
-    """The rows of all parts, whose ids lie in the file of this name: see `row_file`."""
-    ids, columns = row_file(name, dtype, 3, lambda: map(_arrays, parts()))
-    lengths, second_starts, labels = columns.unbind(1)
-    # Copies, so that of the columns nothing stays in memory.
-    return Rows(ids, F.pad(lengths.cumsum(0), (1, 0)), second_starts.clone(), labels.to(torch.int8))
-
-
-def _arrays(rows: Rows) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    columns = torch.stack([rows.lengths, rows.second_starts, rows.labels], dim=1)
-    return rows.ids.numpy(), columns.int().numpy()

@@ -10,7 +10,6 @@ from tokenizers import Tokenizer
 
 import minitransformer
 from minitransformer.data.packaged import minilm
-from minitransformer.data.text_parts import SentenceTexts
 from minitransformer.errors import InputError
 from minitransformer.models import BERT, BERTConfig
 from minitransformer.tokenization import (
@@ -19,14 +18,14 @@ from minitransformer.tokenization import (
     train_roberta_tokenizer,
     train_wordpiece_tokenizer,
 )
-from train.pretrain.bert.corpora import sentences_for_tokenizers
+from train.pretrain.bert.corpora import Corpus, sentences_for_tokenizers
 from train.pretrain.bert.settings import BERTSettings
 from train.pretrain.settings import MODERN
 
 DEFAULT_CONTEXT, DEFAULT_VOCAB_SIZE = 64, 8000
 
 
-def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Mapping[str, SentenceTexts]]) -> Tokenizer:
+def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Corpus]) -> Tokenizer:
     """A tokenizer of the training text alone."""
     train_pieces = train_roberta_tokenizer if settings.objective == "roberta" else train_wordpiece_tokenizer
     return train_pieces(sentences_for_tokenizers(corpora), settings.vocab_size or DEFAULT_VOCAB_SIZE)

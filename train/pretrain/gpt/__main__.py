@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from minitransformer.data.streams import StreamWindows
-from minitransformer.data.token_cache import token_file
+from minitransformer.data import load
+from minitransformer.data.streams import StreamWindows, stream_rows
 from minitransformer.errors import reported_to_user
 from minitransformer.files import write_json
 from train.engine.console import wide_console
@@ -19,7 +19,6 @@ from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.gpt.starting_model import starting_model
 from train.pretrain.gpt.stream_loss import check_unknown, stream_loss
 from train.pretrain.report import run_figures, show_run
-from train.pretrain.running_text import read_texts
 
 DEFAULT_MINUTES = 2.5
 TOKENS_TO_WATCH = 50_000
@@ -36,15 +35,13 @@ def main(arguments: list[str] | None = None) -> None:
 def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str, Any]:
     """Train one model, save it, score it on every held-out token, and let it write a sample."""
     processes = Processes.current()
-    corpus = processes.local_rank_0_first(lambda: read_texts(settings.data))
+    corpus = processes.local_rank_0_first(lambda: load(settings.data, kind="text"))
     completer = starting_model(settings, corpus["train"])
     model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
     context = settings.context or model.config.max_length
-    splits = processes.local_rank_0_first(
-        lambda: {name: token_file(texts, tokenizer) for name, texts in corpus.items()}
-    )
+    splits = processes.local_rank_0_first(lambda: {name: stream_rows(text, tokenizer) for name, text in corpus.items()})
     check_unknown(splits, tokenizer, settings.data)
-    streams = {name: tokens.ids for name, tokens in splits.items()}
+    streams = {name: rows.ids for name, rows in splits.items()}
     feed = StreamWindows(streams["train"], context, batch_size=settings.batch_size, seed=settings.seed)
     settings.set_threads(model.num_parameters())
     create_run(folder, settings)
@@ -79,7 +76,7 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
         loss = stream_loss(model, streams[split], context)
         results[f"{split}_loss"] = loss
         results["bits_per_byte" if split == "validation" else "test_bits_per_byte"] = (
-            loss * (len(streams[split]) - 1) / math.log(2) / corpus[split].content.num_bytes
+            loss * (len(streams[split]) - 1) / math.log(2) / int(splits[split].columns["bytes"].sum())
         )
     write_json(folder / "results.json", results)
     show(results, folder, console)

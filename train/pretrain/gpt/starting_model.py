@@ -1,9 +1,10 @@
 """The causal model that a run starts from, with its tokenizer: both new, or both from `--init`."""
 
+import datasets
 import torch
 from tokenizers import Tokenizer
 
-from minitransformer.data.running_text import Texts
+from minitransformer.data.columns import texts
 from minitransformer.models import GPT, GPTConfig
 from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import (
@@ -13,12 +14,12 @@ from minitransformer.tokenization import (
     train_character_tokenizer,
 )
 from train.engine.processes import Processes
-from train.engine.tokenizer_text import for_training_tokenizers, warn_of_small_vocabulary
+from train.engine.tokenizer_text import first_pieces, warn_of_small_vocabulary
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.settings import MODERN
 
 
-def starting_model(settings: GPTSettings, text: Texts) -> Completer:
+def starting_model(settings: GPTSettings, text: datasets.Dataset) -> Completer:
     """A new tokenizer is trained on `text`, the training split."""
     torch.manual_seed(settings.seed)
     if settings.init is not None:
@@ -45,11 +46,11 @@ def starting_model(settings: GPTSettings, text: Texts) -> Completer:
     return Completer(model, tokenizer)
 
 
-def train_tokenizer(settings: GPTSettings, text: Texts) -> Tokenizer:
+def train_tokenizer(settings: GPTSettings, text: datasets.Dataset) -> Tokenizer:
     if settings.tokenizer == "character":
-        return train_character_tokenizer("".join(set(block)) for block in text.blocks())
+        return train_character_tokenizer("".join(set(block)) for block in texts(text, "text"))
     train_bpe = train_bpe_tokenizer if settings.tokenizer == "bpe" else train_byte_bpe_tokenizer
     size = settings.vocab_size or 2000
-    tokenizer = train_bpe(for_training_tokenizers(text), size)
+    tokenizer = train_bpe(first_pieces(text), size)
     warn_of_small_vocabulary(tokenizer, size)
     return tokenizer

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minitransformer.data.token_cache import Tokens
+from minitransformer.data.token_rows import TokenRows
 from minitransformer.errors import InputError
 from minitransformer.tokenization import UNK
 
@@ -37,19 +37,20 @@ def stream_loss(
     return sum(loss.total.item() for loss in losses) / sum(loss.count.item() for loss in losses)
 
 
-def check_unknown(splits: Mapping[str, Tokens], tokenizer: Tokenizer, data: str) -> None:
+def check_unknown(splits: Mapping[str, TokenRows], tokenizer: Tokenizer, data: str) -> None:
     """Warn of what became [UNK] in each split; `InputError` where it is most of one, so that nothing can be learned."""
     if tokenizer.token_to_id(UNK) is None:  # a byte-level tokenizer knows everything
         return
-    for name, (tokens, count) in splits.items():
-        if 2 * count > len(tokens):
+    for name, rows in splits.items():
+        tokens, count = len(rows.ids), int(rows.columns["unknown"].sum())
+        if 2 * count > tokens:
             raise InputError(
-                f"--data {data}: {count:,} of {len(tokens):,} tokens of {name} are unknown to the tokenizer: "
+                f"--data {data}: {count:,} of {tokens:,} tokens of {name} are unknown to the tokenizer: "
                 "take one that was trained on such text, or a byte-level one"
             )
         if count:
             warnings.warn(
-                f"{count:,} of {len(tokens):,} tokens of {name} are unknown to the tokenizer and count as one kind: "
+                f"{count:,} of {tokens:,} tokens of {name} are unknown to the tokenizer and count as one kind: "
                 "its loss and bits per byte look better than they are",
                 stacklevel=2,
             )

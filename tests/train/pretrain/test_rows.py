@@ -1,33 +1,27 @@
-"""Rows of corpora that do not fit into memory, here of a few kilobytes."""
+"""Rows of corpora that are read in several parts, here of a few kilobytes."""
 
 import json
+from itertools import chain
 
+import datasets
 import pytest
 import torch
+from helpers_rows import content
 from helpers_scripts import interrupted_at
 
 import minitransformer
-from minitransformer.data import text_parts
+from minitransformer.data import sentences as sentences_module
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
-from minitransformer.data.running_text import texts_of
-from minitransformer.data.sentences import (
-    LINE_ENDS,
-    encode_documents,
-    join_rows,
-    next_sentence_rows,
-    sentences,
-    single_rows,
-)
-from minitransformer.data.text_parts import SentenceTexts
-from minitransformer.errors import InputError
+from minitransformer.data.packing import next_sentence_rows, single_rows
+from minitransformer.data.sentences import LINE_ENDS, encode_documents, sentences
 from minitransformer.tokenization import masked_specials, train_roberta_tokenizer, train_wordpiece_tokenizer
 from train.engine import tokenizer_text
 from train.pretrain.__main__ import main
 from train.pretrain.bert import corpora as masked_corpora
 from train.pretrain.bert import counting_baselines
 from train.pretrain.bert import rows as masked_rows
-from train.pretrain.bert.corpora import read_corpora, sentences_for_tokenizers
+from train.pretrain.bert.corpora import Corpus, read_corpora, sentences_for_tokenizers
 from train.pretrain.bert.counting_baselines import CountingBaselines
 from train.pretrain.bert.rows import CorpusRows, corpora_rows
 
@@ -54,13 +48,8 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def in_parts(monkeypatch):
-    monkeypatch.setattr(text_parts, "PART", 3000)
-    monkeypatch.setattr(text_parts, "SLACK", 0)
-
-
-@pytest.fixture
-def mapped(monkeypatch):
-    monkeypatch.setattr(masked_rows, "SMALL", 0)
+    monkeypatch.setattr(sentences_module, "PART", 3000)
+    monkeypatch.setattr(sentences_module, "SLACK", 0)
 
 
 def wordpieces(folder):
@@ -73,82 +62,53 @@ def all_rows(made):
     }
 
 
-def assert_same(one, other):
-    assert all_rows(one).keys() == all_rows(other).keys()
-    for name, rows in all_rows(one).items():
-        assert [part.tolist() for part in rows] == [part.tolist() for part in all_rows(other)[name]], name
-
-
-@pytest.mark.parametrize("task", ["nsp", "sop", None])
-def test_rows_in_a_file_are_those_in_memory_and_give_the_same_batches(task, folder, in_parts, cache, monkeypatch):
-    corpora, tokenizer = read_corpora(f"{folder / 'text.txt'},{folder / 'films.csv'}"), wordpieces(folder)
-    in_memory = corpora_rows(corpora, tokenizer, 24, task, **SEEDS)
-    assert not cache.exists()
-    monkeypatch.setattr(masked_rows, "SMALL", 0)
-    mapped = corpora_rows(corpora, tokenizer, 24, task, **SEEDS)
-    assert len(list(cache.iterdir())) == len(all_rows(mapped)) == 4
-    assert_same(mapped, in_memory)
-    assert (mapped.train.ids.dtype, mapped.train.labels.dtype) == (torch.int16, torch.int8)
-    vocabulary = MaskVocabulary.of(tokenizer)
-    feeds = [MaskedBatches(made.train, vocabulary, pad_id=0, max_tokens=99, seed=0) for made in (in_memory, mapped)]
-    for numbers in list(feeds[0].epoch(1))[:20]:
-        one, other = (feed.batch(numbers) for feed in feeds)
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[name], other[name]) and one[name].dtype == other[name].dtype for name in one)
-
-
-def test_a_vocabulary_that_needs_four_bytes_has_them(folder, mapped, monkeypatch):
-    monkeypatch.setattr(masked_rows, "vocabulary_size", lambda tokenizer: 1 << 15)
-    made = corpora_rows(read_corpora(str(folder / "text.txt")), wordpieces(folder), 24, "nsp", **SEEDS)
-    assert made.train.ids.dtype == torch.int32
+def same(one, other):
+    return [content(rows) for rows in all_rows(one).values()] == [content(rows) for rows in all_rows(other).values()]
 
 
 def test_each_part_is_as_a_corpus_of_its_own_and_the_first_as_if_it_were_all(folder, in_parts):
-    [splits] = read_corpora(str(folder / "text.txt")).values()
+    [corpus] = read_corpora(str(folder / "text.txt")).values()
     tokenizer = wordpieces(folder)
     specials = masked_specials(tokenizer)
-    parts = list(splits["train"].parts())
+    parts = list(corpus.parts("train"))
     assert len(parts) > 3
     documents = [encode_documents(part, tokenizer, longest=12) for part in parts]
     seeds = [3 + 1_000_003 * number for number in range(len(parts))]
-    expected = [next_sentence_rows(some, 24, specials, seed=seed) for some, seed in zip(documents, seeds, strict=True)]
-    found = CorpusRows(splits, tokenizer, 24, "nsp").parts("train", 3)
-    for rows, other in zip(found, expected, strict=True):
-        assert all(torch.equal(one, another) for one, another in zip(rows, other, strict=True))
+    of_parts = [next_sentence_rows(some, 24, specials, seed=seed) for some, seed in zip(documents, seeds, strict=True)]
+    assert list(CorpusRows(corpus, tokenizer, 24, "nsp").rows("train", 3)) == [*chain.from_iterable(of_parts)]
 
 
 def test_texts_of_one_part_have_the_rows_of_the_whole_text(folder):
-    [splits] = read_corpora(str(folder / "text.txt")).values()
+    [corpus] = read_corpora(str(folder / "text.txt")).values()
     tokenizer, text = wordpieces(folder), (folder / "text.txt").read_text()
     documents = encode_documents([sentences(text[: int(0.9 * len(text))])], tokenizer, longest=12)
     expected = next_sentence_rows(documents, 24, masked_specials(tokenizer), seed=3)
-    [rows] = CorpusRows(splits, tokenizer, 24, "nsp").parts("train", 3)
-    assert all(torch.equal(one, another) for one, another in zip(rows, expected, strict=True))
+    assert list(CorpusRows(corpus, tokenizer, 24, "nsp").rows("train", 3)) == list(expected)
 
 
 def test_the_first_part_of_the_training_texts_decides_whether_texts_are_short(folder, in_parts):
-    [splits] = read_corpora(str(folder / "films.csv")).values()
+    [corpus] = read_corpora(str(folder / "films.csv")).values()
     tokenizer = wordpieces(folder)
-    assert CorpusRows(splits, tokenizer, 24, "nsp").is_short
-    assert not CorpusRows(splits, tokenizer, 8, "nsp").is_short
-    made = corpora_rows({"films": splits}, tokenizer, 24, "nsp", **SEEDS)
-    texts = [text for part in splits["train"].parts() for text in part]
+    assert CorpusRows(corpus, tokenizer, 24, "nsp").is_short
+    assert not CorpusRows(corpus, tokenizer, 8, "nsp").is_short
+    made = corpora_rows({"films": corpus}, tokenizer, 24, "nsp", **SEEDS)
+    texts = [text for part in corpus.parts("train") for text in part]
     alone = single_rows(encode_documents(texts, tokenizer, longest=12), 24, masked_specials(tokenizer))
-    assert all(torch.equal(one, other) for one, other in zip(made.train, alone, strict=True))
+    assert content(made.train) == list(alone)
 
 
-def test_rows_of_several_corpora_are_those_of_each_after_another(folder, in_parts, mapped):
+def test_rows_of_several_corpora_are_those_of_each_after_another(folder, in_parts):
     corpora, tokenizer = read_corpora(f"{folder / 'text.txt'},{folder / 'films.csv'}"), wordpieces(folder)
-    alone = [corpora_rows({name: splits}, tokenizer, 24, "nsp", **SEEDS) for name, splits in corpora.items()]
+    alone = [corpora_rows({name: corpus}, tokenizer, 24, "nsp", **SEEDS) for name, corpus in corpora.items()]
     together = corpora_rows(corpora, tokenizer, 24, "nsp", **SEEDS)
-    expected = join_rows(made.train for made in alone)
-    assert all(one.tolist() == other.tolist() for one, other in zip(together.train, expected, strict=True))
+    assert content(together.train) == [*chain.from_iterable(content(made.train) for made in alone)]
+    assert together.train.ids.dtype == torch.int16
 
 
-def test_files_are_made_once_and_are_those_of_what_the_rows_follow_from(folder, mapped, cache, monkeypatch):
+def test_files_are_made_once_and_are_those_of_what_the_rows_follow_from(folder, cache, monkeypatch):
     tokenizers = [wordpieces(folder), train_roberta_tokenizer([(folder / "text.txt").read_text()], 300)]
     corpora = read_corpora(str(folder / "text.txt"))
-    [splits] = corpora.values()
+    [corpus] = corpora.values()
 
     def made(tokenizer=tokenizers[0], context=24, task="nsp", seed=3, held_out_seed=4, corpora=corpora):
         return corpora_rows(corpora, tokenizer, context, task, seed=seed, held_out_seed=held_out_seed)
@@ -158,22 +118,21 @@ def test_files_are_made_once_and_are_those_of_what_the_rows_follow_from(folder, 
         before = len(list(cache.iterdir()))
         made(**others)
         assert len(list(cache.iterdir())) == before + 2
-    # Other training text decides anew whether texts are short, for what is held out too; another end of a sentence.
-    shorter = {"short": splits | {"train": SentenceTexts(texts_of(["Ten bottles."]))}}
-    by_line = {"lines": {split: SentenceTexts(texts.texts, LINE_ENDS) for split, texts in splits.items()}}
-    validation = {"other": splits | {"validation": SentenceTexts(texts_of(["Ten bottles. Nine."]))}}
+    # Other training text decides anew whether texts are short, of held-out text too; another end of a sentence.
+    other = datasets.Dataset.from_dict({"text": ["Ten bottles. Nine."]})
+    shorter = {"short": Corpus({**corpus.splits, "train": other})}
+    by_line = {"lines": Corpus(corpus.splits, LINE_ENDS)}
+    validation = {"other": Corpus({**corpus.splits, "validation": other})}
     for others, new in ((shorter, 2), (by_line, 2), (validation, 1)):
         before = len(list(cache.iterdir()))
         made(corpora=others)
         assert len(list(cache.iterdir())) == before + new
     monkeypatch.setattr(masked_rows, "encode_documents", None)
-    assert_same(made(), first)
+    assert same(made(), first)
 
 
 @pytest.mark.parametrize("data", ["text.txt", "text.txt,films.csv"])
-def test_a_run_on_parts_resumes_exactly_and_finds_the_rows(
-    data, folder, tmp_path, in_parts, mapped, cache, monkeypatch
-):
+def test_a_run_on_parts_resumes_exactly_and_finds_the_rows(data, folder, tmp_path, in_parts, cache, monkeypatch):
     data = ",".join(str(folder / name) for name in data.split(","))
     options = ["bert", "--data", data, *SMALL, "--vocab-size", "90", "--threads", "1", "--steps", "20"]
     main([*options, "--out", str(tmp_path / "whole")])
@@ -194,7 +153,7 @@ def test_a_run_on_parts_resumes_exactly_and_finds_the_rows(
 def test_a_tokenizer_learns_from_the_first_sentences_of_every_corpus(folder, monkeypatch):
     corpora = read_corpora(f"{folder / 'text.txt'},{folder / 'films.csv'}")
     every = list(sentences_for_tokenizers(corpora))
-    texts = [text for splits in corpora.values() for part in splits["train"].parts() for text in part]
+    texts = [text for corpus in corpora.values() for part in corpus.parts("train") for text in part]
     assert every == [sentence for text in texts for sentence in text]
     for module in (masked_corpora, tokenizer_text):
         monkeypatch.setattr(module, "TOKENIZER_BYTES", 5000)
@@ -214,22 +173,6 @@ def test_baselines_of_large_corpora_count_runs_of_rows_from_all_over_them(folder
     monkeypatch.setattr(counting_baselines, "RUN", 4)
     monkeypatch.setattr(counting_baselines, "TOKENS_TO_COUNT", len(rows.ids) // 2 + 1)
     assert CountingBaselines(rows, vocabulary).counted == pytest.approx(len(rows.ids) / 2, abs=4 * 24)
-    chosen = [row for row in range(len(rows.labels)) if row // 4 % 2 == 0]
-    expected = torch.cat([rows.ids[rows.offsets[row] : rows.offsets[row + 1]] for row in chosen])
+    chosen = [row for row in range(len(rows)) if row // 4 % 2 == 0]
+    expected = torch.cat([rows[row] for row in chosen])
     assert torch.equal(counting_baselines._spread(rows), expected)
-
-
-@pytest.mark.usefixtures("mapped")
-@pytest.mark.parametrize("edited", ["train", "validation"])
-def test_a_text_that_changes_while_it_is_prepared_leaves_no_rows(edited, tmp_path, cache):
-    lines = "\n".join(f"{n} {COLOURS[n % 4]} bottles." for n in range(90))
-    for name in ("train", "validation"):
-        (tmp_path / f"{name}.txt").write_text(lines)
-    tokenizer = train_wordpiece_tokenizer([lines], 90)
-    corpora = read_corpora(str(tmp_path))
-    (corpus,) = corpora.values()
-    assert all(part.texts.content for part in corpus.values())  # hashed
-    (tmp_path / f"{edited}.txt").write_text(lines.upper())
-    with pytest.raises(InputError, match=f"{edited}.txt changed while it was read: start again"):
-        corpora_rows(corpora, tokenizer, 24, None, **SEEDS)
-    assert len(list(cache.iterdir())) == (edited == "validation")
