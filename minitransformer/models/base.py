@@ -20,7 +20,7 @@ C = TypeVar("C", bound="Config")
 M = TypeVar("M", bound="Model")
 
 MOST_PARAMETERS = 200_000_000_000
-"""GPT-3 has 175 thousand million. More are a mistake, or a file that wants all memory there is."""
+"""GPT-3 has 175 thousand million. A configuration with more is a mistake or an attack on the machine's memory."""
 MOST_LAYERS = 10_000
 LARGEST_NUMBER = 1 << 40
 """No size, id or rate of a model is larger."""
@@ -39,10 +39,10 @@ class Memory(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """A loss as a sum in nats and the number of targets it runs over, so that batches add up exactly."""
+    """A loss as a sum in nats and the number of targets in it, so that batches add up exactly."""
 
     total: Tensor
-    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody wants of a loss
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count
 
 
 def target_loss(
@@ -67,30 +67,28 @@ class Config:
         self._require_sane_size()
 
     def distinct_layers(self) -> int:
-        """Layers with parameters of their own, of which a file of weights has some for each."""
+        """The number of layers with parameters of their own; a file of weights has some tensors for each."""
         names = ("num_layers", "num_encoder_layers", "num_decoder_layers")
         return getattr(self, "num_hidden_groups", None) or sum(getattr(self, name, 0) for name in names)
 
     def _require_sane_size(self) -> None:
-        """Before any memory is reserved: no more layers, and no more parameters at the least, than any model has.
+        """`InputError` for more layers or parameters than any model has, before memory is reserved for them.
 
-        Counted are embeddings, and of each layer one matrix of attention or recurrence and one of the feed-forward.
+        The estimate is a lower bound: embeddings, and for each layer one matrix of attention or recurrence and one of
+        the feed-forward.
         """
 
-        def size(*names: str) -> int:
-            return max((getattr(self, name, None) or 0 for name in names), default=0)
+        def largest(*names: str) -> int:
+            return max(getattr(self, name, None) or 0 for name in names)
 
-        width = size("d_model", "hidden_size")
-        tokens = size("vocab_size", "source_vocab_size", "target_vocab_size")
-        layers = size("num_layers", "num_encoder_layers", "num_decoder_layers")
-        distinct = getattr(self, "num_hidden_groups", None) or layers
-        least = tokens * (getattr(self, "d_embedding", None) or width) + distinct * width * (width + size("d_ff"))
+        width, d_ff = largest("d_model", "hidden_size"), largest("d_ff")
+        layers = largest("num_layers", "num_encoder_layers", "num_decoder_layers")
+        tokens = largest("vocab_size", "source_vocab_size", "target_vocab_size")
+        parameters = tokens * (largest("d_embedding") or width)
+        parameters += (largest("num_hidden_groups") or layers) * width * (width + d_ff)
         if getattr(self, "positions", None) == "learned":
-            least += size("max_length") * width
-        for what, count, most in (
-            ("layers", layers, MOST_LAYERS),
-            ("parameters", least, MOST_PARAMETERS),
-        ):
+            parameters += largest("max_length") * width
+        for what, count, most in (("layers", layers, MOST_LAYERS), ("parameters", parameters, MOST_PARAMETERS)):
             if count > most:
                 raise InputError(f"{type(self).__name__}: these sizes give {count:,} {what} or more, over {most:,}")
 
@@ -109,7 +107,7 @@ class Config:
         return cls(**values)
 
     def require_positive(self, *names: str) -> None:
-        """Whole numbers of at least 1, other numbers above 0; None passes where its type allows it."""
+        """Integers of at least 1, and floats of more than 0; None passes."""
         for name in names:
             value = getattr(self, name)
             require_number(name, value, **({"at_least": 1} if isinstance(value, int) else {"more_than": 0}))
@@ -146,11 +144,11 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
-        """Each term of the training loss over a batch, as a sum and a count."""
+        """The terms of the training loss over a batch, by name, each as a sum and a count."""
 
     @abstractmethod
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The counts of `loss` without its sums, known from the batch alone."""
+        """The counts of `loss`, known from the batch alone."""
 
     @classmethod
     def from_config(cls: type[M], config: Any) -> M:
@@ -172,10 +170,10 @@ class Model(nn.Module, ABC):
 
     @classmethod
     def load(cls: type[M], folder: str | Path) -> M:
-        """A model as it was saved, in evaluation mode, on the CPU.
+        """The saved model, in evaluation mode, on the CPU.
 
-        Raises `InputError` for a folder that holds no such model or one whose tensors do not fit, before memory is
-        taken for a model of the sizes that its configuration gives.
+        Raises `InputError` for a folder that holds no such model, or whose tensors do not fit its configuration: before
+        memory is reserved for a model of those sizes.
         """
         folder = Path(folder)
         config = read_config(folder)
@@ -194,9 +192,7 @@ class Model(nn.Module, ABC):
             raise InputError(f"{folder} is half-written: it has a config.json but no model.safetensors")
         tensors = read_safetensors(weights)
         if num_layers > len(tensors):
-            raise InputError(
-                f"{weights} does not fit the model: {num_layers:,} layers, but only {len(tensors)} tensors"
-            )
+            raise InputError(f"{weights} does not fit the model: {num_layers:,} layers, but {len(tensors)} tensors")
         require_fit(own_shapes(lambda: cls.from_config(parsed), str(folder)), tensors, str(weights))
         model = cls.from_config(parsed)
         copy_weights(model, tensors, str(weights))
@@ -204,15 +200,15 @@ class Model(nn.Module, ABC):
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a saved model; `InputError` says what is wrong with the folder."""
+    """The settings in the `config.json` of a saved model; `InputError` for a folder without one, or a damaged one."""
     path = folder / "config.json"
     if not path.is_file():
         if folder.is_file() and folder.suffix in PICKLES:
             raise pickle_refused(folder, "give a folder of config.json and model.safetensors")
         reason = "has no config.json" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
-        # "owner/name" is an id of the hub's, but for a folder that is missing from one that is there.
+        # "owner/name" looks like a repository of the hub, unless there is a folder "owner".
         if len(folder.parts) == 2 and not folder.parent.exists():
-            reason += "; give a local folder, or read a model of the hub's with from_pretrained first"
+            reason += "; give a local folder, or read a model from the hub with from_pretrained first"
         raise InputError(f"{folder} is not a saved model: it {reason}")
     config = read_json(path)
     if not isinstance(config, dict):

@@ -8,12 +8,12 @@ from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from minitransformer.activations import ACTIVATIONS
 from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import Loss, Memory, Model, target_loss
 from minitransformer.models.bert_config import BERTConfig
-from minitransformer.models.bert_heads import MaskedHead, first_places, first_states, shared_in_groups
 from minitransformer.models.transformer_parts import (
     attention_positions,
     block_options,
@@ -32,11 +32,27 @@ from minitransformer.pretrained import (
 )
 
 NO_TARGET = -100
-"""What stands in `targets` where there is nothing to predict."""
+"""The value in `targets` where there is nothing to predict."""
+
+
+class MaskedHead(nn.Module):
+    """Linear, activation, norm, then a score for each token against its own embedding, plus a bias per token."""
+
+    def __init__(self, embedding: nn.Embedding, config: BERTConfig):
+        super().__init__()
+        c, width = config, embedding.embedding_dim
+        self.project = nn.Linear(c.d_model, width, bias=c.bias)
+        self.activation = ACTIVATIONS[c.activation]
+        self.norm = make_norm(c.norm, width, eps=c.norm_eps, bias=c.bias)
+        self.output = nn.Linear(width, c.vocab_size, bias=c.bias)
+        self.output.weight = embedding.weight
+
+    def forward(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
+        return self.output(self.norm(self.activation(self.project(states))))
 
 
 class BERT(Model):
-    """Ids in, a vector for each of them out, which has seen the tokens on both sides."""
+    """Ids in, and for each of them a vector out, which depends on the tokens on both sides."""
 
     config_class = BERTConfig
 
@@ -51,21 +67,19 @@ class BERT(Model):
         self.embedding_norm = make_norm(c.norm, width, eps=c.norm_eps, bias=c.bias)
         self.dropout = Dropout(c.dropout)
         self.widen = None if c.d_embedding is None else nn.Linear(width, c.d_model, bias=c.bias)
-        scheme = attention_positions(c, bidirectional=True)
+        options = block_options(c) | {
+            "pre_norm": c.pre_norm,
+            "positions": attention_positions(c, bidirectional=True),
+            "qk_norm": c.qk_norm,
+            "activation_dropout": 0.0,  # BERT has none inside its feed-forward
+        }
         blocks = [
-            EncoderBlock(
-                c.d_model,
-                c.num_heads,
-                c.d_ff or 4 * c.d_model,
-                pre_norm=c.pre_norm,
-                positions=scheme,
-                qk_norm=c.qk_norm,
-                activation_dropout=0.0,  # BERT has none inside its feed-forward
-                **block_options(c),
-            )
+            EncoderBlock(c.d_model, c.num_heads, c.d_ff or 4 * c.d_model, **options)
             for _ in range(c.num_hidden_groups or c.num_layers)
         ]
-        self.encoder = Stack(shared_in_groups(blocks, c.num_layers), final_norm(c) if c.pre_norm else None)
+        # With groups, each block is used in several neighbouring layers.
+        layers = [blocks[i * len(blocks) // c.num_layers] for i in range(c.num_layers)]
+        self.encoder = Stack(layers, final_norm(c) if c.pre_norm else None)
         self.pooler = nn.Linear(c.d_model, c.d_model, bias=c.bias) if c.pooler else None
         self.masked_head = MaskedHead(self.embedding, c) if c.masked_head else None
         self.sentence_head = None if c.sentence_head is None else nn.Linear(c.d_model, 2, bias=c.bias)
@@ -90,7 +104,7 @@ class BERT(Model):
         valid: Bool[Tensor, "batch time"] | None = None,
         segment_ids: Int[Tensor, "batch time"] | None = None,
     ) -> Float[Tensor, "batch time d_model"]:
-        """Hidden states. `valid` is `ids != pad_id` and `segment_ids` 0 unless given."""
+        """Hidden states. `valid` defaults to `ids != pad_id`, `segment_ids` to 0."""
         return self.encode(ids, valid, segment_ids).states
 
     def encode(
@@ -100,17 +114,21 @@ class BERT(Model):
         segment_ids: Int[Tensor, "batch time"] | None = None,
     ) -> Memory:
         """Hidden states and which of them belong to real tokens."""
-        valid = self._valid(ids, valid)
+        valid = ids != self.config.pad_id if valid is None else valid
         return Memory(self._states(ids, valid, segment_ids), valid)
 
     def pool(
         self, states: Float[Tensor, "batch time d_model"], valid: Bool[Tensor, "batch time"] | None = None
     ) -> Float[Tensor, "batch d_model"]:
-        """tanh(W h), h the state of the first token, [CLS]: the first column, or the first that is `valid`."""
-        return self._pooled(first_states(states, valid))
+        """tanh(W h), where h is the state of [CLS]: of the first column, or of the first token that is `valid`."""
+        if self.pooler is None:
+            raise InputError("pooler=False: the model has no vector for a whole text; pool its states")
+        if valid is None:
+            return torch.tanh(self.pooler(states[:, 0]))
+        return torch.tanh(self.pooler(states[torch.arange(len(states), device=states.device), _first_places(valid)]))
 
     def predict_tokens(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
-        """Logits of the token that stands at each of the `states`, of which any rows may be given."""
+        """Logits of the token at each of the `states`."""
         if self.masked_head is None:
             raise InputError("masked_head=False: the model predicts no tokens")
         return self.masked_head(states)
@@ -119,28 +137,28 @@ class BERT(Model):
         self, states: Float[Tensor, "batch time d_model"], valid: Bool[Tensor, "batch time"] | None = None
     ) -> Float[Tensor, "batch 2"]:
         """Logits of a pair of sentences: 0 is consecutive ("nsp") or in order ("sop"), 1 is not."""
-        return self._sentence_logits(first_states(states, valid))
+        if self.sentence_head is None:
+            raise InputError("sentence_head=None: the model judges no pairs of sentences")
+        return self.sentence_head(self.pool(states, valid))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
-        """`batch` has `ids` (B, T), masked already, and `targets` (B, T), the masked tokens, elsewhere -100;
-        `valid` and `segment_ids` as for `forward`; and where `sentence_labels` (B,) are, the sentence head has a term.
-        """
+        """`batch` has `ids` (B, T), already masked, and `targets` (B, T): the masked tokens, elsewhere -100. It may
+        have `valid` and `segment_ids`, as for `forward`, and `sentence_labels` (B,), which add a second term."""
         ids, targets = batch["ids"], batch["targets"]
-        valid = self._valid(ids, batch.get("valid"))
+        valid = batch.get("valid", ids != self.config.pad_id)
         is_target = targets != NO_TARGET
-        wanted, first = is_target, None
-        if "sentence_labels" in batch:
-            first = first_places(valid)
-            wanted = is_target.scatter(1, first[:, None], True)
+        first = _first_places(valid)
+        wanted = is_target.scatter(1, first[:, None], True) if "sentence_labels" in batch else is_target
         rows = wanted.flatten().nonzero().squeeze(1)
         states = self._states(ids, valid, batch.get("segment_ids"), rows)
-        masked = states if first is None else states[is_target.flatten()[rows]]
-        losses = {"mlm": Loss(target_loss(self.predict_tokens(masked), targets[is_target]), is_target.sum())}
-        if first is not None:
+        masked = states[is_target.flatten()[rows]] if "sentence_labels" in batch else states
+        counts = self.count_targets(batch)
+        losses = {"mlm": Loss(target_loss(self.predict_tokens(masked), targets[is_target]), counts["mlm"])}
+        if "sentence_labels" in batch:
             starts = torch.arange(len(ids), device=ids.device) * ids.shape[1]
-            logits = self._sentence_logits(states[torch.searchsorted(rows, starts + first)])
-            total = target_loss(logits, batch["sentence_labels"])
-            losses[self.config.sentence_head] = Loss(total, self.count_targets(batch)[self.config.sentence_head])
+            of_first = states[torch.searchsorted(rows, starts + first)]
+            total = target_loss(self.predict_sentence(of_first[:, None]), batch["sentence_labels"])
+            losses[self.config.sentence_head] = Loss(total, counts[self.config.sentence_head])
         return losses
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -151,10 +169,10 @@ class BERT(Model):
         return counts
 
     def _states(self, ids: Tensor, valid: Tensor, segment_ids: Tensor | None, rows: Tensor | None = None) -> Tensor:
-        """States (B, T, D), or those of some `rows` (N, D), for which the last block does no more than it must."""
+        """States (B, T, D), or (N, D) of the given `rows` alone, with less work in the last block."""
         if self.positions is not None and ids.shape[1] > self.config.max_length:
             raise InputError(f"{ids.shape[1]} tokens are more than the model's max_length={self.config.max_length}")
-        # A graph of torch.compile cannot look at the values: there, a mask it is.
+        # A graph of torch.compile cannot depend on the values, so it always has a mask.
         unpadded = not torch.compiler.is_compiling() and bool(valid.all())
         mask, _, position_ids = padding_and_positions(ids, None if unpadded else valid)
         segments = self.segments.weight[0] if segment_ids is None else self.segments(segment_ids)
@@ -169,34 +187,26 @@ class BERT(Model):
             per_layer = [{}] * (self.config.num_layers - 1) + [{"rows": rows}]
         return self.encoder(states, mask=mask, position_ids=position_ids, per_layer=per_layer)
 
-    def _valid(self, ids: Tensor, valid: Tensor | None) -> Tensor:
-        return ids != self.config.pad_id if valid is None else valid
-
-    def _pooled(self, first: Tensor) -> Tensor:
-        if self.pooler is None:
-            raise InputError("pooler=False: the model has no vector for a whole text; pool its states")
-        return torch.tanh(self.pooler(first))
-
-    def _sentence_logits(self, first: Tensor) -> Tensor:
-        if self.sentence_head is None:
-            raise InputError("sentence_head=None: the model judges no pairs of sentences")
-        return self.sentence_head(self._pooled(first))
-
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | Path) -> "BERT":
-        """A BERT, RoBERTa or ALBERT of Hugging Face's, from a folder or else the hub, in float32, in evaluation mode,
-        on the CPU; "minilm" is all-MiniLM-L6-v2, see `checkpoint_folder`. Heads that the checkpoint lacks get new
-        random weights, with a warning.
+        """A Hugging Face checkpoint of BERT, RoBERTa or ALBERT, in float32, in evaluation mode, on the CPU.
 
-        Raises `InputError` for a checkpoint that is not there, is damaged, of another kind, or computes otherwise.
+        The folder is looked up by `checkpoint_folder`; "minilm" is all-MiniLM-L6-v2. Heads that the checkpoint lacks
+        get new random weights, with a warning. Raises `InputError` for a checkpoint that is missing, damaged, of
+        another architecture, or not expressible here.
         """
         return load_pretrained(cls, (BERTHubConfig, RoBERTaHubConfig, ALBERTHubConfig), folder_or_hub_id)
 
     def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
-        """Write a checkpoint that `transformers` reads as `BertForPreTraining`, `RobertaForMaskedLM` or
-        `AlbertForPreTraining`, or as what they call a model of fewer heads; and with a `tokenizer`, `AutoTokenizer`.
+        """Write a checkpoint that `transformers` reads: as `BertForPreTraining`, `RobertaForMaskedLM`,
+        `AlbertForPreTraining` or their class with fewer heads, and with a `tokenizer` as `AutoTokenizer`.
 
-        Raises `InputError` for a model that is none of them, naming the fields, and for a tokenizer of another
-        vocabulary.
+        Raises `InputError` for a model that none of them can express, naming the fields, and for a tokenizer that does
+        not fit the model.
         """
         return export_pretrained(self, hub_class_of(self.config.to_dict()), folder, tokenizer)
+
+
+def _first_places(valid: Tensor) -> Tensor:
+    """The column of each row's first real token; 0 for a row without one."""
+    return valid.long().argmax(dim=1)

@@ -1,6 +1,7 @@
 """The sizes of BERT, and those that are published."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config
@@ -9,16 +10,18 @@ from minitransformer.validation import require_number
 
 POSITIONS = ("learned", "rotary")
 SENTENCE_HEADS = ("nsp", "sop")
+IDS_IN_ORDER: dict[str, Any] = {"cls_id": 2, "sep_id": 3, "mask_id": 4}
+"""The special tokens of a vocabulary that begins with [PAD] [UNK] [CLS] [SEP] [MASK]."""
 
 
 @dataclass(frozen=True)
 class BERTConfig(Config):
-    """BERT (base, uncased) by default. `d_ff` is 4 · `d_model` unless given.
+    """BERT (base, uncased) by default. `d_ff` defaults to 4 · `d_model`.
 
-    ALBERT has token vectors of `d_embedding`, which a linear layer then widens, and layers that share their parameters
-    in `num_hidden_groups` runs of neighbours (None: every layer has its own). RoBERTa counts positions from
-    `position_offset` on, has one segment and no sentence head. `sentence_head` is "nsp" (does the second sentence
-    follow the first?), "sop" (are the two in order?) or None.
+    `sentence_head` is "nsp" (does the second sentence follow the first?), "sop" (are the two in order?) or None.
+    ALBERT has token vectors of width `d_embedding`, which a linear layer widens, and `num_hidden_groups` groups of
+    neighbouring layers that share their parameters (None: every layer has its own). RoBERTa counts positions from
+    `position_offset`, and has one segment and no sentence head.
     """
 
     vocab_size: int = 30522
@@ -63,23 +66,15 @@ class BERTConfig(Config):
             self.require_one_of("sentence_head", SENTENCE_HEADS)
             if not self.pooler:
                 raise InputError(f"sentence_head={self.sentence_head!r} reads the pooler: pooler=False leaves it none")
-        ids = {name: getattr(self, name) for name in ("pad_id", "cls_id", "sep_id", "mask_id")}
-        self.require_ids(self.vocab_size, **ids)
+        self.require_ids(
+            self.vocab_size, pad_id=self.pad_id, cls_id=self.cls_id, sep_id=self.sep_id, mask_id=self.mask_id
+        )
 
     @classmethod
     def tiny(cls) -> "BERTConfig":
         """For a few megabytes of text and a vocabulary that begins with [PAD] [UNK] [CLS] [SEP] [MASK]."""
-        return cls(
-            vocab_size=4000,
-            max_length=128,
-            d_model=128,
-            num_heads=4,
-            num_layers=4,
-            dropout=0.0,
-            cls_id=2,
-            sep_id=3,
-            mask_id=4,
-        )
+        sizes: dict[str, Any] = {"vocab_size": 4000, "max_length": 128, "d_model": 128, "num_heads": 4, "num_layers": 4}
+        return cls(**sizes, dropout=0.0, **IDS_IN_ORDER)
 
     @classmethod
     def bert_base(cls) -> "BERTConfig":
@@ -91,34 +86,16 @@ class BERTConfig(Config):
 
     @classmethod
     def roberta_base(cls) -> "BERTConfig":
-        return cls(
-            vocab_size=50265,
-            num_segments=1,
-            position_offset=2,
-            norm_eps=1e-5,
-            pooler=False,
-            sentence_head=None,
-            pad_id=1,
-            cls_id=0,
-            sep_id=2,
-            mask_id=50264,
-        )
+        heads: dict[str, Any] = {"num_segments": 1, "pooler": False, "sentence_head": None}
+        ids: dict[str, Any] = {"pad_id": 1, "cls_id": 0, "sep_id": 2, "mask_id": 50264}
+        return cls(vocab_size=50265, position_offset=2, norm_eps=1e-5, **heads, **ids)
 
     @classmethod
     def albert_base(cls) -> "BERTConfig":
         """Without dropout, as the second version of the published checkpoints."""
-        return cls(
-            vocab_size=30000,
-            d_embedding=128,
-            num_hidden_groups=1,
-            activation="gelu_tanh",
-            dropout=0.0,
-            sentence_head="sop",
-            cls_id=2,
-            sep_id=3,
-            mask_id=4,
-        )
+        sizes: dict[str, Any] = {"vocab_size": 30000, "d_embedding": 128, "num_hidden_groups": 1}
+        return cls(**sizes, activation="gelu_tanh", dropout=0.0, sentence_head="sop", **IDS_IN_ORDER)
 
     @classmethod
     def albert_xxlarge(cls) -> "BERTConfig":
-        return cls(**{**cls.albert_base().to_dict(), "d_model": 4096, "num_heads": 64})
+        return replace(cls.albert_base(), d_model=4096, num_heads=64)

@@ -1,10 +1,11 @@
-"""Pooling: from a vector for each token (B, T, D) to one for each text (B, D), whatever the padding.
+"""Pooling: from a vector for each token (B, T, D) to one for each text (B, D).
 
-The "Attend" of Embed – Encode – Attend – Predict (Honnibal 2016). Padding may stand anywhere; what it holds is never
+The "Attend" of Embed – Encode – Attend – Predict (Honnibal 2016). Padding may be anywhere, and its states are never
 read. A text without a real token pools to zeros.
 """
 
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -12,45 +13,49 @@ from minitransformer.errors import InputError
 from minitransformer.recurrent import ReadMemory
 
 
-class First(nn.Module):
+class Pooling(nn.Module):
+    """Calls `pool` with states that are 0 at padding, and sets texts without a real token to 0."""
+
+    def forward(
+        self, states: Float[Tensor, "batch time d_model"], valid: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch d_model"]:
+        pooled = self.pool(states.masked_fill(~rearrange(valid, "batch time -> batch time 1"), 0.0), valid)
+        return pooled.masked_fill(~valid.any(dim=1, keepdim=True), 0.0)
+
+    def pool(self, states: Tensor, valid: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class First(Pooling):
     """The state of the first real token: BERT's [CLS]."""
 
-    def forward(
-        self, states: Float[Tensor, "batch time d_model"], valid: Bool[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch d_model"]:
-        return _state_at(valid.int().argmax(dim=1), states, valid)
+    def pool(self, states: Tensor, valid: Tensor) -> Tensor:
+        return states[torch.arange(len(states), device=states.device), valid.int().argmax(dim=1)]
 
 
-class Last(nn.Module):
+class Last(Pooling):
     """The state of the last real token, which in a causal model has seen them all."""
 
-    def forward(
-        self, states: Float[Tensor, "batch time d_model"], valid: Bool[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch d_model"]:
+    def pool(self, states: Tensor, valid: Tensor) -> Tensor:
         places = torch.arange(valid.shape[1], device=valid.device)
-        return _state_at((places * valid).argmax(dim=1), states, valid)
+        return states[torch.arange(len(states), device=states.device), (places * valid).argmax(dim=1)]
 
 
-class Mean(nn.Module):
-    def forward(
-        self, states: Float[Tensor, "batch time d_model"], valid: Bool[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch d_model"]:
-        total = states.masked_fill(~valid[:, :, None], 0.0).sum(dim=1)
-        return total / valid.sum(dim=1, keepdim=True).clamp(min=1)
+class Mean(Pooling):
+    def pool(self, states: Tensor, valid: Tensor) -> Tensor:
+        return states.sum(dim=1) / valid.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-class Max(nn.Module):
+class Max(Pooling):
     """The largest value of each coordinate."""
 
-    def forward(
-        self, states: Float[Tensor, "batch time d_model"], valid: Bool[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch d_model"]:
-        # The lowest finite number, not -inf: times a zero gradient it stays a number.
+    def pool(self, states: Tensor, valid: Tensor) -> Tensor:
+        # The lowest finite number instead of -inf, which times a zero gradient would be NaN.
         lowest = torch.finfo(states.dtype).min
-        return _or_zeros(states.masked_fill(~valid[:, :, None], lowest).amax(dim=1), valid)
+        return states.masked_fill(~rearrange(valid, "batch time -> batch time 1"), lowest).amax(dim=1)
 
 
-class AttentionPooling(nn.Module):
+class AttentionPooling(Pooling):
     """The mean of the states weighted by softmax(u · tanh(W h + b)) (Yang et al. 2016, eq. 5–7): additive attention
     whose query u is a parameter.
 
@@ -64,29 +69,19 @@ class AttentionPooling(nn.Module):
         self.query = nn.Parameter(torch.zeros(d_model))
         self.read = ReadMemory()
 
-    def forward(
-        self, states: Float[Tensor, "batch time d_model"], valid: Bool[Tensor, "batch time"]
-    ) -> Float[Tensor, "batch d_model"]:
-        states = states.masked_fill(~valid[:, :, None], 0.0)
-        scores = torch.tanh(self.project_key(states)) @ self.query
-        return self.read(scores[:, None], states, valid[:, None])[:, 0]
+    def pool(self, states: Tensor, valid: Tensor) -> Tensor:
+        scores = einsum(torch.tanh(self.project_key(states)), self.query, "batch time width, width -> batch time")
+        scores, allowed = (rearrange(x, "batch time -> batch 1 time") for x in (scores, valid))
+        return rearrange(self.read(scores, states, allowed), "batch 1 width -> batch width")
 
 
 POOLINGS = ("first", "last", "mean", "max", "attention")
 
 
 def make_pooling(name: str, d_model: int) -> nn.Module:
-    """`forward(states, valid)` gives the pooled states; `InputError` for a name that is none of `POOLINGS`."""
+    """The module whose `forward(states, valid)` pools; `InputError` for a name that is none of `POOLINGS`."""
     if name not in POOLINGS:
         raise InputError(f"pooling={name!r} is none of {', '.join(POOLINGS)}")
     if name == "attention":
         return AttentionPooling(d_model)
     return {"first": First, "last": Last, "mean": Mean, "max": Max}[name]()
-
-
-def _state_at(place: Tensor, states: Tensor, valid: Tensor) -> Tensor:
-    return _or_zeros(states[torch.arange(len(states), device=states.device), place], valid)
-
-
-def _or_zeros(pooled: Tensor, valid: Tensor) -> Tensor:
-    return pooled.masked_fill(~valid.any(dim=1, keepdim=True), 0.0)

@@ -1,4 +1,4 @@
-"""A model's tensors in a safetensors file: each once, whatever the number of modules that share it."""
+"""A model's tensors in a safetensors file; a tensor that several modules share is stored once."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,9 +16,9 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def own_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by name, each once however many names it has.
+    """Parameters and persistent buffers by name; a shared tensor under its first name only.
 
-    Names are those of the plain modules: compiling a part of a model puts "_orig_mod." into them.
+    The "_orig_mod." that torch.compile puts into the names of a compiled part is removed.
     """
     persistent = model.state_dict(keep_vars=True).keys()
     named = [*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if n in persistent)]
@@ -26,22 +26,20 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def own_shapes(build: Callable[[], nn.Module], origin: str) -> dict[str, Tensor]:
-    """The `own_tensors` of the model that `build` makes, without memory for their numbers.
+    """The `own_tensors` of the model that `build` makes, on the meta device, which reserves no memory.
 
-    Raises `InputError` for a model that this machine cannot hold.
+    Raises `InputError` for a model larger than this machine's memory.
     """
     try:
         with torch.device("meta"):
             own = own_tensors(build())
-    except (RuntimeError, TypeError, OverflowError) as error:  # what torch raises where bytes exceed 64 bits
+    except (RuntimeError, TypeError, OverflowError) as error:  # raised by torch for sizes of more than 64 bits
         reason = str(error).partition("\n")[0]
         raise InputError(f"{origin}: no memory holds a model of the sizes in config.json ({reason})") from error
-    needed, there = sum(tensor.numel() * tensor.element_size() for tensor in own.values()), memory_bytes()
-    if needed > there:
-        raise InputError(
-            f"{origin}: a model of the sizes in config.json takes {needed / 1e9:,.0f} GB of memory, this machine has "
-            f"{there / 1e9:,.0f} GB"
-        )
+    needed, memory = sum(tensor.nbytes for tensor in own.values()), memory_bytes()
+    if needed > memory:
+        sizes = f"{needed / 1e9:,.0f} GB of memory, this machine has {memory / 1e9:,.0f} GB"
+        raise InputError(f"{origin}: a model of the sizes in config.json takes {sizes}")
     return own
 
 
@@ -51,11 +49,11 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, mapped into memory and not read; `InputError` if it is damaged."""
+    """The tensors of a file, memory-mapped; `InputError` if it is damaged."""
     require_sane_file(path, most_bytes=None)
     try:
         return load_file(path)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:  # KeyError: a kind of number unknown to it
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:  # KeyError: an unknown dtype
         raise InputError(f"{path} is damaged: {shown(str(error))}") from error
 
 
@@ -69,17 +67,14 @@ def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -
 
 
 def require_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str) -> None:
-    """`InputError` names all `tensors` that are missing, extra, of another shape or of no kind of number that fits."""
+    """`InputError` names the first ten tensors that are missing, unexpected, or of the wrong shape or dtype."""
     wrong = [f"{name} is missing" for name in own if name not in tensors]
-    wrong += [f"{name} is none of the model's" for name in tensors if name not in own]
-    for name, tensor in own.items():
-        if name not in tensors:
-            continue
-        given = tensors[name]
-        if given.shape != tensor.shape:
-            wrong.append(f"{name} has shape {tuple(given.shape)}, not {tuple(tensor.shape)}")
-        elif given.dtype not in (FLOATS if tensor.is_floating_point() else (tensor.dtype,)):
-            wrong.append(f"{name} holds {given.dtype}, not {'floats' if tensor.is_floating_point() else tensor.dtype}")
+    wrong += [f"{name} is not in the model" for name in tensors if name not in own]
+    for name, ours, given in ((name, own[name], tensors[name]) for name in own if name in tensors):
+        if given.shape != ours.shape:
+            wrong.append(f"{name} has shape {tuple(given.shape)}, not {tuple(ours.shape)}")
+        elif given.dtype not in (FLOATS if ours.is_floating_point() else (ours.dtype,)):
+            wrong.append(f"{name} holds {given.dtype}, not {'floats' if ours.is_floating_point() else ours.dtype}")
     if wrong:
         more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-        raise InputError(f"{origin} does not fit the model: {'; '.join(wrong[:10])}{more}")
+        raise InputError(f"{origin} does not fit the model in {len(wrong)} tensors: {'; '.join(wrong[:10])}{more}")

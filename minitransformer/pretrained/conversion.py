@@ -16,7 +16,7 @@ from torch import Tensor
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
 from minitransformer.models.base import Config, Model, read_config
-from minitransformer.models.weights import FLOATS, own_shapes, own_tensors
+from minitransformer.models.weights import FLOATS, own_shapes, own_tensors, require_fit
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
 from minitransformer.pretrained.tokenizer_files import special_tokens, write_causal_tokenizer, write_masked_tokenizer
 from minitransformer.tokenization import load_tokenizer
@@ -126,8 +126,7 @@ def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]]
     if (layers := config.distinct_layers()) > len(tensors):
         raise InputError(f"{folder}: config.json asks for {layers} layers of {len(tensors)} tensors in all")
     own = own_shapes(lambda: model_class(config), str(folder))
-    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    fitted = _fit(tensors, theirs, theirs.tensors(config.to_dict()), shapes, folder)
+    fitted = _fit(tensors, theirs, theirs.tensors(config.to_dict()), own, folder)
     model = model_class(config)
     with torch.no_grad():
         for name, tensor in own_tensors(model).items():
@@ -151,7 +150,7 @@ def _fit(
     tensors: dict[str, Tensor],
     theirs: HubConfig,
     places: dict[str, TheirTensor],
-    shapes: Mapping[str, tuple[int, ...]],
+    own: Mapping[str, Tensor],
     folder: Path,
 ) -> dict[str, Tensor]:
     """The checkpoint's `tensors` under our names and in our layout, heads that it lacks left out, with a warning.
@@ -177,17 +176,8 @@ def _fit(
                     'to read both, set "tie_word_embeddings": false in config.json'
                 )
     places = _without_missing_heads(places, theirs.heads, tensors, folder)
-    wanted = {at: place.part_shape(shapes[name]) for name, place in places.items() for at in place.names}
-    wrong = [f"{name} is missing" for name in wanted if name not in tensors]
-    wrong += [f"{name} is none of the model's" for name in tensors if name not in wanted]
-    for name, shape in wanted.items():
-        if name in tensors and tuple(tensors[name].shape) != shape:
-            wrong.append(f"{name} has shape {tuple(tensors[name].shape)}, not {shape}")
-        elif name in tensors and tensors[name].dtype not in FLOATS:
-            wrong.append(f"{name} holds {tensors[name].dtype}, not floats")
-    if wrong:
-        more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-        raise InputError(f"{folder}: {len(wrong)} of the tensors do not fit config.json: {'; '.join(wrong[:10])}{more}")
+    shapes = {at: place.part_shape(own[name].shape) for name, place in places.items() for at in place.names}
+    require_fit({at: torch.empty(shape, device="meta") for at, shape in shapes.items()}, tensors, str(folder))
     return {name: place.read(tensors) for name, place in places.items()}
 
 

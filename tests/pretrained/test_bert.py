@@ -242,24 +242,24 @@ WRONG = {
     "untied": (lambda f: edit_config(f, tie_word_embeddings=False), ["tie_word_embeddings=False"]),
     "impossible": (lambda f: edit_config(f, num_attention_heads=5), ["d_model=12 is not divisible by num_heads=5"]),
     "special tokens alike": (lambda f: edit_config(f, mask_token_id=2), ["mask_id=2 must differ"]),
-    "bigger": (lambda f: edit_config(f, hidden_size=3 * 10**18), ["is no size"]),
+    "bigger": (lambda f: edit_config(f, hidden_size=3 * 10**18), ["must be at most 1099511627776"]),
     "deep": (lambda f: edit_config(f, num_hidden_layers=10**9), ["layers or more, over 10,000"]),
     "a layer less": (
         lambda f: edit_config(f, num_hidden_layers=3),
-        ["16 of the tensors do not fit", "bert.encoder.layer.2.attention.self.query.weight is missing", "and 6 more"],
+        ["in 16 tensors", "bert.encoder.layer.2.attention.self.query.weight is missing", "and 6 more"],
     ),
-    "a layer more": (lambda f: edit_config(f, num_hidden_layers=1), ["bert.encoder.layer.1.", "none of the model's"]),
+    "a layer more": (lambda f: edit_config(f, num_hidden_layers=1), ["bert.encoder.layer.1.", "not in the model"]),
     "a missing key": (
         lambda f: edit_tensors(f, lambda t: t.pop(KEY)),
-        [f"1 of the tensors do not fit config.json: {KEY} is missing"],
+        [f"does not fit the model in 1 tensors: {KEY} is missing"],
     ),
     "half a head": (
         lambda f: edit_tensors(f, lambda t: t.pop("cls.predictions.bias")),
-        ["1 of the tensors do not fit config.json: cls.predictions.bias is missing"],
+        ["does not fit the model in 1 tensors: cls.predictions.bias is missing"],
     ),
     "an extra": (
         lambda f: edit_tensors(f, lambda t: t.update({"classifier.weight": torch.ones(2, 12)})),
-        ["1 of the tensors do not fit config.json: classifier.weight is none of the model's"],
+        ["does not fit the model in 1 tensors: classifier.weight is not in the model"],
     ),
     "a wide key": (
         lambda f: edit_tensors(f, lambda t: t.update({KEY: torch.ones(16, 12)})),

@@ -220,23 +220,23 @@ WRONG = {
     "cross-attention": (lambda f: edit_config(f, add_cross_attention=True), ["add_cross_attention=True"]),
     "impossible": (lambda f: edit_config(f, n_head=5), ["d_model=12 is not divisible by num_heads=5"]),
     "too big": (lambda f: edit_config(f, n_embd=3 * 10**6), ["18,000,060,000,000 parameters or more"]),
-    "bigger": (lambda f: edit_config(f, n_embd=3 * 10**18), ["is no size"]),
-    "biggest": (lambda f: edit_config(f, n_embd=3 * 10**30), ["is no size"]),
+    "bigger": (lambda f: edit_config(f, n_embd=3 * 10**18), ["must be at most 1099511627776"]),
+    "biggest": (lambda f: edit_config(f, n_embd=3 * 10**30), ["must be at most 1099511627776"]),
     "deep": (lambda f: edit_config(f, n_layer=10**9), ["1,000,000,000 layers or more"]),
     "a layer more": (
         lambda f: edit_config(f, n_layer=1),
-        ["12 of the tensors", "h.1.ln_1.bias is none", "; and 2 more"],
+        ["in 12 tensors", "h.1.ln_1.bias is not in the model", "; and 2 more"],
     ),
     "a layer less": (lambda f: edit_config(f, n_layer=3), ["h.2.ln_1.weight is missing", "; and 2 more"]),
     "no head": (lambda f: edit_config(f, tie_word_embeddings=False), ["lm_head.weight is missing"]),
     "half a prefix": (
         without_prefix(WTE),
-        [f"2 of the tensors do not fit config.json: {WTE} is missing; wte.weight is"],
+        [f"does not fit the model in 2 tensors: {WTE} is missing; wte.weight is"],
     ),
-    "extra": (many_extra, ["12 of the tensors", "head.0 is none of the model's", "; and 2 more"]),
+    "extra": (many_extra, ["in 12 tensors", "head.0 is not in the model", "; and 2 more"]),
     "transposed": (
         lambda f: edit_tensors(f, lambda t: t.update({C_FC: t[C_FC].T.contiguous()})),
-        [f"1 of the tensors do not fit config.json: {C_FC} has shape (48, 12), not (12, 48)"],
+        [f"does not fit the model in 1 tensors: {C_FC} has shape (48, 12), not (12, 48)"],
     ),
     "whole numbers": (
         lambda f: edit_tensors(f, lambda t: t.update({C_FC: t[C_FC].to(torch.int8)})),
@@ -257,7 +257,7 @@ WRONG = {
     "missing shard": (lambda f: index_of(f, {WTE: "b.safetensors"}), ["is incomplete: it has no b.safetensors"]),
     "half an index": (
         lambda f: index_of(f, dict.fromkeys([WTE, C_FC], "shard.safetensors")),
-        ["26 of the tensors", "wpe.weight is missing"],
+        ["in 26 tensors", "wpe.weight is missing"],
     ),
     "a shard outside": (lambda f: index_of(f, {WTE: ESCAPE}), [f"names '{ESCAPE}', which is not the name of a file"]),
     "the parent": (lambda f: index_of(f, {WTE: ".."}), ["names '..'"]),
