@@ -22,21 +22,22 @@ from minitransformer.files import write_json
 from minitransformer.pipelines.translator import Translator
 from minitransformer.untrusted import read_json
 from train.engine.console import wide_console
-from train.translate.by_locale import show_worst, write_by_locale
-from train.translate.scoring import exact_match, exact_match_by_group
+from train.translate.exact_match import exact_match, exact_match_by_group, worst_locales, write_by_locale
+from train.translate.tables_and_pictures import table
 
 
 @dataclass(frozen=True)
 class CompareDatesSettings:
     """Score a run's model and dateparser on the first test pairs of each locale.
 
-    dateparser has to find the language by itself, as the model does, and is then told it, where it knows it.
+    dateparser is scored twice: it finds the language by itself, as the model does, and it is given the locale, if it
+    knows it.
     """
 
     run: Path
     """A run folder of train.translate --data dates --locales ..."""
     model: str = "transformer"
-    """Which of its models."""
+    """One of the run's models."""
     pairs: int = 5
     """Test pairs of each locale: dateparser takes many milliseconds for one."""
 
@@ -46,69 +47,65 @@ def main(arguments: list[str] | None = None) -> None:
         compare(tyro.cli(CompareDatesSettings, args=arguments, prog="python -m train.compare_dates"), wide_console())
 
 
-def compare(settings: CompareDatesSettings, console: Console) -> dict[str, Any]:
-    """Writes `dateparser.json` and `dateparser.csv` into the run's folder, and returns what is in the former."""
+def compare(settings: CompareDatesSettings, console: Console) -> None:
+    """Write `dateparser.json` and `dateparser.csv` into the run's folder."""
     if settings.pairs < 1:
         raise InputError(f"--pairs {settings.pairs} must be at least 1")
     if importlib.util.find_spec("dateparser") is None:
         raise InputError("dateparser is not installed: pip install 'minitransformer[test]'")
-    locales = _locales_of_run(settings.run)
-    test = load("dates", locales=locales)["test"]
-    chosen = first_of_each([locale_of(name) for name in test["format"]], settings.pairs)
-    rows = test.select(chosen)
+    test = load("dates", locales=locales_of(settings.run))["test"]
+    rows = test.select(first_of_each([locale_of(name) for name in test["format"]], settings.pairs))
     sources, targets = list(rows["source"]), list(rows["target"])
-    names = [locale_of(name) for name in rows["format"]]
-    console.print(f"{len(rows):,} test pairs, up to {settings.pairs} of each of {len(set(names))} locales")
+    locales = [locale_of(name) for name in rows["format"]]
+    known = [known_to_dateparser(locale) is not None for locale in locales]
+    console.print(f"{len(rows):,} test pairs, up to {settings.pairs} of each of {len(set(locales))} locales")
 
-    outputs, milliseconds = {}, {}
     translator = Translator.load(settings.run / settings.model)
     readers: dict[str, Callable[[], list[str]]] = {
         "dateparser": lambda: [read_date(text) for text in sources],
-        "dateparser, told": lambda: [read_date(text, name) for text, name in zip(sources, names, strict=True)],
+        "dateparser, told": lambda: [read_date(text, locale) for text, locale in zip(sources, locales, strict=True)],
         settings.model: lambda: translator(sources, max_new_tokens=20),
     }
+    reports: dict[str, dict[str, Any]] = {}
     for reader, read in readers.items():
         began = time.perf_counter()
-        outputs[reader] = read()
-        milliseconds[reader] = 1000 * (time.perf_counter() - began) / len(rows)
-
-    known = [known_to_dateparser(name) is not None for name in names]
-    results: dict[str, Any] = {
+        dates = read()
+        seconds = time.perf_counter() - began
+        in_known = [pair for *pair, is_known in zip(dates, targets, known, strict=True) if is_known]
+        reports[reader] = {
+            "exact_match": exact_match(dates, targets),
+            "exact_match_in_known_locales": exact_match(*zip(*in_known, strict=True)) if in_known else None,
+            "milliseconds_a_string": 1000 * seconds / len(rows),
+            "by_locale": exact_match_by_group(dates, targets, locales),
+        }
+    results = {
         "pairs": len(rows),
         "pairs_in_known_locales": sum(known),
-        "locales": len(set(names)),
-        "known_locales": len({name for name, is_known in zip(names, known, strict=True) if is_known}),
-        "readers": {},
+        "locales": len(set(locales)),
+        "known_locales": len({locale for locale, is_known in zip(locales, known, strict=True) if is_known}),
+        "readers": reports,
     }
-    for reader, texts in outputs.items():
-        in_known = [(o, t) for o, t, is_known in zip(texts, targets, known, strict=True) if is_known]
-        results["readers"][reader] = {
-            "exact_match": exact_match(texts, targets),
-            "exact_match_in_known_locales": exact_match(*zip(*in_known, strict=True)) if in_known else None,
-            "milliseconds_a_string": milliseconds[reader],
-            "by_locale": exact_match_by_group(texts, targets, names),
-        }
-    columns = {reader: report["by_locale"] for reader, report in results["readers"].items()}
+    by_locale = {reader: report["by_locale"] for reader, report in reports.items()}
     write_json(settings.run / "dateparser.json", results)
-    write_by_locale(columns, settings.run / "dateparser.csv")
-    show_worst(columns, console)
-    show(results, console)
+    write_by_locale(by_locale, settings.run / "dateparser.csv")
+    console.print(worst_locales(by_locale))
+    console.print(readers_table(results))
     console.print(f"all locales are in {settings.run / 'dateparser.csv'}")
-    return results
 
 
-def _locales_of_run(folder: Path) -> str:
-    path = folder / "config.json"
+def locales_of(run: Path) -> str:
+    """The --locales that a run of `train.translate` was started with."""
+    path = run / "config.json"
     if not path.is_file():
-        raise InputError(f"{folder} is no run of train.translate: it has no config.json")
+        raise InputError(f"{run} is not a run of train.translate: it has no config.json")
     config = read_json(path)
     if not isinstance(config, dict) or config.get("data") != "dates" or not isinstance(config.get("locales"), str):
-        raise InputError(f"{folder} is no run of train.translate --data dates --locales ...: see its config.json")
+        raise InputError(f"{run} is not a run of train.translate --data dates --locales ...: see its config.json")
     return config["locales"]
 
 
 def first_of_each(groups: Sequence[str], most: int) -> list[int]:
-    """The rows that are among the first `most` of their group, in order."""
+    """The indices of the first `most` rows of each group, in order."""
     seen: dict[str, int] = {}
     rows = []
     for row, group in enumerate(groups):
@@ -119,7 +116,7 @@ def first_of_each(groups: Sequence[str], most: int) -> list[int]:
 
 
 def read_date(text: str, locale: str | None = None) -> str:
-    """The ISO date that dateparser reads, in a given locale if it knows it, or ""."""
+    """The ISO date that dateparser finds, or "". It is given `locale` if it knows it."""
     import dateparser
 
     read = dateparser.parse(text, **((known_to_dateparser(locale) if locale else None) or {}))
@@ -127,7 +124,7 @@ def read_date(text: str, locale: str | None = None) -> str:
 
 
 def known_to_dateparser(locale: str) -> dict[str, list[str]] | None:
-    """What to tell dateparser of a locale of CLDR: that locale or its language; None if it knows neither."""
+    """The arguments that name a CLDR locale, or its language, to dateparser; None if it knows neither."""
     from dateparser.data.languages_info import language_locale_dict
 
     name = locale.replace("_", "-")
@@ -140,19 +137,14 @@ def known_to_dateparser(locale: str) -> dict[str, list[str]] | None:
     return None
 
 
-def show(results: dict[str, Any], console: Console) -> None:
-    table = Table(title=f"{results['pairs']:,} test pairs; dateparser knows {results['known_locales']} of the locales")
-    for column in ("", "exact match", "where dateparser knows the language", "ms a string"):
-        table.add_column(column, justify="right" if column else "left")
+def readers_table(results: dict[str, Any]) -> Table:
+    rows = []
     for reader, report in results["readers"].items():
         in_known = report["exact_match_in_known_locales"]
-        table.add_row(
-            reader,
-            f"{report['exact_match']:.1%}",
-            "" if in_known is None else f"{in_known:.1%}",
-            f"{report['milliseconds_a_string']:.1f}",
-        )
-    console.print(table)
+        shown = "" if in_known is None else f"{in_known:.1%}"
+        rows.append((reader, f"{report['exact_match']:.1%}", shown, f"{report['milliseconds_a_string']:.1f}"))
+    title = f"{results['pairs']:,} test pairs; dateparser knows {results['known_locales']} of the locales"
+    return table(title, ("", "exact match", "where dateparser knows the language", "ms a string"), rows)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def prepare_bert(settings: Any, path: Path, figures: dict[str, Any]) -> Prepared
 def prepare_translate(settings: Any, folder: Path, figures: dict[str, Any]) -> Prepared:
     with timed_as("read_seconds", figures):
         corpus = load(folder, source="from", target="to")
-        are_sentences(corpus)
+        are_sentences(corpus["train"])
     figures["pairs"] = len(corpus["train"])
     with timed_as("tokenizer_seconds", figures):
         tokenizers = tokenizers_for(corpus["train"], "bpe", vocab_size=1000, joint=True)

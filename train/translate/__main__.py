@@ -11,10 +11,11 @@ python -m train.translate --data recall --models transformer,rnn-additive,rnn-lo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from rich.console import Console
 
@@ -22,8 +23,7 @@ from minitransformer.data import load
 from minitransformer.data.columns import texts
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
-from minitransformer.models import RNNSeq2Seq, Transformer
-from train.engine.averaging import average_evaluated
+from minitransformer.untrusted import read_json
 from train.engine.checkpoints import Checkpoints
 from train.engine.console import wide_console
 from train.engine.feed import Feed
@@ -32,108 +32,33 @@ from train.engine.processes import Processes, joined
 from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.engine.state import State
-from train.translate.by_locale import report_by_locale
+from train.translate.averaging import average_evaluated
+from train.translate.bleu import Bleu
 from train.translate.data import TranslationData, are_sentences, tokenizers_for
-from train.translate.measures import Bleu, ExactMatch, MatchByLocale, Measure
-from train.translate.recipes import Recipe, recipe_for
-from train.translate.report import draw, read_comparison, read_report, show
+from train.translate.exact_match import ExactMatch
+from train.translate.recipes import Recipe, Seq2SeqModel
 from train.translate.settings import TranslateSettings
+
+LOCALES_VALIDATION = 2_000
+"""Validation pairs of dates in several locales. Pairs come in random order, so the first are a fair sample."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """One comparison: the data, what it goes by, and which recipes."""
+class Comparison:
+    """What all models of a comparison share."""
 
     settings: TranslateSettings
     data: TranslationData
-    measure: Measure
+    measure: Bleu | ExactMatch
     preset: str
-
-    @classmethod
-    def of(cls, settings: TranslateSettings) -> "Task":
-        processes = Processes.current()
-        named: dict[str, Any] = dict(source=settings.source, target=settings.target, locales=settings.locales)
-        corpus = processes.local_rank_0_first(lambda: load(settings.data, **named))
-        if "source" not in corpus["train"].column_names:
-            raise InputError(f"--data {settings.data} holds no pairs: it has {corpus['train'].column_names}")
-        if settings.several_locales:  # pairs come in random order: the first are a fair sample, quickly scored
-            corpus["validation"] = corpus["validation"].select(range(min(len(corpus["validation"]), 2_000)))
-        sentences = settings.data != "dates" and are_sentences(corpus)
-        kind = settings.tokenizer or ("bpe" if sentences else "character")
-        sizes: dict[str, Any] = dict(vocab_size=settings.vocab_size, joint=settings.joint)
-        tokenizers = processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
-        limit = settings.max_length if kind == "bpe" else None
-        data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
-        measure = Bleu() if kind == "bpe" else MatchByLocale() if settings.several_locales else ExactMatch()
-        preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
-        settings.check_models(preset)
-        return cls(settings, data, measure, preset)
-
-    @property
-    def recipes(self) -> dict[str, Recipe]:
-        """The recipe of each model, as the flags change it."""
-        s = self.settings
-        changes = {"lr": s.lr, "max_tokens": s.max_tokens, "pool": s.pool, "warmup_steps": s.warmup_steps}
-        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-        data = "locales" if s.several_locales else s.data
-        recipes = {name: recipe_for(name, self.preset, data) for name in s.model_names(self.preset)}
-        if s.optimizer is not None:
-            recipes = {name: recipe.with_optimizer(s.optimizer) for name, recipe in recipes.items()}
-        return {name: replace(recipe, **given) for name, recipe in recipes.items()}
-
-    def build(self, recipe: Recipe) -> Transformer | RNNSeq2Seq:
-        torch.manual_seed(self.settings.seed)
-        changes: dict[str, Any] = {"dropout": self.settings.dropout, "label_smoothing": self.settings.label_smoothing}
-        model = recipe.build(
-            source_vocab_size=self.data.source_tokenizer.get_vocab_size(),
-            target_vocab_size=self.data.target_tokenizer.get_vocab_size(),
-            joint=self.data.joint,
-            # The talk's limit, or the longest source there is; of sentences, users will have longer ones.
-            max_length=max(30 if self.preset == "characters" else 512, self.data.longest[0]),
-            **{name: value for name, value in changes.items() if value is not None},
-        )
-        return model.to(self.settings.torch_device())
-
-    def validate(self, model: Transformer | RNNSeq2Seq) -> dict[str, float]:
-        """The score of greedy translations and the mean loss in nats per target, on the validation split."""
-        model.eval()
-        outputs = self.data.translations(model, "validation")
-        score = self.measure.watched(outputs, self.data.corpus["validation"]["target"])
-        return {self.measure.name: score, "loss": self.data.loss(model, "validation")}
-
-    def rank(self, result: Mapping[str, Any]) -> tuple[float, ...]:
-        """The better a result, the higher."""
-        if self.settings.choose_by == "loss":
-            return (-result["loss"],)
-        return result[self.measure.name], -result["loss"]
-
-    @property
-    def average(self) -> int:
-        return self.settings.average or (5 if self.measure.name == "bleu" else 1)
 
     @property
     def beam(self) -> int:
-        return self.settings.beam or (5 if self.measure.name == "bleu" else 1)
+        return self.settings.beam or self.measure.beam
 
-    def loop_options(self, recipe: Recipe) -> LoopOptions:
-        s = self.settings
-        short = self.preset == "characters" and not s.several_locales
-        default_minutes = (1.0 if short else 10.0) if s.steps is None else None
-        return LoopOptions(
-            lr=recipe.lr,
-            steps=s.steps,
-            minutes=default_minutes if s.minutes is None else s.minutes,
-            schedule=recipe.schedule,
-            warmup_steps=recipe.warmup_steps,
-            clip=recipe.clip,
-            accumulate=s.accumulate * s.processes,
-            loss_reduction=recipe.loss_reduction,
-            evaluations=s.evaluations or (40 if short else 12),
-            patience=s.patience,
-            keep_evaluated=self.average > 1,
-            autocast=s.autocast_dtype(),
-            **s.safeguards(),
-        )
+    @property
+    def average(self) -> int:
+        return self.settings.average or self.measure.average
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -143,71 +68,138 @@ def main(arguments: list[str] | None = None) -> None:
             compare(settings, folder, wide_console())
 
 
-def compare(settings: TranslateSettings, folder: Path, console: Console) -> dict[str, Any]:
+def compare(settings: TranslateSettings, folder: Path, console: Console) -> None:
     """Train every model of `settings`, then write `results.json` and the pictures into `folder`."""
-    finished = folder / "results.json"
-    if finished.exists():
-        results = read_comparison(finished)
-        show(results["models"], console)
-        return results
-    task = Task.of(settings)
-    recipes, device = task.recipes, settings.torch_device()
+    comparison = prepare(settings)
+    data, measure = comparison.data, comparison.measure
+    recipes = settings.recipes(comparison.preset)
     create_run(folder, settings)
-    sizes = ", ".join(f"{len(pairs):,} {name}" for name, pairs in task.data.pairs.items())
-    console.print(f"{settings.data}: {sizes} pairs; runs on {device}; writes {folder}")
-    models = {name: train_one(name, recipe, task, folder / name, console) for name, recipe in recipes.items()}
+    sizes = ", ".join(f"{len(pairs):,} {split}" for split, pairs in data.pairs.items())
+    console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
+
+    models = {name: train_one(name, recipe, comparison, folder / name, console) for name, recipe in recipes.items()}
     if not Processes.current().is_rank_0:
-        return {}
-    results = {"data": settings.data, "seed": settings.seed, "scored_on": task.data.test_name, "models": models}
-    report_by_locale(models, folder, console)
-    draw(models, task.data.corpus[task.data.test_name], folder)
-    write_json(finished, results)  # last: a run with results is not gone on with
-    show(models, console)
+        return
+    measure.draw(models, data.corpus[data.test_name], folder)
+    results = {"data": settings.data, "seed": settings.seed, "scored_on": data.test_name, "models": models}
+    write_json(folder / "results.json", results)  # last: a folder with results.json is a finished run
+    for table in measure.tables(models):
+        console.print(table)
     console.print(f"\nresults, models and pictures are in {folder}")
-    return results
 
 
-def train_one(name: str, recipe: Recipe, task: Task, folder: Path, console: Console) -> dict[str, Any]:
-    """Train one model, save it and score it on the test split, unless an earlier part of this run did."""
+def prepare(settings: TranslateSettings) -> Comparison:
+    """Read the pairs, train the tokenizers, encode the pairs, and choose the measure and the preset that suit them."""
+    processes = Processes.current()
+    corpus = processes.local_rank_0_first(lambda: load_pairs(settings))
+    sentences = settings.data != "dates" and are_sentences(corpus["train"])
+    kind = settings.tokenizer or ("bpe" if sentences else "character")
+    bpe = kind == "bpe"
+    sizes: dict[str, Any] = dict(vocab_size=settings.vocab_size, joint=settings.joint)
+    tokenizers = processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
+    limit = settings.max_length if bpe else None
+    data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
+    measure = Bleu() if bpe else ExactMatch(by_locale=settings.several_locales)
+    return Comparison(settings, data, measure, settings.preset or ("tiny" if bpe else "characters"))
+
+
+def load_pairs(settings: TranslateSettings) -> Mapping[str, datasets.Dataset]:
+    named: dict[str, Any] = dict(source=settings.source, target=settings.target, locales=settings.locales)
+    corpus = load(settings.data, kind="pairs", **named)
+    if settings.several_locales:
+        count = min(len(corpus["validation"]), LOCALES_VALIDATION)
+        corpus["validation"] = corpus["validation"].select(range(count))
+    return corpus
+
+
+def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, console: Console) -> dict[str, Any]:
+    """Train one model, save it and score it on the test split. A model that was scored before the run was interrupted
+    keeps its report."""
+    settings, data, measure = comparison.settings, comparison.data, comparison.measure
     report_file = folder / "results.json"
     if report_file.exists():
-        return read_report(report_file)
-    settings = task.settings
-    model = task.build(recipe)
+        report = read_json(report_file)
+        if not isinstance(report, dict) or measure.name not in report:
+            raise InputError(f"{report_file} does not hold the {measure.name} of a model: start another run with --out")
+        return report
+
+    def evaluate(model: Seq2SeqModel) -> dict[str, float]:
+        """The score of greedy translations, and the mean loss in nats per target token, on the validation split."""
+        model.eval()
+        score = measure.watched(data.translations(model, "validation"), data.corpus["validation"]["target"])
+        return {measure.name: score, "loss": data.loss(model, "validation")}
+
+    def rank(result: Mapping[str, Any]) -> tuple[float, ...]:
+        """The better an evaluation, the higher."""
+        return (-result["loss"],) if settings.choose_by == "loss" else (result[measure.name], -result["loss"])
+
+    model = build(recipe, comparison)
     settings.set_threads(model.num_parameters())
-    state = train(
-        model,
-        recipe.optimizer(model, lr=recipe.lr),
-        Feed(task.data.pairs["train"], recipe.max_tokens, recipe.pool, settings.seed),
-        task.loop_options(recipe),
-        folder,
-        evaluate=task.validate,
-        score=task.rank,
-        console=console,
-        name=name,
-    )
+    optimizer = recipe.optimizer(model, lr=recipe.lr)
+    feed = Feed(data.pairs["train"], recipe.max_tokens, recipe.pool, settings.seed)
+    options = loop_options(recipe, comparison)
+    judge: dict[str, Any] = dict(evaluate=evaluate, score=rank)
+    state = train(model, optimizer, feed, options, folder, **judge, console=console, name=name)
     if not Processes.current().is_rank_0:
         return {}
-    chosen: dict[str, Any] = dict(count=task.average, of=settings.average_of)
-    averaged = average_evaluated(model, folder, state, **chosen, evaluate=task.validate, score=task.rank)
-    task.data.translator(model).save(folder)
-    report = {**score_on_test(task, model, state), "averaged": averaged}
+    averaged = average_evaluated(model, folder, state, count=comparison.average, of=settings.average_of, **judge)
+    data.translator(model).save(folder)
+    report = {**score_on_test(model, state, comparison), "averaged": averaged}
     write_json(report_file, report)
     Checkpoints(folder / "checkpoints").remove_evaluated()
     return report
 
 
-def score_on_test(task: Task, model: Transformer | RNNSeq2Seq, state: State) -> dict[str, Any]:
-    """The figures of one model, on pairs that no choice was made on where the corpus has such."""
-    data, split = task.data, task.data.test_name
-    outputs = data.translations(model, split, beam_size=task.beam, alpha=task.settings.alpha)
-    pairs = data.corpus[split]
+def build(recipe: Recipe, comparison: Comparison) -> Seq2SeqModel:
+    """A new model, with dropout and label smoothing as flags give them."""
+    settings, data = comparison.settings, comparison.data
+    flags: dict[str, Any] = {"dropout": settings.dropout, "label_smoothing": settings.label_smoothing}
+    torch.manual_seed(settings.seed)
+    model = recipe.build(
+        source_vocab_size=data.source_tokenizer.get_vocab_size(),
+        target_vocab_size=data.target_tokenizer.get_vocab_size(),
+        joint=data.joint,
+        # The talk's limit, or the longest source in the data. Users will translate longer sentences than those.
+        max_length=max(30 if comparison.preset == "characters" else 512, data.longest[0]),
+        **{name: value for name, value in flags.items() if value is not None},
+    )
+    return model.to(settings.torch_device())
+
+
+def loop_options(recipe: Recipe, comparison: Comparison) -> LoopOptions:
+    settings = comparison.settings
+    short = comparison.preset == "characters" and not settings.several_locales
+    minutes = settings.minutes
+    if minutes is None and settings.steps is None:
+        minutes = 1.0 if short else 10.0
+    return LoopOptions(
+        lr=recipe.lr,
+        steps=settings.steps,
+        minutes=minutes,
+        schedule=recipe.schedule,
+        warmup_steps=recipe.warmup_steps,
+        clip=recipe.clip,
+        accumulate=settings.accumulate * settings.processes,
+        loss_reduction=recipe.loss_reduction,
+        evaluations=settings.evaluations or (40 if short else 12),
+        patience=settings.patience,
+        keep_evaluated=comparison.average > 1,
+        autocast=settings.autocast_dtype(),
+        **settings.safeguards(),
+    )
+
+
+def score_on_test(model: Seq2SeqModel, state: State, comparison: Comparison) -> dict[str, Any]:
+    """The report of one model, on the test split if the corpus has one: no choice was made on it."""
+    data, beam, alpha = comparison.data, comparison.beam, comparison.settings.alpha
+    split = data.test_name
+    outputs = data.translations(model, split, beam_size=beam, alpha=alpha)
+    train_sources = texts(data.corpus["train"], "source")
     return {
-        **task.measure.report(pairs, outputs, texts(data.corpus["train"], "source")),
-        **task.measure.of_run(state),
+        **comparison.measure.report(data.corpus[split], outputs, train_sources, state.history),
         "scored_on": split,
-        "beam": task.beam,
-        "alpha": task.settings.alpha,
+        "beam": beam,
+        "alpha": alpha,
         "seconds": state.seconds,
         "checkpoint_seconds": state.checkpoint_seconds,
         "parameters": model.num_parameters(),

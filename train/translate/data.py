@@ -1,4 +1,4 @@
-"""What all models of a comparison share: the pairs, their tokenizers and their batches."""
+"""The pairs of a comparison: read as text, encoded by tokenizers trained on them, and translated by its models."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,35 +12,34 @@ from tokenizers import Tokenizer
 from minitransformer.data.columns import text_batches, texts
 from minitransformer.data.pairs import Seq2SeqData
 from minitransformer.errors import InputError
-from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.pipelines.translator import Translator
 from minitransformer.tokenization import SPECIALS, train_bpe_tokenizer, train_character_tokenizer
 from train.engine.tokenizer_text import beginning
+from train.translate.recipes import Seq2SeqModel
 
 LONGEST_STRING = 40
-"""In characters: a corpus with a longer source than this is taken for one of sentences."""
+"""In characters. Texts with a longer source than this are sentences, which subwords suit better than characters."""
 
 
-def are_sentences(corpus: Mapping[str, datasets.Dataset]) -> bool:
-    """Whether pieces of words suit these texts better than characters do."""
-    return any(len(text) > LONGEST_STRING for text in texts(corpus["train"], "source"))
+def are_sentences(split: datasets.Dataset) -> bool:
+    return any(len(text) > LONGEST_STRING for text in texts(split, "source"))
 
 
 def tokenizers_for(split: datasets.Dataset, kind: str, *, vocab_size: int, joint: bool) -> tuple[Tokenizer, Tokenizer]:
-    """For sources and targets: of characters, or by byte-pair encoding; one and the same if `joint`."""
+    """Tokenizers of the sources and the targets; of kind "bpe" and with `joint`, one object for both."""
     if kind == "character":
-        return _characters(split, "source"), _characters(split, "target")
+        return _character_tokenizer(split, "source"), _character_tokenizer(split, "target")
     if joint:
-        both = _pieces(split, ("source", "target"), vocab_size)
+        both = _bpe_tokenizer(split, ("source", "target"), vocab_size)
         return both, both
-    return _pieces(split, ("source",), vocab_size), _pieces(split, ("target",), vocab_size)
+    return _bpe_tokenizer(split, ("source",), vocab_size), _bpe_tokenizer(split, ("target",), vocab_size)
 
 
-def _characters(split: datasets.Dataset, side: str) -> Tokenizer:
+def _character_tokenizer(split: datasets.Dataset, side: str) -> Tokenizer:
     return train_character_tokenizer("".join(set().union(*rows[side])) for rows in text_batches(split, side))
 
 
-def _pieces(split: datasets.Dataset, sides: Sequence[str], vocab_size: int) -> Tokenizer:
+def _bpe_tokenizer(split: datasets.Dataset, sides: Sequence[str], vocab_size: int) -> Tokenizer:
     counts, alphabets = zip(*(beginning(split, side) for side in sides), strict=True)
     characters = set().union(*alphabets)
     if vocab_size < (least := len(SPECIALS) + len(characters)):
@@ -55,10 +54,10 @@ def _pieces(split: datasets.Dataset, sides: Sequence[str], vocab_size: int) -> T
 
 @dataclass(frozen=True)
 class TranslationData:
-    """A corpus as text and as tokens.
+    """A corpus as text and as tokens, by split.
 
-    Pairs with more than `limit` tokens on a side are left out of training, and counted in a warning; those of other
-    splits stay.
+    Training pairs with more than `limit` tokens on a side are left out, and counted in a warning. Other splits keep
+    theirs.
     """
 
     corpus: Mapping[str, datasets.Dataset]
@@ -96,29 +95,27 @@ class TranslationData:
 
     @property
     def longest(self) -> tuple[int, int]:
-        """The longest source and the longest target, in tokens, of all splits."""
+        """The lengths of the longest source and of the longest target of all splits, in tokens."""
         longest = torch.stack([pairs.lengths.max(dim=0).values for pairs in self.pairs.values()]).max(dim=0).values
         return int(longest[0]), int(longest[1])
 
     @property
     def test_name(self) -> str:
-        """The split that the final figures are of."""
+        """The split that final scores are computed on."""
         return "test" if "test" in self.corpus else "validation"
 
-    def translator(self, model: Transformer | RNNSeq2Seq) -> Translator:
+    def translator(self, model: Seq2SeqModel) -> Translator:
         return Translator(model, self.source_tokenizer, self.target_tokenizer)
 
-    def translations(
-        self, model: Transformer | RNNSeq2Seq, split: str, *, beam_size: int = 1, alpha: float = 0.6
-    ) -> list[str]:
-        # Bounded near the longest target, or models that cannot stop yet would take most of the time.
-        return self.translator(model)(
-            self.corpus[split]["source"], max_new_tokens=self.longest[1] + 10, beam_size=beam_size, alpha=alpha
-        )
+    def translations(self, model: Seq2SeqModel, split: str, *, beam_size: int = 1, alpha: float = 0.6) -> list[str]:
+        # Without a limit near the longest target, models that have not learned to stop would take most of the time.
+        limit = self.longest[1] + 10
+        sources = self.corpus[split]["source"]
+        return self.translator(model)(sources, max_new_tokens=limit, beam_size=beam_size, alpha=alpha)
 
     @torch.inference_mode()
-    def loss(self, model: Transformer | RNNSeq2Seq, split: str) -> float:
-        """In nats per target token."""
+    def loss(self, model: Seq2SeqModel, split: str) -> float:
+        """Mean loss in nats per target token."""
         pairs = self.pairs[split]
         losses = [
             model.loss({key: value.to(model.device) for key, value in pairs.batch(rows).items()})["lm"]

@@ -1,6 +1,6 @@
-"""The models that `train.translate` compares, and how each is trained: one table for each preset.
+"""The models that `train.translate` compares, and how each is trained: one table of recipes for each preset.
 
-What is here was chosen on validation splits (`docs/results.md` has the figures). Batches are the same for all models
+Everything here was chosen on validation splits (`docs/results.md` has the scores). Batches are the same for all models
 of a table but "talk".
 """
 
@@ -13,13 +13,18 @@ import torch
 from minitransformer.models import RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 from minitransformer.optim import adamw, muon
 
+Seq2SeqModel = Transformer | RNNSeq2Seq
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """`build(source_vocab_size=, target_vocab_size=, joint=, max_length=, ...)` gives the model, `joint` for one
-    vocabulary and further fields of its configuration as they are; the rest is how to train it."""
+    """How to build a model and how to train it.
 
-    build: Callable[..., Transformer | RNNSeq2Seq]
+    `build(source_vocab_size=, target_vocab_size=, joint=, max_length=, ...)` returns the model. `joint` says that both
+    sides share a vocabulary; further arguments are fields of the model's configuration.
+    """
+
+    build: Callable[..., Seq2SeqModel]
     lr: float
     max_tokens: int = 2400
     pool: int = 1
@@ -27,19 +32,19 @@ class Recipe:
     warmup_steps: int = 100
     optimizer: Callable[..., torch.optim.Optimizer] = adamw
     other_rates: Mapping[str, float] = field(default_factory=dict)
-    """The rate for each of `OPTIMIZERS` that is not the recipe's own and can train the model."""
+    """The learning rate with each of the other `OPTIMIZERS` that can train the model."""
     clip: float | None = 1.0
     loss_reduction: str = "mean"
 
     def with_optimizer(self, name: str) -> "Recipe":
-        """The recipe with one of `OPTIMIZERS`, and the rate that suits it."""
+        """The recipe with one of `OPTIMIZERS`, and the learning rate that suits it."""
         optimizer = OPTIMIZERS[name]
         return self if optimizer is self.optimizer else replace(self, optimizer=optimizer, lr=self.other_rates[name])
 
 
 def transformer(*, zero_residual: bool = False, **config: Any) -> Callable[..., Transformer]:
-    def build(*, joint: bool, **rest: Any) -> Transformer:
-        model = Transformer(TransformerConfig(**{"share_embeddings": joint, **config, **rest}))
+    def build(*, joint: bool, **sizes: Any) -> Transformer:
+        model = Transformer(TransformerConfig(**{"share_embeddings": joint, **config, **sizes}))
         if zero_residual:
             model.init_weights(zero_residual=True)
         return model
@@ -48,8 +53,8 @@ def transformer(*, zero_residual: bool = False, **config: Any) -> Callable[..., 
 
 
 def rnn(**config: Any) -> Callable[..., RNNSeq2Seq]:
-    def build(*, joint: bool, **rest: Any) -> RNNSeq2Seq:
-        return RNNSeq2Seq(RNNConfig(**{**config, **rest}))
+    def build(*, joint: bool, **sizes: Any) -> RNNSeq2Seq:
+        return RNNSeq2Seq(RNNConfig(**{**config, **sizes}))
 
     return build
 
@@ -90,13 +95,13 @@ CHARACTERS = {
     ),
 }
 
-# On associative recall a model must first learn to look at the token before. A learned bias can do so from its first
-# step; rotary positions were still guessing after 3,000.
+# Associative recall needs attention to the token before. With learned relative positions a model finds it early; with
+# rotary positions it was still guessing after 3,000 steps.
 RECALL = {
     "transformer": Recipe(transformer(**SHORT, num_heads=4, positions="relative"), lr=5e-3, other_rates={"muon": 2e-2})
 }
 
-# Dates of many languages: hundreds of locales' names for months and days to know, in 1,600 characters. The batches are
+# Dates of hundreds of locales have that many names for each month and day, in 1,600 different characters. Batches are
 # twice as large as on English dates, for the RNNs too.
 LOCALES_BATCHES: dict[str, Any] = dict(max_tokens=4800, pool=10)
 LOCALES = {
@@ -120,7 +125,7 @@ LOCALES = {
     ),
 }
 
-# Dropout on attention weights would keep a CPU from its fast kernels.
+# With dropout on attention weights, a CPU could not use its fast attention kernels.
 SENTENCES: dict[str, Any] = dict(
     pre_norm=True,
     positions="rotary",
@@ -136,7 +141,7 @@ BATCHES: dict[str, Any] = dict(max_tokens=4096, pool=200)
 
 
 def sentence_rnns(dropout: float, **sizes: Any) -> dict[str, Recipe]:
-    """Bahdanau's, Luong's with input feeding, and none, all of these sizes."""
+    """RNNs of the same `sizes`: with Bahdanau's attention, with Luong's and input feeding, and without attention."""
     kinds: dict[str, dict[str, Any]] = {
         "rnn-additive": dict(attention="additive", bidirectional=True),
         "rnn-dot": dict(attention="dot", input_feeding=True),
@@ -180,6 +185,7 @@ PRESETS: dict[str, dict[str, Recipe]] = {"characters": CHARACTERS, "tiny": TINY,
 
 
 def recipe_for(model: str, preset: str, data: str) -> Recipe:
-    """On associative recall and on dates in several locales (`data` "recall", "locales") some models have their own."""
+    """The recipe of a preset. With "characters", some models have their own recipe for `data` "recall" (associative
+    recall) and "locales" (dates in several locales)."""
     own = {"recall": RECALL, "locales": LOCALES}.get(data, {}) if preset == "characters" else {}
     return own.get(model, PRESETS[preset][model])

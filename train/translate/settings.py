@@ -1,12 +1,12 @@
-"""What `python -m train.translate` can be told."""
+"""The flags of `python -m train.translate`."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from minitransformer.data.locales import locale_names
 from minitransformer.errors import InputError
 from train.engine.settings import Settings
-from train.translate.recipes import PRESETS
+from train.translate.recipes import PRESETS, Recipe, recipe_for
 
 
 @dataclass(frozen=True)
@@ -25,98 +25,70 @@ class TranslateSettings(Settings):
     target: str | None = None
     """The column or suffix to translate into."""
     locales: str | None = None
-    """Of dates: "de,fr_CA" or "all", every locale of CLDR whose long date names the month. Default: en."""
+    """Locales of dates: "de,fr_CA" or "all", every locale of CLDR whose long date names the month. Default: en."""
     models: str | None = None
-    """Which to train, in this order: transformer, rnn-additive (Bahdanau's attention), rnn-dot, rnn-general, rnn-concat
-    (Luong's), rnn-none (without attention); on sentences also rnn-local-p (Luong's), on short strings rnn-location (the
-    talk's attention) and talk (the talk's own training). Default: rnn-location,rnn-additive,transformer; on sentences
-    transformer."""
+    """Models to train, in this order: transformer, rnn-additive (Bahdanau's attention), rnn-dot, rnn-general,
+    rnn-concat (Luong's), rnn-none (without attention); on sentences also rnn-local-p (Luong's), on short strings
+    rnn-location (the talk's attention) and talk (the talk's own training). Default: transformer; on short strings
+    rnn-location,rnn-additive,transformer."""
     preset: Literal["characters", "tiny", "small"] | None = None
-    """Sizes and rates. Default: characters (66,000 parameters, chosen on dates) with the tokenizer of that name, else
+    """Sizes and rates. Default: characters (66,000 parameters, chosen on dates) with the character tokenizer, else
     tiny."""
 
     tokenizer: Literal["character", "bpe"] | None = None
-    """Default: character, unless a source is longer than 40 characters: then they are sentences."""
+    """Default: bpe if a source is longer than 40 characters, which makes the texts sentences; else character."""
     vocab_size: int = 4000
-    """Of bpe: pieces of words."""
+    """Tokens of a bpe vocabulary."""
     joint: bool = True
-    """One vocabulary of bpe for source and target, and of a Transformer one table of embeddings, rather than two."""
+    """One bpe vocabulary for source and target, and one embedding table in a Transformer, rather than two."""
     max_length: int = 128
-    """Of bpe: training pairs with more tokens on a side are left out."""
+    """With bpe, training pairs with more tokens on either side are left out."""
 
     lr: float | None = None
-    """Peak learning rate. Default, as of those down to --pool: what was best on validation, model by model and
-    optimizer by optimizer."""
+    """Peak learning rate. The defaults of this flag and the next six were chosen on validation data, for each model
+    and optimizer."""
     optimizer: Literal["adamw", "muon"] | None = None
-    """muon, of the transformer alone: Muon for the matrices inside its blocks, AdamW for the rest."""
+    """muon, for the transformer only: Muon for the matrices inside its blocks, AdamW for the rest."""
     warmup_steps: int | None = None
     dropout: float | None = None
     label_smoothing: float | None = None
     max_tokens: int | None = None
-    """Source and target tokens of a batch, padding included."""
+    """Source and target tokens in a batch, padding included."""
     pool: int | None = None
-    """Pairs are sorted by length within this many batches at a time: more of them save padding, but mix less.
+    """Pairs are sorted by length within this many batches at a time: more batches waste less on padding, but mix less.
     On dates the length gives the format away, and 1 learns best."""
     accumulate: int = 1
-    """Batches in a step, of each process."""
+    """Batches in a step, for each process."""
     evaluations: int | None = None
-    """On the validation split, evenly over the run. Default: 40; on sentences and on dates in several locales 12."""
+    """Evaluations on the validation split, evenly over the run. Default: 40; on sentences and on dates in several
+    locales 12."""
     patience: int | None = None
-    """Stop after so many evaluations without a better one. Default: go on to the end."""
+    """Stop after this many evaluations without a better one. Default: train to the end."""
     choose_by: Literal["score", "loss"] = "score"
-    """Which weights are the best: those of the highest exact match or BLEU on validation, or of the lowest loss."""
+    """The best weights have the highest exact match or BLEU on validation, or the lowest loss."""
     average: int | None = None
-    """Take the mean of the weights of so many evaluations, where validation finds it better than the best one. Default:
-    5; on short strings 1, which takes the best one."""
+    """Average the weights of this many evaluations, and keep the mean if it scores better on validation than the best
+    one. Default: 5 on sentences; 1, which keeps the best one, on short strings."""
     average_of: Literal["best", "last"] = "best"
-    """Which evaluations those are."""
+    """Which evaluations to average."""
 
     beam: int | None = None
-    """Beam size of the final translations; 1 is greedy, as are those while training. Default: 5; on short strings 1."""
+    """Beam size of the final translations; 1 is greedy, as during training. Default: 5; on short strings 1."""
     alpha: float = 0.6
     """Length penalty of the beam (Wu et al. 2016): 0 for none; more prefers longer translations."""
 
     def validate(self) -> None:
         super().validate()
-        for name in (
-            "lr",
-            "max_tokens",
-            "pool",
-            "max_length",
-            "vocab_size",
-            "accumulate",
-            "evaluations",
-            "patience",
-            "average",
-        ):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be more than 0")
-        for name in ("dropout", "label_smoothing"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0 and less than 1")
-        if self.beam is not None and self.beam < 1:
-            raise InputError(f"--beam {self.beam} must be at least 1")
-        for name in ("alpha", "warmup_steps"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise InputError(f"--{name.replace('_', '-')} {value} must be at least 0")
+        self.require("lr", "max_tokens", "pool", "max_length", "vocab_size", more_than=0)
+        self.require("accumulate", "evaluations", "patience", "average", more_than=0)
+        self.require("dropout", "label_smoothing", at_least=0, less_than=1)
+        self.require("beam", at_least=1)
+        self.require("alpha", "warmup_steps", at_least=0)
         self.check_models(self.preset)
 
     @property
     def several_locales(self) -> bool:
         return self.locales is not None and len(locale_names(self.locales)) > 1
-
-    def check_models(self, preset: str | None) -> None:
-        """Raises `InputError` for a model that the preset (None: no preset) has no recipe for."""
-        known = {name for each in ([preset] if preset else PRESETS) for name in PRESETS[each]}
-        if unknown := [name for name in self.model_names(preset) if name not in known]:
-            where = f" of --preset {preset}" if preset else ""
-            raise InputError(f"--models {','.join(unknown)}: not one{where}: {', '.join(sorted(known))}")
-        recurrent = [name for name in self.model_names(preset) if name != "transformer"]
-        if self.optimizer == "muon" and recurrent and preset is not None:
-            raise InputError(f"--optimizer muon is for the transformer, not for {', '.join(recurrent)}")
 
     def model_names(self, preset: str | None) -> list[str]:
         default = "rnn-location,rnn-additive,transformer" if preset == "characters" else "transformer"
@@ -124,3 +96,26 @@ class TranslateSettings(Settings):
         if not names or len(set(names)) < len(names):
             raise InputError(f"--models {self.models!r}: name at least one, each once, separated by commas")
         return names
+
+    def check_models(self, preset: str | None) -> None:
+        """Raises `InputError` for a model that the preset has no recipe for; None stands for all presets."""
+        known = {name for each in ([preset] if preset else PRESETS) for name in PRESETS[each]}
+        if unknown := [name for name in self.model_names(preset) if name not in known]:
+            where = f" in --preset {preset}" if preset else ""
+            raise InputError(f"--models {','.join(unknown)}: the models{where} are {', '.join(sorted(known))}")
+        recurrent = [name for name in self.model_names(preset) if name != "transformer"]
+        if self.optimizer == "muon" and recurrent and preset is not None:
+            raise InputError(f"--optimizer muon is for the transformer, not for {', '.join(recurrent)}")
+
+    def recipes(self, preset: str) -> dict[str, Recipe]:
+        """The recipe of each model, with the values that flags give."""
+        self.check_models(preset)
+        flags = {"lr": self.lr, "max_tokens": self.max_tokens, "pool": self.pool, "warmup_steps": self.warmup_steps}
+        given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+        recipes = {}
+        for name in self.model_names(preset):
+            recipe = recipe_for(name, preset, "locales" if self.several_locales else self.data)
+            if self.optimizer is not None:
+                recipe = recipe.with_optimizer(self.optimizer)
+            recipes[name] = replace(recipe, **given)
+        return recipes

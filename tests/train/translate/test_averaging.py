@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file
 
 from minitransformer.models import Transformer, TransformerConfig
-from train.engine.averaging import average_evaluated
 from train.engine.checkpoints import Checkpoints
 from train.engine.state import State
+from train.translate.averaging import average_evaluated
 
 CONFIG = TransformerConfig(8, 8, d_model=4, num_heads=2, d_ff=4, num_encoder_layers=1, num_decoder_layers=1)
 

@@ -1,4 +1,4 @@
-"""The mean of several checkpoints' weights, which often translates better than any of them (Vaswani et al. 2017)."""
+"""The mean of several evaluations' weights, which often translates better than any of them (Vaswani et al. 2017)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,36 +26,37 @@ def average_evaluated(
     evaluate: Callable[[M], Mapping[str, float]],
     score: Callable[[Mapping[str, Any]], Sequence[float]],
 ) -> list[int]:
-    """Give `model` the mean of the weights of its `count` best or last evaluations, if that scores better than the best
-    one.
+    """Average the weights of the `count` best or last evaluations; keep the mean in `model` if it scores better than
+    the best evaluation, and return the steps that were averaged. Else `model` keeps its weights, and the list is empty.
 
-    `model` and `state` are as `train` left them, with `keep_evaluated`. Returns the steps of the mean; where it is no
-    better, the model keeps its weights and there are none. What it scored is in `metrics.jsonl` in either case. The
-    files stay, for a run that is killed before it is scored: `Checkpoints.remove_evaluated` is for the end.
+    `model` and `state` are as `train` left them, with `keep_evaluated`. The score of the mean is written to
+    `metrics.jsonl` in either case. The weights stay on disk, so that a run killed before it is scored can average
+    again; `Checkpoints.remove_evaluated` deletes them.
     """
     best_first = sorted(state.history, key=lambda evaluation: rank(score(evaluation)), reverse=True)
     chosen = best_first[:count] if of == "best" else state.history[-count:]
     steps = [evaluation["step"] for evaluation in chosen]
+    if len(steps) < 2:
+        return []
     checkpoints = Checkpoints(folder / "checkpoints")
-    if len(steps) > 1:
-        sums = {name: torch.zeros_like(tensor) for name, tensor in own_tensors(model).items()}
-        for step in steps:
-            checkpoints.load_evaluated(model, step)
-            for name, tensor in own_tensors(model).items():
-                sums[name] += tensor
+    sums = {name: torch.zeros_like(tensor) for name, tensor in own_tensors(model).items()}
+    for step in steps:
+        checkpoints.load_evaluated(model, step)
         for name, tensor in own_tensors(model).items():
-            tensor.copy_(sums[name] / len(steps))
-        result = dict(evaluate(model))
-        _record(folder / "metrics.jsonl", state, steps, result)
-        if rank(score(result)) > rank(score(best_first[0])):
-            state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
-            return steps
-        checkpoints.load_best(model, state.best_step)
+            sums[name] += tensor
+    for name, tensor in own_tensors(model).items():
+        tensor.copy_(sums[name] / len(steps))
+    result = dict(evaluate(model))
+    _record(folder / "metrics.jsonl", state, steps, result)
+    if rank(score(result)) > rank(score(best_first[0])):
+        state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
+        return steps
+    checkpoints.load_best(model, state.best_step)
     return []
 
 
 def _record(path: Path, state: State, steps: Sequence[int], result: Mapping[str, float]) -> None:
-    """A line at the end, unless a run that was killed before it was scored has it already."""
+    """Append the score of the mean, unless a run that was killed before it was scored has written it already."""
     metrics = MetricsFile(path, state.step)
     *_, last = ["", *path.read_text(encoding="utf-8").splitlines()]
     if '"averaged"' not in last:

@@ -1,20 +1,32 @@
-"""Where trained translators looked, as pictures in the run folder."""
+"""What exact match and BLEU share when results are shown: the layout of a table, and attention pictures."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.table import Table
 
 from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
 from minitransformer.plots import AttentionExample, attention_grid, attention_heads
 
 
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str | None = None) -> Table:
+    """The first column is text, the others are numbers."""
+    built = Table(title=title, caption=caption)
+    for place, column in enumerate(columns):
+        built.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        built.add_row(*row)
+    return built
+
+
 def draw_attention(
     translators: Mapping[str, Translator], examples: Sequence[tuple[str, str | None]], folder: Path
 ) -> None:
-    """`attention.png`: every model with attention over the same (source, reference) pairs; and `heads-NAME.png`: the
-    heads, where there are several, over the last pair.
+    """Write `attention.png`, the maps of every model that has attention over the same (source, reference) pairs; and
+    for each model with several heads `heads-NAME.png`, all heads over the last pair.
 
     A translation that differs from its reference is drawn in red, unless the reference is None.
     """
@@ -33,7 +45,7 @@ def draw_attention(
 
 
 def draw_or_warn(draw_picture: Callable[..., Path], *args: Any, path: Path, **options: Any) -> None:
-    """A picture of very long texts would be too large; the figures it goes with are written all the same."""
+    """Very long texts would make too large a picture: a warning says so, and the run goes on without it."""
     try:
         draw_picture(*args, path=path, **options)
     except InputError as error:

@@ -1,0 +1,18 @@
+"""One small run on dates that all tests of the job and of its models share."""
+
+import pytest
+
+from minitransformer.data import load
+from train.translate import __main__ as translate
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A finished run of three steps, on dates in three locales; dateparser does not know one of them."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    flags = ["--locales", "de,yo,en", "--models", "rnn-location,rnn-none,transformer,talk", "--steps", "3"]
+    flags += ["--evaluations", "1", "--device", "cpu", "--threads", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(translate, "load", lambda *args, **options: load(*args, **options, count=400))
+        translate.main([*flags, "--out", str(folder)])
+    return folder

@@ -1,0 +1,211 @@
+import io
+import subprocess
+import sys
+
+import datasets
+import pytest
+import sacrebleu
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from minitransformer import plots
+from minitransformer.errors import InputError
+from minitransformer.models import RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
+from minitransformer.pipelines.translator import Translator
+from minitransformer.tokenization import train_bpe_tokenizer
+from train.translate import bleu as module
+from train.translate.bleu import (
+    MAP_TOKENS,
+    Bleu,
+    bleu,
+    by_length,
+    by_rarest_word,
+    chosen_sentences,
+    translation_scores,
+    words,
+)
+
+REFERENCES = ["A man sleeping in a green room on a couch.", "Two dogs run; one jumps.", "The boy wears headphones."]
+OUTPUTS = ["A man sleeps in a green room on a Couch.", "Two dogs run.", ""]
+
+sentence = st.lists(st.sampled_from(["a", "A", "dog", "Dog,", "runs.", "é"]), max_size=8).map(" ".join)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(sentence, sentence), min_size=1, max_size=4))
+def test_scores_are_those_of_sacrebleu_for_empty_sentences_too(pairs):
+    outputs, references = map(list, zip(*pairs, strict=True))
+    scores = translation_scores(outputs, references)
+    assert scores["bleu"] == sacrebleu.corpus_bleu(outputs, [references]).score == bleu(outputs, references)
+    assert scores["bleu_lowercase"] == sacrebleu.corpus_bleu(outputs, [references], lowercase=True).score
+    assert scores["chrf"] == sacrebleu.corpus_chrf(outputs, [references]).score
+
+
+def test_scores_and_signatures_are_what_the_command_of_sacrebleu_prints(tmp_path):
+    scores = translation_scores(OUTPUTS, REFERENCES)
+    for name, lines in (("out", OUTPUTS), ("ref", REFERENCES)):
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name, flags in (("bleu", []), ("bleu_lowercase", ["-lc"]), ("chrf", ["-m", "chrf"])):
+        command = [sys.executable, "-m", "sacrebleu", str(tmp_path / "ref"), "-i", str(tmp_path / "out"), "-f", "text"]
+        printed = subprocess.run([*command, *flags, "-w", "6"], capture_output=True, text=True, check=True).stdout
+        metric, signature = printed.split(" = ")[0].split("|", 1)
+        assert metric in ("BLEU", "chrF2")
+        assert f"{scores[name]:.6f}" in printed
+        assert scores["signatures"][name] == signature
+
+
+def test_perfect_is_100_and_case_counts_only_where_it_should():
+    assert translation_scores(REFERENCES, REFERENCES)["bleu"] == pytest.approx(100)
+    shouted = translation_scores([text.upper() for text in REFERENCES], REFERENCES)
+    assert shouted["bleu_lowercase"] == pytest.approx(100)
+    assert shouted["bleu"] < 50
+
+
+def test_no_sentences_or_different_numbers_of_them_are_refused():
+    with pytest.raises(InputError, match=r"\{'outputs': 0, 'references': 0\}"):
+        translation_scores([], [])
+    with pytest.raises(InputError, match=r"\{'outputs': 1, 'references': 2\}"):
+        bleu(["a"], ["a", "b"])
+    with pytest.raises(InputError, match=r"\{'sources': 1, 'outputs': 2, 'references': 2\}"):
+        by_length(["a"], ["a", "b"], ["a", "b"])
+    with pytest.raises(InputError, match="which has no words"):
+        by_rarest_word(["a", " "], ["a", "b"], ["a", "b"], ["a"])
+
+
+def test_every_sentence_is_in_the_group_of_its_length():
+    lengths = [21, 5, 1, 6, 10, 20, 16, 5, 40]  # none of 11 to 15
+    sources = [" ".join(["Wort"] * length) + "." for length in lengths]
+    references = [f"sentence number {i} has quite a few words" for i in range(len(lengths))]
+    outputs = [references[i] if i % 2 else "something else that differs in everything" for i in range(len(lengths))]
+    groups = by_length(sources, outputs, references)
+    rows = {"1-5": [1, 2, 7], "6-10": [3, 4], "16-20": [5, 6], "21+": [0, 8]}
+    assert [(group["words"], group["count"]) for group in groups] == [(name, len(kept)) for name, kept in rows.items()]
+    for group, kept in zip(groups, rows.values(), strict=True):
+        expected = sacrebleu.corpus_bleu([outputs[i] for i in kept], [[references[i] for i in kept]]).score
+        assert group["bleu"] == expected
+
+
+def test_the_rarest_word_of_the_source_decides_the_group():
+    seen = {"eins": 1, "zwei": 2, "drei": 3, "zehn": 10, "elf": 11, "hundert": 100, "mehr": 101}
+    training = [word for word, times in seen.items() for _ in range(times)]
+    sources = ["Mehr, nie.", "mehr Eins", "zwei", "„drei“ Mehr", "zehn", "elf!", "hundert mehr", "mehr"]
+    groups = by_rarest_word(sources, ["a"] * 8, ["a"] * 8, training)
+    counts = {group["seen"]: group["count"] for group in groups}
+    assert counts == {"never": 1, "1-2": 2, "3-10": 2, "11-100": 2, "101+": 1}
+    assert [group["seen"] for group in by_rarest_word(["mehr"], ["a"], ["a"], training)] == ["101+"]
+
+
+def test_words_come_without_punctuation_and_keep_their_marks():
+    assert words("„Ein T-Shirt“, l'homme & Tom’s dog: 3.") == ["Ein", "T-Shirt", "l'homme", "Tom’s", "dog", "3"]
+    assert words("हिन्दी cafe\u0301") == ["हिन्दी", "cafe\u0301"]
+    assert words("?! …") == ["?!", "…"]
+
+
+SENTENCES = [" ".join(["Hund", "sieht", "Katze"][i % 3] for i in range(n)) for n in (1, 30, 4, 11, 11, 15, 9)]
+SENTENCES += ["Katze " + SENTENCES[3].removeprefix("Hund ")]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe_tokenizer(SENTENCES, 200)
+
+
+def report(bleu, groups=((5, 20.0), (3, 10.0))):
+    return {
+        "bleu": bleu,
+        "bleu_lowercase": bleu + 1,
+        "chrf": 50.26,
+        "signatures": {"bleu": "nrefs:1|case:mixed", "chrf": "nrefs:1|nc:6"},
+        "by_length": [
+            {"words": name, "count": n, "bleu": x} for name, (n, x) in zip(["1-5", "21+"], groups, strict=True)
+        ],
+        "by_rarest_word": [{"seen": "never", "count": 8, "bleu": bleu / 2}],
+        "parameters": 1_234_567,
+        "seconds": 90.0,
+        "tokens_per_second": 2345.6,
+        "validation": [{"step": s, "seconds": 30.0 * s, "bleu": 9.0 * s, "loss": 4.0 - s} for s in (1, 3, 2)],
+        "best_step": 3,
+        "scored_on": "test",
+        "beam": 5,
+        "alpha": 0.6,
+    }
+
+
+def shown(models):
+    console = Console(file=io.StringIO(), width=120, markup=False)
+    for table in Bleu().tables(models):
+        console.print(table)
+    return console.file.getvalue()
+
+
+def row(text, name):
+    line = next(line for line in text.splitlines() if line.startswith(f"│ {name} "))
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_the_table_of_sentences_has_every_figure_and_says_how_it_was_scored():
+    text = shown({"rnn-additive": report(21.25), "transformer": report(36.54)})
+    assert row(text, "transformer") == ["transformer", "1,234,567", "36.5", "37.5", "50.3", "27.0", "1.5", "2,346"]
+    assert "beam 5, length penalty 0.6" in text
+    assert "bleu: nrefs:1|case:mixed" in text and "chrf: nrefs:1|nc:6" in text
+
+
+def test_breakdowns_have_a_column_for_every_model():
+    text = shown({"a": report(30.0), "b": report(40.0, groups=((5, 33.0), (3, 44.0)))})
+    assert row(text, "1-5") == ["1-5", "5", "20.0", "33.0"]
+    assert row(text, "21+") == ["21+", "3", "10.0", "44.0"]
+    assert row(text, "never") == ["never", "8", "15.0", "20.0"]
+
+
+def test_the_validation_score_is_that_of_the_weights_that_were_saved():
+    by_loss = report(30.0) | {"best_step": 2}
+    mean = {"step": 3, "seconds": 90.0, "averaged": [2, 3], "bleu": 20.0, "loss": 0.5}
+    averaged = by_loss | {"validation": [*by_loss["validation"], mean]}
+    text = shown({"a": by_loss, "b": averaged, "c": report(30.0) | {"validation": []}})
+    assert [row(text, name)[5] for name in "abc"] == ["18.0", "20.0", "none"]
+
+
+def test_the_longest_sentences_that_fit_a_map_are_chosen_else_the_shortest(tokenizer):
+    def tokens(text):
+        return len(tokenizer.encode(text, add_special_tokens=False).ids) + 1
+
+    chosen = chosen_sentences([*SENTENCES, *SENTENCES], tokenizer)
+    assert chosen == [SENTENCES[3], SENTENCES[7], SENTENCES[6], SENTENCES[2]]
+    assert [tokens(text) for text in chosen] == [MAP_TOKENS, MAP_TOKENS, 10, 5]
+    long = [SENTENCES[1], SENTENCES[5]]
+    assert chosen_sentences(long, tokenizer, most=1) == [SENTENCES[5]]
+
+
+def test_curves_are_bleu_against_minutes_and_maps_have_subwords_as_labels(tokenizer, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    size = tokenizer.get_vocab_size()
+    transformer = TransformerConfig(
+        source_vocab_size=size,
+        target_vocab_size=size,
+        d_model=8,
+        num_heads=2,
+        d_ff=8,
+        max_length=40,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+    )
+    rnn = RNNConfig(source_vocab_size=size, target_vocab_size=size, attention="none", max_length=40)
+    for name, model in (("transformer", Transformer(transformer)), ("rnn-none", RNNSeq2Seq(rnn))):
+        Translator(model, tokenizer, tokenizer).save(tmp_path / name)
+    curves, figures = [], {}
+    monkeypatch.setattr(module, "learning_curves", lambda *args, **options: curves.append((args, options)))
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.update({path.name: figure}) or path)
+    split = datasets.Dataset.from_dict({"source": SENTENCES, "target": SENTENCES})
+    Bleu().draw({"transformer": report(36.0), "rnn-none": report(20.0)}, split, tmp_path)
+    (points, path), options = curves[0]
+    assert points["transformer"] == [(0.0, 0.0), (0.5, 9.0), (1.5, 27.0), (1.0, 18.0)]
+    assert path.name == "learning_curves.png"
+    assert not options["percent"] and "minutes" in options["xlabel"] and "BLEU" in options["ylabel"]
+    assert set(figures) == {"attention.png", "heads-transformer.png"}
+    labels = [label.get_text() for label in figures["attention.png"].axes[0].get_xticklabels()]
+    assert labels == ["Hund", *(["␣sieht", "␣Katze", "␣Hund"] * 4)[:10], "[EOS]"]
+    # However a translation differs from its reference, no map of a sentence is in red.
+    colours = {label.get_color() for axes in figures["attention.png"].axes[:4] for label in axes.get_yticklabels()}
+    assert plots.WRONG["color"] not in colours

@@ -1,0 +1,95 @@
+import csv
+import io
+
+import datasets
+import pytest
+from rich.console import Console
+
+from train.translate.exact_match import (
+    ExactMatch,
+    character_accuracy,
+    exact_match,
+    exact_match_by_group,
+    worst_locales,
+    write_by_locale,
+)
+
+
+def printed(*tables):
+    console = Console(file=io.StringIO(), width=120)
+    for table in tables:
+        console.print(table)
+    return console.file.getvalue()
+
+
+def test_exact_match_counts_whole_outputs():
+    assert exact_match(["ab", "cd", "e"], ["ab", "cx", "e"]) == 2 / 3
+
+
+@pytest.mark.parametrize(("output", "reference", "accuracy"), [
+    ("abc", "abc", 1), ("abx", "abc", 2 / 3), ("ab", "abcd", 0.5), ("abcd", "ab", 0.5)
+])  # fmt: skip
+def test_character_accuracy_counts_missing_and_surplus_characters_as_wrong(output, reference, accuracy):
+    assert character_accuracy([output], [reference]) == accuracy
+
+
+def test_groups_come_largest_first_with_their_own_share():
+    groups = exact_match_by_group(["1", "2", "3"], ["1", "x", "3"], ["b", "a", "a"])
+    assert list(groups.items()) == [("a", {"count": 2, "exact_match": 0.5}), ("b", {"count": 1, "exact_match": 1.0})]
+
+
+@pytest.mark.parametrize(
+    ("measure", "key", "groups"),
+    [
+        (ExactMatch(), "by_format", {"dd.MM.yy": (2, 0.5), "M/d/yy": (1, 1.0)}),
+        (ExactMatch(by_locale=True), "by_locale", {"de": (2, 1.0), "en": (1, 0.0)}),
+    ],
+)
+def test_a_report_has_scores_groups_and_the_time_to_99_percent(measure, key, groups):
+    columns = {"source": ["01.02.03", "3/9/16", "04.05.06"], "target": ["a", "b", "c"]}
+    pairs = datasets.Dataset.from_dict({**columns, "format": ["de short", "de full", "M/d/yy"]})
+    history = [{"seconds": s, "exact_match": e} for s, e in ((1.0, 0.5), (2.0, 0.99), (3.0, 1.0))]
+    report = measure.report(pairs, ["a", "b", "d"], [], history)
+    scores = {"exact_match": 2 / 3, "character_accuracy": 2 / 3, "seconds_to_99": 2.0}
+    shares = {name: {"count": count, "exact_match": share} for name, (count, share) in groups.items()}
+    assert report == {**scores, key: shares}
+    assert measure.report(pairs, ["a", "b", "d"], [], history[:1])["seconds_to_99"] is None
+
+
+def test_pairs_that_are_not_dates_have_no_formats():
+    pairs = datasets.Dataset.from_dict({"source": ["x"], "target": ["y"]})
+    assert set(ExactMatch().report(pairs, ["y"], [], [])) == {"exact_match", "character_accuracy", "seconds_to_99"}
+
+
+def test_the_table_has_a_row_for_each_model_and_the_formats_a_column():
+    report = {"exact_match": 0.5, "character_accuracy": 0.75, "seconds_to_99": None, "seconds": 1.0, "parameters": 7}
+    report |= {
+        "tokens_per_second": 10.0,
+        "scored_on": "test",
+        "by_format": {"d.M.y": {"count": 3, "exact_match": 1 / 3}},
+    }
+    text = printed(*ExactMatch().tables({"a": report, "b": report | {"seconds_to_99": 4.0}}))
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines() if line[0] == "│"]
+    assert rows == [
+        ["a", "7", "50.00%", "75.00%", "not reached", "1.0", "10"],
+        ["b", "7", "50.00%", "75.00%", "4.0", "1.0", "10"],
+        ["d.M.y", "3", "33.3%", "33.3%"],
+    ]
+    assert "on the test pairs" in text
+
+
+def test_the_file_has_every_locale_and_the_table_the_worst(tmp_path):
+    many = {f"l{i:02}": 1.0 for i in range(30)}
+    columns = {
+        model: {name: {"count": 8, "exact_match": share} for name, share in shares.items()}
+        for model, shares in (("one", {**many, "zz": 0.25, "ab": 0.5}), ("other", {**many, "zz": 0.5, "ab": 0.25}))
+    }
+    write_by_locale(columns, tmp_path / "by_locale.csv")
+    with (tmp_path / "by_locale.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["locale"] for row in rows] == sorted([*many, "zz", "ab"])
+    assert rows[0] == {"locale": "ab", "pairs": "8", "one": "0.5000", "other": "0.2500"}
+    text = printed(worst_locales(columns))
+    assert "30 of 32 perfect" in text
+    assert text.index("ab") < text.index("zz") < text.index("l00") < text.index("l17")
+    assert "l18" not in text

@@ -1,0 +1,148 @@
+"""`python -m train.translate` on short strings: what a run leaves, resuming it, and what it refuses."""
+
+import csv
+import json
+import shutil
+from collections import Counter
+
+import pytest
+from helpers_scripts import interrupted_at, refused
+
+import minitransformer
+from minitransformer.data import load
+from minitransformer.data.dates import date_pairs, locale_of
+from train.engine.feed import Feed
+from train.translate.__main__ import loop_options, main, prepare
+from train.translate.bleu import Bleu
+from train.translate.exact_match import ExactMatch
+from train.translate.settings import TranslateSettings
+
+MODELS = ["rnn-location", "rnn-none", "transformer", "talk"]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A table as the talk's: an index column, then the pair, with other column names than ours."""
+    path = tmp_path_factory.mktemp("data") / "pairs.csv"
+    rows = [f"{i},{human},{iso}" for i, (human, iso, _) in enumerate(date_pairs(60, seed=3))]
+    path.write_text("\n".join([",human,machine", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_the_run_folder_holds_results_models_and_pictures(run):
+    results = json.loads((run / "results.json").read_text())
+    assert list(results["models"]) == MODELS
+    test = load("dates", locales="de,yo,en", count=400)["test"]
+    counts = Counter(locale_of(style) for style in test["format"])
+    for name, report in results["models"].items():
+        keys = {"exact_match", "character_accuracy", "seconds", "seconds_to_99", "parameters", "tokens_per_second"}
+        assert keys <= set(report)
+        assert json.loads((run / name / "results.json").read_text()) == report
+        assert report["parameters"] == minitransformer.load(run / name).num_parameters()
+        assert report["steps"] == 3
+        assert {locale: group["count"] for locale, group in report["by_locale"].items()} == counts
+        metrics = [json.loads(line) for line in (run / name / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3]
+    for picture in ("learning_curves.png", "attention.png", "heads-transformer.png"):
+        assert (run / picture).read_bytes().startswith(b"\x89PNG")
+    with (run / "by_locale.csv").open(newline="") as file:
+        assert [row["locale"] for row in csv.DictReader(file)] == ["de", "en", "yo"]
+
+
+@pytest.fixture
+def few_rows(monkeypatch):
+    """Generated data sets have a hundred rows."""
+    monkeypatch.setattr("train.translate.__main__.load", lambda *args, **options: load(*args, **options, count=100))
+
+
+@pytest.mark.parametrize(("locales", "several"), [(None, False), ("de", False), ("en,de", True)])
+def test_one_locale_is_trained_for_a_minute_and_several_for_ten(locales, several, few_rows):
+    comparison = prepare(TranslateSettings(locales=locales))
+    options = loop_options(comparison.settings.recipes(comparison.preset)["transformer"], comparison)
+    assert (options.steps, options.minutes, options.evaluations) == (None, *((10, 12) if several else (1, 40)))
+    assert comparison.measure == ExactMatch(by_locale=several)
+    comparison = prepare(TranslateSettings(locales=locales, steps=7))
+    assert loop_options(comparison.settings.recipes(comparison.preset)["transformer"], comparison).minutes is None
+
+
+@pytest.mark.parametrize(("longest", "preset", "measure"), [(40, "characters", ExactMatch), (41, "tiny", Bleu)])
+def test_a_source_of_more_than_40_characters_makes_a_comparison_one_of_sentences(longest, preset, measure, tmp_path):
+    rows = [f"{'ab ' * (n % 13)}{n}\t{n}" for n in range(59)] + [f"{'c' * longest}\t{'d' * 50}"]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split, lines in (("train", rows), ("val", rows[:3])):
+        (folder / f"{split}.tsv").write_text("\n".join(["source\ttarget", *lines]) + "\n", encoding="utf-8")
+    comparison = prepare(TranslateSettings(data=str(folder), vocab_size=60))
+    assert (comparison.preset, type(comparison.measure)) == (preset, measure)
+
+
+def test_a_run_stopped_by_ctrl_c_resumes_to_the_same_weights_and_keeps_finished_models(
+    pairs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(ExactMatch, "draw", lambda *_: None)  # pictures take most of the time of so short a run
+    flags = ["--data", str(pairs), "--models", "rnn-none,transformer", "--dropout", "0.1", "--steps", "4"]
+    flags += ["--evaluations", "1", "--device", "cpu", "--threads", "1"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    main([*flags, "--out", str(whole)])
+    interrupted_at(7, Feed, monkeypatch, main, [*flags, "--out", str(stopped)])  # in the second model
+    assert f"--resume {stopped}" in capsys.readouterr().out
+    assert not (stopped / "results.json").exists()
+    finished, damaged = stopped / "rnn-none" / "results.json", tmp_path / "damaged"
+    shutil.copytree(stopped, damaged)
+    before = finished.stat().st_mtime_ns
+    main(["--resume", str(stopped)])
+    assert finished.stat().st_mtime_ns == before
+    for name in ("rnn-none", "transformer"):
+        weights = [(run / name / "model.safetensors").read_bytes() for run in (whole, stopped)]
+        assert weights[0] == weights[1]
+    capsys.readouterr()
+    for content in ("{", "[]", '{"bleu": 1}'):
+        report = damaged / "rnn-none" / "results.json"
+        report.write_text(content)
+        assert str(report) in refused_after_warnings(capsys, ["--resume", str(damaged)])
+
+
+def refused_after_warnings(capsys, arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--models", "rnn-nought"], "--models rnn-nought: the models are rnn-additive"),
+        (["--models", "talk,talk"], "each once"),
+        (["--steps", "0"], "--steps 0 must be more than 0"),
+        (["--lr", "-1"], "--lr -1.0 must be more than 0"),
+        (["--max-tokens", "0"], "--max-tokens 0 must be more than 0"),
+        (["--beam", "0"], "--beam 0 must be at least 1"),
+        (["--alpha", "-1"], "--alpha -1.0 must be at least 0"),
+        (["--dropout", "1"], "--dropout 1.0 must be at least 0 and less than 1"),
+        (["--lr", "nan"], "--lr nan must be"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(flags, message, tmp_path, capsys):
+    assert message in refused(capsys, [*flags, "--out", str(tmp_path / "run")], main)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.csv", b"", "empty"),
+        ("latin.csv", b"source,target\ncaf\xe9,x\n", "UTF-8"),
+        ("few.csv", b"source,target\na,b\n", "too few"),
+        ("columns.csv", b"a,b,c\n1,2,3\n", "column"),
+        ("text.txt", b"one\n" * 30, "pairs"),
+        ("data.docx", b"x", "docx"),
+        ("missing.csv", None, "missing.csv"),
+    ],
+)
+def test_unusable_data_is_refused_in_one_line(tmp_path, capsys, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    line = refused(capsys, ["--data", str(tmp_path / name), "--steps", "1", "--out", str(tmp_path / "run")], main)
+    assert message in line
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,163 @@
+"""Exact match, for short strings such as dates: how it is computed, watched, reported, shown and drawn."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+from rich.table import Table
+
+from minitransformer.data.dates import format_of, locale_of
+from minitransformer.files import atomic
+from minitransformer.pipelines.translator import Translator
+from minitransformer.plots import learning_curves
+from train.translate.tables_and_pictures import draw_attention, table
+
+Groups = Mapping[str, Mapping[str, int | float]]
+"""`count` and `exact_match` of each group, as `exact_match_by_group` returns them."""
+
+
+def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
+    """The share of outputs that equal their reference."""
+    return sum(o == r for o, r in zip(outputs, references, strict=True)) / len(references)
+
+
+def character_accuracy(outputs: Sequence[str], references: Sequence[str]) -> float:
+    """The share of characters that equal the reference's at the same place; missing and surplus ones are wrong."""
+    pairs = list(zip(outputs, references, strict=True))
+    right = sum(a == b for output, reference in pairs for a, b in zip(output, reference, strict=False))
+    return right / max(1, sum(max(len(output), len(reference)) for output, reference in pairs))
+
+
+def exact_match_by_group(
+    outputs: Sequence[str], references: Sequence[str], groups: Sequence[str]
+) -> dict[str, dict[str, int | float]]:
+    """The size of each group of rows and its share of exact matches, largest group first."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    for output, reference, group in zip(outputs, references, groups, strict=True):
+        right[group].append(output == reference)
+    largest_first = sorted(right.items(), key=lambda item: -len(item[1]))
+    return {group: {"count": len(hits), "exact_match": sum(hits) / len(hits)} for group, hits in largest_first}
+
+
+@dataclass(frozen=True)
+class ExactMatch:
+    """The measure of a comparison on short strings. Dates are reported by format too, or by locale."""
+
+    by_locale: bool = False
+
+    name: ClassVar[str] = "exact_match"
+    beam: ClassVar[int] = 1
+    """Default of --beam."""
+    average: ClassVar[int] = 1
+    """Default of --average."""
+
+    def watched(self, outputs: Sequence[str], references: Sequence[str]) -> float:
+        """The score during training."""
+        return exact_match(outputs, references)
+
+    def report(
+        self,
+        pairs: datasets.Dataset,
+        outputs: Sequence[str],
+        train_sources: Iterable[str],
+        history: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """The scores of a trained model; `history` holds the evaluations during its training."""
+        references = pairs["target"]
+        report: dict[str, Any] = {
+            "exact_match": exact_match(outputs, references),
+            "character_accuracy": character_accuracy(outputs, references),
+        }
+        formats = [format_of(text) for text in pairs["source"]]
+        if self.by_locale:
+            locales = [locale_of(name) for name in pairs["format"]]
+            report["by_locale"] = exact_match_by_group(outputs, references, locales)
+        elif set(formats) != {"other"}:
+            report["by_format"] = exact_match_by_group(outputs, references, formats)
+        return {**report, "seconds_to_99": next((e["seconds"] for e in history if e["exact_match"] >= 0.99), None)}
+
+    def tables(self, models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+        """A row a model; then exact match by format or by locale, a column a model."""
+        columns = ("parameters", "exact match", "characters", "seconds to 99%", "training seconds", "target tokens/s")
+        first = next(iter(models.values()))
+        rows = []
+        for name, report in models.items():
+            to_99 = report["seconds_to_99"]
+            row = (
+                name,
+                f"{report['parameters']:,}",
+                f"{report['exact_match']:.2%}",
+                f"{report['character_accuracy']:.2%}",
+                "not reached" if to_99 is None else f"{to_99:.1f}",
+                f"{report['seconds']:.1f}",
+                f"{report['tokens_per_second']:,.0f}",
+            )
+            rows.append(row)
+        yield table(f"on the {first['scored_on']} pairs", ("model", *columns), rows)
+        if "by_format" in first:
+            yield groups_table("exact match by format", "format", by_model(models, "by_format"), first["by_format"])
+        if "by_locale" in first:
+            yield worst_locales(by_model(models, "by_locale"))
+
+    def draw(self, models: Mapping[str, Mapping[str, Any]], pairs: datasets.Dataset, folder: Path) -> None:
+        """Write exact match against seconds and the attention of every model over the same pairs, as pictures; and
+        `by_locale.csv`."""
+        curves = {
+            name: [(0.0, 0.0)] + [(e["seconds"], e["exact_match"]) for e in report["validation"]]
+            for name, report in models.items()
+        }
+        path, labels = folder / "learning_curves.png", ("training time, seconds", "exact match on validation pairs")
+        learning_curves(curves, path, xlabel=labels[0], ylabel=labels[1])
+        translators = {name: Translator.load(folder / name) for name in models}
+        draw_attention(translators, chosen_examples(pairs), folder)
+        if self.by_locale:
+            write_by_locale(by_model(models, "by_locale"), folder / "by_locale.csv")
+
+
+def by_model(models: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, Groups]:
+    return {name: report[key] for name, report in models.items()}
+
+
+def groups_table(title: str, label: str, columns: Mapping[str, Groups], names: Iterable[str]) -> Table:
+    """A row for each named group, and a column for each of `columns`."""
+    first = next(iter(columns.values()))
+    rows = [
+        (name, f"{first[name]['count']:.0f}", *(f"{column[name]['exact_match']:.1%}" for column in columns.values()))
+        for name in names
+    ]
+    return table(title, (label, "pairs", *columns), rows)
+
+
+def worst_locales(columns: Mapping[str, Groups], *, most: int = 20) -> Table:
+    """The locales in which the last of `columns` is right least often."""
+    *_, last = columns.values()
+    worst = sorted(last, key=lambda locale: (last[locale]["exact_match"], locale))[:most]
+    perfect = sum(row["exact_match"] == 1 for row in last.values())
+    title = f"exact match by locale, worst first; {perfect} of {len(last)} perfect"
+    return groups_table(title, "locale", columns, worst)
+
+
+def write_by_locale(columns: Mapping[str, Groups], path: Path) -> None:
+    """A row for each locale, in alphabetical order, with its share of exact matches in each of `columns`, which were
+    scored on the same pairs."""
+    first = next(iter(columns.values()))
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["locale", "pairs", *columns])
+        for locale in sorted(first):
+            shares = (f"{column[locale]['exact_match']:.4f}" for column in columns.values())
+            writer.writerow([locale, int(first[locale]["count"]), *shares])
+
+
+def chosen_examples(pairs: datasets.Dataset, most: int = 4) -> list[tuple[str, str]]:
+    """The first pair of each of the commonest date formats; of pairs that are not dates, the first ones."""
+    by_format: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for source, target in zip(pairs["source"], pairs["target"], strict=True):
+        by_format[format_of(source)].append((source, target))
+    if len(by_format) == 1:
+        return next(iter(by_format.values()))[:most]
+    return [found[0] for found in sorted(by_format.values(), key=len, reverse=True)[:most]]
