@@ -14,6 +14,7 @@ from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.cache import KVCache
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
+from minitransformer.kernels import enabled
 from minitransformer.kernels.gpt_step import FlatStep
 from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
 from minitransformer.models.gpt_state import GPTState
@@ -198,7 +199,7 @@ class GPT(Model):
         if self.positions is not None and state.caches[0].num_seen == self.config.max_length:
             return self._read(*state.last_half(ids), num_slots=self.config.max_length)
         mask = state.append(ids)
-        if state.flat is not None and not self.training and not state.flat.watched():
+        if enabled("gpt_step") and state.flat is not None and state.flat.parts.unchanged():
             states = state.flat(ids, state.position_ids, mask, state.caches)
         else:
             per_layer = [{"cache": cache} for cache in state.caches]
@@ -211,10 +212,11 @@ class GPT(Model):
         c = self.config
         size = len(ids), c.num_kv_heads or c.num_heads, num_slots, c.d_model // c.num_heads
         like = self.embedding.weight
-        caches = [KVCache(*size, dtype=like.dtype, device=like.device) for _ in range(c.num_layers)]
+        caches = [KVCache(*size, dtype=like.dtype, device=like.device) for _ in self.decoder.layers]
         mask, _, position_ids = padding_and_positions(ids, valid)
         states = self._states(ids, position_ids, mask, [{"cache": cache} for cache in caches])
-        state = GPTState(caches, position_ids[:, -1:] + 1, ids, valid, FlatStep.of(self), max_length=c.max_length)
+        flat = FlatStep.of(self) if type(self) is GPT else None
+        state = GPTState(caches, position_ids[:, -1:] + 1, ids, valid, flat, max_length=c.max_length)
         return self._logits(states[:, -1]), state
 
     def _states(
