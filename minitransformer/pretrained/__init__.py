@@ -1,14 +1,18 @@
-"""Hugging Face checkpoints, read into our models and written from them: those of GPT-2, BERT, RoBERTa and ALBERT.
+"""Hugging Face checkpoints read into our models and written from them: GPT-2, BERT, RoBERTa and ALBERT.
 
-`folders` knows where a checkpoint lies and its files, `translation` how one becomes a model of ours and back; what an
-architecture calls its settings and tensors has a file of its own. Names and layout are those of `transformers`.
+`folders` finds a checkpoint and reads its files, `conversion` turns one into a model of ours and back, and a file for
+each architecture says what it calls its settings and tensors. Names and layout are those of `transformers`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+from minitransformer.pretrained.albert import ALBERTHubConfig
 from minitransformer.pretrained.bert import BERTHubConfig
-from minitransformer.pretrained.bert_family import ALBERTHubConfig, RoBERTaHubConfig, hub_class_of
 from minitransformer.pretrained.conversion import export_pretrained, load_pretrained
 from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.pretrained.gpt2 import GPT2HubConfig
+from minitransformer.pretrained.roberta import RoBERTaHubConfig
 
 __all__ = [
     "ALBERTHubConfig",
@@ -20,3 +24,10 @@ __all__ = [
     "hub_class_of",
     "load_pretrained",
 ]
+
+
+def hub_class_of(ours: Mapping[str, Any]) -> type[BERTHubConfig]:
+    """The architecture whose format is closest to our configuration of a BERT."""
+    if ours["d_embedding"] is not None or ours["num_hidden_groups"] is not None or ours["sentence_head"] == "sop":
+        return ALBERTHubConfig
+    return RoBERTaHubConfig if ours["position_offset"] else BERTHubConfig

@@ -1,4 +1,4 @@
-"""BERT's settings and tensors as Hugging Face names them, and what RoBERTa and ALBERT have in common with it."""
+"""BERT's settings and tensors as Hugging Face names them; RoBERTa and ALBERT build on them."""
 
 import warnings
 from collections.abc import Collection, Mapping
@@ -22,7 +22,7 @@ _FIELDS = {
     "mask_id": "mask_token_id",
 }
 _CONSTANTS = {"positions": "learned", "norm": "layernorm", "bias": True, "qk_norm": False, "pre_norm": False}
-"""Fields of ours that have one value in all of them."""
+"""Fields of ours that have the same value in every BERT, RoBERTa and ALBERT."""
 _ONLY = {
     "position_embedding_type": "absolute",
     "is_decoder": False,
@@ -30,16 +30,16 @@ _ONLY = {
     "tie_word_embeddings": True,
     "inner_group_num": 1,
 }
-"""Settings of theirs of which only this value is known here."""
+"""Settings of theirs that are supported with this value only."""
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 
 
 @dataclass(frozen=True)
 class BERTHubConfig(HubConfig):
-    """`transformers.BertConfig`, and the ids of special tokens, which it leaves to the tokenizer.
+    """`transformers.BertConfig`, with the ids of special tokens, which it leaves to the tokenizer.
 
-    A checkpoint without a masked-token head gets a new one; the sentence head that goes with the pooler, too, unless
-    there is a masked-token head: then the model was trained without. A pooler is there if the checkpoint has one.
+    The model has a pooler if the checkpoint has one. A checkpoint without a masked-token head gets a new one. One with
+    a pooler gets a new sentence head, unless it has a masked-token head: then it was trained without a sentence head.
     """
 
     model_type: ClassVar[str] = "bert"
@@ -58,7 +58,7 @@ class BERTHubConfig(HubConfig):
     }
     title: ClassVar[str] = "BERT"
     architectures: ClassVar[tuple[str, str, str]] = ("BertForPreTraining", "BertForMaskedLM", "BertModel")
-    """What reads a model with both heads, one without a sentence head, one without either."""
+    """The class for a model with both heads, without a sentence head, and without either."""
     sentence_task: ClassVar[str | None] = "nsp"
     head: ClassVar[str] = "cls.predictions."
     head_modules: ClassVar[Mapping[str, str]] = {"project": "transform.dense", "norm": "transform.LayerNorm"}
@@ -95,12 +95,12 @@ class BERTHubConfig(HubConfig):
     def from_json(cls, settings: dict[str, Any]) -> "BERTHubConfig":
         for name, value in _ONLY.items():
             if settings.get(name, value) != value:
-                raise InputError(f"{name}={settings[name]!r}: only {value!r} is known")
+                raise InputError(f"{name}={settings[name]!r}: only {value!r} is supported")
         return super().from_json(cls._with_special_ids(settings))
 
     @classmethod
     def _with_special_ids(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """With those that nothing names: their usual ids, or the last of a vocabulary that is too small for these."""
+        """Adds missing ids of special tokens: the usual ones, or, with a warning, the last of a smaller vocabulary."""
         ids = {name: settings[name] for name in cls.special_tokens if settings.get(name) is not None}
         vocab_size, pad_id = settings.get("vocab_size", cls.vocab_size), settings.get("pad_token_id", cls.pad_token_id)
         guessed = {}
@@ -138,14 +138,14 @@ class BERTHubConfig(HubConfig):
             "sentence_head": (None, cls.sentence_task),
             "num_kv_heads": (None, settings["num_attention_heads"]),
         }
-        # A field of ours that nobody told this file of is foreign, too.
+        # This refuses fields that are added to our configuration and unknown to this file, too.
         if foreign := [f"{k}={v!r}" for k, v in rest.items() if v not in expressible.get(k, ())]:
             raise InputError(f"{cls.title}'s format cannot express {', '.join(foreign)}: keep the model with save")
         return cls(**settings)
 
     @classmethod
     def _own_from_ours(cls, rest: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings that other families lack. What this one can express is taken out of `rest`."""
+        """Settings that only this architecture has; removes from `rest` the fields of ours that they express."""
         for name in ("d_embedding", "num_hidden_groups"):
             if rest[name] is None:
                 del rest[name]
@@ -153,7 +153,7 @@ class BERTHubConfig(HubConfig):
 
     @classmethod
     def _offset(cls, pad_id: int) -> int:
-        """The place of the first token in the table of positions."""
+        """The row of the first token in the table of positions."""
         return 0
 
     def to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
@@ -205,11 +205,11 @@ class BERTHubConfig(HubConfig):
         return places
 
     def _layers(self) -> dict[int, str]:
-        """Where the layers that have parameters of their own lie in a checkpoint."""
+        """The checkpoint's names of the layers that have parameters of their own."""
         return {i: f"encoder.layer.{i}." for i in range(self.num_hidden_layers)}
 
     def _own_modules(self) -> dict[str, tuple[str, ...]]:
-        """The modules that other families lack."""
+        """The modules that only this architecture has."""
         return {}
 
     def copies(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model of ours and back, whatever the architecture."""
+"""From a checkpoint of any known architecture to a model of ours, and back."""
 
 import dataclasses
 import re
@@ -27,8 +27,8 @@ H = TypeVar("H", bound="HubConfig")
 
 
 class TheirTensor(NamedTuple):
-    """Where a checkpoint keeps a tensor of ours: the name it has there, or those of the equal parts, of which ours is
-    made one above another; and whether it lies there as (in, out), which `nn.Linear` has as (out, in)."""
+    """A tensor of ours as a checkpoint stores it: under one name, or as equal parts under several names, which ours
+    stacks along its first dimension. `transposed` tensors are stored as (in, out); `nn.Linear` has (out, in)."""
 
     names: tuple[str, ...]
     transposed: bool = False
@@ -37,7 +37,7 @@ class TheirTensor(NamedTuple):
         return self._replace(names=tuple(name.removeprefix(prefix) for name in self.names))
 
     def part_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of each of their tensors, where ours has `shape`."""
+        """The shape of each of their tensors if ours has `shape`."""
         part = (shape[0] // len(self.names), *shape[1:])
         return part[::-1] if self.transposed else part
 
@@ -54,36 +54,36 @@ class TheirTensor(NamedTuple):
 
 
 class HubConfig(Config, ABC):
-    """A Hugging Face architecture's settings under its own names and with its own defaults, and the way to ours."""
+    """A Hugging Face architecture's settings, under its names and with its defaults, and their conversion to ours."""
 
     model_type: ClassVar[str]
     prefix: ClassVar[str]
-    """What names of tensors begin with, except the head's; a checkpoint of the body alone leaves it out."""
+    """The prefix of the names of all tensors but the heads'; a checkpoint without heads leaves it out."""
     ignored: ClassVar[str]
-    """A pattern of the names, without the prefix, of tensors that hold nothing learned."""
+    """A pattern of the names, without the prefix, of tensors that are not learned."""
     generates: ClassVar[bool]
-    """Whether the model goes on from a text, which then must not end in [EOS]."""
+    """Whether the model continues texts, which must therefore not end in [EOS]."""
     heads: ClassVar[Mapping[str, str]] = {}
-    """What names of our tensors begin with that a checkpoint may lack together, and what they are to a user."""
+    """Heads that a checkpoint may lack: the prefix of our tensors' names, and what a warning calls the head."""
     old_endings: ClassVar[Mapping[str, str]] = {}
-    """How names of tensors used to end, and how they end today."""
+    """Endings of tensor names in old checkpoints, and the endings that replace them."""
     special_tokens: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Settings that a `config.json` may leave to the tokenizer, and what their tokens are called there."""
+    """Settings that a `config.json` may leave to the tokenizer, and the names of their tokens there."""
 
     @classmethod
     def from_json(cls: type[H], settings: dict[str, Any]) -> H:
-        """What of a `config.json` matters; most of the rest concerns other tasks. `InputError` for a mistyped value."""
+        """The settings of a `config.json` that matter here; `InputError` for a value of the wrong type."""
         known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         return cls(**{name: value for name, value in settings.items() if name in known})
 
     @classmethod
     @abstractmethod
     def from_ours(cls: type[H], ours: dict[str, Any]) -> H:
-        """From the fields of our configuration; `InputError` names all that the architecture cannot express."""
+        """From the fields of our configuration; `InputError` names those that the architecture cannot express."""
 
     @abstractmethod
     def to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
-        """The fields of our configuration; which heads there are, the names of the checkpoint's `tensors` may tell.
+        """The fields of our configuration; the names of the checkpoint's `tensors` tell which heads it has.
         `InputError` names a setting that our model cannot express."""
 
     @abstractmethod
@@ -92,19 +92,19 @@ class HubConfig(Config, ABC):
 
     @abstractmethod
     def tensors(self, ours: Mapping[str, Any]) -> dict[str, TheirTensor]:
-        """Where each tensor of a model of ours lies, prefix included."""
+        """For each tensor of our model, how the checkpoint stores it; names include the prefix."""
 
     @abstractmethod
     def copies(self) -> dict[str, str]:
-        """Tied tensors that a checkpoint may hold a second time, and the names of their firsts."""
+        """Names under which a checkpoint may store a tied tensor a second time, and its first name."""
 
 
 def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]], folder_or_hub_id: str | Path) -> M:
-    """A model from a checkpoint of one of `hub_classes`, in evaluation mode, on the CPU, in float32 whatever the
-    checkpoint's floats are. Heads that it lacks begin anew, with a warning.
+    """A model from a checkpoint of one of `hub_classes`, in evaluation mode, on the CPU, in float32. Heads that the
+    checkpoint lacks get new random weights, with a warning.
 
     Raises `InputError` for a checkpoint of another architecture, one that our model cannot express, or one whose
-    tensors do not fit its `config.json`: before memory is taken for a model of those sizes.
+    tensors do not fit its `config.json`: before memory is reserved for a model of those sizes.
     """
     folder = checkpoint_folder(folder_or_hub_id)
     settings = read_config(folder)
@@ -136,7 +136,7 @@ def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]]
 
 
 def _ids_of_tokenizer(folder: Path, hub_class: type[HubConfig], settings: Mapping[str, Any]) -> dict[str, int]:
-    """What `settings` leave to the tokenizer, where there is one."""
+    """The ids that `settings` leave to the tokenizer, if there is one."""
     path = folder / "tokenizer.json"
     missing = {name: tokens for name, tokens in hub_class.special_tokens.items() if settings.get(name) is None}
     if not missing or not path.is_file():
@@ -153,7 +153,7 @@ def _fit(
     own: Mapping[str, Tensor],
     folder: Path,
 ) -> dict[str, Tensor]:
-    """The checkpoint's `tensors` under our names and in our layout, heads that it lacks left out, with a warning.
+    """The checkpoint's `tensors` under our names and in our layout, without the heads that it lacks.
     `InputError` names the tensors that do not fit."""
     prefix = theirs.prefix
     tensors = {_new_name(name, theirs.old_endings): tensor for name, tensor in tensors.items()}
@@ -191,7 +191,7 @@ def _new_name(name: str, old_endings: Mapping[str, str]) -> str:
 def _without_missing_heads(
     places: dict[str, TheirTensor], heads: Mapping[str, str], tensors: Collection[str], folder: Path
 ) -> dict[str, TheirTensor]:
-    """Warns of heads of which the checkpoint has no tensor at all."""
+    """Leaves out, with a warning, heads of which the checkpoint has no tensor at all."""
     missing = {}
     for start, title in heads.items():
         names = [at for name, place in places.items() if name.startswith(start) for at in place.names]
@@ -199,7 +199,7 @@ def _without_missing_heads(
             missing[start] = title
     if missing:
         warnings.warn(
-            f"{folder} has no {' and no '.join(missing.values())}: made anew, with random weights to be trained",
+            f"{folder} has no {' and no '.join(missing.values())}: it gets new random weights, which need training",
             stacklevel=5,
         )
     return {name: place for name, place in places.items() if not name.startswith(tuple(missing))}
@@ -208,17 +208,16 @@ def _without_missing_heads(
 def export_pretrained(
     model: Model, hub_class: type[HubConfig], folder: str | Path, tokenizer: Tokenizer | None = None
 ) -> Path:
-    """Write a checkpoint that `transformers` reads: `config.json`, `model.safetensors` and, with a `tokenizer`, the
-    files of that. Other files of the folder stay.
+    """Write a checkpoint that `transformers` reads: `config.json`, `model.safetensors`, and the files of a `tokenizer`.
 
     Raises `InputError`, before anything is written, for a model that the architecture cannot express, a tokenizer that
-    does not fit the model, or a folder that holds a model saved by `Model.save`, whose files have the same names.
+    does not fit the model, or a folder with a model saved by `Model.save`, whose files have the same names.
     """
     ours = model.config.to_dict()
     theirs = hub_class.from_ours(ours)
     folder = Path(folder)
     if (folder / "config.json").is_file() and "model" in read_config(folder):
-        raise InputError(f"{folder} holds a model saved by minitransformer, which would be lost: export to another one")
+        raise InputError(f"{folder} holds a model saved by minitransformer, which would be lost: export elsewhere")
     token_ids = {name: value for name, value in theirs.to_dict().items() if name.endswith("_token_id")}
     names = {} if tokenizer is None else special_tokens(tokenizer, model.config.vocab_size, token_ids)
     own = own_tensors(model)

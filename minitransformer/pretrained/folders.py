@@ -1,4 +1,4 @@
-"""The files of a checkpoint: a folder or a repository of the hub, and the tensors in it."""
+"""A checkpoint's folder, local or downloaded from the hub, and the tensors in its files."""
 
 import re
 import warnings
@@ -13,10 +13,10 @@ from minitransformer.models.weights import read_safetensors
 from minitransformer.untrusted import PICKLES, pickle_refused, read_json, require_sane_file, shown
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""The file of tensors, the first that is there; where it is cut into several, NAME.index.json says which holds what."""
+"""The files of tensors, in order of preference. A checkpoint in several files has NAME.index.json instead."""
 
 WEIGHTS_OF_HUB = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
-"""What is fetched: no pickles."""
+"""The files that are downloaded: no pickles."""
 
 
 def checkpoint_folder(folder_or_hub_id: str | Path) -> Path:
@@ -47,9 +47,9 @@ def checkpoint_folder(folder_or_hub_id: str | Path) -> Path:
 
     reason = ""
     try:
-        # One quick question: a download tries an unreachable hub again and again.
+        # One quick request first: a download retries for minutes if the hub cannot be reached.
         huggingface_hub.HfApi().model_info(repository, timeout=10)
-    except Exception as error:  # the HTTP client's own errors, whose classes change with huggingface_hub's version
+    except Exception as error:  # the HTTP client's errors, whose classes depend on the version of huggingface_hub
         reason = " ".join(str(error).split()) or type(error).__name__
     try:
         return Path(
@@ -62,16 +62,16 @@ def checkpoint_folder(folder_or_hub_id: str | Path) -> Path:
     except Exception as error:  # as above
         reason = reason or " ".join(str(error).split())
         raise InputError(
-            f"{repository} is no folder, it cannot be had from Hugging Face's hub ({reason}), and no copy of it is in "
+            f"{repository} is not a folder, cannot be downloaded from the Hugging Face hub ({reason}), and is not in "
             "the hub's cache: without a network, give the path of a folder of config.json and model.safetensors"
         ) from error
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint by their names in it; safetensors are mapped into memory, not read.
+    """All tensors of a checkpoint, by the checkpoint's names; safetensors files are memory-mapped.
 
-    Raises `InputError` for missing or damaged files, for links out of the folder, for any pickle but
-    `pytorch_model.bin`, and for one that holds anything but tensors.
+    Raises `InputError` for missing or damaged files, for links out of the folder, for a pickle other than
+    `pytorch_model.bin`, and for a `pytorch_model.bin` that holds anything but tensors.
     """
     for name in WEIGHTS:
         if (folder / name).is_file():
@@ -90,7 +90,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         raise InputError(f"{index} is not an index of shards: its weight_map does not give each tensor a file")
     shards: dict[str, dict[str, Tensor]] = {}
     for file in sorted(set(files.values())):
-        # Plain names only, which cannot leave the folder, of the same kind as the index.
+        # Only plain file names, which cannot lead out of the folder, with the suffix of the index.
         if Path(file).name != file or file == ".." or "\0" in file or not file.endswith(index.suffixes[-3]):
             raise InputError(f"{index} names {shown(file)}, which is not the name of a file beside it")
         if not (index.parent / file).is_file():
@@ -106,7 +106,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     _require_stored(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch says of strange types of storage, all of which are refused
+            warnings.simplefilter("ignore")  # of torch, about storage types that are refused below
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
@@ -121,17 +121,17 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
             raise InputError(f"{path} is refused: {shown(name)} is no plain tensor")
-        if tensor.numel() * tensor.element_size() > path.stat().st_size:  # one number, said to be many
+        if tensor.numel() * tensor.element_size() > path.stat().st_size:  # one number expanded to many
             raise InputError(f"{path} is refused: {shown(name)} is said to hold more numbers than the file")
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
 def _require_stored(path: Path) -> None:
-    """`InputError` for an archive with compressed members, which could unpack to any size; torch writes none."""
+    """`InputError` for an archive with compressed members, which may unpack to any size; torch never compresses."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return  # a pickle of torch's before 1.6, or damaged, as torch will say
+        return  # written by torch before 1.6, or damaged: torch.load tells which
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise InputError(f"{path} is refused: it is compressed, which no checkpoint of torch's is")

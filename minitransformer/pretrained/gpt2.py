@@ -27,7 +27,7 @@ _FIELDS = {
     "tie_output": "tie_word_embeddings",
 }
 _CONSTANTS = {"positions": "learned", "norm": "layernorm", "bias": True, "qk_norm": False, "logit_softcap": None}
-"""Fields of ours that have one value in every GPT-2."""
+"""Fields of ours that have the same value in every GPT-2."""
 _ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
 _LAYER = {
     "attention_residual.norm": "ln_1",
@@ -45,7 +45,7 @@ class GPT2HubConfig(HubConfig):
 
     model_type: ClassVar[str] = "gpt2"
     prefix: ClassVar[str] = "transformer."
-    ignored: ClassVar[str] = r"h\.\d+\.attn\.(masked_)?bias"  # the causal mask, which older checkpoints hold
+    ignored: ClassVar[str] = r"h\.\d+\.attn\.(masked_)?bias"  # the causal mask in older checkpoints
     generates: ClassVar[bool] = True
 
     vocab_size: int = 50257
@@ -77,20 +77,20 @@ class GPT2HubConfig(HubConfig):
         attention_dropout = rest.pop("attention_dropout")
         if rest["activation"] in _ACTIVATIONS.values():
             activation = rest.pop("activation")
-            # The first of several names for the same, which every version of `transformers` knows.
+            # Of several names for the same function, the first is known to every version of `transformers`.
             settings["activation_function"] = next(
                 theirs for theirs, name in _ACTIVATIONS.items() if name == activation
             )
         if rest["num_kv_heads"] in (None, settings["n_head"]):
             del rest["num_kv_heads"]
-        # A field of ours that nobody told this file of is foreign, too.
+        # This refuses fields that are added to our configuration and unknown to this file, too.
         if foreign := [f"{k}={v!r}" for k, v in rest.items() if k not in _CONSTANTS or v != _CONSTANTS[k]]:
             raise InputError(f"GPT-2's format cannot express {', '.join(foreign)}: keep the model with save")
         return cls(
             **settings,
             embd_pdrop=settings["resid_pdrop"],
             attn_pdrop=settings["resid_pdrop"] if attention_dropout is None else attention_dropout,
-            bos_token_id=settings["eos_token_id"],  # without a prompt, text begins after the end of another
+            bos_token_id=settings["eos_token_id"],  # without a prompt, text starts after an end-of-text
         )
 
     def architecture(self, ours: Mapping[str, Any]) -> str:
@@ -100,18 +100,18 @@ class GPT2HubConfig(HubConfig):
         defaults = type(self)()
         for name in ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "add_cross_attention"):
             if getattr(self, name) != getattr(defaults, name):
-                raise InputError(f"{name}={getattr(self, name)}: only GPT-2's own {getattr(defaults, name)} is known")
+                raise InputError(f"{name}={getattr(self, name)}: only {getattr(defaults, name)} is supported")
         if self.activation_function not in _ACTIVATIONS:
             known = ", ".join(_ACTIVATIONS)
             raise InputError(f"activation_function={self.activation_function!r} is none of {known}")
         if not 0 <= self.eos_token_id < self.vocab_size:
             raise InputError(
                 f"eos_token_id={self.eos_token_id} is no id in a vocabulary of {self.vocab_size}: "
-                "write there the id of the token that ends a text"
+                "set it in config.json to the id of the token that ends a text"
             )
         if self.embd_pdrop != self.resid_pdrop:
             warnings.warn(
-                f"resid_pdrop={self.resid_pdrop} will be the dropout of embeddings too when the model is trained on, "
+                f"if the model is trained further, its embeddings get the dropout resid_pdrop={self.resid_pdrop}, "
                 f"not embd_pdrop={self.embd_pdrop}",
                 stacklevel=4,
             )

@@ -1,4 +1,4 @@
-"""A tokenizer beside an exported checkpoint: `tokenizer.json`, and what `transformers` reads of it elsewhere."""
+"""The tokenizer files of an exported checkpoint: `tokenizer.json`, and `tokenizer_config.json` for `transformers`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from minitransformer.files import atomic, write_json
 
 
 def special_tokens(tokenizer: Tokenizer, vocab_size: int, token_ids: Mapping[str, int | None]) -> dict[str, str]:
-    """What `transformers` calls the tokenizer's special tokens: the model's by their ids, the others by their names."""
+    """The special tokens by the names of `transformers`: the model's are found by id, padding and unknown by name."""
     vocabulary = tokenizer.get_vocab()
     if (largest := max(vocabulary.values())) >= vocab_size:
         raise InputError(f"the tokenizer has ids up to {largest}, the model only vocab_size={vocab_size} of them")
@@ -30,20 +30,22 @@ def special_tokens(tokenizer: Tokenizer, vocab_size: int, token_ids: Mapping[str
 
 
 def write_causal_tokenizer(tokenizer: Tokenizer, names: Mapping[str, str], folder: Path, max_length: int) -> None:
-    """For a model that goes on from a text, which then must not end in [EOS]."""
+    """For a model that continues a text, which must therefore not end in [EOS]."""
     if tokenizer.num_special_tokens_to_add(False):
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
         tokenizer.post_processor = None
     added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    # `transformers` makes added tokens of the special ones. Where ours are none, "[PAD]" in a text stays text.
+    # `transformers` makes added tokens of the special ones; split_special_tokens keeps "[PAD]" in a text a text.
     _write(tokenizer, folder, max_length, {"split_special_tokens": not added.intersection(names.values()), **names})
 
 
 def write_masked_tokenizer(
     tokenizer: Tokenizer, names: Mapping[str, str], folder: Path, max_length: int, *, has_segments: bool
 ) -> None:
-    """For a model of masked tokens, whose mask a text may spell: "[MASK]" or "<mask>", which takes the space before it
-    with it. Pairs come with `token_type_ids` if the model `has_segments` and the tokenizer tells two texts apart."""
+    """For a masked model. A text may spell the mask, "[MASK]" or "<mask>", which includes the space before it.
+
+    Pairs get `token_type_ids` if the model `has_segments` and the tokenizer distinguishes two texts.
+    """
     settings: dict[str, Any] = {"split_special_tokens": False, **names}
     if "mask_token" in names:
         settings["mask_token"] = {
@@ -66,6 +68,6 @@ def _write(tokenizer: Tokenizer, folder: Path, max_length: int, settings: Mappin
     common = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_length,
-        "clean_up_tokenization_spaces": False,  # to take out spaces before a full stop was once the default
+        "clean_up_tokenization_spaces": False,  # True, an earlier default, removes spaces before a full stop
     }
     write_json(folder / "tokenizer_config.json", common | dict(settings))

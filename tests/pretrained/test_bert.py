@@ -161,7 +161,7 @@ def test_a_body_gets_new_heads_and_says_so(case, heads, tmp_path):
     theirs = theirs_of(case)
     body = getattr(theirs, theirs.base_model_prefix)
     saved(body, tmp_path)
-    with pytest.warns(UserWarning, match=f"has no {heads}: made anew") as caught:
+    with pytest.warns(UserWarning, match=f"has no {heads}: it gets new random weights") as caught:
         ours = BERT.from_pretrained(tmp_path)
     assert len(caught) == 1
     assert_same_states(ours, body)
@@ -174,7 +174,7 @@ def test_a_body_without_a_pooler_is_read(tmp_path):
     theirs = theirs_of("BERT")
     body = BertModel(theirs.config, add_pooling_layer=False).eval()
     saved(body, tmp_path)
-    with pytest.warns(UserWarning, match="has no masked-token head: made anew"):
+    with pytest.warns(UserWarning, match="has no masked-token head: it gets new random weights"):
         ours = BERT.from_pretrained(tmp_path)
     assert (ours.config.pooler, ours.config.sentence_head) == (False, None)
     assert_same_states(ours, body)
@@ -236,9 +236,9 @@ WRONG = {
     "activation": (lambda f: edit_config(f, hidden_act="silu"), ["hidden_act='silu' is none of gelu, gelu_new"]),
     "positions": (
         lambda f: edit_config(f, position_embedding_type="relative_key"),
-        ["position_embedding_type='relative_key': only 'absolute' is known"],
+        ["position_embedding_type='relative_key': only 'absolute' is supported"],
     ),
-    "a decoder": (lambda f: edit_config(f, is_decoder=True), ["is_decoder=True: only False is known"]),
+    "a decoder": (lambda f: edit_config(f, is_decoder=True), ["is_decoder=True: only False is supported"]),
     "untied": (lambda f: edit_config(f, tie_word_embeddings=False), ["tie_word_embeddings=False"]),
     "impossible": (lambda f: edit_config(f, num_attention_heads=5), ["d_model=12 is not divisible by num_heads=5"]),
     "special tokens alike": (lambda f: edit_config(f, mask_token_id=2), ["mask_id=2 must differ"]),
@@ -288,7 +288,7 @@ def test_what_is_no_bert_is_refused_in_one_line(wrong, tmp_path, monkeypatch):
 
 def test_an_albert_of_inner_groups_is_refused(tmp_path):
     edit_config(saved(theirs_of("ALBERT"), tmp_path), inner_group_num=2)
-    with pytest.raises(InputError, match="inner_group_num=2: only 1 is known"):
+    with pytest.raises(InputError, match="inner_group_num=2: only 1 is supported"):
         BERT.from_pretrained(tmp_path)
 
 

@@ -476,7 +476,7 @@ def test_an_export_replaces_its_own_files_only(tmp_path):
 def test_an_export_does_not_replace_a_saved_model(tmp_path):
     model = ours_of()
     model.save(tmp_path)
-    with pytest.raises(InputError, match="which would be lost: export to another"):
+    with pytest.raises(InputError, match="which would be lost: export elsewhere"):
         model.export(tmp_path)
     assert GPT.load(tmp_path).config == model.config
 

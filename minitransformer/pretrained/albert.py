@@ -1,4 +1,4 @@
-"""RoBERTa's and ALBERT's settings and tensors as Hugging Face names them, where they differ from BERT's."""
+"""ALBERT's settings and tensors as Hugging Face names them, where they differ from BERT's."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -8,35 +8,8 @@ from minitransformer.pretrained.bert import BERTHubConfig
 
 
 @dataclass(frozen=True)
-class RoBERTaHubConfig(BERTHubConfig):
-    """`transformers.RobertaConfig`: places are counted from `pad_token_id + 1` on, [CLS] is the beginning of a text and
-    [SEP] its end."""
-
-    model_type: ClassVar[str] = "roberta"
-    prefix: ClassVar[str] = "roberta."
-    title: ClassVar[str] = "RoBERTa"
-    architectures: ClassVar[tuple[str, str, str]] = ("RobertaForMaskedLM", "RobertaForMaskedLM", "RobertaModel")
-    sentence_task: ClassVar[str | None] = None
-    head: ClassVar[str] = "lm_head."
-    head_modules: ClassVar[Mapping[str, str]] = {"project": "dense", "norm": "layer_norm"}
-    sentence_module: ClassVar[str] = "sentence_head"
-
-    vocab_size: int = 50265
-    pad_token_id: int = 1
-    cls_token_id: int = 0
-    sep_token_id: int = 2
-    mask_token_id: int = 50264
-    bos_token_id: int | None = 0
-    eos_token_id: int | None = 2
-
-    @classmethod
-    def _offset(cls, pad_id: int) -> int:
-        return pad_id + 1
-
-
-@dataclass(frozen=True)
 class ALBERTHubConfig(BERTHubConfig):
-    """`transformers.AlbertConfig`: a factorised embedding, and layers in groups that share their parameters."""
+    """`transformers.AlbertConfig`: a factorised embedding, and groups of layers that share their parameters."""
 
     model_type: ClassVar[str] = "albert"
     prefix: ClassVar[str] = "albert."
@@ -87,10 +60,3 @@ class ALBERTHubConfig(BERTHubConfig):
 
     def _own_modules(self) -> dict[str, tuple[str, ...]]:
         return {"widen": (f"{self.prefix}encoder.embedding_hidden_mapping_in",)}
-
-
-def hub_class_of(ours: Mapping[str, Any]) -> type[BERTHubConfig]:
-    """The family whose format comes closest to our configuration."""
-    if ours["d_embedding"] is not None or ours["num_hidden_groups"] is not None or ours["sentence_head"] == "sop":
-        return ALBERTHubConfig
-    return RoBERTaHubConfig if ours["position_offset"] else BERTHubConfig
