@@ -1,7 +1,7 @@
 """Batches measured in tokens, of rows of nearly equal length, so that little of a batch is padding."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,6 @@ class RowBatches(Sequence[list[int]]):
             raise IndexError(f"batch {place} of {len(self)}")
         rows = self.order[int(self.starts[place]) : int(self.ends[place])]
         return (rows.long() * self.step + self.offset).tolist()
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (self[place] for place in range(len(self)))
 
     def shuffled(self, generator: torch.Generator) -> "RowBatches":
         """The same batches in another order."""

@@ -1,8 +1,8 @@
-"""Masking: which tokens a masked model is to predict, and what stands in their place.
+"""Masking: which tokens a masked model has to predict, and what it sees in their place.
 
-Pure functions. Every random number is a hash of (seed, epoch, row, place in the row, purpose), so that a row's mask
-depends neither on the batch it is in nor on what was masked before: another epoch gives another mask (RoBERTa's
-dynamic masking, Liu et al. 2019), and the same one gives the same mask again.
+Pure functions. Every random number is a hash of (seed, epoch, row, place in the row, purpose), so that the mask of a
+row depends neither on the other rows of its batch nor on earlier batches: another epoch gives another mask (RoBERTa's
+dynamic masking, Liu et al. 2019), and the same epoch gives the same mask again.
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ _PICK, _REPLACE, _CHOOSE, _LENGTH = range(4)  # what a random number is for
 
 @dataclass(frozen=True)
 class MaskVocabulary:
-    """What masking needs to know of a vocabulary: a row for each id.
+    """What masking needs to know about a vocabulary: an entry for each id.
 
-    Only ids that are ordinary (not special) are picked, and only they replace others. A token that continues a word
-    belongs to the word of the token before it.
+    Only ordinary ids (not special) are picked, and only they replace others. A token that continues a word belongs to
+    the word of the token before it.
     """
 
     mask_id: int
@@ -42,13 +42,13 @@ class MaskVocabulary:
 
     def __post_init__(self) -> None:
         if not self.is_ordinary.any():
-            raise InputError(f"none of the {len(self.is_ordinary)} ids of the vocabulary is that of a piece of text")
+            raise InputError(f"none of the {len(self.is_ordinary)} ids of the vocabulary is a piece of text")
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "MaskVocabulary":
-        """Words begin where WordPiece writes no "##", and where byte-level BPE and SentencePiece write a space.
+        """A word begins where WordPiece writes no "##", and where byte-level BPE or SentencePiece writes a space.
 
-        Of other tokenizers each token is a word.
+        For other tokenizers each token is a word.
         """
         vocabulary = tokenizer.get_vocab()
         size = 1 + max(vocabulary.values(), default=-1)
@@ -94,7 +94,7 @@ def mask_tokens(
         raise InputError(f"{rate=}, {masked=}, {replaced=}: a rate is above 0, and shares add up to 1 at most")
     seen = ids.numpy()
     ordinary = vocabulary.is_ordinary[seen]
-    keys = _row_keys(seed, epoch, rows)
+    keys = row_keys(seed, epoch, rows)
     places = np.broadcast_to(np.arange(seen.shape[1]), seen.shape)
     unit = places
     if units != "tokens":
@@ -149,7 +149,7 @@ def ngram_units(
     return ngram + (section << 32)
 
 
-def _row_keys(seed: int, epoch: int, rows: Sequence[int]) -> NDArray[np.uint64]:
+def row_keys(seed: int, epoch: int, rows: Sequence[int]) -> NDArray[np.uint64]:
     """A key (B, 1) for the random numbers of each row."""
     key = np.full(len(rows), seed & 0xFFFFFFFFFFFFFFFF, dtype=np.uint64)
     for part in (epoch, np.asarray(rows, dtype=np.int64)):

@@ -1,7 +1,7 @@
 """Running text as one stream of tokens, cut into windows to train a causal model on."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -32,24 +32,18 @@ def stream_rows(split: "datasets.Dataset", tokenizer: Tokenizer) -> TokenRows:
     [UNK], and `bytes`, those of its text in UTF-8.
     """
     return token_rows(
-        lambda: _encoded(documents(split), tokenizer),
+        lambda: _encoded(split, tokenizer),
         columns=["unknown", "bytes"],
         tokenizers=[tokenizer],
         key=["stream", split._fingerprint],
     )
 
 
-def token_stream(texts: Iterable[str], tokenizer: Tokenizer) -> Int[Tensor, "tokens"]:
-    """The same stream of a few texts, in memory."""
-    parts = [np.asarray(ids, dtype=np.int32) for ids, *_ in _encoded(([text] for text in texts), tokenizer)]
-    return torch.from_numpy(np.concatenate(parts)) if parts else torch.empty(0, dtype=torch.int32)
-
-
-def _encoded(texts: Iterable[Iterable[str]], tokenizer: Tokenizer) -> Iterator[tuple[Any, int, int]]:
+def _encoded(split: "datasets.Dataset", tokenizer: Tokenizer) -> Iterator[tuple[Any, int, int]]:
     """The ids of each piece of each text, how many of them are unknown, and the bytes of the piece."""
     end_of_text, unknown_id = end_of_text_id(tokenizer), tokenizer.token_to_id(UNK)
     table = _character_table(tokenizer)
-    for text in texts:
+    for text in documents(split):
         yield [end_of_text], 0, 0
         waiting = pieces(text, _PIECE)
         while batch := list(islice(waiting, _PIECES)):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minitransformer.data.masking import IGNORED, UNITS, MaskVocabulary, _row_keys, mask_tokens, ngram_units, word_units
+from minitransformer.data.masking import IGNORED, UNITS, MaskVocabulary, mask_tokens, ngram_units, row_keys, word_units
 from minitransformer.errors import InputError
 from minitransformer.tokenization import (
     masked_specials,
@@ -96,7 +96,7 @@ def test_ngrams_are_of_1_2_and_3_whole_words_with_probability_inverse_to_their_l
     ids, words = many_tokens(), vocabulary()
     ordinary = words.is_ordinary[ids.numpy()]
     word = word_units(ids.numpy(), words)
-    ngram = ngram_units(word, ordinary, _row_keys(0, 0, range(len(ids))))
+    ngram = ngram_units(word, ordinary, row_keys(0, 0, range(len(ids))))
     lengths = []
     for row in range(len(ids)):
         of_row = [np.unique(word[row][(ngram[row] == unit) & ordinary[row]]) for unit in np.unique(ngram[row][1:201])]
@@ -104,16 +104,6 @@ def test_ngrams_are_of_1_2_and_3_whole_words_with_probability_inverse_to_their_l
         lengths += [len(unit) for unit in of_row[:-3]]  # the last one is cut off by the end, the longer the likelier
     assert set(lengths) == {1, 2, 3}
     assert fits(np.bincount(lengths)[1:], [6 / 11, 3 / 11, 2 / 11])
-
-
-def test_an_ngram_is_picked_as_a_whole():
-    ids, words = many_tokens(), vocabulary()
-    word = word_units(ids.numpy(), words)
-    ngram = ngram_units(word, words.is_ordinary[ids.numpy()], _row_keys(3, 7, range(len(ids))))
-    picked = mask_tokens(ids, range(len(ids)), words, seed=3, epoch=7, units="ngrams").targets.numpy() != IGNORED
-    for row in range(50):
-        for unit in np.unique(ngram[row][1:201]):
-            assert len(np.unique(picked[row, 1:201][ngram[row, 1:201] == unit])) == 1
 
 
 rows_of_ids = st.lists(st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=12, max_size=12), min_size=1, max_size=5)
@@ -148,39 +138,34 @@ def test_a_row_is_masked_alone_as_in_any_batch(rows, seed, epoch, units):
         assert torch.equal(alone.targets[0, :12], together.targets[row])
 
 
-@given(rows_of_ids, seeds, epochs)
-def test_words_are_masked_whole(rows, seed, epoch):
-    ids = torch.tensor(rows)
-    targets = mask_tokens(ids, range(len(ids)), vocabulary(), seed=seed, epoch=epoch, units="words", rate=0.4).targets
-    picked, special, continues = targets != IGNORED, ids <= MASK, vocabulary().continues_word[ids.numpy()]
-    for row in range(len(ids)):
-        for place in range(1, 12):
-            if continues[row, place] and not special[row, place - 1]:
-                assert picked[row, place] == picked[row, place - 1]
+@given(rows_of_ids, seeds, epochs, st.sampled_from(["words", "ngrams"]))
+def test_units_are_picked_whole(rows, seed, epoch, units):
+    ids, numbers = np.array(rows), range(len(rows))
+    ordinary, unit = vocabulary().is_ordinary[ids], word_units(ids, vocabulary())
+    if units == "ngrams":
+        unit = ngram_units(unit, ordinary, row_keys(seed, epoch, numbers))
+    options = {"seed": seed, "epoch": epoch, "units": units, "rate": 0.4}
+    picked = mask_tokens(torch.from_numpy(ids), numbers, vocabulary(), **options).targets.numpy() != IGNORED
+    for row in numbers:
+        for number in np.unique(unit[row][ordinary[row]]):
+            assert len(np.unique(picked[row][ordinary[row] & (unit[row] == number)])) == 1
 
 
 @pytest.mark.parametrize("units", UNITS)
-def test_two_epochs_and_two_seeds_differ_and_the_same_repeats_exactly(units):
-    ids, options = many_tokens(50), {"units": units}
-    first, again, epoch, seed = (
-        mask_tokens(ids, range(50), vocabulary(), seed=s, epoch=e, **options)
-        for s, e in ((0, 0), (0, 0), (0, 1), (1, 0))
-    )
-    assert torch.equal(first.ids, again.ids)
-    assert torch.equal(first.targets, again.targets)
-    for other in (epoch, seed):
+def test_masks_differ_between_epochs_and_seeds_and_follow_from_them_alone(units):
+    ids = many_tokens(50)
+
+    def masked(seed, epoch):
+        return mask_tokens(ids, range(50), vocabulary(), seed=seed, epoch=epoch, units=units)
+
+    first, state = masked(0, 0), torch.get_rng_state()
+    for other in (masked(0, 1), masked(1, 0)):
         both = ((first.targets != IGNORED) & (other.targets != IGNORED)).sum().item() / 10_000
         assert both == pytest.approx(0.15**2, abs=0.012)
-
-
-def test_the_global_random_state_is_neither_read_nor_changed():
-    ids = many_tokens(5)
-    first = mask_tokens(ids, range(5), vocabulary(), seed=0, epoch=0).ids
-    state = torch.get_rng_state()
+    assert torch.equal(torch.get_rng_state(), state)
     np.random.seed(1)  # noqa: NPY002 - the state that must not matter
     torch.rand(1)
-    assert torch.equal(mask_tokens(ids, range(5), vocabulary(), seed=0, epoch=0).ids, first)
-    torch.set_rng_state(state)
+    assert all(torch.equal(one, other) for one, other in zip(first, masked(0, 0), strict=True))
 
 
 def test_wordpieces_and_byte_pieces_that_continue_a_word_are_known_as_such():

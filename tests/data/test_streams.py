@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minitransformer import InputError
 from minitransformer.data import streams
-from minitransformer.data.streams import StreamWindows, stream_rows, token_stream
+from minitransformer.data.streams import StreamWindows, stream_rows
 from minitransformer.tokenization import (
     end_of_text_id,
     train_bpe_tokenizer,
@@ -26,6 +26,10 @@ TOKENIZERS = {
 cuts = st.lists(st.integers(0, 60), max_size=6)
 
 
+def stream(text, tokenizer):
+    return stream_rows(datasets.Dataset.from_dict({"text": [text]}), tokenizer).ids.tolist()
+
+
 @settings(max_examples=30, deadline=None)
 @given(kind=st.sampled_from(list(TOKENIZERS)), piece=st.sampled_from([1, 5, 1000]), cuts=cuts)
 def test_a_stream_is_end_of_text_and_the_tokens_of_the_text_for_each_text_however_it_is_stored(kind, piece, cuts):
@@ -39,7 +43,6 @@ def test_a_stream_is_end_of_text_and_the_tokens_of_the_text_for_each_text_howeve
     split = datasets.Dataset.from_list(rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "_PIECE", piece)
-        assert token_stream(TEXTS, tokenizer).tolist() == expected
         stored = stream_rows(split, tokenizer)
     assert stored.ids.tolist() == expected
     assert stored.columns["unknown"].sum() == (0 if kind == "byte-bpe" else expected.count(1))
@@ -60,13 +63,13 @@ def test_a_split_is_encoded_once_for_each_tokenizer(tmp_path, monkeypatch):
 @given(st.text(max_size=30))
 def test_characters_are_looked_up_as_the_tokenizer_itself_would(text):
     tokenizer = TOKENIZERS["character"]
-    assert token_stream([text], tokenizer).tolist() == [3, *tokenizer.encode(text, add_special_tokens=False).ids]
+    assert stream(text, tokenizer) == [3, *tokenizer.encode(text, add_special_tokens=False).ids]
 
 
 def test_a_tokenizer_of_characters_that_normalises_is_obeyed():
     changed = train_character_tokenizer(["ab"])
     changed.normalizer = train_wordpiece_tokenizer(["a b c"], 40).normalizer
-    assert token_stream(["A"], changed).tolist() == [3, *changed.encode("a", add_special_tokens=False).ids]
+    assert stream("A", changed) == [3, *changed.encode("a", add_special_tokens=False).ids]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)

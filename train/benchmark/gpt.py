@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from minitransformer.data import load
-from minitransformer.data.streams import StreamWindows, token_stream
+from minitransformer.data.streams import StreamWindows, stream_rows
 from minitransformer.generation import greedy
 from minitransformer.models import GPT, GPTConfig, Loss
 from minitransformer.models.base import target_loss
@@ -162,7 +162,7 @@ def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, 
     keep_freed_memory()
     corpus = load(settings.data)
     tokenizer = train_character_tokenizer(corpus["train"]["text"])
-    streams = {name: token_stream(corpus[name]["text"], tokenizer) for name in ("train", "validation")}
+    streams = {name: stream_rows(corpus[name], tokenizer).ids for name in ("train", "validation")}
     sizes = dict(layers=4, width=128, heads=4, context=64, vocab_size=tokenizer.get_vocab_size())
     dtype = torch.bfloat16 if machine.bfloat16_pays else None
     quick = settings.quick

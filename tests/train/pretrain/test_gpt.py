@@ -1,13 +1,14 @@
 import json
 import math
 
+import datasets
 import pytest
 import torch
 from helpers_scripts import interrupted_at, refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
-from minitransformer.data.streams import StreamWindows, token_stream
+from minitransformer.data.streams import StreamWindows, stream_rows
 from minitransformer.models import GPT, GPTConfig
 from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import load_tokenizer
@@ -42,7 +43,7 @@ def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run, text)
     assert results["tokens_per_second"] == pytest.approx(6 * 36 / results["seconds"])
     everything = text.read_text()
     last_tenth = everything[int(0.9 * len(everything)) :]
-    ids = token_stream([last_tenth], tokenizer)
+    ids = stream_rows(datasets.Dataset.from_dict({"text": [last_tenth]}), tokenizer).ids
     assert results["validation_loss"] == pytest.approx(stream_loss(model, ids, 12))
     bits = results["validation_loss"] * (len(ids) - 1) / math.log(2)
     assert results["bits_per_byte"] == pytest.approx(bits / len(last_tenth.encode()))
