@@ -1,6 +1,7 @@
 """Writing files so that a reader never meets half of one."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -79,3 +80,9 @@ def open_no_link(path: str | Path, flags: int) -> int:
 def write_json(path: str | Path, value: Any) -> None:
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -28,9 +28,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import minitransformer
 from minitransformer import GPT, GPTConfig, InputError, SequenceClassifier
 from minitransformer.data import load
-from minitransformer.data.labels import load_labelled
 from minitransformer.data.packages import unpack
-from minitransformer.data.remembered import sha256
+from minitransformer.files import sha256
 from minitransformer.tokenization import (
     load_tokenizer,
     train_bpe_tokenizer,
@@ -223,7 +222,7 @@ def test_any_file_of_data_is_read_or_refused(cases, tmp_path):
 
 @fuzzed(60)
 def test_any_table_of_labels_is_read_or_refused(cases, tmp_path):
-    check(cases, tables(tmp_path), load_labelled)
+    check(cases, tables(tmp_path), partial(load, kind="labelled"))
 
 
 def tiny_model():

@@ -1,82 +1,112 @@
-"""Corpora in files of the user's: tables, text, line-aligned pairs, and folders of them.
+"""Corpora in the user's files: a table, running text, two line-aligned files, or a folder with a file a split.
 
-Everything is read as text in UTF-8 (with or without a byte order mark, any line ends), and kept as it is: "007", "NA"
-and "2011-05-19" stay those strings. A row with an empty field that is needed is dropped, with a warning.
+Files are text in UTF-8 (with or without a byte order mark, any line ends), kept as it is: "007", "NA" and "2011-05-19"
+stay those strings.
 """
 
 import errno
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from minitransformer.data.aligned import aligned_rows
-from minitransformer.data.mapped_splits import split_rows
-from minitransformer.data.running_text import read_text
-from minitransformer.data.splits import Rows, last_tenth_split
-from minitransformer.data.table_formats import TABLES, read_table
-from minitransformer.data.table_rows import table_rows
-from minitransformer.data.tables import choose_columns, has_header, with_first_row
+from minitransformer.data.class_labels import require_learnable, with_class_labels
+from minitransformer.data.headers import Wanted, choose_columns
+from minitransformer.data.splits import grouped_split
+from minitransformer.data.stored_rows import table_rows
+from minitransformer.data.tables import TABLES, NothingLeftError, Table, aligned_table, read_table
+from minitransformer.data.text_pieces import text_pieces
 from minitransformer.errors import InputError
-from minitransformer.untrusted import PICKLES, pickle_refused, require_sane_file, shown
+from minitransformer.untrusted import PICKLES, pickle_refused, require_sane_file
+
+if TYPE_CHECKING:
+    import datasets
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
 _READABLE = (*TABLES, ".txt")
 
 
-def read(path: Path, *, source: str | None = None, target: str | None = None, seed: int = 0) -> dict[str, Rows]:
+def read(path: Path, wanted: Wanted, seed: int) -> dict[str, "datasets.Dataset"]:
     """The splits of a file, of a pair of files `path`.`source` and `path`.`target`, or of a folder.
 
-    A folder has its splits in files called train, validation (or val, dev) and test. Without them, pairs are split by
-    target and other rows by text (see `grouped_split`). A .txt file is one row, of which the last tenth of the
-    characters is validation. A .tsv file of two columns needs no header (see `tables.has_header`).
-
-    What comes of large tables and aligned files are mapped data sets (see `table_rows`); all else is in memory.
+    A folder has its splits in files called train, validation (or val, dev) and test. Its training file says whether
+    there are headers and which column is which. Without splits, pairs are split by target and other rows by text (see
+    `grouped_split`); the last tenth of a .txt file's characters is validation.
     """
-    if path.is_dir():
-        return _read_folder(path, source, target)
-    files = [path] if path.is_file() else files_called(path.parent, (path.name,))
-    if not files:
-        raise FileNotFoundError(errno.ENOENT, "no such file or folder, nor files of that name with a suffix", str(path))
-    table = _read_table(path, source, target) if path.is_file() else _read_one(files, source, target)
-    if [file.suffix.lower() for file in files] == [".txt"]:
-        return last_tenth_split(table["text"][0])
-    return split_rows(table, by="target" if "target" in _names(table) else "text", seed=seed)
+    files = _files_of_splits(path, wanted)
+    if any(paths[0].suffix.lower() == ".txt" for paths in files.values()):
+        return _read_text(files, wanted, whole=path.is_dir())
+    train = _table(files["train"], wanted)
+    columns = choose_columns(train.names, wanted, train.path)
+    splits = {}
+    for split, paths in files.items():
+        try:
+            table = train if split == "train" else _table(paths, wanted, train)
+            splits[split] = table_rows(table, _require_columns(table, columns))
+        except NothingLeftError as error:
+            if split != "test":
+                raise
+            warnings.warn(f"{error}: test is left out", stacklevel=3)
+    labelled = "label" in columns.values()
+    if labelled:
+        splits = with_class_labels(splits)
+    if not path.is_dir():
+        splits = grouped_split(splits["train"], by="target" if "target" in columns.values() else "text", seed=seed)
+    if labelled:
+        require_learnable(splits, path)
+    return splits
 
 
-def _read_folder(folder: Path, source: str | None, target: str | None) -> dict[str, Rows]:
-    found = {split: files_called(folder, stems) for split, stems in SPLIT_NAMES.items()}
+def _read_text(files: dict[str, tuple[Path, ...]], wanted: Wanted, *, whole: bool) -> dict[str, "datasets.Dataset"]:
+    """`whole` files for the splits, or the parts of one."""
+    for split, (path, *_) in files.items():
+        if path.suffix.lower() != ".txt":
+            raise InputError(f"{path} is a table, but {files['train'][0]} is not: {split} and train must be alike")
+        if wanted.names or wanted.kind not in (None, "text"):
+            raise InputError(
+                f"{path} is running text: it has no columns {' and '.join(map(repr, wanted.names)) or wanted.kind}"
+            )
+    if whole:
+        return {split: text_pieces(path) for split, (path, *_) in files.items()}
+    (path,) = files["train"]
+    return {"train": text_pieces(path, "first nine tenths"), "validation": text_pieces(path, "last tenth")}
+
+
+def _table(paths: Sequence[Path], wanted: Wanted, like: Table | None = None) -> Table:
+    return aligned_table(*paths) if len(paths) == 2 else read_table(paths[0], wanted, like)
+
+
+def _require_columns(table: Table, columns: dict[str, str]) -> dict[str, str]:
+    """The columns, without a `format` that the table does not have. `InputError` for another one that is missing;
+    `NothingLeftError` for labels."""
+    missing = {there: here for there, here in columns.items() if there not in table.names and here != "format"}
+    if missing:
+        left = f"{table.path} has no column {' and '.join(map(repr, missing))}: it has {table.names}"
+        raise (NothingLeftError if [*missing.values()] == ["label"] else InputError)(left)
+    return {there: here for there, here in columns.items() if there in table.names}
+
+
+def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
+    """The file of each split, or its two line-aligned files; of a path without splits that of all rows, as `train`."""
+    if path.is_file():
+        _require_readable(path)
+        return {"train": (path,)}
+    if not path.is_dir():
+        files = files_called(path.parent, (path.name,))
+        if not files:
+            raise FileNotFoundError(errno.ENOENT, "no such file or folder, nor files with a suffix", str(path))
+        return {"train": _one_or_two(files, wanted)}
+    found = {split: files_called(path, stems) for split, stems in SPLIT_NAMES.items()}
     for split in ("train", "validation"):
         if not found[split]:
-            there = ", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"
-            way_out = f"; give the path {folder / 'train'} to have a tenth of train set apart" if found["train"] else ""
-            raise InputError(f"{folder} has no file called {' or '.join(SPLIT_NAMES[split])}; it has {there}{way_out}")
-    header = None
-    if [file.suffix.lower() for file in found["train"]] == [".tsv"]:
-        header = has_header(read_table(found["train"][0]), source, target)
-    tables = {split: _read_one(files, source, target, header) for split, files in found.items() if files}
-    names = {split: _names(rows) for split, rows in tables.items()}
-    for split, columns in names.items():
-        if {*columns} - {"format"} != {*names["train"]} - {"format"}:
-            raise InputError(f"{folder}: train has columns {names['train']}, but {split} has {columns}")
-    return tables
-
-
-def _names(rows: Rows) -> list[str]:
-    return list(rows) if isinstance(rows, dict) else rows.column_names
-
-
-def text_files(folder: Path) -> dict[str, Path]:
-    """The splits of a folder whose every split is one .txt file; nothing if that is not what it holds."""
-    found = {split: files_called(folder, stems) for split, stems in SPLIT_NAMES.items()}
-    there = {split: files for split, files in found.items() if files}
-    whole = {"train", "validation"} <= there.keys()
-    if not whole or any(len(files) != 1 or files[0].suffix.lower() != ".txt" for files in there.values()):
-        return {}
-    return {split: files[0] for split, files in there.items()}
+            there = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
+            way_out = f"; give the path {path / 'train'} to have a tenth of train set apart" if found["train"] else ""
+            raise InputError(f"{path} has no file called {' or '.join(SPLIT_NAMES[split])}; it has {there}{way_out}")
+    return {split: _one_or_two(files, wanted) for split, files in found.items() if files}
 
 
 def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
-    """The files of a folder that bear one of these names, whatever their suffix. `InputError` for a link out of it."""
+    """The files of a folder with one of these names and any suffix. `InputError` for a link out of the folder."""
     if not folder.is_dir():
         return []
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.stem in stems and file.suffix)
@@ -85,14 +115,9 @@ def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
     return files
 
 
-def _read_one(
-    files: list[Path],
-    source: str | None,
-    target: str | None,
-    header: bool | None = None,
-) -> Rows:
-    """One split from the files that bear its name: a line-aligned pair, or the one that is readable by itself. `header`
-    says whether a .tsv file has one, as the training file of its folder has; None leaves that to its first line."""
+def _one_or_two(files: list[Path], wanted: Wanted) -> tuple[Path, ...]:
+    """Of the files with the name of a split, the two line-aligned ones or the only one that is readable by itself."""
+    source, target = wanted.source, wanted.target
     folder, names = files[0].parent, ", ".join(file.name for file in files)
     if len({file.stem for file in files}) > 1:
         raise InputError(f"{folder} has several files for one split, {names}: keep one")
@@ -100,10 +125,10 @@ def _read_one(
     if source in by_suffix and target in by_suffix:
         if source == target:
             raise InputError(f"{by_suffix[source]}: source and target are both {source!r}")
-        return aligned_rows(by_suffix[source], by_suffix[target])
+        return by_suffix[source], by_suffix[target]
     readable = [file for file in files if file.suffix.lower() in _READABLE]
     if len(readable) == 1:
-        return _read_table(readable[0], source, target, header)
+        return (readable[0],)
     if readable:
         raise InputError(f"{folder} has several files for one split, {names}: keep one, or name it in full")
     if source is None or target is None:
@@ -121,12 +146,8 @@ def _read_one(
     )
 
 
-def _read_table(path: Path, source: str | None, target: str | None, header: bool | None = None) -> Rows:
+def _require_readable(path: Path) -> None:
     kind = path.suffix.lower()
-    if kind == ".txt":
-        if source is not None or target is not None:
-            raise InputError(f"{path} is running text: it has no columns source={source!r} and target={target!r}")
-        return {"text": [read_text(path)]}
     if kind in PICKLES:
         raise pickle_refused(path, f"data end in {', '.join(_READABLE)}")
     if kind not in _READABLE:
@@ -134,14 +155,3 @@ def _read_table(path: Path, source: str | None, target: str | None, header: bool
             f"cannot read {path}: files end in {', '.join(_READABLE)}; of two line-aligned files "
             'such as train.de and train.en give the path "train", source="de" and target="en"'
         )
-    raw = read_table(path)
-    if kind == ".tsv" and not (has_header(raw, source, target) if header is None else header or len(raw.names) != 2):
-        if source is not None or target is not None:
-            raise InputError(
-                f"{path} has no header, so no columns {source=} and {target=}: its first line is "
-                f"{shown(raw.names)}; add one, or name no columns to go from the first to the second"
-            )
-        warnings.warn(f"{path} has no header: its first line, {shown(raw.names)}, is read as a pair", stacklevel=2)
-        raw = with_first_row(raw, ("source", "target"))
-    where = f"the header of {path}" if kind in (".csv", ".tsv") else path
-    return table_rows(raw, choose_columns(raw.names, source, target, where=where))

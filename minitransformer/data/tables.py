@@ -1,31 +1,47 @@
-"""Tables in files: what is known of one before its rows are read, and which of its columns to read."""
+"""Tables in files: .csv, .tsv, .jsonl, .parquet and two line-aligned files, each read row by row."""
 
-import re
+import csv
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
+from minitransformer.data.headers import SAMPLE, Wanted, names_without_header
+from minitransformer.data.text_file import read_lines, require_text
 from minitransformer.errors import InputError
 from minitransformer.untrusted import shown
 
-_NAME = re.compile(r"[A-Za-z_]([\w.:-]*\w)?", re.ASCII)
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+_MOST_UNPACKED = 2000
+"""A Parquet file may unpack to this many times its bytes: repeated rows take next to no room in it."""
+_MOST_NAMES = 1000
+"""Columns of a .jsonl file. A file with more holds lines with keys of their own, not a table."""
+_LONGEST_FIELD = (1 << 31) - 1
+"""In characters, in a .csv file: the most that the csv module takes on every system."""
+
+Row = tuple[int, Sequence[Any]]
+"""The number of the line (of a Parquet file, the row), counted from 1, and the values of some columns."""
+
+
+class NothingLeftError(InputError):
+    """In each row a needed column is empty, or it is not there. A test split may then be left out."""
 
 
 @dataclass(frozen=True)
-class RawTable:
-    """A table as its file has it, or two files that have a column each.
-
-    `read` goes through the rows anew each time: of each it gives the place, counted from 1 in `unit`s, and the values
-    of the columns that are asked for. `kind` is how the bytes are read, so that it and they say all that there is to
-    say of the rows. `require_unchanged` raises `InputError` if the files are no longer what they were at first.
-    """
+class Table:
+    """The names of the columns, and `read`, which goes through the rows again at every call and gives the values of the
+    columns that are asked for. `reading` says how the bytes of `files` become rows: it and the bytes determine them."""
 
     files: tuple[Path, ...]
-    kind: str
-    names: Sequence[str]
-    read: Callable[[Sequence[str]], Iterator[tuple[int, Sequence[Any]]]]
-    require_unchanged: Callable[[], None]
+    reading: str
+    names: list[str]
+    read: Callable[[Sequence[str]], Iterator[Row]]
+    has_header: bool = True
     unit: str = "line"
 
     @property
@@ -33,63 +49,194 @@ class RawTable:
         return self.files[0]
 
 
-def choose_columns(names: Sequence[str], source: str | None, target: str | None, *, where: object) -> dict[str, str]:
-    """The columns to keep, as {name there: name here}; `where` is what to call the table in an error.
+def read_table(path: Path, wanted: Wanted, like: Table | None = None) -> Table:
+    """A file of one of the `TABLES`. In a .csv or .tsv file the first line is a header or not: see
+    `names_without_header`, or, of the other files in its folder, `like`, the training table, says so."""
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        return _parquet(path)
+    require_text(path)
+    if kind == ".jsonl":
+        return _jsonl(path)
+    return _delimited(path, wanted, like)
 
-    In this order: the ones asked for; source and target; text and label; the two there are, besides an index (a column
-    without a name, or called index or id) and `format`; text. Pairs keep a `format` column.
-    """
-    if source is not None and target is not None:
-        missing = [name for name in (source, target) if name not in names]
-        if missing:
-            raise InputError(f"{where} has no column {' and '.join(map(repr, missing))}; it has {shown(list(names))}")
-        if source == target:
-            raise InputError(f"{where}: source and target are both {source!r}")
-        pair = [source, target]
-    elif source is not None or target is not None:
-        raise InputError(f"source={source!r} and target={target!r}: give both, or neither")
-    elif "source" in names and "target" in names:
-        pair = ["source", "target"]
-    elif "text" in names and "label" in names:
-        return {"text": "text", "label": "label"}
+
+def _delimited(path: Path, wanted: Wanted, like: Table | None) -> Table:
+    tabs = path.suffix.lower() == ".tsv"
+    rows = [row for _, row in islice(_records(path, tabs), 1 + SAMPLE)]
+    first = rows[0]
+    if not first:
+        raise InputError(f"{path}, line 1 is blank: it has to name the columns, or be the first row")
+    if like is None:
+        names = names_without_header(path, rows, wanted)
+    elif like.has_header:
+        names = None
     else:
-        pair = [name for name in names if name not in ("", "index", "id", "format") and not _is_pandas_index(name)]
-        if len(pair) != 2:
-            if "text" in names:
-                return {"text": "text"}
-            raise InputError(
-                f"{where}: which columns of {shown(list(names))} to read? Name them with source= and target="
+        names = like.names
+        if len(first) != len(names):
+            unlabelled = len(first) == 1 and "label" in names
+            raise (NothingLeftError if unlabelled else InputError)(
+                f"{path} has {len(first)} columns, but {like.path} has {len(names)}, without a header"
             )
-    chosen = dict(zip(pair, ("source", "target"), strict=True))
-    return chosen if "format" not in names else {"format": "format"} | chosen
+    has_header, names = names is None, first if names is None else names
+    if has_header:
+        if len(set(names) - {""}) < len(names) - names.count(""):
+            raise InputError(f"{path}: two columns have one name in {shown(names)}: rename one")
+        if len(rows) == 1:
+            raise InputError(f"{path} has a header, {shown(first)}, and no rows")
+    place_of, width = {name: place for place, name in enumerate(names)}, len(names)
+
+    def read(chosen: Sequence[str]) -> Iterator[Row]:
+        places, blank = [place_of[name] for name in chosen], [""] * width
+        for line, row in islice(_records(path, tabs), int(has_header), None):
+            if row and len(row) != width:
+                raise InputError(
+                    f"{path}, line {line}: {len(row)} fields, but the first line has {width}: {str(row)[:100]}"
+                )
+            fields = row or blank
+            yield line, [fields[place] for place in places]
+
+    return Table((path,), f"{path.suffix.lower()}, header {has_header}", list(place_of), read, has_header)
 
 
-def has_header(raw: RawTable, source: str | None, target: str | None) -> bool:
-    """Whether the first line of a .tsv file names its columns.
-
-    Pairs often come without a header: two columns, the first translated into the second. Their first line is a header
-    if it holds `source` and `target`, or "text", or if it reads as names do: each cell is one word of ASCII letters,
-    digits and "_-.:" that ends in a letter or digit ("en", "human_date"), or an index. "Hi." and "Good day" are none.
-    All other tables have a header.
-    """
-    names = raw.names
-    if raw.kind != ".tsv" or len(names) != 2 or {source, target} == set(names) or "text" in names:
-        return True
-    return all(not name or _is_pandas_index(name) or _NAME.fullmatch(name) for name in names)
-
-
-def with_first_row(raw: RawTable, names: Sequence[str]) -> RawTable:
-    """A table that was read as if it had a header: what was taken for one is its first row, and its columns have these
-    names."""
-    there = dict(zip(names, raw.names, strict=True))
-
-    def read(chosen: Sequence[str]) -> Iterator[tuple[int, Sequence[Any]]]:
-        first = [there[name] for name in chosen]
-        yield 1, first
-        yield from raw.read(first)
-
-    return replace(raw, kind=f"{raw.kind} without a header, {' '.join(names)}", names=names, read=read)
+def _records(path: Path, tabs: bool) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line it starts on; a quoted field may run over several lines. With `tabs`, a quote is a
+    character like any other (IANA's rule for TSV)."""
+    lines = (f"{line}\n" for line in read_lines(path))
+    if tabs:
+        yield from ((place, line[:-1].split("\t") if line != "\n" else []) for place, line in enumerate(lines, start=1))
+        return
+    reader = csv.reader(lines, strict=True)
+    place = 1
+    try:
+        while True:
+            # The limit of a field's length, 131,072 characters, is the process's: it is lifted for our own reader only.
+            limit = csv.field_size_limit(_LONGEST_FIELD)
+            try:
+                record = next(reader, None)
+            finally:
+                csv.field_size_limit(limit)
+            if record is None:
+                return
+            yield place, record
+            place = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{path}, line {place}: not readable as CSV: {error}") from error
 
 
-def _is_pandas_index(name: str) -> bool:
-    return name.startswith(("Unnamed: ", "__index_level_"))
+def _jsonl(path: Path) -> Table:
+    """One JSON object a line. The columns are the keys of the first `SAMPLE` lines; a key that a line lacks is an empty
+    field."""
+    names = dict[str, None]()
+    for line, row in islice(_objects(path), SAMPLE):
+        names |= dict.fromkeys(row)
+        if len(names) > _MOST_NAMES:
+            raise InputError(f"{path}, line {line}: more than {_MOST_NAMES:,} distinct keys: it is refused")
+
+    def read(chosen: Sequence[str]) -> Iterator[Row]:
+        for line, row in _objects(path):
+            yield line, [row.get(name) for name in chosen]
+
+    return Table((path,), ".jsonl", list(names), read)
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, text in enumerate(read_lines(path), start=1):
+        try:
+            row = json.loads(text) if text.strip() else {}
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no JSONDecodeError
+            raise InputError(f"{path}, line {line}: not readable as JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {line}: {text[:100]!r} is not a JSON object with a key for each column")
+        yield line, row
+
+
+def _parquet(path: Path) -> Table:
+    with _opened(path) as file:
+        names, count = file.schema_arrow.names, file.metadata.num_rows
+        _require_flat_dictionaries(path, file.schema_arrow)
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: two columns have one name in {shown(names)}")
+    if count == 0:
+        raise InputError(f"{path} has no rows")
+    return Table((path,), ".parquet", names, partial(_parquet_rows, path), unit="row")
+
+
+def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Row]:
+    from pyarrow.types import is_dictionary
+
+    place, room = 0, 1_000_000 + _MOST_UNPACKED * path.stat().st_size
+    with _opened(path) as file:
+        # No value is larger than its row group, so a batch of so many rows is no larger than the room there is.
+        groups = [file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups)]
+        rows = room // max(1, *groups, 1)
+        for batch in file.iter_batches(batch_size=max(1, min(rows, 1024)), columns=list(names)):
+            columns = []
+            for name in names:
+                column = batch.column(name)
+                # One value of a dictionary may stand in every row.
+                plain = column.dictionary_decode() if is_dictionary(column.type) else column
+                room -= plain.nbytes
+                if room < 0:
+                    raise InputError(f"{path} unpacks to over {_MOST_UNPACKED:,} times its size: it is refused")
+                columns.append(plain.to_pylist())
+            for values in zip(*columns, strict=True):
+                place += 1
+                yield place, values
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetFile`. All that pyarrow says about a file that is not one becomes an `InputError`."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path, buffer_size=1 << 20) as file:  # without it a row group's column is read whole
+            yield file
+    # pyarrow reports unknown and damaged files in many classes; errors with a number are the operating system's.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError, TypeError, KeyError) as error:
+        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        raise InputError(f"{path} is not readable as Parquet: {' '.join(str(error).split())[:300]}") from error
+
+
+def _require_flat_dictionaries(path: Path, schema: Any) -> None:
+    """`InputError` for a dictionary inside a list or the like: one of its rows may stand for any number of bytes."""
+    from pyarrow.types import is_dictionary, is_nested
+
+    for field in schema:
+        kind = field.type.value_type if is_dictionary(field.type) else field.type
+        if "dictionary<" in str(kind) or (kind is not field.type and is_nested(kind)):
+            raise InputError(f"{path}: column {field.name!r} is of {shown(str(field.type))}, which is not read")
+
+
+def aligned_table(source: Path, target: Path) -> Table:
+    """Line n of one file beside line n of another; the columns are called by the files' suffixes. `InputError` if one
+    file has more lines."""
+    files = source, target
+    names = [file.suffix.removeprefix(".") for file in files]
+
+    def read(chosen: Sequence[str]) -> Iterator[Row]:
+        places = [names.index(name) for name in chosen]
+        for line, pair in _aligned_lines(files):
+            yield line, [pair[place] for place in places]
+
+    return Table(files, "aligned", names, read)
+
+
+def _aligned_lines(files: tuple[Path, Path]) -> Iterator[tuple[int, tuple[str, str]]]:
+    lines, counts, surplus = 0, [0, 0], None
+    for source, target in zip_longest(*map(read_lines, files)):
+        if source is None or target is None:
+            surplus = (target if source is None else source) if surplus is None else surplus
+            counts[target is not None] += 1
+        else:
+            lines += 1
+            yield lines, (source, target)
+    if surplus is not None:
+        longer, more = files[counts[1] > 0], max(counts)
+        raise InputError(
+            f"{files[0]} has {lines + counts[0]} lines, but {files[1]} has {lines + counts[1]}: {longer.name} has "
+            f"{more} more, from line {lines + 1}, {surplus[:50]!r}, on; line n of one belongs to line n of the other"
+        )

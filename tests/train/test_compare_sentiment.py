@@ -111,7 +111,7 @@ def test_a_resumed_comparison_remembers_its_pretrained_run(tmp_path):
         (["--seeds", "a"], "--seeds 'a': whole numbers"),
         (["--pretrain-minutes", "0"], "--pretrain-minutes 0.0 must be more than 0"),
         (["--pretrained", "nowhere"], "nowhere is not a saved model"),
-        (["--data", "nowhere"], "no labelled texts in 'nowhere'"),
+        (["--data", "nowhere"], "no corpus 'nowhere'"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(arguments, message, data, tmp_path, capsys):

@@ -3,8 +3,6 @@ import hashlib
 import pytest
 
 from minitransformer import InputError
-from minitransformer.data import remembered as module
-from train.engine import fingerprint as script
 from train.engine.fingerprint import fingerprint
 from train.engine.run_folder import begin_run, read_command
 from train.finetune.settings import FinetuneSettings
@@ -41,16 +39,6 @@ def test_several_corpora_may_have_paths_with_commas(tmp_path):
     assert list(read_corpora(f"{one},{two}")) == [str(one), str(two)]
     with pytest.raises(InputError, match="an empty name"):
         read_corpora(f"{one},,{two}")
-
-
-def test_a_large_file_is_hashed_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "LARGE", 4)
-    monkeypatch.setattr(module, "SETTLED", -1)
-    path, digest = write(tmp_path / "a.txt", "text")
-    assert fingerprint(GPTSettings(data=str(path))) == {"a.txt": digest}
-    monkeypatch.setattr(script, "sha256", lambda file: pytest.fail("is read again"))
-    assert fingerprint(GPTSettings(data=str(path))) == {"a.txt": digest}
 
 
 def test_data_that_lies_elsewhere_goes_on_and_another_model_is_named(tmp_path):

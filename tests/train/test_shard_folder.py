@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from minitransformer import GPT, GPTConfig, InputError
-from minitransformer.data.remembered import sha256
+from minitransformer.files import sha256
 from minitransformer.optim import adamw, muon
 from train.engine.checkpoint import load_checkpoint, read_state, save_checkpoint
 from train.engine.checkpoints import Checkpoints

@@ -16,7 +16,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from minitransformer.data.packaged import minilm, reviews
+from minitransformer.data import load
+from minitransformer.data.packaged import minilm
 from minitransformer.models import BERT, BERTConfig, SequenceClassifier
 from minitransformer.models.bert import NO_TARGET
 from minitransformer.tokenization import load_tokenizer
@@ -126,11 +127,11 @@ def minilm_finetuning(settings: Any, machine: Machine, console: Console) -> list
     mean, as its recipe does, theirs takes the pooler."""
     from transformers import BertForSequenceClassification
 
-    corpus = reviews()["train"]
+    corpus = load("reviews")["train"]
     tokenizer = load_tokenizer(minilm() / "tokenizer.json")
-    names = sorted(set(corpus["label"]))
+    names = corpus.features["label"].names
     count = 64 if settings.quick else FINETUNING_SENTENCES
-    texts, labels = corpus["text"][:count], [names.index(label) for label in corpus["label"][:count]]
+    texts, labels = corpus["text"][:count], corpus["label"][:count]
     sentences = [
         (torch.tensor(row.ids), torch.tensor([label]))
         for row, label in zip(tokenizer.encode_batch(texts), labels, strict=True)

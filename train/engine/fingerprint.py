@@ -1,15 +1,14 @@
 """What a run's data and its `--init` held when it began, so that it does not go on with others."""
 
 from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from minitransformer.data import packaged
 from minitransformer.data.files import SPLIT_NAMES, files_called
-from minitransformer.data.remembered import remembered, sha256
 from minitransformer.errors import InputError
+from minitransformer.files import sha256
 
 NAMED = ("dates", "recall", *packaged.CORPORA)
 INIT = "--init "
@@ -19,7 +18,7 @@ INIT = "--init "
 def fingerprint(settings: Any) -> dict[str, str]:
     """`data_fingerprint`, and the SHA-256 of weights, configuration and tokenizer of a model to start from."""
     files = model_files(getattr(settings, "init", None))
-    return data_fingerprint(settings) | {f"{INIT}{file.name}": _sha256(file) for file in files}
+    return data_fingerprint(settings) | {f"{INIT}{file.name}": sha256(file) for file in files}
 
 
 def data_fingerprint(settings: Any) -> dict[str, str]:
@@ -37,12 +36,8 @@ def data_fingerprint(settings: Any) -> dict[str, str]:
         if not files:
             found[where + name] = f"Babel {version('babel')}" if name == "dates" else "a name"
         for file in files:
-            found[where + file.name] = _sha256(file)
+            found[where + file.name] = sha256(file)
     return found
-
-
-def _sha256(file: Path) -> str:
-    return remembered(file, "sha256", partial(sha256, file))
 
 
 def data_files(path: Path, suffixes: list[str]) -> list[Path]:

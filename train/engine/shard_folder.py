@@ -22,8 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minitransformer.data.remembered import sha256
-from minitransformer.files import flush_folder
+from minitransformer.files import flush_folder, sha256
 from train.engine.processes import Processes, not_shared
 from train.engine.sealed import ODDITIES, DamagedFileError, SealedFile, check_seal, write_sealed
 

@@ -245,7 +245,7 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, cap
         (["--init", "minilm", "--d-model", "8"], "--d-model: for --init scratch; --init minilm has its own"),
         (["--init", "nowhere"], "nowhere is not a saved model: it does not exist"),
         (["--data", "nowhere.tsv"], "'nowhere.tsv'"),
-        (["--data", "dates"], "dates has no labels"),
+        (["--data", "dates"], "dates holds pairs, not labelled"),
         (["--label", "mood"], "has no column 'mood'; it has ['text', 'label']"),
     ],
 )

@@ -1,0 +1,75 @@
+"""Labels are numbers with names, and nothing is handed on that cannot be learned from."""
+
+import json
+
+import pytest
+from helpers_tables import refused, split_rows, write
+
+from minitransformer.data import load
+
+ROWS = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
+
+
+def table(path, rows):
+    return write(path, "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+
+
+def test_labels_are_a_class_label_of_every_split(tmp_path):
+    corpus = load(table(tmp_path / "a.jsonl", ROWS))
+    assert corpus.num_rows == {"train": 24, "validation": 3, "test": 3}
+    for split in corpus.values():
+        assert split.features["label"].names == ["bad", "good"]
+        assert all(("bad", "good")[row["label"]] == dict(ROWS)[row["text"]] for row in split)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ((10, 9, -1), ["-1", "9", "10"]),
+        (("10", "9", "x"), ["9", "10", "x"]),
+        (("b", " b\t", "a "), ["a", "b"]),
+        (("1", "9" * 5000, "1"), ["1", "9" * 5000]),
+        ((True, False, True), ["False", "True"]),
+    ],
+)
+def test_names_are_sorted_numbers_by_value_and_white_space_is_no_part_of_them(labels, names, tmp_path):
+    path = table(tmp_path / "a.jsonl", [(f"text {i}", labels[i % 3]) for i in range(30)])
+    assert load(path)["train"].features["label"].names == names
+
+
+def test_a_folder_has_one_set_of_labels(tmp_path):
+    table(tmp_path / "train.jsonl", ROWS)
+    table(tmp_path / "dev.jsonl", [("zero", "good"), ("three", "good")])
+    table(tmp_path / "test.jsonl", [("one", "good"), ("two", "bad"), ("three", None)])
+    with pytest.warns(UserWarning, match="dropped 1 of 3 rows, where text or label is empty: line 3"):
+        corpus = load(tmp_path, kind="labelled")
+    assert corpus["validation"]["label"][:] == [1, 1]
+    assert split_rows(corpus["test"]) == [("one", "good"), ("two", "bad")]
+    assert corpus["train"].features == corpus["validation"].features == corpus["test"].features
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(text, "good") for text, _ in ROWS], "all of the 24 training texts have the label 'good'"),
+        ([(text, "") for text, _ in ROWS], "in each of the 30 rows, text or label is empty"),
+        ([("", label) for _, label in ROWS], "in each of the 30 rows, text or label is empty"),
+        ([(text, 0.5) for text, _ in ROWS], "line 1: 'label' is 0.5, which is not text"),
+        ([(7, label) for _, label in ROWS], "line 1: 'text' is 7, which is not text"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from_is_refused(rows, message, tmp_path):
+    refused(table(tmp_path / "a.jsonl", rows), message)
+
+
+def test_labels_that_no_training_text_has_are_refused_and_counted(tmp_path):
+    table(tmp_path / "train.jsonl", ROWS)
+    table(tmp_path / "dev.jsonl", [("a", "fine"), ("b", "odd"), ("c", "fine"), ("d", "good")])
+    refused(
+        tmp_path,
+        "3 of 4 validation texts have a label that no training text has: 'fine' (2), 'odd' (1)",
+        "the labels are bad, good",
+        kind="labelled",
+    )
+    rare = [*ROWS, *((f"rare {n}", f"rare {n}") for n in range(20))]
+    refused(table(tmp_path / "a.jsonl", rare), "texts have a label that no training text has", "the labels are bad")

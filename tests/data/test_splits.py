@@ -1,0 +1,50 @@
+import random
+
+import datasets
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minitransformer.data.splits import grouped_split
+from minitransformer.errors import InputError
+
+few = st.sampled_from(
+    ["a", "b", "aé", "猫", "\U0001f600", "\uffee", "a\0b", "z", "Z", "e\u0301", "é", "0", "1", "2", "3"]
+)
+
+
+def expected(rows, seed):
+    """The parts as the docstring has them, by the target of each row."""
+    rows = list(dict.fromkeys(rows))
+    values = sorted({target for _, target in rows})
+    tenth = len(values) // 10
+    random.Random(seed).shuffle(values)
+    test, validation = set(values[:tenth]), set(values[tenth : 2 * tenth])
+    return {
+        "train": [row for row in rows if row[1] not in test | validation],
+        "validation": [row for row in rows if row[1] in validation],
+        "test": [row for row in rows if row[1] in test],
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(few, few), min_size=5, max_size=80), st.integers(0, 9))
+def test_parts_share_no_value_and_repeat_no_row(rows, seed):
+    table = datasets.Dataset.from_dict({"source": [a for a, _ in rows], "target": [b for _, b in rows]})
+    if len({target for _, target in rows}) < 10:
+        with pytest.raises(InputError, match="distinct values of 'target' are too few to split"):
+            grouped_split(table, by="target", seed=seed)
+        return
+    parts = grouped_split(table, by="target", seed=seed)
+    assert {part: list(zip(*split[:].values(), strict=True)) for part, split in parts.items()} == expected(rows, seed)
+
+
+def test_parts_have_fingerprints_of_their_rows():
+    table = datasets.Dataset.from_dict({"a": [f"{n}" for n in range(30)], "b": [f"{n % 15}" for n in range(30)]})
+    marks = [
+        split._fingerprint
+        for by, seed in (("a", 0), ("a", 10**12), ("b", 0))
+        for split in grouped_split(table, by=by, seed=seed).values()
+    ]
+    assert len(set(marks)) == 9
+    assert marks[:3] == [split._fingerprint for split in grouped_split(table, by="a").values()]

@@ -1,0 +1,204 @@
+"""Rows of files in the cache folder: made once, whole or not there, found by content."""
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from helpers_tables import split_rows, write
+
+from minitransformer.data import load, stored_rows, tables
+from minitransformer.data.columns import text_batches, texts
+from minitransformer.data.headers import Wanted
+from minitransformer.data.tables import read_table
+from minitransformer.errors import InputError
+
+LINES = "".join(f"human {n},iso {n}\n" for n in range(25))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tables"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write(tmp_path / "a.csv", "source,target\n,\n" + LINES)
+
+
+def outcome(path, **options):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        corpus = load(path, **options)
+    return {name: split_rows(split) for name, split in corpus.items()}, [str(warning.message) for warning in said]
+
+
+def arrows(cache):
+    return list(cache.glob("generator/*/0.0.0/*.arrow"))
+
+
+def never_read(monkeypatch):
+    monkeypatch.setattr(tables, "_records", lambda *_: pytest.fail("is read again"))
+
+
+def test_rows_are_made_once_whatever_the_seed_and_have_a_fingerprint_of_their_content(path, cache, tmp_path):
+    first, marks = outcome(path), [split._fingerprint for split in load(path).values()]
+    made = {file: file.stat().st_mtime_ns for file in arrows(cache)}
+    assert len(made) == 1
+    assert outcome(path) == first
+    assert outcome(path, seed=1)[0]["test"] != first[0]["test"]
+    elsewhere = write(tmp_path / "elsewhere" / "b.csv", path.read_bytes())
+    assert [split._fingerprint for split in load(elsewhere).values()] == marks
+    assert len({*marks, *(split._fingerprint for split in load(path, seed=1).values())}) == 6
+    assert {file: file.stat().st_mtime_ns for file in arrows(cache)} == made
+
+
+def test_other_bytes_columns_or_ways_to_read_are_other_rows(path, cache, tmp_path):
+    load(path)
+    load(path, source="target", target="source")
+    write(path, path.read_text().replace("human 3,", "person 3,"))
+    assert "person 3" in {row[0] for rows in outcome(path)[0].values() for row in rows}
+    headerless = "".join(f"a {n}\tb {n}\n" for n in range(20))
+    load(write(tmp_path / "b.tsv", "de\ten\n" + headerless))
+    load(write(tmp_path / "c.tsv", "de\ten\n" + headerless), source="en", target="de")
+    assert len(arrows(cache)) == 5
+
+
+@pytest.mark.parametrize("damage", ["nothing left", "a byte less", "half", "no note", "a note of nothing"])
+def test_a_damaged_file_is_made_again(damage, path, cache):
+    expected = outcome(path)
+    (arrow,), (note,) = arrows(cache), cache.glob("*.json")
+    damaged = note if "note" in damage else arrow
+    content = damaged.read_bytes()
+    damaged.unlink()
+    if damage != "no note":
+        length = {"nothing left": 0, "half": len(content) // 2, "a byte less": len(content) - 9}.get(damage)
+        damaged.write_bytes(b"{}" if length is None else content[:length])
+    assert outcome(path) == expected
+    assert outcome(path) == expected
+
+
+def test_what_a_killed_run_leaves_is_not_taken_for_whole(path, cache):
+    code = (
+        "import os, sys; from minitransformer.data import load, tables\n"
+        "records = tables._records\n"
+        "def killed(*arguments):\n"
+        "    for number, record in enumerate(records(*arguments)):\n"
+        "        yield record\n"
+        "        if number == 20 and reads: os._exit(9)\n"
+        "    reads.append(1)\n"
+        "reads = []\n"
+        "tables._records = killed\n"
+        "load(sys.argv[1])"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    assert list(cache.glob("generator/*/*.incomplete"))
+    assert not arrows(cache)
+    rows, said = outcome(path)
+    assert sum(map(len, rows.values())) == 25
+    assert said == [f"{path}: dropped 1 of 26 rows, where source or target is empty: line 2"]
+    assert not list(cache.glob("generator/*/*.incomplete"))
+
+
+def test_only_what_was_left_a_day_ago_is_removed(path, cache):
+    for name, age in (("old", stored_rows.ABANDONED + 60), ("young", 60)):
+        left = write(cache / "generator" / name / "0.0.0.incomplete" / "a.arrow", "")
+        for file in (left, left.parent):
+            os.utime(file, (time.time() - age,) * 2)
+    load(path)
+    assert [left.parent.name for left in cache.glob("generator/*/*.incomplete")] == ["young"]
+
+
+@pytest.mark.parametrize("after", ["hashing", "reading"])
+def test_a_file_that_changes_while_it_is_read_is_refused_and_leaves_nothing(after, path, cache, monkeypatch):
+    def edited(value):
+        write(path, path.read_bytes().replace(b"iso", b"ISO"))
+        return value
+
+    with monkeypatch.context() as patch:
+        if after == "hashing":
+            patch.setattr(stored_rows, "sha256", lambda file, sha256=stored_rows.sha256: edited(sha256(file)))
+        else:
+            patch.setattr(stored_rows.RowChecks, "require_some", edited)
+        with pytest.raises(InputError, match=r"a\.csv changed while it was read: start again"):
+            load(path)
+    assert not arrows(cache)
+    assert not list(cache.glob("*.json"))
+    assert ("human 0", "ISO 0") in {row for rows in outcome(path)[0].values() for row in rows}
+
+
+def taken(folder, monkeypatch):
+    """Where the cache folder should be is a file."""
+    (folder / "cache").write_text("a file")
+
+
+def forbidden(folder, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+
+
+def read_only(folder, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+
+
+@pytest.mark.parametrize("obstacle", [taken, forbidden, read_only])
+def test_a_cache_folder_that_cannot_be_written_is_said_in_one_line_with_the_way_out(
+    obstacle, path, tmp_path, monkeypatch
+):
+    obstacle(tmp_path, monkeypatch)
+    with pytest.raises(InputError, match=r"cannot be written .*: set MINITRANSFORMER_CACHE") as error:
+        load(path)
+    assert str(tmp_path / "cache") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_is_the_systems_error(path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    monkeypatch.setattr(stored_rows, "write_json", full)
+    with pytest.raises(OSError, match="No space left on device: 'somewhere'"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "labelled"])
+def test_texts_come_a_few_rows_at_a_time_from_every_kind_of_data_set(kind, tmp_path):
+    names = ("source", "target") if kind == "pairs" else ("text", "label")
+    rows = [(f"a {n}", f"{n % 7} é") for n in range(2500)]
+    path = write(tmp_path / "train.csv", "".join(",".join(row) + "\n" for row in [names, *rows]))
+    write(tmp_path / "val.csv", path.read_bytes())
+    whole = load(tmp_path, kind=kind)["train"]
+    parts = load(path, **({"kind": kind} if kind == "labelled" else {"source": "target", "target": "source"})).values()
+    changed = whole.rename_columns({names[0]: names[1], names[1]: names[0]})
+    for split in (whole, *parts, whole.select([5, 3, 2000]), whole.select(range(7, 99)), changed, whole.sort(names[0])):
+        for column in names:
+            assert list(texts(split, column)) == split[column][:]
+        batches = list(text_batches(split, *names[::-1]))
+        assert all(0 < len(batch[names[0]]) <= 1000 for batch in batches)
+        found = [row for batch in batches for row in zip(*(batch[name] for name in names), strict=True)]
+        assert found == list(zip(*(split[name][:] for name in names), strict=True))
+
+
+def test_progress_bars_of_others_are_left_on(path, capfd):
+    import datasets
+
+    datasets.enable_progress_bars()
+    load(path)
+    assert not datasets.are_progress_bars_disabled()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_table_reads_its_rows_again_at_every_call(path):
+    table = read_table(path, Wanted())
+    assert list(table.read(["source"])) == list(table.read(["source"]))

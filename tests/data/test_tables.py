@@ -1,0 +1,176 @@
+"""Files of bytes become rows, or one clear line says what is wrong with them."""
+
+import csv
+import io
+import json
+import tempfile
+import tracemalloc
+import warnings
+from pathlib import Path
+
+import pyarrow
+import pytest
+from helpers_tables import as_jsonl, as_parquet, refused, rows_of, write
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from minitransformer.data import load
+from minitransformer.data.headers import Wanted
+from minitransformer.data.tables import aligned_table, read_table
+
+PAIRS = [(f"human {i}", f"iso {i}") for i in range(20)]
+LINES = "".join(f"{human},{iso}\n" for human, iso in PAIRS)
+
+
+def written(suffix, names, rows):
+    """The bytes of a table, by the standard libraries."""
+    if suffix == ".parquet":
+        return as_parquet({name: [row[place] for row in rows] for place, name in enumerate(names)})
+    if suffix == ".jsonl":
+        return as_jsonl(dict(zip(names, row, strict=True)) for row in rows).encode()
+    stream = io.StringIO()
+    if suffix == ".tsv":
+        stream.write("".join("\t".join(row) + "\n" for row in [names, *rows]))
+    else:
+        csv.writer(stream).writerows([names, *rows])
+    return stream.getvalue().encode()
+
+
+odd = st.sampled_from(["007", "NA", "null", "nan", "1e3", "True", "2011-05-19", " padded ", "-0", '"', '""', ","])
+cells = odd | st.text("ab é猫\"\x0c\u2028', \0\N{GRINNING FACE}", max_size=9)
+text_cells = cells | st.text("a\n\r\t\"'", max_size=6).map(lambda text: text.replace("\r", ""))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet"]), st.data())
+def test_text_comes_back_from_a_table_as_it_was_written(suffix, data):
+    each = cells if suffix == ".tsv" else text_cells
+    rows = data.draw(st.lists(st.tuples(each, each), min_size=1, max_size=6))
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / f"a{suffix}", written(suffix, ("source", "target"), rows))
+        table = read_table(path, Wanted())
+        assert table.names == ["source", "target"]
+        assert [tuple(values) for _, values in table.read(["source", "target"])] == rows
+        assert [tuple(values) for _, values in table.read(["target"])] == [(row[1],) for row in rows]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(*[st.text("ab é猫\x0c\u2028\t ", max_size=6)] * 2), max_size=9), st.integers(0, 2))
+@example([("a", "b"), ("", "c")], 1)
+def test_aligned_files_give_line_n_with_line_n_or_say_which_is_longer(pairs, more):
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"train.{suffix}" for suffix in ("de", "en")]
+        lines = ["first", *(pair[0] for pair in pairs)], ["first", *(pair[1] for pair in pairs), *["more"] * more]
+        for file, side in zip(files, lines, strict=True):
+            write(file, "\ufeff" + "".join(f"{line}\r\n" for line in side))
+        for order in (1, -1):
+            table = aligned_table(*files[::order])
+            if more:
+                with pytest.raises(ValueError, match=rf"train\.en has {more} more, from line {len(pairs) + 2}, 'more'"):
+                    list(table.read(["de", "en"]))
+            else:
+                found = list(table.read(["de", "en"]))
+                assert found == [(n, ["first", "first"] if n == 1 else [*pairs[n - 2]]) for n, _ in enumerate(found, 1)]
+                assert len(found) == len(pairs) + 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_fields_of_any_length_are_read(suffix, tmp_path):
+    limit = csv.field_size_limit()
+    rows = [(f"human {i}", f"iso {i}") for i in range(20)] + [("long " * 100_000 + ".", "x")]
+    path = write(tmp_path / f"a{suffix}", written(suffix, ("source", "target"), rows))
+    assert rows_of(load(path)) == sorted(rows)
+    assert csv.field_size_limit() == limit  # it is the process's
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "", "a.csv is empty"),
+        ("a.csv", "\n \n", "a.csv is empty"),
+        ("a.txt", "\n\n", "a.txt is empty"),
+        ("a.csv", "\nx,y\n1,2\n", "a.csv, line 1 is blank"),
+        ("a.csv", "source,target\n", "a.csv has a header, ['source', 'target'], and no rows"),
+        ("a.tsv", "text\ttext\n1\t2\n", "a.tsv: two columns have one name in ['text', 'text']"),
+        ("a.csv", "x,y\n1,2\n1,2,3\n", "line 3: 3 fields, but the first line has 2: ['1', '2', '3']"),
+        ("a.csv", 'x,y\n"1\n\n2",3\n1\n', "line 5: 1 fields"),
+        ("a.csv", 'x,y\n1,2\n"1,2\n', "line 3: not readable as CSV"),
+        ("a.csv", b"x,y\n1,2\n\xe9,2\n", "line 3: byte 0xe9 is not UTF-8"),
+        ("a.txt", b"\xef\xbb\xbfx,y\n1,2\n\xe9,2\n", "line 3: byte 0xe9 is not UTF-8"),
+        ("a.csv", "x,y\n,2\n1,\n", "in each of the 2 rows, x or y is empty"),
+        ("a.csv", "x,y,z\n1,2,3\n", "which columns of ['x', 'y', 'z'] to read as source and target"),
+        ("a.csv", "x,y\n" + "1,2\n" * 20, "1 distinct values of 'target' are too few to split"),
+        ("a.jsonl", '{"x": "a"}\n{"x": \n', "line 2: not readable as JSON"),
+        ("a.jsonl", '{"x": "a"}\n["a"]\n', "line 2: '[\"a\"]' is not a JSON object"),
+        ("a.jsonl", '{"x": "a", "y": "b"}\n{"x": "a", "y": 7}\n', "line 2: 'y' is 7, which is not text"),
+        ("a.jsonl", '{"text": "a", "label": 0.5}\n', "line 1: 'label' is 0.5, which is not text"),
+        ("a.jsonl", '{"x": "a", "y": "b"}\n\n{"x": "\\udc00", "y": "b"}\n', "line 3: 'x' holds half a character"),
+        ("a.jsonl", as_jsonl({f"key {n}": "a"} for n in range(1001)), "which columns of"),
+        ("a.jsonl", as_jsonl({f"key {n}": "a", "b": "c"} for n in range(1001)), "line 1000: more than 1,000 distinct"),
+        ("a.jsonl", b'{"x": "a", "y": "b"}\n{"x": "\xff"}\n', "line 2: byte 0xff is not UTF-8"),
+        ("a.parquet", "text", "is not readable as Parquet"),
+        ("a.parquet", as_parquet({"text": pyarrow.array([], pyarrow.string())}), "a.parquet has no rows"),
+        ("a.parquet", as_parquet({"x": ["a"], "y": [1.5]}), "row 1: 'y' is 1.5, which is not text"),
+        ("a.parquet", as_parquet({"x": ["a", "b"], "y": ["c", None]})[:-20] + b"PAR1", "is not readable as Parquet"),
+        ("a.parquet", as_parquet({"text": ["x" * 20_000] * 5000}), "unpacks to over 2,000 times its size"),
+        ("a.xlsx", "x", "files end in .csv, .tsv, .jsonl, .parquet, .txt"),
+        ("a.pkl", "x", "a.pkl is refused: it is a pickle"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_broken_file_is_refused_in_one_line(name, content, message, tmp_path):
+    refused(write(tmp_path / name, content), message)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "dropped"),
+    [
+        ("a.csv", "source,target\n,a\n\nb, \n" + LINES, "3 of 23 rows, where source or target is empty: line 2, 3, 4"),
+        ("a.tsv", "source\ttarget\n\ta\n" + LINES.replace(",", "\t"), "1 of 21 rows, where .* is empty: line 2"),
+        ("a.jsonl", as_jsonl({"de": a, "en": b} for a, b in [*PAIRS, ("", "x"), ("x", "\t")]) + '{"de": "a"}\n\n',
+         "4 of 24 rows, where de or en is empty: line 21, 22, 23, 24"),
+        ("a.csv", "source,target\n" + LINES + ",\n" * 6, "6 of 26 rows, where .* line 22, 23, 24, 25, 26, ..."),
+        ("a.parquet", as_parquet({"x": ["a", *(a for a, _ in PAIRS)], "y": [None, *(b for _, b in PAIRS)]}),
+         "1 of 21 rows, where x or y is empty: row 1"),
+    ],
+)  # fmt: skip
+def test_rows_with_an_empty_side_are_dropped_and_counted_every_time(name, content, dropped, tmp_path):
+    path = write(tmp_path / name, content)
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert rows_of(load(path)) == sorted(PAIRS)
+        assert [str(warning.message) for warning in said][-1].startswith(f"{path}: dropped {dropped[0]}")
+        with pytest.warns(UserWarning, match=rf"{name}: dropped {dropped}$"):
+            load(path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_blank_lines_below_many_columns_take_no_room_for_each(suffix, tmp_path):
+    names = ["source", "target", *(f"column {number}" for number in range(900))]
+    path = write(tmp_path / f"a.{suffix}", written(f".{suffix}", names, [[f"{row}"] * len(names) for row in range(20)]))
+    with path.open("a") as file:
+        file.write("\n" * 10_000)
+    tracemalloc.start()
+    with pytest.warns(UserWarning, match="dropped 10000 of 10020 rows"):
+        corpus = load(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(rows_of(corpus)) == 20
+    assert most < 15_000_000  # 8 bytes for each field would be 72 MB
+
+
+def test_a_dictionary_of_a_parquet_file_is_read_as_its_values(tmp_path):
+    column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0, 0, 1], pyarrow.int8()), pyarrow.array(["a", "b"]))
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": column}), path)
+    assert list(read_table(path, Wanted()).read(["text"])) == [(1, ("a",)), (2, ("a",)), (3, ("b",))]
+
+
+def test_keys_of_json_lines_may_come_in_any_order_and_columns_are_found_in_a_thousand_lines(tmp_path):
+    rows = [{"en": b, "de": a} if n % 2 else {"de": a, "en": b} for n, (a, b) in enumerate(PAIRS)]
+    path = write(tmp_path / "a.jsonl", as_jsonl(rows))
+    assert rows_of(load(path, source="de", target="en")) == sorted(PAIRS)
+    late = write(tmp_path / "b.jsonl", json.dumps({"text": "a"}) + "\n" + "\n" * 1000 + json.dumps({"b": "c"}))
+    assert read_table(late, Wanted()).names == ["text"]
