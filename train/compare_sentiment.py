@@ -97,6 +97,11 @@ class CompareSettings(Settings):
             raise InputError(f"--seeds {self.seeds!r}: each must be at least 0 and less than {2**32}")
         return seeds
 
+    def of_every_run(self) -> dict[str, Any]:
+        """The flags that every run takes over."""
+        names = ("steps", "device", "threads", "precision", "processes")
+        return {name: getattr(self, name) for name in names} | self.safeguards()
+
 
 def _distinct(flag: str, value: str) -> list[str]:
     names = [name.strip() for name in value.split(",") if name.strip()]
@@ -133,14 +138,9 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
                 text=settings.text,
                 label=settings.label,
                 minutes=settings.minutes,
-                steps=settings.steps,
                 seed=seed,
-                device=settings.device,
-                threads=settings.threads,
-                precision=settings.precision,
-                processes=settings.processes,
-                **settings.safeguards(),
                 baselines=False,
+                **settings.of_every_run(),
                 **options,
             )
             runs.append(once(finetune, one, folder / f"{name}-{seed}", console))
@@ -156,9 +156,9 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
     }
     if not results["baselines"]:
         console.print(INSTALL, markup=False, highlight=False)
-    write_json(folder / "results.json", results)
     with atomic(folder / "table.md") as temporary:
         temporary.write_text(markdown(results), encoding="utf-8")
+    write_json(folder / "results.json", results)  # last: a run with results counts as finished
     show(results, folder, console)
     return results
 
@@ -178,13 +178,8 @@ def pretrain_here(
     options = BERTSettings(
         data=",".join(filter(None, [str(written), settings.pretrain_data])),
         minutes=None if settings.steps else settings.pretrain_minutes,
-        steps=settings.steps,
         seed=settings.seed,
-        device=settings.device,
-        threads=settings.threads,
-        precision=settings.precision,
-        processes=settings.processes,
-        **settings.safeguards(),
+        **settings.of_every_run(),
     )
     once(pretrain, options, folder / "pretrained", console)
     return folder / "pretrained"
