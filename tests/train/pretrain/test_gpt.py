@@ -12,31 +12,34 @@ from minitransformer.data.streams import StreamWindows, stream_rows
 from minitransformer.models import GPT, GPTConfig
 from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import load_tokenizer
-from train.engine.checkpoint import load_checkpoint
 from train.pretrain.__main__ import main
 from train.pretrain.gpt.stream_loss import stream_loss
 
-SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "12", "--batch-size", "3"]
+SIZES = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2"]
+WINDOWS = ["--context", "12", "--batch-size", "3", "--device", "cpu", "--threads", "1"]
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "text.txt"
-    path.write_text(
-        "".join(f"{number} green bottles, hanging on the wall.\n" for number in range(60)), encoding="utf-8"
-    )
+    lines = (f"{number} green bottles, hanging on the wall.\n" for number in range(60))
+    path.write_text("".join(lines), encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
 def run(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    main(["gpt", "--data", str(text), *SMALL, "--steps", "6", "--out", str(folder), "--device", "cpu"])
+    main(["gpt", "--data", str(text), *SIZES, *WINDOWS, "--steps", "6", "--out", str(folder)])
     return folder
 
 
 def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run, text):
-    results = json.loads((run / "results.json").read_text())
+    results = results_of(run)
     model, tokenizer = minitransformer.load(run), load_tokenizer(run / "tokenizer.json")
     assert results["parameters"] == model.num_parameters()
     assert results["steps"] == 6
@@ -65,26 +68,21 @@ def test_the_loss_of_a_stream_is_that_of_each_token_given_those_before_it_in_its
     assert stream_loss(model, ids, 4, every=2) == pytest.approx((sum(losses[:4]) + sum(losses[8:])) / 6, abs=1e-6)
 
 
-def test_a_run_goes_on_from_another_writes_is_exported_and_loads_in_transformers(text, tmp_path, capsys):
+def test_a_run_starts_from_another_writes_is_exported_and_loads_in_transformers(text, tmp_path, capsys):
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
     first, second, exported = (tmp_path / name for name in ("first", "second", "exported"))
-    common = ["--data", str(text), "--steps", "4", "--device", "cpu", "--context", "12", "--batch-size", "3"]
-    sizes = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2"]
+    common = ["gpt", "--data", str(text), "--steps", "4", *WINDOWS]
     gpt2 = ["--architecture", "gpt2", "--optimizer", "adamw", "--tokenizer", "byte-bpe", "--vocab-size", "280"]
-    main(["gpt", *common, *sizes, *gpt2, "--out", str(first)])
-    main(["gpt", *common, "--init", str(first), "--out", str(second)])
-    before, after = (json.loads((run / "results.json").read_text()) for run in (first, second))
-    assert after["validation_loss"] < before["validation_loss"]
+    main([*common, *SIZES, *gpt2, "--out", str(first)])
+    main([*common, "--init", str(first), "--out", str(second)])
+    assert results_of(second)["validation_loss"] < results_of(first)["validation_loss"]
     assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
 
     completer = Completer.load(second)
     completer.model.export(exported, completer.tokenizer)
-    capsys.readouterr()
-    written = []
-    for folder in (second, exported):
-        command(["generate", str(folder), "--prompt", "7 green", "--max-new-tokens", "9", "--temperature", "0"])
-        written.append(capsys.readouterr().out)
+    options = ["--prompt", "7 green", "--max-new-tokens", "9", "--temperature", "0"]
+    written = [generated(capsys, folder, *options) for folder in (second, exported)]
     assert written[0] == written[1]
     assert written[0].startswith("7 green")
 
@@ -95,19 +93,16 @@ def test_a_run_goes_on_from_another_writes_is_exported_and_loads_in_transformers
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(optimizer, text, tmp_path, monkeypatch, capsys):
-    options = ["--data", str(text), *SMALL, "--steps", "60", "--dropout", "0.1", "--optimizer", optimizer]
-    options += ["--accumulate", "2", "--threads", "1"]
+def test_an_interrupted_run_ends_as_one_never_interrupted(optimizer, text, tmp_path, monkeypatch, capsys):
+    options = ["--data", str(text), *SIZES, *WINDOWS, "--steps", "24", "--dropout", "0.1", "--optimizer", optimizer]
+    options += ["--accumulate", "2"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     main([*options, "--out", str(whole)])
-    interrupted_at(76, StreamWindows, monkeypatch, main, [*options, "--out", str(stopped)])
+    interrupted_at(32, StreamWindows, monkeypatch, main, [*options, "--out", str(stopped)])
     assert f"--resume {stopped}" in capsys.readouterr().out
     main(["--resume", str(stopped)])
-    models = [minitransformer.load(run) for run in (whole, stopped)]
-    for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
-        assert torch.equal(one, other), name
-    for run, model in zip((whole, stopped), models, strict=True):
-        assert load_checkpoint(run / "checkpoints" / "step-00000060.safetensors", model)["step"] == 60
+    assert (whole / "model.safetensors").read_bytes() == (stopped / "model.safetensors").read_bytes()
+    assert [results_of(folder)["steps"] for folder in (whole, stopped)] == [24, 24]
 
 
 @pytest.mark.parametrize(
@@ -115,15 +110,15 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_as_one_never_stopped(optimizer
     [
         (["--context", "0"], "--context 0 must be more than 0"),
         (["--warmup-steps", "-1"], "--warmup-steps -1 must be at least 0"),
-        (["--weight-decay", "-1"], "--weight-decay -1.0 must be at least 0"),
         (["--momentum", "1"], "--momentum 1.0 must be at least 0 and less than 1"),
         (["--vocab-size", "300"], "--vocab-size 300 is for --tokenizer bpe or byte-bpe"),
         (["--context", "5000"], "is shorter than one context of 5000"),
         (["--d-model", "15"], "d_model=15 is not divisible by num_heads=4"),
         (["--tokenizer", "byte-bpe", "--vocab-size", "5"], "vocab_size=5 must be at least 260"),
         (["--init", "nowhere"], "nowhere is not a saved model: it does not exist"),
+        (["--init", "x", "--num-layers", "2", "--d-model", "8"], "--num-layers, --d-model: sizes come from --init x"),
         (["--data", "nowhere.txt"], "no corpus 'nowhere.txt'"),
-        (["--data", "dates"], "dates holds "),
+        (["--data", "dates"], "dates h"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(arguments, message, text, tmp_path, capsys):
@@ -132,10 +127,33 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, message, text, tmp_
     assert not out.exists()
 
 
-def test_sizes_beside_a_checkpoint_are_refused(run, text, tmp_path, capsys):
-    arguments = ["--data", str(text), "--init", str(run), "--d-model", "8", "--num-layers", "2"]
-    line = refused(capsys, [*arguments, "--out", str(tmp_path / "new")], main)
-    assert f"--num-layers, --d-model: sizes come from --init {run}; leave them out" in line
+def test_unknown_characters_are_counted_and_mostly_unknown_text_is_refused(run, text, tmp_path, capsys):
+    foreign, mixed = tmp_path / "foreign.txt", tmp_path / "mixed.txt"
+    foreign.write_text("早上好，世界。" * 100, encoding="utf-8")
+    mixed.write_text(text.read_text() + "été " * 20, encoding="utf-8")
+    options = ["--init", str(run), "--steps", "1", *WINDOWS]
+    line = refused(capsys, [*options, "--data", str(foreign), "--out", str(tmp_path / "one")], main)
+    assert "630 of 631 tokens of train are unknown to the tokenizer" in line
+    assert not (tmp_path / "one").exists()
+    main([*options, "--data", str(mixed), "--out", str(tmp_path / "two")])
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: 40 of ")
+    assert "tokens of validation are unknown" in warning
+
+
+@pytest.mark.parametrize("kind", ["bpe", "byte-bpe"])
+def test_a_warning_says_if_the_vocabulary_is_smaller_than_asked(kind, text, tmp_path, capsys):
+    options = ["--tokenizer", kind, "--vocab-size", "5000", "--steps", "1"]
+    main(["gpt", "--data", str(text), *SIZES, *WINDOWS, *options, "--out", str(tmp_path / "run")])
+    size = results_of(tmp_path / "run")["vocab_size"]
+    warning = f"warning: the text gives no more than {size:,} pieces, fewer than the 5,000 asked for"
+    assert capsys.readouterr().err.splitlines().count(warning) == 1
+
+
+def test_help_names_both_models(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "train.pretrain bert --help" in capsys.readouterr().out
 
 
 def generated(capsys, *arguments):
@@ -145,9 +163,8 @@ def generated(capsys, *arguments):
 
 
 def test_generate_prints_the_prompt_and_what_the_model_makes_of_it(run, capsys):
-    first, again, other = (
-        generated(capsys, run, "--prompt", "1 gr", "--max-new-tokens", "30", "--seed", seed) for seed in (1, 1, 2)
-    )
+    options = [run, "--prompt", "1 gr", "--max-new-tokens", "30", "--seed"]
+    first, again, other = (generated(capsys, *options, seed) for seed in (1, 1, 2))
     assert first == again != other
     assert first.startswith("1 gr")
     assert first.endswith("\n")
@@ -157,7 +174,7 @@ def test_generate_prints_the_prompt_and_what_the_model_makes_of_it(run, capsys):
 def test_generate_counts_unknown_characters_and_reads_the_end_of_a_long_prompt(run, capsys):
     command(["generate", str(run), "--prompt", "été " + "green bottles " * 3, "--max-new-tokens", "2", "--seed", "1"])
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "warning: 2 characters were never seen in training and are read as unknown: 'é' (2)"
+    assert lines[0] == "warning: unknown to the model and read as such: 'é' (2)"
     assert lines[1] == "warning: a prompt of 46 tokens: the model reads the last 12, its context"
 
 
@@ -171,25 +188,3 @@ def test_generate_counts_unknown_characters_and_reads_the_end_of_a_long_prompt(r
 )
 def test_generate_refuses_in_one_line(arguments, message, run, capsys):
     assert message in refused(capsys, ["generate", str(run), *arguments], command)
-
-
-def test_text_that_the_tokenizer_does_not_know_is_counted_and_mostly_unknown_text_is_refused(
-    run, text, tmp_path, capsys
-):
-    foreign, mixed = tmp_path / "foreign.txt", tmp_path / "mixed.txt"
-    foreign.write_text("早上好，世界。" * 100, encoding="utf-8")
-    mixed.write_text(text.read_text() + "été " * 20, encoding="utf-8")
-    options = ["--init", str(run), "--steps", "1", "--context", "12", "--batch-size", "3", "--device", "cpu"]
-    line = refused(capsys, [*options, "--data", str(foreign), "--out", str(tmp_path / "one")], main)
-    assert "630 of 631 tokens of train are unknown to the tokenizer" in line
-    assert not (tmp_path / "one").exists()
-    main([*options, "--data", str(mixed), "--out", str(tmp_path / "two")])
-    (warning,) = capsys.readouterr().err.splitlines()
-    assert warning.startswith("warning: 40 of ")
-    assert "tokens of validation are unknown" in warning
-
-
-def test_help_names_both_models(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "train.pretrain bert --help" in capsys.readouterr().out

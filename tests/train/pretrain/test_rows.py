@@ -12,17 +12,14 @@ from helpers_scripts import interrupted_at
 import minitransformer
 from minitransformer.data import sentences as sentences_module
 from minitransformer.data.masked_batches import MaskedBatches
-from minitransformer.data.masking import MaskVocabulary
 from minitransformer.data.packing import next_sentence_rows, single_rows
 from minitransformer.data.sentences import LINE_ENDS, encode_documents, sentences
 from minitransformer.tokenization import masked_specials, train_roberta_tokenizer, train_wordpiece_tokenizer
 from train.engine import tokenizer_text
 from train.pretrain.__main__ import main
 from train.pretrain.bert import corpora as masked_corpora
-from train.pretrain.bert import counting_baselines
 from train.pretrain.bert import rows as masked_rows
 from train.pretrain.bert.corpora import Corpus, read_corpora, sentences_for_tokenizers
-from train.pretrain.bert.counting_baselines import CountingBaselines
 from train.pretrain.bert.rows import CorpusRows, corpora_rows
 
 COLOURS = ("green", "red", "blue", "white")
@@ -163,16 +160,3 @@ def test_a_tokenizer_learns_from_the_first_sentences_of_every_corpus(folder, mon
     assert some == every[: len(some) - films] + every[every.index(some[-films]) :][:films]
     assert 5000 - 100 < sum(len(sentence.encode()) for sentence in some) < 5000 + 100
     assert films / len(some) == pytest.approx(sum("film" in sentence for sentence in every) / len(every), abs=0.1)
-
-
-def test_baselines_of_large_corpora_count_runs_of_rows_from_all_over_them(folder, monkeypatch):
-    tokenizer = wordpieces(folder)
-    rows = corpora_rows(read_corpora(str(folder / "text.txt")), tokenizer, 24, "nsp", **SEEDS).train
-    vocabulary = MaskVocabulary.of(tokenizer)
-    assert CountingBaselines(rows, vocabulary).counted == len(rows.ids)
-    monkeypatch.setattr(counting_baselines, "RUN", 4)
-    monkeypatch.setattr(counting_baselines, "TOKENS_TO_COUNT", len(rows.ids) // 2 + 1)
-    assert CountingBaselines(rows, vocabulary).counted == pytest.approx(len(rows.ids) / 2, abs=4 * 24)
-    chosen = [row for row in range(len(rows)) if row // 4 % 2 == 0]
-    expected = torch.cat([rows[row] for row in chosen])
-    assert torch.equal(counting_baselines._spread(rows), expected)

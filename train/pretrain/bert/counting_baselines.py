@@ -13,7 +13,7 @@ from train.pretrain.bert.scores import Score, total
 TOKENS_TO_COUNT = 4_000_000
 """The most training tokens that are counted: counting takes up to 130 bytes a token."""
 RUN = 256
-"""Of a larger corpus, runs of this many consecutive rows are counted: a page of a mapped file is read as a whole."""
+"""From a larger corpus, runs of this many consecutive rows are counted: a page of a mapped file is read as a whole."""
 TITLES = {"unigram": "the most frequent token", "neighbours": "the most frequent one between both neighbours"}
 
 
@@ -61,8 +61,10 @@ class CountingBaselines:
       whichever has the larger share there; else the unigram. Probabilities back off to those of the shorter context.
     """
 
-    def __init__(self, rows: TokenRows, vocabulary: MaskVocabulary):
-        ids = _spread(rows).int()
+    def __init__(
+        self, rows: TokenRows, vocabulary: MaskVocabulary, *, most_tokens: int = TOKENS_TO_COUNT, run: int = RUN
+    ):
+        ids = _spread(rows, most_tokens, run).int()
         self.counted = len(ids)
         ordinary = torch.from_numpy(vocabulary.is_ordinary)
         self.vocab_size = len(ordinary)
@@ -84,7 +86,7 @@ class CountingBaselines:
             targets, seen = batch["targets"][row, place], batch["ids"]
             left, right = seen[row, place - 1], seen[row, place + 1]
             guesses = {"unigram": (self.commonest.expand_as(targets), self.unigram[targets])}
-            guesses["neighbours"] = (self._guess(left, right), self._probability(left, right, targets))
+            guesses["neighbours"] = (self._guess(left, right), self.probability(left, right, targets))
             for name, (guess, probability) in guesses.items():
                 score = Score(-probability.log().sum().item(), int((guess == targets).sum()), len(targets))
                 scores[name].append(score)
@@ -98,17 +100,18 @@ class CountingBaselines:
         one_side = torch.where(after_seen + before_seen > 0, one_side, self.commonest)
         return torch.where(seen > 0, between, one_side)
 
-    def _probability(self, left: Tensor, right: Tensor, targets: Tensor) -> Tensor:
+    def probability(self, left: Tensor, right: Tensor, targets: Tensor) -> Tensor:
+        """The probability of each of `targets` between its neighbours `left` and `right`."""
         alone = self.unigram[targets].double()
         sides = (self.left.smoothed(left, targets, alone) + self.right.smoothed(right, targets, alone)) / 2
         return self.both.smoothed(left * self.vocab_size + right, targets, sides)
 
 
-def _spread(rows: TokenRows) -> Int[Tensor, " tokens"]:
-    """The ids of every n-th run of rows, with n chosen so that about `TOKENS_TO_COUNT` remain; all ids if there are
+def _spread(rows: TokenRows, most_tokens: int, run: int) -> Int[Tensor, " tokens"]:
+    """The ids of every n-th run of rows, with n chosen so that about `most_tokens` remain; all ids if there are
     fewer."""
-    every = max(1, -(-len(rows.ids) // TOKENS_TO_COUNT))
-    starts, ends = rows.starts[::RUN][::every], rows.starts[RUN::RUN][::every]
+    every = max(1, -(-len(rows.ids) // most_tokens))
+    starts, ends = rows.starts[::run][::every], rows.starts[run::run][::every]
     stops = ends.tolist() + [len(rows.ids)] * (len(starts) - len(ends))
     return torch.cat([rows.ids[start:stop] for start, stop in zip(starts.tolist(), stops, strict=True)])
 
