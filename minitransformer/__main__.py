@@ -13,11 +13,9 @@ import tyro
 
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.generation import Sampler
-from minitransformer.pipelines.classifier import Classifier
-from minitransformer.pipelines.completer import Completer
-from minitransformer.pipelines.mask_filler import MaskFiller
-from minitransformer.pipelines.translator import Translator
+from minitransformer.pipelines import Classifier, Completer, MaskFiller, Translator
 from minitransformer.plots import attention_heads, attention_map
+from minitransformer.validation import require_number
 
 T = TypeVar("T")
 Run = Annotated[Path, tyro.conf.Positional]
@@ -26,11 +24,12 @@ Texts = Annotated[tuple[str, ...], tyro.conf.Positional]
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate lines: those given, those of --input, or those of standard input. One line out for each line in, some
-    thousand lines at a time; a line break or tab within a translation is written as a space.
+    """Translate lines given as arguments, in the file --input, or on standard input. Each line in gives one line out;
+    a line break or tab within a translation is written as a space.
 
-    With --n-best above 1 each line in gives that many lines out, best first: its number from 1 on, the score (log P
-    over the length penalty) and the text, with tabs between. A blank line gives one, without score and text.
+    With --n-best above 1, each line in gives that many lines out, best first, of three columns separated by tabs: the
+    number of the line, from 1; the score (log P over the length penalty); and the text. A blank line gives one line
+    without score and text.
     """
 
     run: Run
@@ -38,24 +37,22 @@ class Translate:
     texts: Texts = ()
     """Lines to translate."""
     input: Path | None = None
-    """A UTF-8 text file with a line for each text."""
+    """A UTF-8 text file with one text a line."""
     beam: int = 5
-    """How many translations of a line are followed at once. 1 is greedy."""
+    """The beam size. 1 is greedy."""
     alpha: float = 0.6
-    """The length penalty: 0 prefers short translations, above 1 long ones."""
+    """The length penalty: 0 prefers short translations, more than 1 long ones."""
     n_best: int = 1
     """How many translations of each line to print."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: in bfloat16, which is faster for models 256 wide and more where the processor multiplies it. Texts may
+    """bf16 is faster for models of d_model 256 and more if the processor multiplies bfloat16. Translations may
     differ."""
 
     def __call__(self) -> None:
         check_source(self.texts, self.input)
         check_utf8(*self.texts)
-        if self.beam < 1:
-            raise InputError(f"--beam {self.beam} must be at least 1")
-        if not 0 <= self.alpha < float("inf"):
-            raise InputError(f"--alpha {self.alpha} must be 0 (no length penalty) or more, and finite")
+        require_number("--beam", self.beam, at_least=1)
+        require_number("--alpha", self.alpha, at_least=0)
         if not 1 <= self.n_best <= self.beam:
             raise InputError(f"--n-best {self.n_best} must be at least 1 and at most --beam {self.beam}")
         total = len(self.texts) or count_lines(self.input)
@@ -76,37 +73,36 @@ class Translate:
 
 @dataclass(frozen=True)
 class Generate:
-    """Go on with a text, printed as it comes."""
+    """Continue a text, and print it as it is generated."""
 
     run: Run
-    """A run of train.pretrain, or a GPT-2 checkpoint of Hugging Face with its tokenizer.json."""
+    """A run of train.pretrain gpt, or a Hugging Face checkpoint of GPT-2 with its tokenizer.json."""
     prompt: str = ""
-    """What to go on with. Without one, the model begins a text."""
+    """The text to continue. Without one, the model begins a new text."""
     max_new_tokens: int = 500
     temperature: float = 0.8
-    """Below 1 plays safe, above 1 is bolder; 0 always takes the likeliest token."""
+    """Less than 1 makes likely tokens likelier, more than 1 less likely; 0 always takes the likeliest."""
     top_k: int | None = None
-    """Draw from the k likeliest tokens only."""
+    """Sample from the k likeliest tokens only."""
     top_p: float | None = None
-    """Draw from the likeliest tokens that together have this probability."""
+    """Sample from the likeliest tokens that together have this probability."""
     min_p: float | None = None
-    """Draw from tokens at least this many times as likely as the likeliest."""
+    """Sample from tokens whose probability is at least this fraction of the likeliest token's."""
     repetition_penalty: float = 1.0
-    """Above 1 makes tokens that have occurred less likely."""
+    """More than 1 makes tokens that have occurred less likely."""
     stop: tuple[str, ...] = ()
-    """Tokens to stop at, besides the end of text."""
+    """Tokens to stop at, besides end-of-text."""
     seed: int | None = None
     """The same seed gives the same text."""
 
     def __call__(self) -> None:
         check_utf8(self.prompt, *self.stop)
-        if self.seed is not None and not 0 <= self.seed < 2**32:
-            raise InputError(f"--seed {self.seed} must be at least 0 and less than {2**32}")
+        require_number("--seed", self.seed, at_least=0, less_than=2**32)
         completer = Completer.load(self.run)
         generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
         stop_ids = {token: completer.tokenizer.token_to_id(token) for token in self.stop}
         if unknown := [token for token, index in stop_ids.items() if index is None]:
-            raise InputError(f"--stop {' '.join(map(repr, unknown))}: no single token of this model's tokenizer")
+            raise InputError(f"--stop {' '.join(map(repr, unknown))}: not a token of this model's tokenizer")
         pieces = completer.stream(
             self.prompt,
             choose=Sampler(self.temperature, self.top_k, self.top_p, self.min_p, generator),
@@ -122,9 +118,9 @@ class Generate:
 
 @dataclass(frozen=True)
 class Classify:
-    """Label texts: those given, or the lines of --input or of standard input. A line out for each: label, probability.
+    """Label texts given as arguments, in the file --input, or on standard input, one a line.
 
-    The two are separated by a tab. The line of an empty text is empty.
+    Each text gives one line: the label and its probability, separated by a tab. An empty text gives an empty line.
     """
 
     run: Run
@@ -132,10 +128,10 @@ class Classify:
     texts: Texts = ()
     """Texts to label."""
     input: Path | None = None
-    """A UTF-8 text file with a line for each text."""
+    """A UTF-8 text file with one text a line."""
     explain: bool = False
-    """Below each label, a line for each word: the word, and what it counted for. With attention pooling this is the
-    weight of the word, with mean pooling its part of the label's logit."""
+    """Print below each label a line for each word: the word, and how much it counted. With attention pooling that is
+    its attention weight, with mean pooling its share of the label's logit."""
 
     def __call__(self) -> None:
         check_source(self.texts, self.input)
@@ -157,16 +153,16 @@ class Classify:
 
 @dataclass(frozen=True)
 class FillMask:
-    """Say which tokens fit where a text has [MASK] (or the tokenizer's <mask>): token, probability, line by line.
+    """Print the likeliest tokens for each [MASK] (or <mask>, as the tokenizer spells it) of a text.
 
-    Several gaps are told apart by an empty line.
+    Each token gives one line: the token and its probability, separated by a tab. An empty line separates the gaps.
     """
 
     run: Run
-    """A run of train.pretrain bert, or a BERT, RoBERTa or ALBERT folder of Hugging Face's with its tokenizer.json."""
+    """A run of train.pretrain bert, or a Hugging Face checkpoint of BERT, RoBERTa or ALBERT with its tokenizer.json."""
     text: Annotated[str, tyro.conf.Positional]
     top_k: int = 5
-    """How many tokens to name."""
+    """How many tokens to print."""
 
     def __call__(self) -> None:
         check_utf8(self.text)
@@ -179,7 +175,7 @@ class FillMask:
 
 @dataclass(frozen=True)
 class Attend:
-    """Translate one text and draw where each output token looked in it."""
+    """Translate one text and draw the attention of each output token to the input tokens."""
 
     run: Run
     """A model folder, such as runs/translate-.../transformer."""
@@ -187,7 +183,7 @@ class Attend:
     out: Path = Path("attention.png")
     """The picture to write, a .png file."""
     heads: bool = False
-    """Draw each head of the last layer by itself, instead of their mean."""
+    """Draw each head of the last layer separately, instead of their mean."""
 
     def __call__(self) -> None:
         check_utf8(self.text)
@@ -200,7 +196,7 @@ class Attend:
 
 
 def counted(results: Iterable[T], total: int | None) -> Iterator[T]:
-    """The results, while a line on standard error, if that is a terminal, says how many there are so far."""
+    """The results; meanwhile a line on standard error counts them, if that is a terminal."""
     shown, number = sys.stderr.isatty(), 0
     of_all = "" if total is None else f" of {total:,}"
     for number, result in enumerate(results, start=1):
@@ -212,7 +208,7 @@ def counted(results: Iterable[T], total: int | None) -> Iterator[T]:
 
 
 def one_line(text: str) -> str:
-    """The text without what would end its line or its column."""
+    """The text with spaces instead of line breaks and tabs."""
     return " ".join(text.replace("\t", " ").splitlines())
 
 
@@ -222,7 +218,7 @@ def check_source(texts: tuple[str, ...], input: Path | None) -> None:
 
 
 def check_utf8(*texts: str) -> None:
-    """Of a byte that is not UTF-8 the command line makes half a character, which no tokenizer takes."""
+    """`InputError` for bytes that are not UTF-8: Python reads them as surrogates, which no tokenizer accepts."""
     for text in texts:
         try:
             text.encode()
@@ -231,8 +227,10 @@ def check_utf8(*texts: str) -> None:
 
 
 def given_lines(texts: tuple[str, ...], input: Path | None, what_for: str) -> Iterator[str]:
-    """The texts of the command line, or the lines of a file or of standard input, read as they are asked for; empty
-    ones are counted aloud at the end."""
+    """The texts of the command line, or the lines of a file or of standard input, read lazily.
+
+    A warning at the end counts the empty ones.
+    """
     count = empty = 0
     with ExitStack() as files:
         if texts:
@@ -248,12 +246,11 @@ def given_lines(texts: tuple[str, ...], input: Path | None, what_for: str) -> It
     if not count:
         raise InputError(f"there are no lines to {what_for}: the input is empty")
     if empty:
-        warnings.warn(f"{empty} of {count} lines are empty and stay so", stacklevel=2)
+        warnings.warn(f"{empty} of {count} lines are empty and stay empty", stacklevel=2)
 
 
 def count_lines(input: Path | None) -> int | None:
-    """How many lines a file has; `InputError` where one is not UTF-8, before work begins. None for what can be read
-    but once."""
+    """The number of lines in a file, or None for a pipe; `InputError` for one that is not UTF-8, before work begins."""
     if input is None or not input.is_file():
         return None
     with input.open("rb") as file:
@@ -261,7 +258,7 @@ def count_lines(input: Path | None) -> int | None:
 
 
 def read_lines(file: Iterable[bytes], name: str) -> Iterator[str]:
-    """The lines of UTF-8 text, ended by \\n or \\r\\n; `InputError` says where it is not UTF-8."""
+    """The lines of UTF-8 text, which end in \\n or \\r\\n; `InputError` says which line is not UTF-8."""
     for number, data in enumerate(file, start=1):
         try:
             line = data.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -269,7 +266,7 @@ def read_lines(file: Iterable[bytes], name: str) -> Iterator[str]:
             raise InputError(
                 f"{name} is not UTF-8: byte {error.object[error.start]:#04x} in line {number}; convert it first"
             ) from error
-        if line:  # a byte order mark may be all there is
+        if line:  # the file may hold a byte order mark alone
             yield line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files atomically: a reader sees the old file or the new one, never half of one."""
 
 import errno
 import hashlib
@@ -16,10 +16,10 @@ from minitransformer.errors import InputError
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; when the block ends well, flush it to disk and give it its name.
+    """Yield a temporary path in the same folder; after the block, flush it to disk and rename it to `path`.
 
-    Whatever `path` held before is intact until then, and for good if the block raises. Errors of the operating system,
-    such as a full disk, are `OSError` with the file's name, whatever the library in between made of them.
+    Until then, and if the block raises, the old file stays intact. Errors of the operating system, such as a full disk,
+    are raised as `OSError` with the file's name, whatever a library in between made of them.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
@@ -34,7 +34,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     except Exception as error:
-        # safetensors and tokenizers are written in Rust, and wrap such errors in classes of their own.
+        # safetensors and tokenizers are written in Rust and wrap such errors in their own classes.
         if found := re.search(r"\(os error (\d+)\)", str(error)):
             raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
         raise
@@ -43,13 +43,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def flush_folder(folder: Path) -> None:
-    """A new name is on disk only when its folder is; Windows has no such call and needs none."""
+    """Flush a folder to disk, which makes new names in it durable. Windows has no such call and needs none."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call either
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems lack this call, too
                 raise
         finally:
             os.close(descriptor)

@@ -23,11 +23,11 @@ def parameter_groups(
     exclude: Collection[nn.Parameter] = (),
     scales: Mapping[nn.Parameter, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """The parameters of `model`, without those of `exclude`, in two groups: weight decay falls on matrices, not on
-    norms, biases or embeddings.
+    """The parameters of `model` that are not in `exclude`, in two groups: matrices, which get weight decay, and norms,
+    biases and embeddings, which do not.
 
-    With `scales` of the learning rate, such as those of `layer_scales`, each group is one for each scale, which
-    `set_learning_rate` heeds.
+    With `scales` of the learning rate, such as `layer_scales`, there is a pair of groups for each scale, which
+    `set_learning_rate` applies.
     """
     left_out, decayed = set(exclude), _decayed(model)
     kept = [p for p in model.parameters() if p.requires_grad and p not in set(decayed)]
@@ -42,14 +42,14 @@ def parameter_groups(
 
 
 def layer_heights(model: nn.Module) -> dict[nn.Parameter, int]:
-    """How far up each parameter stands: 0 below the blocks, such as embeddings, 1 to n in block 1 to n, n + 1 above.
+    """The height of each parameter: 0 below the blocks, such as embeddings, 1 to n in block 1 to n, n + 1 above.
 
-    A block that stands in several places counts as the last of them. Raises `InputError` for a model without exactly
+    A block that is used in several layers counts as the last of them. Raises `InputError` for a model without exactly
     one stack of blocks.
     """
     stacks = [module for module in model.modules() if isinstance(module, Stack)]
     if len(stacks) != 1:
-        raise InputError(f"layers are counted in one stack of blocks, and a {type(model).__name__} has {len(stacks)}")
+        raise InputError(f"layer heights need one stack of blocks, and a {type(model).__name__} has {len(stacks)}")
     layers = stacks[0].layers
     in_blocks = {p: place for place, layer in enumerate(layers, start=1) for p in layer.parameters()}
     heights, outside = {}, 0
@@ -61,8 +61,8 @@ def layer_heights(model: nn.Module) -> dict[nn.Parameter, int]:
 
 
 def layer_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
-    """Layer-wise decay of the learning rate (Howard and Ruder 2018; Clark et al. 2020): 1 for what stands above the
-    blocks, ``decay`` for the last block, its square for the one before, and so on down to the embeddings."""
+    """Layer-wise decay of the learning rate (Howard and Ruder 2018; Clark et al. 2020): 1 above the blocks, ``decay``
+    for the last block, its square for the block before, and so on down to the embeddings."""
     heights = layer_heights(model)
     top = max(heights.values())
     return {parameter: decay ** (top - height) for parameter, height in heights.items()}
@@ -91,10 +91,10 @@ def adamw(
 
 
 class Muon(torch.optim.Muon):
-    """`torch.optim.Muon` (Jordan et al. 2024: momentum, made orthogonal by Newton–Schulz iterations), the same update
-    with fewer and larger operations: matrices of one shape go through the iterations together.
+    """`torch.optim.Muon` (Jordan et al. 2024: momentum, made orthogonal by Newton–Schulz iterations) with fewer and
+    larger operations: matrices of the same shape go through the iterations together.
 
-    They run in bfloat16, as torch's do, only where the hardware has it: emulated, a step would take seconds.
+    The iterations run in bfloat16, as torch's, only on hardware that multiplies it: emulated, a step takes seconds.
     """
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ class Muon(torch.optim.Muon):
 
 
 def _muon_scale(shape: torch.Size, rule: str | None) -> float:
-    """How much longer than the learning rate a step of a matrix of this shape is, under torch's two rules."""
+    """The factor by which the learning rate grows for a matrix of this shape, under torch's two rules."""
     if rule == "match_rms_adamw":
         return 0.2 * math.sqrt(max(shape))
     return math.sqrt(max(1, shape[0] / shape[1]))
@@ -151,12 +151,12 @@ def orthogonal(
 
 
 class JoinedOptimizer(torch.optim.Optimizer):
-    """Several optimizers as one: their groups side by side, and one `state` for all of their parameters."""
+    """Several optimizers as one, with all their parameter groups and one `state` for all parameters."""
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]):
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         super().__init__(groups, {})
-        self.param_groups = groups  # the very same, not copies: a rate that is set here is theirs
+        self.param_groups = groups  # the same dicts, not copies: a learning rate set here reaches the optimizers
         self.optimizers = optimizers
         for optimizer in optimizers:
             optimizer.state = self.state
@@ -198,12 +198,12 @@ def muon(
 def learning_rate(
     schedule: str, peak: float, *, step: int, progress: float, warmup_steps: int = 0, final: float = 0.0
 ) -> float:
-    """The learning rate of `step`, counted from 1, when the share `progress` (0 to 1) of the run is done.
+    """The learning rate of `step`, counted from 1, at the fraction `progress` (0 to 1) of the run's steps or time.
 
-    Every schedule rises linearly over `warmup_steps` to `peak`. Then, towards `final` · `peak`: "constant" stays;
-    "linear" and "cosine" fall over the whole run; "wsd" stays for 80% of the run and falls linearly over the rest
-    (warmup-stable-decay); "noam" falls with 1/√step and ignores `progress`: peak = (d_model · warmup_steps)^-0.5
-    is Vaswani et al. 2017, section 5.3. Progress may be a share of steps or of time.
+    Every schedule rises linearly over `warmup_steps` to `peak` and then falls to `final` · `peak`: "linear" and
+    "cosine" over the whole run, "wsd" (warmup-stable-decay) linearly over the last 20% of it; "constant" does not fall.
+    "noam" falls with 1/√step and ignores `progress` and `final`: with peak = (d_model · warmup_steps)^-0.5 it is that
+    of Vaswani et al. 2017, section 5.3.
     """
     if schedule not in SCHEDULES:
         raise InputError(f"schedule={schedule!r} is none of {', '.join(SCHEDULES)}")
@@ -221,16 +221,16 @@ def learning_rate(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """`lr`, times its `lr_scale` where a group of parameters has one."""
+    """Set the learning rate of every group to `lr`, times the group's `lr_scale` if it has one."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -> float:
-    """Scale the gradients down to a joint length of `max_norm` at most (None: leave them); their length before."""
+    """Scale the gradients down to a total norm of at most `max_norm` (None: leave them); returns the norm before."""
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     length = norm.item()
-    if max_norm is not None and not length <= max_norm:  # where nothing is to clip, a pass over all gradients is saved
+    if max_norm is not None and not length <= max_norm:  # saves a pass over the gradients if nothing is clipped
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return length

@@ -1,7 +1,7 @@
 """Pictures: attention maps and learning curves, as PNG files.
 
-`..._figure` builds a matplotlib `Figure`, which a notebook shows as it is; the others save one.
-matplotlib is imported only where it is used, and pyplot, with its windows and its global state, never.
+`..._figure` returns a matplotlib `Figure`, which a notebook shows; the other functions save one.
+matplotlib is imported only where it is used; pyplot, with its windows and global state, is never imported.
 """
 
 import math
@@ -26,24 +26,24 @@ Maps = Float[Tensor | np.ndarray, "heads target source"]
 Curve = Sequence[tuple[int | float, int | float]]
 
 DPI = 150
-MAX_PIXELS = 10**8  # 400 MB while drawing, and far more than anybody looks at
+MAX_PIXELS = 10**8  # 400 MB while drawing
 
-# Inches. Maps are placed by hand: cells stay square, and labels get the room that their letters need.
+# Inches. Maps are laid out by hand, so that cells are square and labels have room for their letters.
 CELL, GAP, TITLE_ROOM, BAR = 0.2, 0.25, 0.25, (0.1, 0.8)
 
 LABEL_SIZE, TITLE_SIZE, HEADING_SIZE = 9, 10, 12
-LETTER = 0.61 / 72  # inches a letter for each point of size: exact for the monospaced labels, about right for titles
+LETTER = 0.61 / 72  # inches of a letter's width for each point of font size, in the monospaced font of labels
 LONGEST_LABEL = 16
-# The second font has signs that the first lacks; matplotlib brings both. Read as a formula, "$x$" would lose its "$".
+# matplotlib includes both fonts; the second has glyphs that the first lacks. parse_math would read "$x$" as a formula.
 LABEL: dict[str, Any] = {"fontfamily": ["DejaVu Sans Mono", "DejaVu Sans"], "fontsize": LABEL_SIZE, "parse_math": False}
 WRONG: dict[str, Any] = {"color": "#c1121f", "fontweight": "bold"}
 
 
 @dataclass(frozen=True, eq=False)
 class AttentionExample:
-    """One map: `weights[t, s]` is how much output token t looked at input token s.
+    """One map: `weights[t, s]` is the attention of output token t to input token s.
 
-    A string serves as a sequence of one-letter tokens. `correct=False` shows the output tokens in red.
+    A string is a sequence of one-letter tokens. `correct=False` shows the output tokens in red.
     """
 
     weights: Map
@@ -65,10 +65,10 @@ def attention_map(
 
 
 def attention_grid(maps: Mapping[str, Sequence[AttentionExample]], path: Path | str, *, title: str = "") -> Path:
-    """The same examples for several models: `maps` goes from a model's name to its examples, one column a model."""
+    """The same examples for several models, one column a model: `maps` gives the examples of each model by name."""
     counts = {name: len(examples) for name, examples in maps.items()}
     if len(set(counts.values())) > 1:
-        raise InputError(f"every model needs a map of the same examples, but their numbers are {counts}")
+        raise InputError(f"every model needs maps of the same examples, but the numbers of examples are {counts}")
     rows = [list(zip(maps, examples, strict=True)) for examples in zip(*maps.values(), strict=True)]
     return _save(attention_figure(rows, title=title), path)
 
@@ -76,10 +76,10 @@ def attention_grid(maps: Mapping[str, Sequence[AttentionExample]], path: Path | 
 def attention_heads(
     weights: Maps, source: Sequence[str], target: Sequence[str], *, title: str = "", path: Path | str
 ) -> Path:
-    """Every head of one layer, numbered from 1, and last their mean."""
+    """Every head of one layer, numbered from 1, and their mean."""
     panels = [(f"head {i}", AttentionExample(head, source, target)) for i, head in enumerate(weights, start=1)]
     panels.append(("mean of heads", AttentionExample(weights.mean(0), source, target)))
-    # As many columns as make the whole about half as wide again as it is high.
+    # The number of columns that makes the picture about 1.5 times as wide as high.
     columns = max(1, round(math.sqrt(1.5 * len(panels) * len(target) / len(source))))
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     return _save(attention_figure(rows, title=title), path)
@@ -88,20 +88,20 @@ def attention_heads(
 def learning_curves(
     curves: Mapping[str, Curve], path: Path | str, *, xlabel: str, ylabel: str, title: str = "", percent: bool = True
 ) -> Path:
-    """A line a model through its points (x, y), the last one marked. `percent`: y is a fraction of 1."""
+    """A line through the points (x, y) of each model, the last point marked. `percent`: y is a fraction of 1."""
     return _save(curves_figure(curves, xlabel=xlabel, ylabel=ylabel, title=title, percent=percent), path)
 
 
 def attention_figure(
     rows: Sequence[Sequence[tuple[str, AttentionExample]]], *, title: str = ""
 ) -> "matplotlib.figure.Figure":
-    """Rows of (title, example), a heat map each, with one colour bar for all. Rows may differ in length."""
+    """Rows of (title, example), each drawn as a heat map, with one colour bar. Rows may differ in length."""
     from matplotlib.figure import Figure
 
     panels = [panel for row in rows for panel in row]
     if not panels:
         raise InputError("no attention maps to draw")
-    # Every panel gets the room of the largest: labels left of the cells and above them, the cells, the title.
+    # Every panel gets the size of the largest: labels to the left and above, cells, title.
     left = max(_label_room(example.target) for _, example in panels)
     above = max(_label_room(example.source) for _, example in panels) + TITLE_ROOM * any(name for name, _ in panels)
     across = left + GAP + max(max(CELL * len(x.source), LETTER * TITLE_SIZE * len(name)) for name, x in panels)
@@ -112,7 +112,7 @@ def attention_figure(
     figure = Figure(figsize=(width, height))
 
     def add_axes(x: float, y: float, wide: float, high: float) -> "matplotlib.axes.Axes":
-        """Inches from the top left; matplotlib wants fractions from the bottom left."""
+        """Axes at inches from the top left; matplotlib counts fractions from the bottom left."""
         return figure.add_axes((x / width, 1 - (y + high) / height, wide / width, high / height))
 
     for i, row in enumerate(rows):
@@ -121,7 +121,7 @@ def attention_figure(
             mesh = _draw_map(axes, example)
             title_pad = 72 * (_label_room(example.source) + 0.05)
             axes.set_title(name, loc="left", fontsize=TITLE_SIZE, y=1, pad=title_pad, parse_math=False)
-    # Bar, heading and note lie outside the figure's box: saving, like a notebook, grows the box to what is drawn.
+    # Bar, heading and note are outside the figure's box, which grows to include them when it is saved or shown.
     bar = add_axes(width, above, *BAR)
     figure.colorbar(mesh, cax=bar, ticks=[0, 0.5, 1]).set_label("weight", fontsize=LABEL_SIZE - 1)
     bar.tick_params(labelsize=LABEL_SIZE - 1, length=2)
@@ -134,7 +134,7 @@ def attention_figure(
 def curves_figure(
     curves: Mapping[str, Curve], *, xlabel: str, ylabel: str, title: str = "", percent: bool = True
 ) -> "matplotlib.figure.Figure":
-    """What `learning_curves` saves."""
+    """The figure that `learning_curves` saves."""
     from matplotlib import color_sequences
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
@@ -144,7 +144,7 @@ def curves_figure(
         raise InputError(f"no points to draw for {', '.join(empty) or 'any model'}")
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_prop_cycle(color=color_sequences["petroff10"])  # told apart by colour-blind readers too
+    axes.set_prop_cycle(color=color_sequences["petroff10"])  # distinguishable for colour-blind readers
     lines = [axes.plot(*zip(*points, strict=True), marker="o", markevery=[-1])[0] for points in curves.values()]
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
@@ -161,7 +161,7 @@ def _draw_map(axes: "matplotlib.axes.Axes", example: AttentionExample) -> "matpl
     weights = example.weights
     # NumPy has no bfloat16.
     values = weights.detach().float().cpu().numpy() if isinstance(weights, Tensor) else weights
-    # White stands for nothing, and lines between the cells lead the eye from a weight to its two tokens.
+    # White is 0; lines between the cells lead the eye from a weight to its two tokens.
     mesh = axes.pcolormesh(values, cmap="Greys", vmin=0, vmax=1, edgecolors="0.85", lw=0.5, antialiased=True)
     axes.invert_yaxis()
     axes.set_xticks(np.arange(len(example.source)) + 0.5, [_label(token) for token in example.source])
@@ -176,7 +176,7 @@ def _draw_map(axes: "matplotlib.axes.Axes", example: AttentionExample) -> "matpl
 
 
 def _label(token: str) -> str:
-    """The token as it can be seen: spaces and line ends as signs, unprintable characters as escapes, cut when long."""
+    """The token with spaces and line ends as symbols and unprintable characters as escapes; long tokens are cut."""
     shown = token.replace("\n", "↵").replace("\t", "⇥")
     shown = "".join("␣" if c.isspace() else c if c.isprintable() else ascii(c)[1:-1] for c in shown)
     return shown if len(shown) <= LONGEST_LABEL else shown[: LONGEST_LABEL - 1] + "…"
@@ -187,12 +187,12 @@ def _label_room(tokens: Sequence[str]) -> float:
 
 
 def _save(figure: "matplotlib.figure.Figure", path: Path | str) -> Path:
-    """`path` never holds half a picture."""
+    """Write the picture atomically."""
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: pictures are PNG files, so give a name that ends in .png")
     with atomic(path) as unfinished, warnings.catch_warnings():
-        # A script that the fonts lack is drawn as boxes, which says enough: no warning for each letter on top.
+        # A script that the fonts lack is drawn as boxes; a warning for each letter would add nothing.
         warnings.filterwarnings("ignore", r"Glyph \d+|Matplotlib currently does not support", UserWarning)
         figure.savefig(unfinished, format="png", dpi=DPI, bbox_inches="tight")
     return path

@@ -1,13 +1,12 @@
 """Tokenizers, each a plain `tokenizers.Tokenizer`: text to ids and back, saved as one `tokenizer.json`.
 
 `encode(text)` gives `[BOS] text [EOS]` (for masked models `[CLS] text [SEP]` or `<s> text </s>`), and
-`encode(text, add_special_tokens=False)` the text alone. The specials are ordinary entries of the vocabulary and not
-*added tokens*, which the library would look for in every text it encodes. So a text that says "[PAD]" is five
-characters or the pieces "[", "PAD" and "]", here and wherever `tokenizer.json` is loaded, and the decoder, not the list
-of added tokens, leaves the specials out of decoded text.
+`encode(text, add_special_tokens=False)` the text alone. The special tokens are ordinary entries of the vocabulary, not
+*added tokens*, which the library would look for in every text. A text that says "[PAD]" is therefore encoded as five
+characters or the pieces "[", "PAD" and "]". The decoder leaves the special tokens out of decoded text.
 
-`transformers.PreTrainedTokenizerFast(tokenizer_file=...)` reads the file and agrees. Told `pad_token="[PAD]"` and the
-like, it pads, and makes added tokens of them: then `split_special_tokens=True` keeps a text that says "[PAD]" a text.
+`transformers.PreTrainedTokenizerFast(tokenizer_file=...)` reads the file with the same result. Its options such as
+`pad_token="[PAD]"` make added tokens; `split_special_tokens=True` then keeps a text that says "[PAD]" a text.
 """
 
 from collections import Counter
@@ -61,10 +60,9 @@ __all__ = [
 
 
 def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokenizer:
-    """The tokenizer saved at `path`, or an `InputError` where there is none, or one whose ids reach beyond a model's
-    `vocab_size`.
+    """The tokenizer saved at `path`; `InputError` if there is none, or if it has ids beyond a model's `vocab_size`.
 
-    What it was told of padding and truncation is left behind: here batches are padded with a mask beside them.
+    Its settings of padding and truncation are removed: here batches are padded together with a mask.
     """
     path = Path(path)
     if not path.is_file():
@@ -74,7 +72,7 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokeni
         tokenizer = Tokenizer.from_file(str(path))
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        # Some parts that do not go together show only when they work.
+        # Some incompatible parts fail only when they are used.
         for text in _TRIALS:
             tokenizer.decode(tokenizer.encode(text).ids)
         largest = max(tokenizer.get_vocab().values(), default=-1)
@@ -87,7 +85,7 @@ _TRIALS = ("", "a", " The cat's 2 émigrés\n\tsat, 猫! ")
 
 
 def special_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a special token; `InputError` if the tokenizer has none such."""
+    """The id of a special token; `InputError` if the tokenizer does not have it."""
     index = tokenizer.token_to_id(token)
     if index is None:
         raise InputError(f"the tokenizer has no token {token}, which batches of pairs need")
@@ -118,20 +116,20 @@ _MASKED_NAMES = (("[PAD]", "<pad>"), ("[CLS]", "<s>", "<cls>"), ("[SEP]", "</s>"
 
 
 def masked_specials(tokenizer: Tokenizer) -> MaskedSpecials:
-    """Those of BERT or ALBERT, or RoBERTa's, whose names differ; `InputError` if the tokenizer lacks one."""
+    """The special tokens as BERT and ALBERT or as RoBERTa name them; `InputError` if the tokenizer lacks one."""
     vocabulary = tokenizer.get_vocab()
     found = []
     for names in _MASKED_NAMES:
         known = [name for name in names if name in vocabulary]
         if not known:
-            raise InputError(f"the tokenizer has no {' or '.join(names)}: it is not that of a masked model")
+            raise InputError(f"the tokenizer has no {' or '.join(names)}: it is not the tokenizer of a masked model")
         found.append(known[0])
     pad_id, cls_id, sep_id, mask_id = (vocabulary[name] for name in found)
     return MaskedSpecials(pad_id, cls_id, sep_id, mask_id, found[-1])
 
 
 def special_ids(tokenizer: Tokenizer) -> set[int]:
-    """All ids that stand for no text: the specials of any tokenizer trained here, and what was added as special."""
+    """The ids of all special tokens: of tokenizers trained here, and of added tokens that are marked as special."""
     names = {*SPECIALS, *BERT_SPECIALS, *ROBERTA_SPECIALS, *chain.from_iterable(_MASKED_NAMES)}
     known = {index for token, index in tokenizer.get_vocab().items() if token in names}
     return known | {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
@@ -140,7 +138,7 @@ def special_ids(tokenizer: Tokenizer) -> set[int]:
 def encode_with_masks(tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids of `text` between [CLS] and [SEP], where "[MASK]" (or "<mask>", as the vocabulary has it) is the mask.
 
-    As RoBERTa's mask, it takes the space before it with it.
+    The mask includes the space before it, as in RoBERTa.
     """
     specials = masked_specials(tokenizer)
     ids = [specials.cls_id]
@@ -151,20 +149,20 @@ def encode_with_masks(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """The text of `ids` as they come; the pieces together are `tokenizer.decode(ids)`.
+    """The text of `ids`, piece by piece as they are generated; the pieces together are `tokenizer.decode(ids)`.
 
-    A character of several tokens waits for its last: cut short, it would decode to U+FFFD. For decoders that put
-    tokens side by side, as all here and GPT-2's do. `tokenizers.decoders.DecodeStream` keeps a cut-off end to itself.
+    Tokens of an incomplete character, which decode to U+FFFD, are held back until it is complete. Works for decoders
+    that concatenate tokens, as all here and GPT-2's. `tokenizers.decoders.DecodeStream` would drop a cut-off end.
     """
     held: list[int] = []
-    text = ""  # of the tokens held back
+    text = ""  # the text of the tokens held back
     for token_id in ids:
         alone = tokenizer.decode([token_id])
         if not alone:  # a special token
             continue
         together = tokenizer.decode([*held, token_id]) if held else alone
         if together == text + alone:
-            # This token goes on with no character begun before it, so what was held back is what it is.
+            # This token does not continue the character held back, which therefore stays incomplete.
             if text:
                 yield text
             held, text = [token_id], alone
@@ -178,7 +176,7 @@ def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
 
 
 def unknown_characters(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-    """How often each piece of `texts` that the vocabulary lacks occurs: what becomes [UNK]."""
+    """The parts of `texts` that are encoded as [UNK], and how often each occurs."""
     texts = list(texts)
     unknown_id = tokenizer.token_to_id(UNK)
     return Counter(

@@ -1,4 +1,4 @@
-"""Vocabularies trained on texts, each handed over as a plain `tokenizers.Tokenizer`: see `tokenization.py`."""
+"""Training of vocabularies, each returned as a plain `tokenizers.Tokenizer`: see `tokenization.py`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -8,16 +8,16 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from minitransformer.errors import InputError
 
 PAD, UNK, BOS, EOS = SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
-"""The first four entries of the vocabularies trained here for generating models: ids 0, 1, 2, 3."""
+"""The first four entries, ids 0 to 3, of the vocabularies trained here for generating models."""
 BERT_SPECIALS = (PAD, UNK, "[CLS]", "[SEP]", "[MASK]")
 ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-"""Those of masked models: ids 0 to 4."""
+"""The first five entries, ids 0 to 4, of the vocabularies of masked models."""
 
 _WORDS = r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
-"""Words, numbers, punctuation and white space, each with the one space before it: GPT-2's rule without its English
-contractions, and with combining marks in their word, as Hindi or decomposed accents need.
+"""Words, numbers, punctuation and white space, each including the one space before it: GPT-2's rule without English
+contractions, and with combining marks as parts of words, which Hindi and decomposed accents need.
 
-Under this rule and under GPT-2's a bracket never shares a piece with a letter, so no merge can spell a special token.
+Under this rule, as under GPT-2's, no piece holds a bracket and a letter, so no merge can spell a special token.
 """
 
 
@@ -29,9 +29,9 @@ def train_character_tokenizer(texts: Iterable[str]) -> Tokenizer:
     """
     characters = sorted(set(chain.from_iterable(texts)))
     if not characters:
-        raise InputError("the texts hold no characters, so there is nothing to make a vocabulary of")
+        raise InputError("the texts hold no characters, so no vocabulary can be trained on them")
     vocabulary = {token: index for index, token in enumerate([*SPECIALS, *characters])}
-    # Not ".", which passes over newlines.
+    # Not ".", which does not match newlines.
     every_character = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     return _tokenizer(models.WordLevel(vocabulary, unk_token=UNK), every_character, decoders.Fuse())
 
@@ -81,15 +81,15 @@ def train_wordpiece_tokenizer(texts: Iterable[str], vocab_size: int, *, lowercas
     `encode(text)` gives `[CLS] text [SEP]`; `decode` puts words apart by one space.
     """
     if isinstance(texts, str):
-        raise InputError("texts is one string, whose characters would be a text each: put it into a list")
+        raise InputError("texts is one string, and each of its characters would be a text: put it into a list")
     texts = list(texts)
-    # The trainer numbers the characters inside words differently in every run. Found first, which takes every word but
-    # once, and handed in sorted, they have their ids, and so the pieces made of them have theirs.
+    # The trainer numbers the characters inside words differently in every run. Therefore they are found first, in the
+    # distinct words, and handed in sorted, which fixes their ids and with them the ids of all pieces.
     words = list({word for text in texts for word in text.split(" ")})
     characters = sorted(_trained_wordpiece(words, 0, (), lowercase).get_vocab(), key=lambda p: (p.startswith("##"), p))
     del words
     if not characters:
-        raise InputError("the texts hold no characters, so there is nothing to make a vocabulary of")
+        raise InputError("the texts hold no characters, so no vocabulary can be trained on them")
     if vocab_size < len(BERT_SPECIALS) + len(characters):
         raise InputError(
             f"vocab_size={vocab_size} is too small for the {len(characters)} pieces of one character that the texts "
@@ -121,7 +121,7 @@ def _train_bpe(
     specials: Sequence[str] = SPECIALS,
 ) -> Tokenizer:
     if isinstance(texts, str):
-        raise InputError("texts is one string, whose characters would be a text each: put it into a list")
+        raise InputError("texts is one string, and each of its characters would be a text: put it into a list")
     alphabet = set(alphabet)
     minimum = len(specials) + max(1, len(alphabet))
     if vocab_size < minimum:
@@ -140,14 +140,14 @@ def _train_bpe(
     workshop.pre_tokenizer = pre_tokenizer
     workshop.train_from_iterator(texts_noting_characters(), trainer)
     if not seen:
-        raise InputError("the texts hold no characters, so there is nothing to make a vocabulary of")
-    # The trainer would keep any number of them, and learn no pairs.
+        raise InputError("the texts hold no characters, so no vocabulary can be trained on them")
+    # The trainer would keep all characters, however many, and learn no pairs.
     if not alphabet and vocab_size < len(specials) + len(seen):
         raise InputError(
             f"vocab_size={vocab_size} is too small for the {len(seen)} characters of the texts: it must be at least "
             f"{len(specials) + len(seen)}, or take a byte-level tokenizer"
         )
-    # The trainer made added tokens of the specials in the tokenizer it worked on, but not in the model.
+    # The trainer made added tokens of the specials in its own tokenizer, but not in the model.
     return _tokenizer(workshop.model, pre_tokenizer, decoder, specials)
 
 
@@ -158,7 +158,7 @@ def _tokenizer(
     specials: Sequence[str] = SPECIALS,
     normalizer: normalizers.Normalizer | None = None,
 ) -> Tokenizer:
-    """The parts, with the specials put around encoded text and left out of decoded text."""
+    """A tokenizer of these parts that puts special tokens around encoded text and leaves them out of decoded text."""
     tokenizer = Tokenizer(model)
     if normalizer is not None:
         tokenizer.normalizer = normalizer
@@ -169,10 +169,10 @@ def _tokenizer(
         pair=pair,
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
     )
-    # No token of text holds a special's name, so where it reads "[PAD]" it can only be the special one.
+    # No token of text spells a special token, so a token "[PAD]" is always the special one.
     steps = [*(decoders.Replace(token, "") for token in specials), decoder]
-    if isinstance(decoder, decoders.WordPiece):  # it put a space before every word, the empty ones too
-        # Not Strip, which panics over an empty text.
+    if isinstance(decoder, decoders.WordPiece):  # it put a space before every word, even an empty one
+        # Not Strip, which panics on an empty text.
         steps += [decoders.Fuse(), decoders.Replace(Regex(" +"), " "), decoders.Replace(Regex("^ | $"), "")]
     tokenizer.decoder = decoders.Sequence(steps)
     return tokenizer
@@ -183,4 +183,4 @@ _TEMPLATES = {
     BERT_SPECIALS: ("[CLS]", "[SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"),
     ROBERTA_SPECIALS: ("<s>", "</s>", "<s> $A </s> </s> $B </s>"),
 }
-"""What stands before and after a text, and around a pair of texts."""
+"""The tokens before and after a text, and around a pair of texts."""

@@ -1,4 +1,4 @@
-"""Files that a stranger may have written: what is checked before anything in them is believed."""
+"""Checks of files that may come from strangers, and of what they hold."""
 
 import json
 import os
@@ -10,18 +10,21 @@ from typing import Any
 from minitransformer.errors import InputError
 
 MOST_JSON_BYTES = 200_000_000
-"""The largest tokenizers that are published have 35 MB."""
+"""Published tokenizers have at most 35 MB."""
 MOST_NESTED = 64
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. `InputError` for a file that is none, for one that is too large, too deep or a link out
-    of its folder, and for an object that gives one key twice, of which every reader believes another value."""
+    """The value in a JSON file.
+
+    Raises `InputError` for a file that is not JSON, too large, too deeply nested or a link out of its folder, and for
+    a key given twice in an object, of which readers take different values.
+    """
     require_sane_file(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
-    # A byte that is not UTF-8 and a number of 5,000 digits are other ValueErrors than the parser's own.
+    # ValueError includes bytes that are not UTF-8 and numbers of more than 4,300 digits.
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
     level = [value]
@@ -29,7 +32,7 @@ def read_json(path: Path) -> Any:
         if not level:
             return value
         level = [child for node in level for child in _children(node)]
-    raise InputError(f"{path} is not valid JSON of ours: it is nested more than {MOST_NESTED} deep")
+    raise InputError(f"{path} is refused: its JSON is nested more than {MOST_NESTED} deep")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -48,23 +51,23 @@ def _children(node: Any) -> list[Any]:
 
 
 def require_sane_file(path: Path, most_bytes: int | None = MOST_JSON_BYTES) -> None:
-    """`InputError` for a file with more bytes, or one that is a link out of its folder: a folder from elsewhere must
-    not choose which other files of this machine are read. The hub's cache, where a snapshot links to blobs, may."""
+    """`InputError` for a file of more than `most_bytes`, or a link out of its folder: a stranger's folder must not
+    choose which files of this machine are read. Links from a snapshot to blobs in the hub's cache are allowed."""
     folder, target = path.parent.resolve(), path.resolve()
     blobs = folder.parents[1] / "blobs" if folder.parent.name == "snapshots" else folder
     if not (target.is_relative_to(folder) or target.is_relative_to(blobs)):
-        raise InputError(f"{path} is a link to {target}, out of its folder: it is refused; put the file itself there")
+        raise InputError(f"{path} is a link to {target}, outside its folder, and is refused: copy the file there")
     if most_bytes is not None and (size := path.stat().st_size) > most_bytes:
-        raise InputError(f"{path} has {size:,} bytes, more than the {most_bytes:,} of any such file: it is refused")
+        raise InputError(f"{path} is refused: it has {size:,} bytes, and such files have at most {most_bytes:,}")
 
 
 def pickle_refused(path: Path, instead: str) -> InputError:
-    """What to raise for a file that is read by running what stands in it."""
+    """The error to raise for a pickle, which executes its content."""
     return InputError(f"{path} is refused: it is a pickle, which can run any code when it is read; {instead}")
 
 
 def shown(value: Any) -> str:
-    """A value for an error message, in one line, cut where it is long."""
+    """A value for an error message: one line of at most 200 characters."""
     try:
         text = repr(value)
     except ValueError:  # Python refuses to write integers of more than 4,300 digits
@@ -74,7 +77,7 @@ def shown(value: Any) -> str:
 
 @contextmanager
 def panics_refused(what: str) -> Iterator[None]:
-    """A panic of the tokenizers library, which is no `Exception`, as an `InputError`, like all else that it raises."""
+    """Turns the errors of the tokenizers library, and its panics, which are no `Exception`s, into an `InputError`."""
     try:
         yield
     except InputError:
@@ -86,7 +89,7 @@ def panics_refused(what: str) -> Iterator[None]:
 
 
 def memory_bytes() -> int:
-    """The machine's memory, or a number that nothing exceeds where it is not told."""
+    """The machine's memory; a huge number if the operating system does not tell."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

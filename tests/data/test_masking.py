@@ -185,7 +185,7 @@ def test_wordpieces_and_byte_pieces_that_continue_a_word_are_known_as_such():
 
 
 def test_a_tokenizer_without_a_mask_is_refused():
-    with pytest.raises(InputError, match=r"no \[CLS\] or <s> or <cls>: it is not that of a masked model"):
+    with pytest.raises(InputError, match=r"no \[CLS\] or <s> or <cls>: it is not the tokenizer of a masked model"):
         MaskVocabulary.of(train_character_tokenizer(["abc"]))
 
 

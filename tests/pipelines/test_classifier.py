@@ -122,7 +122,7 @@ def test_classify_answers_line_by_line_whatever_the_source(run, tmp_path, capsys
     assert classified(capsys, run, *TEXTS[:2]).out.splitlines() == expected
     from_file = classified(capsys, run, "--input", file)
     assert from_file.out.splitlines() == [expected[0], "", expected[1]]
-    assert from_file.err == "warning: 1 of 3 lines are empty and stay so\n"
+    assert from_file.err == "warning: 1 of 3 lines are empty and stay empty\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes())))
     assert classified(capsys, run).out == from_file.out
 

@@ -183,7 +183,7 @@ def test_generate_counts_unknown_characters_and_reads_the_end_of_a_long_prompt(r
     [
         (["--temperature", "-1"], "temperature=-1.0 must be 0"),
         (["--max-new-tokens", "0"], "max_new_tokens=0 must be at least 1"),
-        (["--stop", "bottle"], "--stop 'bottle': no single token of this model's tokenizer"),
+        (["--stop", "bottle"], "--stop 'bottle': not a token of this model's tokenizer"),
     ],
 )
 def test_generate_refuses_in_one_line(arguments, message, run, capsys):
