@@ -1,24 +1,27 @@
-"""Beam search: several translations of a source at once, of which the best are kept."""
+"""Beam search: several texts per row at once, of which the likeliest are kept."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from minitransformer.decodable import Decodable
 from minitransformer.errors import InputError
+from minitransformer.validation import require_number
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What beam search found: `ids` without BOS, with EOS if it ended, log P in nats, and log P over the penalty."""
+    """A text that beam search found: its `ids` without BOS, and with EOS if it ended."""
 
     ids: list[int]
     score: float
+    """log P / `length_penalty`."""
     log_probability: float
+    """log P in nats."""
 
 
 def length_penalty(length: int, alpha: float) -> float:
@@ -29,8 +32,8 @@ def length_penalty(length: int, alpha: float) -> float:
 @torch.inference_mode()
 def beam_search(
     model: Decodable,
-    inputs: Int[Tensor, "batch source"],
-    valid: Bool[Tensor, "batch source"] | None = None,
+    inputs: Shaped[Tensor, "batch *input"],
+    valid: Bool[Tensor, "batch *place"] | None = None,
     *,
     max_new_tokens: int | Int[Tensor, " batch"],
     beam_size: int = 5,
@@ -39,26 +42,28 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """For each row the `n_best` hypotheses of the highest log P / `length_penalty`, best first.
 
-    At every step the `beam_size` likeliest continuations of a row's beam are taken, whatever their score: those that
-    end, in EOS or at `max_new_tokens` (one number, or one for each row), leave the beam as hypotheses, the others are
-    the next beam. A row is finished, and leaves the batch, once nothing in its beam can reach the score of the
-    `n_best`-th hypothesis: as log P only falls, log P / `length_penalty(max_new_tokens)` bounds what it can reach, and
-    to stop there changes nothing. `beam_size=1` is `greedy`. There are fewer than `n_best` hypotheses only where there
-    are fewer texts. The model should be in evaluation mode. Raises `InputError` for values out of range.
+    Every step takes the `beam_size` likeliest continuations of a row's beam, whatever their score. Those that end, in
+    EOS or at `max_new_tokens` (one number, or one per row), leave the beam as hypotheses; the others are the next beam.
+    A row is finished, and leaves the batch, once nothing in its beam can reach the score of the `n_best`-th hypothesis.
+    As log P only falls, log P / `length_penalty(max_new_tokens)` bounds what it can reach, so that to stop there
+    changes nothing. `beam_size=1` is `greedy`. A row has fewer than `n_best` hypotheses only if it has fewer texts.
+    The model should be in evaluation mode. Raises `InputError` for values out of range.
     """
     limits = max_new_tokens.tolist() if isinstance(max_new_tokens, Tensor) else [max_new_tokens] * len(inputs)
-    _check(limits, beam_size, alpha, n_best)
+    require_number("max_new_tokens", min(limits, default=None), at_least=1)
+    require_number("beam_size", beam_size, at_least=1)
+    require_number("alpha", alpha, at_least=0)
+    if not 1 <= n_best <= beam_size:
+        raise InputError(f"n_best={n_best} must be at least 1 and at most beam_size={beam_size}")
     if len(limits) != len(inputs):
-        raise InputError(
-            f"max_new_tokens has {len(limits)} limits for {len(inputs)} rows: give one, or one for each row"
-        )
+        raise InputError(f"max_new_tokens has {len(limits)} limits for {len(inputs)} rows: give one, or one per row")
     if not limits:
         return []
     eos_id = model.config.eos_id
     found: list[list[Hypothesis]] = [[] for _ in limits]
     logits, state = model.start(inputs, valid, max_new_tokens=max(limits))
     searched = list(range(len(limits)))  # which rows are in the batch
-    # A row starts from one beam, not from copies that would all go on alike.
+    # A row starts from one beam: copies of it would all continue alike.
     log_p = logits.new_zeros(len(limits), 1, dtype=torch.promote_types(logits.dtype, torch.float32))
     texts = torch.zeros(len(limits), 1, 0, dtype=torch.long, device=logits.device)
     for length in range(1, max(limits) + 1):
@@ -99,8 +104,8 @@ def likeliest_continuations(
 ) -> tuple[
     Float[Tensor, "batch continuations"], Int[Tensor, "batch continuations"], Int[Tensor, "batch continuations"]
 ]:
-    """The `count` (fewer if there are no more) likeliest of all beams' next tokens together: log P of what they make,
-    the beams they go on from, and the tokens. `logits` has the beams of a row next to one another."""
+    """The `count` likeliest continuations of a row's beams, or all if there are fewer: their log P, the beam that each
+    continues, and the token that it adds. In `logits` the beams of a row are neighbours."""
     batch, beams = log_p.shape
     count_each = min(count, logits.shape[1])
     # No more than `count` of one beam can be among the likeliest of all.
@@ -112,9 +117,8 @@ def likeliest_continuations(
 
 
 def largest(values: Float[Tensor, "rows vocab"], count: int, *, chunk: int = 64) -> Int[Tensor, "rows {count}"]:
-    """Where the `count` largest values of each row are, largest first: `topk`, over 8,000 in a third of its time.
-
-    They lie in the `count` chunks whose largest values are largest, and in those alone the search goes on."""
+    """The places of the `count` largest values of each row, largest first, as `topk` gives them; over 8,000 values in a
+    third of its time. They lie in the `count` chunks whose largest values are largest, so only those are searched."""
     rows, vocab = values.shape
     chunks = vocab // chunk
     if chunks <= count:
@@ -130,8 +134,8 @@ def largest(values: Float[Tensor, "rows vocab"], count: int, *, chunk: int = 64)
 
 
 def steady_order(beams: Int[Tensor, "batch continuations"], num_beams: int) -> Int[Tensor, "batch continuations"]:
-    """An order of continuations in which the first that goes on from a beam stands at that beam's place: the keys and
-    values of the beam can stay where they are. Continuations of other number than `num_beams` stay as they are."""
+    """An order in which the first continuation of a beam stands at the place of that beam, so that its keys and values
+    need not move. The order does not change where there are more or fewer continuations than `num_beams`."""
     if beams.shape[1] != num_beams:
         return torch.arange(beams.shape[1], device=beams.device).expand_as(beams)
     again = (beams[:, :, None] == beams[:, None, :]).tril(-1).any(dim=-1)
@@ -140,17 +144,6 @@ def steady_order(beams: Int[Tensor, "batch continuations"], num_beams: int) -> I
 
 
 def with_gaps_closed(places: Sequence[int]) -> list[int]:
-    """The same places in an order in which most are their own index: 0 2 3 gives 0 3 2, where 1 had gone."""
+    """The same places in an order in which most are their own index: 0 2 3, from which 1 is missing, gives 0 3 2."""
     held, last = set(places), [place for place in places if place >= len(places)]
     return [place if place in held else last.pop() for place in range(len(places))]
-
-
-def _check(limits: Sequence[int], beam_size: int, alpha: float, n_best: int) -> None:
-    if limits and min(limits) < 1:
-        raise InputError(f"max_new_tokens={min(limits)} must be at least 1")
-    if beam_size < 1:
-        raise InputError(f"beam_size={beam_size} must be at least 1")
-    if not 0 <= alpha < math.inf:
-        raise InputError(f"alpha={alpha} must be 0 (no length penalty) or more, and finite")
-    if not 1 <= n_best <= beam_size:
-        raise InputError(f"n_best={n_best} must be at least 1 and at most beam_size={beam_size}")

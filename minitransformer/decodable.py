@@ -1,25 +1,33 @@
-"""What decoding knows of a model, whichever it is."""
+"""The decoding protocol: what `greedy`, `sample`, `stream` and `beam_search` ask of a model."""
 
 from typing import Any, Protocol, runtime_checkable
 
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 
 @runtime_checkable
 class Decodable(Protocol):
-    """`start` reads the inputs (B, S) and gives the logits (B, V) of the first new token and a state; `step` reads one
-    token per row and gives the logits of the next.
+    """`start` reads the inputs and returns the logits of the first new token and a state; `step` reads one token per
+    row and returns the logits of the next.
 
-    The state is the model's own affair, but for `state.select(rows)`, which gives the state of these rows, repeated or
-    left out at will, and leaves the state itself as it is.
+    The first axis of the inputs is the batch: ids (B, S), images (B, C, H, W), spectrograms (B, T, F). `valid` is
+    handed on as it was given. The state is the model's own, but for `state.select(rows)`: the state of these rows,
+    repeated or left out at will, which leaves the state itself as it is.
 
-    A state may have `reorder(rows)` too, the same for a state that is not needed any more: its memory may serve again.
-    `beam_search` calls it where there is one, at every step, with the rows that go on.
+    A state may also have `reorder(rows)`: the same, where the state itself is not used again, so that its memory may
+    be. `beam_search` calls it, where it exists, at every step with the rows that go on.
     """
 
     @property
     def config(self) -> Any: ...
 
-    def start(self, inputs: Tensor, valid: Tensor | None = None, *, max_new_tokens: int) -> tuple[Tensor, Any]: ...
+    def start(
+        self,
+        inputs: Shaped[Tensor, "batch *input"],
+        valid: Bool[Tensor, "batch *place"] | None = None,
+        *,
+        max_new_tokens: int,
+    ) -> tuple[Float[Tensor, "batch vocab"], Any]: ...
 
-    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]: ...
+    def step(self, ids: Int[Tensor, " batch"], state: Any) -> tuple[Float[Tensor, "batch vocab"], Any]: ...

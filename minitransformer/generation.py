@@ -1,18 +1,19 @@
 """Decoding: one loop for every model that can `start` and `step`.
 
-Here is what picks one token a row and step; `beam_search`, which keeps several texts a row, is in `beam.py`.
+This file picks one token per row and step; `beam_search`, which keeps several texts per row, is in `beam.py`.
 """
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from minitransformer.beam import Hypothesis, beam_search
 from minitransformer.decodable import Decodable
 from minitransformer.errors import InputError
+from minitransformer.validation import require_number
 
 __all__ = ["Chooser", "Decodable", "Hypothesis", "Sampler", "beam_search", "greedy", "likeliest", "sample", "stream"]
 
@@ -27,7 +28,7 @@ def likeliest(logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws from softmax(logits / temperature), cut down by every rule that is given, in this order:
+    """Draws from softmax(logits / temperature) over the tokens that every given rule keeps, in this order:
 
     `top_k` keeps the k likeliest tokens (Fan et al. 2018); `top_p` the likeliest whose probabilities first add up to
     p (nucleus sampling, Holtzman et al. 2020); `min_p` those at least p times as likely as the likeliest (Nguyen et
@@ -41,14 +42,10 @@ class Sampler:
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature={self.temperature} must be 0 (the likeliest token) or more")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k={self.top_k} must be at least 1")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InputError(f"top_p={self.top_p} must be above 0 and at most 1")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise InputError(f"min_p={self.min_p} must lie between 0 and 1")
+        require_number("temperature", self.temperature, at_least=0)
+        require_number("top_k", self.top_k, at_least=1)
+        require_number("top_p", self.top_p, more_than=0, at_most=1)
+        require_number("min_p", self.min_p, at_least=0, at_most=1)
 
     def __call__(self, logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
         if self.temperature == 0:
@@ -56,8 +53,8 @@ class Sampler:
         return torch.multinomial(self.probabilities(logits), 1, generator=self.generator)[:, 0]
 
     def probabilities(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
-        """What is drawn from, at a temperature above 0."""
-        # Shifted first: a tiny temperature would overflow, not sharpen.
+        """The distribution that tokens are drawn from, at a temperature above 0."""
+        # Shifted first: a tiny temperature would overflow.
         logits = (logits.float() - logits.float().amax(dim=-1, keepdim=True)) / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             smallest_kept = logits.topk(self.top_k).values[:, -1:]
@@ -77,33 +74,33 @@ class Sampler:
 
 def greedy(
     model: Decodable,
-    inputs: Int[Tensor, "batch source"],
-    valid: Bool[Tensor, "batch source"] | None = None,
+    inputs: Shaped[Tensor, "batch *input"],
+    valid: Bool[Tensor, "batch *place"] | None = None,
     *,
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
     stop_ids: Collection[int] = (),
 ) -> Int[Tensor, "batch new"]:
-    """The likeliest token at every step, until each row has ended or `max_new_tokens` are there.
+    """The likeliest token at every step, until each row has ended or has `max_new_tokens`.
 
-    A row ends in the model's `eos_id` or one of `stop_ids`, followed by `pad_id` while others go on. The model
+    A row ends in the model's `eos_id` or one of `stop_ids`, and is padded with `pad_id` while others go on. The model
     should be in evaluation mode.
     """
-    steps = stream(
+    return sample(
         model,
         inputs,
         valid,
         max_new_tokens=max_new_tokens,
+        temperature=0.0,
         repetition_penalty=repetition_penalty,
         stop_ids=stop_ids,
     )
-    return torch.stack(list(steps), dim=1)
 
 
 def sample(
     model: Decodable,
-    inputs: Int[Tensor, "batch source"],
-    valid: Bool[Tensor, "batch source"] | None = None,
+    inputs: Shaped[Tensor, "batch *input"],
+    valid: Bool[Tensor, "batch *place"] | None = None,
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -114,9 +111,9 @@ def sample(
     stop_ids: Collection[int] = (),
     seed: int | None = None,
 ) -> Int[Tensor, "batch new"]:
-    """Tokens drawn as `Sampler` says; rows end as in `greedy`, and `stream` gives the same tokens one by one.
+    """Tokens drawn by a `Sampler`; rows end as in `greedy`, and `stream` gives the same tokens one by one.
 
-    With a `seed` the same call gives the same tokens, and torch's own random state is left alone.
+    With a `seed` the same call gives the same tokens, and torch's own random state stays as it is.
     """
     generator = None if seed is None else torch.Generator(inputs.device).manual_seed(seed)
     steps = stream(
@@ -134,8 +131,8 @@ def sample(
 @torch.inference_mode()
 def stream(
     model: Decodable,
-    inputs: Int[Tensor, "batch source"],
-    valid: Bool[Tensor, "batch source"] | None = None,
+    inputs: Shaped[Tensor, "batch *input"],
+    valid: Bool[Tensor, "batch *place"] | None = None,
     *,
     choose: Chooser = likeliest,
     max_new_tokens: int,
@@ -144,23 +141,23 @@ def stream(
 ) -> Iterator[Int[Tensor, " batch"]]:
     """The new tokens (B,) of all rows, one step at a time, as `choose` picks them; rows end as in `greedy`.
 
-    `repetition_penalty` divides the positive logits of tokens that a row has had, and multiplies the negative ones
-    (Keskar et al. 2019); a prompt counts, the source of an encoder-decoder does not.
+    `repetition_penalty` divides the positive logits of tokens that stand in a row already, and multiplies the negative
+    ones (Keskar et al. 2019). The tokens of a prompt count; a source, an image or a spectrogram has none.
     """
-    if max_new_tokens < 1:
-        raise InputError(f"max_new_tokens={max_new_tokens} must be at least 1")
-    if not repetition_penalty > 0:
-        raise InputError(f"repetition_penalty={repetition_penalty} must be above 0; 1 changes nothing")
+    require_number("max_new_tokens", max_new_tokens, at_least=1)
+    require_number("repetition_penalty", repetition_penalty, more_than=0)
     eos_id = model.config.eos_id
-    # GPT-2 has no token for padding: what follows a row's end is its end again, as in transformers.
+    # GPT-2 has no token for padding: a row that has ended repeats its end, as in transformers.
     pad_id = getattr(model.config, "pad_id", eos_id)
     stops = {eos_id, *stop_ids}
     logits, state = model.start(inputs, valid, max_new_tokens=max_new_tokens)
     vocab_size = logits.shape[1]
     if unknown := [stop for stop in stop_ids if not 0 <= stop < vocab_size]:
-        raise InputError(f"stop_ids={unknown} are no ids in a vocabulary of {vocab_size}")
+        raise InputError(f"stop_ids={unknown} are not in the vocabulary, ids 0 to {vocab_size - 1}")
     seen = None if repetition_penalty == 1.0 else torch.zeros_like(logits, dtype=torch.bool)
-    if seen is not None and hasattr(model.config, "vocab_size"):  # one vocabulary for what is read and written
+    # One vocabulary for reading and writing: the inputs are a prompt.
+    is_prompt = hasattr(model.config, "vocab_size") and inputs.dim() == 2 and not inputs.is_floating_point()
+    if seen is not None and is_prompt:
         for row, ids in enumerate(inputs):
             seen[row, ids if valid is None else ids[valid[row]]] = True
     ended = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
@@ -173,7 +170,7 @@ def stream(
         if num_ended:
             ids = ids.masked_fill(ended, pad_id)
         yield ids
-        # In Python: a handful of tensor operations would take longer than the list.
+        # In Python, since a few tensor operations take longer than the list.
         if ending := [row for row, token in enumerate(ids.tolist()) if token in stops]:
             ended[ending] = True
             num_ended = int(ended.sum())

@@ -1,3 +1,7 @@
+import math
+from types import SimpleNamespace
+from typing import NamedTuple
+
 import pytest
 import torch
 from helpers_models import (
@@ -19,7 +23,8 @@ from helpers_models import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minitransformer import InputError, greedy, record_attention
+from minitransformer import InputError, beam_search, greedy, record_attention, sample, stream
+from minitransformer.decodable import Decodable
 
 a_few_models = pytest.mark.parametrize("build", A_FEW_MODELS)
 
@@ -149,3 +154,52 @@ def test_maps_recorded_under_greedy_are_those_of_teacher_forcing(build):
     assert under_greedy.keys() == forced.keys()
     for path, weights in forced.items():
         assert_close(under_greedy[path], weights)
+
+
+class Captioner(torch.nn.Module):
+    """Writes about inputs of any shape: a decoder of somebody else's, with no more than the protocol asks."""
+
+    config = SimpleNamespace(eos_id=3, pad_id=0, vocab_size=6)
+
+    class State(NamedTuple):
+        seen: torch.Tensor
+
+        def select(self, rows):
+            return Captioner.State(self.seen[rows])
+
+    def __init__(self, size):
+        super().__init__()
+        self.look, self.read = torch.nn.Linear(size, 8), torch.nn.Embedding(6, 8)
+        self.write = torch.nn.Linear(8, 6)
+
+    def start(self, inputs, valid=None, *, max_new_tokens):
+        seen = self.look(inputs.flatten(1).float()).tanh()
+        return 4 * self.write(seen), Captioner.State(seen)
+
+    def step(self, ids, state):
+        seen = (state.seen.roll(1, dims=1) + self.read(ids)).tanh()
+        return 4 * self.write(seen), Captioner.State(seen)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (7, 2), (6,)], ids=["image", "spectrogram", "vector"])
+def test_inputs_of_any_shape_are_decoded_row_by_row(shape):
+    model, inputs = Captioner(math.prod(shape)), torch.randn(8, *shape)
+    assert isinstance(model, Decodable)
+    options = {"max_new_tokens": 7, "repetition_penalty": 1.5}
+    texts = greedy(model, inputs, **options)
+    assert len({*map(tuple, texts.tolist())}) > 2
+    assert torch.equal(torch.stack([*stream(model, inputs, **options)], dim=1), texts)
+    assert torch.equal(sample(model, inputs, temperature=0.0, **options), texts)
+    assert sample(model, inputs, seed=0, **options).shape[0] == 8
+    for one, ids in zip(inputs, texts.tolist(), strict=True):
+        assert until(3, greedy(model, one[None], **options)[0].tolist()) == until(3, ids)
+    together = beam_search(model, inputs, max_new_tokens=5, beam_size=3, n_best=3)
+    for one, found in zip(inputs, together, strict=True):
+        [alone] = beam_search(model, one[None], max_new_tokens=5, beam_size=3, n_best=3)
+        assert [hypothesis.ids for hypothesis in found] == [hypothesis.ids for hypothesis in alone]
+
+
+def test_pixels_are_no_tokens_that_a_penalty_counts():
+    model, pixels = Captioner(24), torch.randint(6, (4, 2, 3, 4))
+    options = {"max_new_tokens": 4, "repetition_penalty": 3.0}
+    assert torch.equal(greedy(model, pixels, **options), greedy(model, pixels.float(), **options))

@@ -118,14 +118,14 @@ def test_a_row_ends_in_any_stop_token():
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"temperature": -0.5}, "temperature=-0.5 must be 0"),
-        ({"temperature": float("nan")}, "temperature=nan must be 0"),
+        ({"temperature": -0.5}, "temperature=-0.5 must be at least 0"),
+        ({"temperature": float("nan")}, "temperature=nan must be at least 0"),
         ({"top_k": 0}, "top_k=0 must be at least 1"),
-        ({"top_p": 0.0}, "top_p=0.0 must be above 0"),
-        ({"top_p": 1.5}, "top_p=1.5 must be above 0 and at most 1"),
-        ({"min_p": -0.1}, "min_p=-0.1 must lie between 0 and 1"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0 must be above 0"),
-        ({"stop_ids": [2, 99]}, r"stop_ids=\[99\] are no ids in a vocabulary of 13"),
+        ({"top_p": 0.0}, "top_p=0.0 must be more than 0"),
+        ({"top_p": 1.5}, "top_p=1.5 must be more than 0 and at most 1"),
+        ({"min_p": -0.1}, "min_p=-0.1 must be at least 0 and at most 1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0 must be more than 0"),
+        ({"stop_ids": [2, 99]}, r"stop_ids=\[99\] are not in the vocabulary, ids 0 to 12"),
     ],
 )
 def test_choices_out_of_range_are_refused(choice, message):

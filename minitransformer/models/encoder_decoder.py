@@ -1,12 +1,15 @@
-"""What the encoder-decoder models have in common: their vocabularies, and the loss of a target."""
+"""What the encoder-decoders have in common: vocabularies, the loss of a target, the start of decoding."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
-from jaxtyping import Bool, Int
-from torch import Tensor
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
 from minitransformer.errors import InputError
-from minitransformer.models.base import Config, Model
+from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
 
 
 @dataclass(frozen=True)
@@ -22,16 +25,69 @@ class EncoderDecoderConfig(Config):
 
 
 class EncoderDecoder(Model):
-    """Reads `source_ids` and writes `target_ids`."""
+    """Source ids in, logits for each next target token out: `output(decode(target_ids, encode(source_ids)))`."""
+
+    output: nn.Linear
+
+    @abstractmethod
+    def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
+        """States of the source. All of `ids` are real unless `valid` says otherwise."""
+
+    @abstractmethod
+    def decode(self, target_ids: Int[Tensor, "batch target"], memory: Memory) -> Float[Tensor, "batch target features"]:
+        """What `output` reads after each of the target tokens."""
+
+    @abstractmethod
+    def state_before_bos(self, memory: Memory, *, max_new_tokens: int) -> Any:
+        """What decoding carries when it has read the source and no target token."""
+
+    @abstractmethod
+    def step(self, ids: Int[Tensor, " batch"], state: Any) -> tuple[Float[Tensor, "batch vocab"], Any]:
+        """Read one more target token per row: logits of the next."""
+
+    def forward(
+        self,
+        source_ids: Int[Tensor, "batch source"],
+        target_ids: Int[Tensor, "batch target"],
+        source_valid: Bool[Tensor, "batch source"] | None = None,
+    ) -> Float[Tensor, "batch target vocab"]:
+        """Logits for the token after each of `target_ids`, which start with BOS. All of `source_ids` are real unless
+        `source_valid` says otherwise."""
+        return self.output(self.decode(target_ids, self.encode(source_ids, source_valid)))
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
+        """`batch` has `source_ids`, `source_valid` and `target_ids` (BOS ... EOS, then padding)."""
+        inputs, targets, is_target = decoder_inputs_and_targets(batch["target_ids"], self.config.pad_id)
+        features = self.decode(inputs, self.encode(batch["source_ids"], batch["source_valid"]))
+        return self.loss_of(self.output(features[is_target]), targets[is_target], batch)
+
+    def loss_of(
+        self, logits: Float[Tensor, "targets vocab"], targets: Int[Tensor, " targets"], batch: dict[str, Tensor]
+    ) -> dict[str, Loss]:
+        """Smoothed in training only; the count is that of all targets of the batch."""
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        return {"lm": Loss(target_loss(logits, targets, smoothing), self.count_targets(batch)["lm"])}
+
+    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"lm": (batch["target_ids"][:, 1:] != self.config.pad_id).sum()}
+
+    @torch.no_grad()
+    def start(
+        self,
+        inputs: Int[Tensor, "batch source"],
+        valid: Bool[Tensor, "batch source"] | None = None,
+        *,
+        max_new_tokens: int,
+    ) -> tuple[Float[Tensor, "batch vocab"], Any]:
+        """Encode the source and read BOS: logits of the first target token, and the state."""
+        state = self.state_before_bos(self.encode(inputs, valid), max_new_tokens=max_new_tokens)
+        return self.step(torch.full((len(inputs),), self.config.bos_id, device=inputs.device), state)
 
     def check_source(self, ids: Int[Tensor, "batch source"]) -> None:
         if ids.shape[1] > self.config.max_length:
             raise InputError(
                 f"a source of {ids.shape[1]} tokens is longer than the model's max_length={self.config.max_length}"
             )
-
-    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"lm": (batch["target_ids"][:, 1:] != self.config.pad_id).sum()}
 
 
 def decoder_inputs_and_targets(
@@ -40,11 +96,3 @@ def decoder_inputs_and_targets(
     """BOS y1 y2 EOS gives the inputs BOS y1 y2, the targets y1 y2 EOS, and which targets are real."""
     targets = target_ids[:, 1:]
     return target_ids[:, :-1], targets, targets != pad_id
-
-
-def shared_sources(sources: Int[Tensor, " rows"]) -> tuple[Int[Tensor, " sources"], int]:
-    """Which source each run of equal neighbours has, and how long every run is: 2 2 0 0 gives 2 0 and 2. Where runs
-    differ in length, each row is its own."""
-    distinct, counts = sources.unique_consecutive(return_counts=True)
-    lengths = set(counts.tolist())
-    return (distinct, lengths.pop()) if len(lengths) == 1 else (sources, 1)

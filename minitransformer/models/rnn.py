@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import Loss, Memory, target_loss
+from minitransformer.models.base import Loss, Memory
 from minitransformer.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets
 from minitransformer.models.rnn_cells import CELLS, RecurrentStack, State
 from minitransformer.models.rnn_decoders import (
@@ -85,7 +85,7 @@ class RNNConfig(EncoderDecoderConfig):
 
 
 class RNNSeq2Seq(EncoderDecoder):
-    """Source ids in, logits for each next target token out, one step at a time."""
+    """A recurrent network on both sides; the decoder reads the target, and may attend to the encoder's states."""
 
     config_class = RNNConfig
 
@@ -120,15 +120,6 @@ class RNNSeq2Seq(EncoderDecoder):
             else:
                 nn.init.zeros_(parameter)
 
-    def forward(
-        self,
-        source_ids: Int[Tensor, "batch source"],
-        target_ids: Int[Tensor, "batch target"],
-        source_valid: Bool[Tensor, "batch source"] | None = None,
-    ) -> Float[Tensor, "batch target vocab"]:
-        """Logits for the token after each of `target_ids`, which start with BOS: always teacher-forced."""
-        return self.output(self._features(target_ids, self.encode(source_ids, source_valid)))
-
     def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
         self.check_source(ids)
         if not ids.shape[1]:
@@ -140,35 +131,13 @@ class RNNSeq2Seq(EncoderDecoder):
             valid = states.new_ones(states.shape[:2], dtype=torch.bool)
         return Memory(states, valid, final)
 
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
-        """`batch` has `source_ids`, `source_valid` and `target_ids` (BOS ... EOS, then padding).
+    def decode(self, target_ids: Int[Tensor, "batch target"], memory: Memory) -> Float[Tensor, "batch target features"]:
+        """Always teacher-forced."""
+        return self.decoder(self._embedded(target_ids), self.state_before_bos(memory))[0]
 
-        In training, sequences whose coin says so are fed the model's own choices; their loss adds up until it
-        chooses EOS, as the talk's does, while the count is that of all targets.
-        """
-        inputs, targets, is_target = decoder_inputs_and_targets(batch["target_ids"], self.config.pad_id)
-        memory = self.encode(batch["source_ids"], batch["source_valid"])
-        smoothing = self.config.label_smoothing if self.training else 0.0
-        if self.training and self.config.teacher_forcing < 1.0:
-            logits, running = self._coin_flip_logits(inputs, memory)
-            is_target = is_target & running
-            logits = logits[is_target]
-        else:
-            logits = self.output(self._features(inputs, memory)[is_target])
-        total = target_loss(logits, targets[is_target], smoothing)
-        return {"lm": Loss(total, self.count_targets(batch)["lm"])}
-
-    @torch.no_grad()
-    def start(
-        self,
-        inputs: Int[Tensor, "batch source"],
-        valid: Bool[Tensor, "batch source"] | None = None,
-        *,
-        max_new_tokens: int,
-    ) -> tuple[Float[Tensor, "batch vocab"], RNNState]:
-        """Encode the source and read BOS: logits of the first target token."""
-        state = self._start(self.encode(inputs, valid))
-        return self.step(torch.full((len(inputs),), self.config.bos_id, device=inputs.device), state)
+    def state_before_bos(self, memory: Memory, *, max_new_tokens: int = 0) -> RNNState:
+        assert memory.final is not None
+        return self.decoder.start(memory, self._first_state(memory.final))
 
     @torch.no_grad()
     def step(self, ids: Int[Tensor, " batch"], state: RNNState) -> tuple[Float[Tensor, "batch vocab"], RNNState]:
@@ -176,8 +145,16 @@ class RNNSeq2Seq(EncoderDecoder):
         features, state = self.decoder(self._embedded(ids[:, None]), state)
         return self.output(features[:, 0]), state
 
-    def _features(self, target_ids: Tensor, memory: Memory) -> Tensor:
-        return self.decoder(self._embedded(target_ids), self._start(memory))[0]
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
+        """As any encoder-decoder's. In training with `teacher_forcing` below 1, sequences whose coin says so are fed
+        the model's own choices: their loss adds up until it chooses EOS, as the talk's does, while the count is that
+        of all targets."""
+        if not self.training or self.config.teacher_forcing == 1.0:
+            return super().loss(batch)
+        inputs, targets, is_target = decoder_inputs_and_targets(batch["target_ids"], self.config.pad_id)
+        logits, running = self._coin_flip_logits(inputs, self.encode(batch["source_ids"], batch["source_valid"]))
+        is_target = is_target & running
+        return self.loss_of(logits[is_target], targets[is_target], batch)
 
     def _embedded(self, target_ids: Tensor) -> Tensor:
         embedded = self.target_embedding(target_ids)
@@ -187,7 +164,7 @@ class RNNSeq2Seq(EncoderDecoder):
     def _coin_flip_logits(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Logits (B, T, V) where each row is fed either its true tokens or the model's own (Williams and Zipser 1989),
         and which steps (B, T) come before the row's own choice of EOS ended it."""
-        state = self._start(memory)
+        state = self.state_before_bos(memory)
         forced = torch.rand(len(inputs), device=inputs.device) < self.config.teacher_forcing
         running = torch.ones_like(forced)
         ids = inputs[:, 0]
@@ -208,10 +185,6 @@ class RNNSeq2Seq(EncoderDecoder):
         place = token_positions(valid)[..., None].expand_as(states)
         filled = states.new_zeros(len(states), self.config.max_length, states.shape[2])
         return filled.scatter_add(1, place, states * valid[..., None])
-
-    def _start(self, memory: Memory) -> RNNState:
-        assert memory.final is not None
-        return self.decoder.start(memory, self._first_state(memory.final))
 
     def _first_state(self, final: State) -> State:
         """The decoder's first state: the encoder's last where that fits as it is (the talk, Luong), else

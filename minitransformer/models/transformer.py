@@ -13,13 +13,8 @@ from minitransformer.cache import reordered
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
-from minitransformer.models.base import Loss, Memory, target_loss
-from minitransformer.models.encoder_decoder import (
-    EncoderDecoder,
-    EncoderDecoderConfig,
-    decoder_inputs_and_targets,
-    shared_sources,
-)
+from minitransformer.models.base import Memory
+from minitransformer.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from minitransformer.models.transformer_parts import (
     attention_positions,
     block_options,
@@ -78,10 +73,10 @@ class TransformerConfig(EncoderDecoderConfig):
 
 @dataclass
 class TransformerState:
-    """What decoding carries: the source, and two caches a layer. Positions are shared: all rows start at BOS.
+    """What decoding carries: the source, and two caches per layer. Rows share their positions: all start at BOS.
 
-    Every `rows_per_source` neighbours go on from one source, as the beams of a search do: `memory` and its caches
-    have one row for all of them.
+    Every `rows_per_source` neighbours have one source, as the beams of a search do: `memory` and its caches hold one
+    row for all of them.
     """
 
     memory: Memory
@@ -90,27 +85,34 @@ class TransformerState:
     rows_per_source: int = 1
 
     def select(self, rows: Int[Tensor, " rows"]) -> "TransformerState":
-        """The state of these rows, repeated or left out at will. What belongs to the source, which no step changes, is
-        shared with this state as far as it can be."""
+        """The state of these rows, repeated or left out at will. It shares with this state what no step changes."""
         return self._with([cache.select(rows) for cache in self.caches], rows)
 
     def reorder(self, rows: Int[Tensor, " rows"]) -> "TransformerState":
-        """`select`, for which this state is used up: where there are no more rows than before, those that stay in
-        their places are not copied."""
+        """`select` for a state that is not used again: unless there are more rows than before, rows that keep their
+        places are not copied."""
         if len(rows) > len(self.caches[0].keys):
             return self.select(rows)
         return self._with(reordered(self.caches, rows), rows)
 
     def _with(self, caches: list[KVCache], rows: Tensor) -> "TransformerState":
-        sources, rows_per_source = shared_sources(rows // self.rows_per_source)
+        sources, rows_per_source = _runs(rows // self.rows_per_source)
         memory, memory_caches = self.memory, self.memory_caches
         if not torch.equal(sources, torch.arange(len(memory.valid), device=rows.device)):
             memory, memory_caches = memory.select(sources), [cache.select(sources) for cache in memory_caches]
         return TransformerState(memory, caches, memory_caches, rows_per_source)
 
 
+def _runs(sources: Int[Tensor, " rows"]) -> tuple[Int[Tensor, " sources"], int]:
+    """The source of each run of equal neighbours, and the length of all runs: 2 2 0 0 gives 2 0 and 2. Where runs
+    differ in length, each row is a run."""
+    distinct, counts = sources.unique_consecutive(return_counts=True)
+    lengths = set(counts.tolist())
+    return (distinct, lengths.pop()) if len(lengths) == 1 else (sources, 1)
+
+
 class Transformer(EncoderDecoder):
-    """Source ids in, logits for each next target token out."""
+    """Stacks of attention on both sides; the decoder attends to the encoder's states in every block."""
 
     config_class = TransformerConfig
 
@@ -157,16 +159,6 @@ class Transformer(EncoderDecoder):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def forward(
-        self,
-        source_ids: Int[Tensor, "batch source"],
-        target_ids: Int[Tensor, "batch target"],
-        source_valid: Bool[Tensor, "batch source"] | None = None,
-    ) -> Float[Tensor, "batch target vocab"]:
-        """Logits for the token after each of `target_ids`, which start with BOS. All of `source_ids` are real
-        unless `source_valid` says otherwise."""
-        return self.output(self.decode(target_ids, self.encode(source_ids, source_valid)))
-
     def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
         self.check_source(ids)
         mask, valid, position_ids = padding_and_positions(ids, valid)
@@ -179,7 +171,7 @@ class Transformer(EncoderDecoder):
         memory: Memory,
         state: TransformerState | None = None,
     ) -> Float[Tensor, "batch target d_model"]:
-        """Hidden states of target tokens; with a `state` they follow on those it has seen, and it is updated."""
+        """Hidden states of target tokens. With a `state` they follow the tokens that it has seen, and it is updated."""
         start = state.caches[0].num_seen if state is not None else 0
         end = start + target_ids.shape[1]
         if self.config.positions == "learned" and end > self.config.max_length:
@@ -192,7 +184,7 @@ class Transformer(EncoderDecoder):
         if state is not None:
             pairs = zip(state.caches, state.memory_caches, strict=True)
             per_layer = [{"cache": cache, "memory_cache": memory_cache} for cache, memory_cache in pairs]
-        # Targets are padded at the end, if at all: the causal rule already hides that from every real token.
+        # Targets are padded at their end, which the causal rule hides from every real token.
         return self.decoder(
             states,
             memory.states,
@@ -201,36 +193,20 @@ class Transformer(EncoderDecoder):
             per_layer=per_layer,
         )
 
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
-        """`batch` has `source_ids`, `source_valid` and `target_ids` (BOS ... EOS, then padding)."""
-        inputs, targets, is_target = decoder_inputs_and_targets(batch["target_ids"], self.config.pad_id)
-        states = self.decode(inputs, self.encode(batch["source_ids"], batch["source_valid"]))
-        smoothing = self.config.label_smoothing if self.training else 0.0
-        total = target_loss(self.output(states[is_target]), targets[is_target], smoothing)
-        return {"lm": Loss(total, self.count_targets(batch)["lm"])}
-
-    @torch.no_grad()
-    def start(
-        self,
-        inputs: Int[Tensor, "batch source"],
-        valid: Bool[Tensor, "batch source"] | None = None,
-        *,
-        max_new_tokens: int,
-    ) -> tuple[Float[Tensor, "batch vocab"], TransformerState]:
-        """Encode the source and read BOS: logits of the first target token."""
+    def state_before_bos(self, memory: Memory, *, max_new_tokens: int) -> TransformerState:
         c = self.config
         if c.positions == "learned" and max_new_tokens > c.max_length:
             raise InputError(f"max_new_tokens={max_new_tokens} exceeds the max_length={c.max_length} learned positions")
-        memory = self.encode(inputs, valid)
-
-        def caches(length: int) -> list[KVCache]:
-            heads = c.num_kv_heads or c.num_heads
-            size = len(inputs), heads, length, c.d_model // c.num_heads
-            like = memory.states
-            return [KVCache(*size, dtype=like.dtype, device=like.device) for _ in range(c.num_decoder_layers)]
-
-        state = TransformerState(memory, caches(max_new_tokens), caches(inputs.shape[1]))
-        return self.step(torch.full((len(inputs),), c.bos_id, device=inputs.device), state)
+        batch, source, width = memory.states.shape
+        heads, like = c.num_kv_heads or c.num_heads, memory.states
+        caches, memory_caches = (
+            [
+                KVCache(batch, heads, length, width // c.num_heads, dtype=like.dtype, device=like.device)
+                for _ in self.decoder.layers
+            ]
+            for length in (max_new_tokens, source)
+        )
+        return TransformerState(memory, caches, memory_caches)
 
     @torch.no_grad()
     def step(
