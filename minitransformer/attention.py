@@ -43,8 +43,8 @@ def attention(
 
     `mask` is True where a query may attend; `causal` adds the rule of `causal_mask`. A query that may attend to
     nothing returns zeros and sends back zero gradients. Fewer key heads than query heads are shared by
-    consecutive query heads (grouped queries, Ainslie et al. 2023). In bfloat16 on a CPU scores are rounded to it
-    before the softmax, as plain products are; in float32 all ways agree to 1e-5. Raises `InputError` for a mask of
+    consecutive query heads (grouped queries, Ainslie et al. 2023). The kernels agree with the formula to 1e-5 in
+    float32; in bfloat16 on a CPU the formula rounds its scores before the softmax. Raises `InputError` for a mask of
     another rank or type, and for heads that do not divide.
     """
     _check(query, key, mask)
@@ -97,7 +97,7 @@ def attention_weights(
 
 
 def _grouped(heads: Tensor, key: Tensor) -> Tensor:
-    """Heads side by side with those that share a key head."""
+    """Query heads, grouped by the key head they share."""
     return rearrange(
         heads, "batch (kv_heads group) query last -> batch kv_heads group query last", kv_heads=key.shape[1]
     )
@@ -114,13 +114,18 @@ def _check(query: Tensor, key: Tensor, mask: Tensor | None) -> None:
 
 
 class ScaledDotProduct(AttentionMap):
-    """`attention` as a module, without a will of its own."""
+    """`attention` as a module, so that hooks see its queries, keys and values."""
 
-    def forward(self, *qkv_mask: Tensor | None, dropout: float = 0.0, **options: Any) -> Tensor:
-        return attention(*qkv_mask, dropout=dropout, **options)  # type: ignore[arg-type]
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **options: Any
+    ) -> Float[Tensor, "batch heads query value_dim"]:
+        return attention(query, key, value, mask, **options)
 
-    def weights(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
-        options.pop("dropout", None)  # the map shows the weights before dropout
+    def weights(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **options: Any
+    ) -> Float[Tensor, "batch heads query key"]:
+        """The weights before dropout."""
+        options.pop("dropout", None)
         return attention_weights(query, key, mask, **options)
 
 
@@ -179,8 +184,8 @@ class MultiHeadAttention(nn.Module):
         """Self-attention, or attention to `memory` where it is given.
 
         With a `cache`, self-attention appends its keys and values and attends to all that are cached, and
-        cross-attention projects `memory` at the first call only. `position_ids` are the places of the query
-        tokens in their sequences, by default counted on from the last in the cache.
+        cross-attention projects `memory` at the first call only. `position_ids` are the positions of the query
+        tokens in their sequences; by default they follow the last position in the cache.
         """
         if memory is None:
             heads, key, value, bias = self._project_self(query, cache, position_ids)

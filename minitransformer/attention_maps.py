@@ -25,10 +25,10 @@ class AttentionMap(nn.Module):
 def record_attention(model: nn.Module) -> Iterator[dict[str, Float[Tensor, "batch heads query key"]]]:
     """Collect every attention map of `model` while the block runs: {path of the attention module: (B, H, T, S)}.
 
-    A module's calls, all of one batch size, are joined along T, keys not yet there counting as zeros, so that greedy
-    decoding gives the maps that one pass over the whole sequence would. Columns are slots of the cache: tokens in
-    order, until a full cache overwrites its oldest. A module that is shared by n layers has n paths, and call i is
-    filed under path i mod n.
+    The calls of a module, all of one batch size, are concatenated along T, with zeros for keys that a call did not
+    have yet, so that greedy decoding gives the maps of one pass over the whole sequence. Columns are slots of the
+    cache: tokens in order, until a full cache overwrites its oldest. A module that is shared by n layers has n paths,
+    and call i is filed under path i mod n.
     """
     maps: dict[str, Tensor] = {}
     paths: dict[AttentionMap, list[str]] = {}

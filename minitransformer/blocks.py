@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -109,13 +110,13 @@ class EncoderBlock(nn.Module):
         position_ids: Int[Tensor, "#batch time"] | None = None,
         rows: Int[Tensor, " rows"] | None = None,
     ) -> Float[Tensor, "batch time d_model"] | Float[Tensor, "rows d_model"]:
-        """With `rows`, numbers of places in the flattened (batch, time), only the states there are finished and come
-        back: what the last block can save if no more of it is read."""
+        """With `rows`, indices into the flattened (batch, time), the feed-forward network runs on these states only,
+        and only they are returned: the last block saves the work for states that nobody reads."""
         states = self.attention_residual(
             states, self.attention, mask=mask, causal=self.causal, cache=cache, position_ids=position_ids
         )
         if rows is not None:
-            states = states.flatten(0, 1).index_select(0, rows)
+            states = rearrange(states, "batch time d_model -> (batch time) d_model").index_select(0, rows)
         return self.feed_forward_residual(states, self.feed_forward)
 
 
@@ -172,14 +173,16 @@ class DecoderBlock(nn.Module):
         memory_cache: KVCache | None = None,
         position_ids: Int[Tensor, "#batch time"] | None = None,
     ) -> Float[Tensor, "batch time d_model"]:
-        """`memory` has a row for each of `states`, or one for every so many neighbours (the beams of a source)."""
+        """`memory` has a row for each of `states`, or for each group of neighbouring rows (the beams of a source)."""
         shape = states.shape
         states = self.attention_residual(
             states, self.attention, mask=mask, causal=True, cache=cache, position_ids=position_ids
         )
         if len(memory) != len(states):
-            # To cross-attention, which knows no order, the rows of a source are so many queries of one row.
-            states = states.reshape(len(memory), -1, shape[2])
+            # Cross-attention knows no order: to it the beams of a source are more queries of one row.
+            states = rearrange(
+                states, "(sources beams) time d_model -> sources (beams time) d_model", sources=len(memory)
+            )
         states = self.cross_attention_residual(
             states, self.cross_attention, memory, mask=memory_mask, cache=memory_cache
         )
@@ -200,7 +203,7 @@ class Stack(nn.Module):
     def forward(
         self, states: Tensor, *args: Any, per_layer: Sequence[dict[str, Any]] | None = None, **options: Any
     ) -> Tensor:
-        """`per_layer` holds what goes to one block only, such as its cache; the rest goes to all."""
+        """`per_layer` holds each block's own arguments, such as its cache; all blocks get the others."""
         for layer, own in zip(self.layers, per_layer or [{}] * len(self.layers), strict=True):
             states = layer(states, *args, **own, **options)
         return states if self.final_norm is None else self.final_norm(states)

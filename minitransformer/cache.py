@@ -13,10 +13,10 @@ from minitransformer.errors import InputError
 class KVCache:
     """Keys and values of the tokens that one attention layer has seen, for inference only.
 
-    Memory is taken once, for `max_length` slots, and written in place. The batch shares its slots: what is real
-    in a row is for the mask to say, and `positions` (B, max_length) holds each slot's position in its row, where the
-    attention asks for positions. When all slots are full, a single new token takes the slot of the oldest, so that
-    attention runs over a sliding window of the last `max_length` tokens.
+    Memory is allocated once, for `max_length` slots, and written in place. All rows of the batch use the same slots; a
+    mask says which of a row's slots are real, and `positions` (B, max_length) holds their positions in the row, where
+    the attention uses positions. When all slots are full, a single new token overwrites the oldest, so that attention
+    runs over a sliding window of the last `max_length` tokens.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class KVCache:
         return self.keys.narrow(2, 0, length), self.values.narrow(2, 0, length)
 
     def next_positions(self) -> Int[Tensor, "batch 1"]:
-        """Where each row goes on: one after its last position, 0 in an empty cache."""
+        """The position after the last of each row; 0 in an empty cache."""
         if not self.num_seen:
             return torch.zeros_like(self.positions[:, :1])
         last = (self.num_seen - 1) % self.max_length
         return self.positions[:, last : last + 1] + 1
 
     def select(self, rows: Int[Tensor, " rows"]) -> "KVCache":
-        """A cache with these rows of the batch, repeated or left out at will; only filled slots are copied."""
+        """A cache with these rows of the batch, which may repeat or leave out some; only filled slots are copied."""
         _, heads, slots, head_dim = self.keys.shape
         cache = KVCache(len(rows), heads, slots, head_dim, dtype=self.keys.dtype, device=self.keys.device)
         cache.num_seen = self.num_seen
@@ -104,8 +104,8 @@ class KVCache:
 
 
 def reordered(caches: Sequence[KVCache], rows: Int[Tensor, " rows"]) -> list[KVCache]:
-    """`select` of no more rows than there are from caches of one batch, in place: they are used up. A row that stays
-    in its place is not copied."""
+    """`select` in place, of at most as many rows as the caches hold; the caches handed in must not be used afterwards.
+    A row that keeps its place is not copied."""
     moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().flatten()
     sources, kept = rows[moved], []
     for cache in caches:

@@ -1,4 +1,4 @@
-"""What goes wrong because of what a user handed in, and how a program says so."""
+"""Errors that a user's input causes, and how a program reports them."""
 
 import os
 import sys
@@ -26,8 +26,8 @@ def reported_to_user() -> Iterator[None]:
     except InputError as error:
         message = str(error)
     except BrokenPipeError:
-        # The reader of our output went away (`... | head`): no error of the user's, and the interpreter, which
-        # flushes once more on its way out, must not complain either.
+        # The program that read our output has ended (`... | head`), which is no error. The interpreter flushes once
+        # more at exit and must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except OSError as error:
@@ -40,7 +40,7 @@ def reported_to_user() -> Iterator[None]:
         return
     finally:
         warnings.showwarning = showwarning
-    # What a stranger's file calls things must not move the cursor or colour the terminal.
+    # Names in a file from elsewhere must not move the cursor or colour the terminal.
     plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
     print(f"error: {plain}", file=sys.stderr)
     raise SystemExit(2)

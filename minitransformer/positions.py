@@ -10,6 +10,7 @@ Positions are integers per row, (batch or 1, time): a padded row counts its real
 import math
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from minitransformer.kernels import rotary as kernel
 
 
 def token_positions(valid: Bool[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
-    """The number of real tokens before each real one, wherever the padding stands."""
+    """The number of real tokens before each real one; padding may stand on either side."""
     return (valid.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
@@ -34,7 +35,8 @@ class SinusoidalPositions(nn.Module):
 
     def forward(self, position_ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time {self.d_model}"]:
         angle = _angles(position_ids, self.d_model, 10000.0)
-        return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2).to(torch.get_default_dtype())
+        waves = rearrange([angle.sin(), angle.cos()], "two batch time half -> batch time (half two)")
+        return waves.to(torch.get_default_dtype())
 
 
 class LearnedPositions(nn.Module):
@@ -52,12 +54,12 @@ class AttentionPositions(nn.Module):
     """What attention asks of a position scheme; this base class changes nothing."""
 
     def check_sizes(self, num_heads: int, head_dim: int) -> None:
-        """Raises `InputError` if the scheme was made for other sizes than those of the attention it is handed to."""
+        """Raises `InputError` if the scheme was made for attention of other sizes."""
 
     def rotate(
         self, x: Float[Tensor, "batch heads time head_dim"], positions: Int[Tensor, "#batch time"]
     ) -> Float[Tensor, "batch heads time head_dim"]:
-        """Queries or keys with their positions worked into them."""
+        """Queries or keys that hold their positions."""
         return x
 
     def bias(
@@ -93,7 +95,7 @@ class Rotary(AttentionPositions):
         self, positions: Int[Tensor, "#batch time"], dtype: torch.dtype
     ) -> tuple[Float[Tensor, "#batch 1 time half"], Float[Tensor, "#batch 1 time half"]]:
         """Cosines and sines of the angle of each position and pair of coordinates."""
-        angle = _angles(positions, self.head_dim, self.base)[:, None]
+        angle = rearrange(_angles(positions, self.head_dim, self.base), "batch time half -> batch 1 time half")
         return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
@@ -122,9 +124,10 @@ class ALiBi(AttentionPositions):
     def bias(
         self, query_positions: Int[Tensor, "#batch query"], key_positions: Int[Tensor, "#batch key"]
     ) -> Float[Tensor, "#batch heads query key"]:
-        distance = (query_positions[:, None, :, None] - key_positions[:, None, None, :]).abs()
+        queries = rearrange(query_positions, "batch query -> batch 1 query 1")
+        keys = rearrange(key_positions, "batch key -> batch 1 1 key")
         # In float32 whatever the slopes were cast to: bfloat16 cannot tell distance 257 from 258.
-        return -self.slopes.float()[None, :, None, None] * distance
+        return -rearrange(self.slopes.float(), "heads -> 1 heads 1 1") * (queries - keys).abs()
 
 
 class RelativeBias(AttentionPositions):
@@ -153,8 +156,10 @@ class RelativeBias(AttentionPositions):
     def bias(
         self, query_positions: Int[Tensor, "#batch query"], key_positions: Int[Tensor, "#batch key"]
     ) -> Float[Tensor, "#batch heads query key"]:
-        ahead = key_positions[:, None, :] - query_positions[:, :, None]
-        return self.embedding(self.buckets(ahead)).permute(0, 3, 1, 2)
+        queries = rearrange(query_positions, "batch query -> batch query 1")
+        keys = rearrange(key_positions, "batch key -> batch 1 key")
+        biases = self.embedding(self.buckets(keys - queries))
+        return rearrange(biases, "batch query key heads -> batch heads query key")
 
     def buckets(self, ahead: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
         """The bucket of each signed distance (key position - query position)."""
