@@ -16,4 +16,6 @@ class Dropout(nn.Dropout):
     """`torch.nn.Dropout` by way of `dropout`. It drops in its own training mode, whatever module it stands in."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return dropout(x, self.p) if self.training and not self.inplace else super().forward(x)
+        if self.inplace:
+            return super().forward(x)
+        return dropout(x, self.p) if self.training and self.p > 0.0 else x
