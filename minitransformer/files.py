@@ -18,28 +18,37 @@ from minitransformer.errors import InputError
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; after the block, flush it to disk and rename it to `path`.
 
-    Until then, and if the block raises, the old file stays intact. Errors of the operating system, such as a full disk,
-    are raised as `OSError` with the file's name, whatever a library in between made of them.
+    Until then, and if the block raises, the old file stays intact. Raises `OSError` as `disk_errors` does.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        flush_folder(path.parent)
+        with disk_errors(path):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            flush_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Errors of the operating system, such as a full disk, are raised as `OSError` with the name of the file.
+
+    safetensors and tokenizers are written in Rust and wrap such errors in classes of their own.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     except Exception as error:
-        # safetensors and tokenizers are written in Rust and wrap such errors in their own classes.
         if found := re.search(r"\(os error (\d+)\)", str(error)):
             raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def flush_folder(folder: Path) -> None:

@@ -73,11 +73,13 @@ def ending(run):
     left = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
+        if "damaged-" in name:  # set aside by a resume
+            continue
         if path.name == "metrics.jsonl":
             left[name] = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
         elif path.name == "results.json":
             left[name] = timeless(json.loads(path.read_text()))
-        elif path.suffix == ".safetensors" and path.parent.name != "checkpoints":
+        elif path.suffix == ".safetensors" and path.is_file():
             left[name] = path.read_bytes()
         elif "tokenizer" in path.name:
             left[name] = path.read_text()

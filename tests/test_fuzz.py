@@ -1,6 +1,5 @@
 """Whatever stands in a file, reading it succeeds or is refused by one of our errors."""
 
-import hashlib
 import io
 import json
 import pickle
@@ -22,14 +21,12 @@ from helpers_processes import together
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
-from safetensors import safe_open
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import minitransformer
 from minitransformer import GPT, GPTConfig, InputError, SequenceClassifier
 from minitransformer.data import load
 from minitransformer.data.packages import unpack
-from minitransformer.files import sha256
 from minitransformer.tokenization import (
     load_tokenizer,
     train_bpe_tokenizer,
@@ -39,9 +36,10 @@ from minitransformer.tokenization import (
 )
 from train.engine.checkpoint import load_checkpoint, save_checkpoint
 from train.engine.data_parallel import replicate
+from train.engine.processes import Processes
 from train.engine.run_folder import create_run, open_run
-from train.engine.sealed import write_sealed
 from train.engine.state import State
+from train.engine.tensor_folder import require_undamaged
 from train.pretrain.gpt.settings import GPTSettings
 
 STATE = State(step=1, seconds=0.5, history=[{"step": 1, "seconds": 0.5, "loss": 2.0}], best_score=[-2.0], best_step=1)
@@ -229,62 +227,27 @@ def tiny_model():
     return GPT(GPTConfig(vocab_size=7, max_length=8, d_model=8, num_heads=2, num_layers=1, eos_id=0))
 
 
-def write_shards(folder):
-    """A checkpoint of two processes."""
+@pytest.mark.parametrize("world_size", [1, 2])
+@fuzzed(60)
+def test_any_checkpoint_is_read_or_refused_even_one_whose_checksums_hold(cases, world_size, tmp_path):
+    """Of one process, and of two that share the model in shards."""
+    folder = tmp_path / "step"
 
     def save(processes):
         model = tiny_model()
         optimizer = torch.optim.AdamW(model.parameters())
-        replica = replicate(model, optimizer, processes, fsdp=True)
+        replica = replicate(model, optimizer, processes, fsdp=world_size > 1)
         replica.loss({"ids": torch.zeros(1, 3, dtype=torch.long)})["lm"].total.backward()
         optimizer.step()
-        save_checkpoint(folder / "step.safetensors", replica.model, optimizer, asdict(STATE))
+        save_checkpoint(folder, replica.model, optimizer, asdict(STATE))
 
-    together(2, save)
-    return folder / "step"
-
-
-@fuzzed(60)
-def test_any_checkpoint_is_read_or_refused_even_one_whose_checksum_holds(cases, tmp_path):
+    together(2, save) if world_size > 1 else save(Processes())
     model = tiny_model()
     optimizer = torch.optim.AdamW(model.parameters())
-    model.loss({"ids": torch.zeros(1, 3, dtype=torch.long)})["lm"].total.backward()
-    optimizer.step()
-    path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, model, optimizer, asdict(STATE))
-    valid = path.read_bytes()
-
-    def sealed(content):
-        return content[:-32] + hashlib.sha256(content[:-32]).digest()
-
-    strategies = {path: spoiled_safetensors(valid).map(sealed) | spoiled_bytes(valid)}
-    check(cases, strategies, lambda path: State.from_json(load_checkpoint(path, model, optimizer), path))
-
-
-@fuzzed(60)
-def test_any_checkpoint_in_shards_is_read_or_refused_even_one_whose_checksums_hold(cases, tmp_path):
-    folder = write_shards(tmp_path)
-    valid = {path: path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
-    state = folder / "state.safetensors"
-    model = tiny_model()
-    optimizer = torch.optim.AdamW(model.parameters())
-
-    def read(path):
-        content = path.read_bytes()
-        if path == state:
-            path.write_bytes(content[:-32] + hashlib.sha256(content[:-32]).digest())
-        elif len(content) % 4:  # one in four is noticed by its checksum
-            hashes = {shard.name: sha256(shard) for shard in (folder / "shards").iterdir()}
-            with safe_open(state, "pt") as file:
-                metadata = file.metadata() | {"shards": json.dumps(hashes)}
-            write_sealed(state, {}, metadata)
-        try:
-            State.from_json(load_checkpoint(folder, model, optimizer), folder)
-        finally:
-            state.write_bytes(valid[state])
-
-    strategies = {path: spoiled_safetensors(content) for path, content in valid.items()}
-    check(cases, strategies, read)
+    strategies = {path: spoiled_safetensors(path.read_bytes()) for path in folder.glob("*.safetensors")}
+    strategies[folder / "values.json"] = spoiled_text_file(json.loads((folder / "values.json").read_text()))
+    check(cases, strategies, lambda _: State.from_json(load_checkpoint(folder, model, optimizer), folder))
+    check(cases // 4, {folder / "SHA256SUMS": spoiled_bytes(b"ab  c\n")}, lambda _: require_undamaged(folder))
 
 
 @fuzzed(40)

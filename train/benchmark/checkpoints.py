@@ -11,7 +11,7 @@ from rich.console import Console
 
 from train.benchmark.jobs import JOBS
 from train.benchmark.timing import Machine
-from train.engine.checkpoints import SECONDS, Checkpoints
+from train.engine.resuming import SECONDS, Checkpoints
 
 
 def checkpoint_cost(settings: Any, machine: Machine, console: Console) -> dict[str, Any]:
@@ -31,7 +31,8 @@ def checkpoint_cost(settings: Any, machine: Machine, console: Console) -> dict[s
                 checkpoints.save(model, optimizer, {"step": step, "best_step": 0})
                 clock.append(time.perf_counter() - began)
                 processor.append(time.process_time() - worked)
-            size = max(path.stat().st_size for path in Path(folder).iterdir())
+            newest = max(Path(folder).glob("step-*"))
+            size = sum(path.stat().st_size for path in newest.iterdir())
         seconds = statistics.median(clock)
         work = statistics.median(processor)
         figures[name] = {

@@ -1,4 +1,4 @@
-"""What the C library does with memory that tensors give back."""
+"""The C library's allocator: freed memory is kept for the next step."""
 
 import ctypes
 import sys
@@ -9,9 +9,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h's numbers
 def keep_freed_memory() -> None:
     """Let glibc hold on to freed memory instead of returning it to the system.
 
-    It returns every piece above 32 MB at once, and the next step's tensor of that size gets pages that the system
-    fills with zeros first: the loss over a vocabulary of 8,000 was seen to take four times as long. On other systems
-    nothing changes.
+    glibc returns every piece above 32 MB at once, and the next step's tensor of that size gets new pages, which the
+    system fills with zeros first: the loss over a vocabulary of 8,000 was seen to take four times as long. On other
+    systems nothing changes.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,6 +1,6 @@
-"""One model in each of several processes: whole in every one of them (DDP), or cut into shards (FSDP).
+"""Data parallelism: several processes train one model, with a copy in each (DDP) or with its weights in shards (FSDP).
 
-The loop sees a `Replica` either way. Gradients come out as those of one process that had all the batches.
+The loop sees a `Replica` either way. Gradients equal those of one process that has all the batches.
 """
 
 import copy
@@ -18,7 +18,6 @@ from minitransformer.blocks import Stack
 from minitransformer.models import BERT, Model
 from minitransformer.models.base import Loss
 from train.engine.processes import Processes, check_device
-from train.engine.shards import unsharded
 
 M = TypeVar("M", bound=Model)
 
@@ -26,16 +25,14 @@ M = TypeVar("M", bound=Model)
 def replicate(
     model: M, optimizer: torch.optim.Optimizer, processes: Processes, *, fsdp: bool = False, compile: bool = False
 ) -> "Replica[M]":
-    """`model` as this process trains it: with DDP or, if `fsdp`, in shards, which `optimizer` then is given in place of
-    its parameters. Dropout differs from process to process.
+    """`model` as this process trains it: with DDP or, if `fsdp`, in shards, which then replace the parameters in
+    `optimizer`. Dropout differs from process to process.
 
-    `compile` has torch.compile make kernels of each block at its first use; models without blocks stay as they are.
+    `compile`: torch.compile compiles each block at its first use; models without blocks are not compiled.
     """
     if processes.world_size == 1:
         if fsdp:
-            warnings.warn(
-                "--fsdp: one process has nobody to share the model with; torchrun starts several", stacklevel=2
-            )
+            warnings.warn("--fsdp has no effect in one process; start several with torchrun", stacklevel=2)
         if compile:
             compile_blocks(model)
         return Replica(model, processes)
@@ -49,10 +46,10 @@ def replicate(
 
 
 class Replica(Generic[M]):
-    """A model that is alone."""
+    """The model of a single process."""
 
     summary = ""
-    """How it is trained together with others."""
+    """How the processes train together, for the user."""
 
     def __init__(self, model: M, processes: Processes | None = None):
         self.model, self.processes = model, processes or Processes()
@@ -65,32 +62,32 @@ class Replica(Generic[M]):
         objective.backward()
 
     def local(self) -> AbstractContextManager[Any]:
-        """Within, gradients are added up here and not yet exchanged."""
+        """Within the context gradients are added up in this process and not yet exchanged."""
         return nullcontext()
 
     def sum_counts(self, counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The number of targets of each term in all processes."""
+        """The number of targets of each loss term in all processes."""
         return dict(counts)
 
     def settle(self, counts: Mapping[str, Tensor]) -> None:
-        """All gradients of a step are in: `counts` are its targets."""
+        """Called when all gradients of a step are there; `counts` are its targets."""
 
     @contextmanager
     def evaluated(self) -> Iterator[M]:
-        """The whole model with its present weights, to be used in the first process and not to be changed."""
+        """The whole model with its present weights, in evaluation mode, to be used on rank 0 and not to be changed."""
         self.model.eval()
         yield self.model
         self.model.train()
 
     def close(self) -> None:
-        """Training is over: all of the model's tensors are there again, with any values."""
+        """Called when training is over: gives the script's model memory for its tensors again, with any values."""
 
 
 class LossModule(nn.Module):
-    """A model whose forward pass is its loss, which is where DDP and FSDP lend a hand.
+    """A model whose forward pass is its loss, because DDP and FSDP act on the forward pass.
 
     They wait for a gradient of every parameter in every process, but a batch without pairs of sentences has none for
-    BERT's `idle` parts. There they are given a gradient of zero.
+    BERT's sentence head and pooler: these get a gradient of zero.
     """
 
     def __init__(self, model: Model):
@@ -107,13 +104,13 @@ class LossModule(nn.Module):
 
 
 def idle_parameters(model: Model) -> list[nn.Parameter]:
-    """What only some batches have a use for."""
+    """Parameters that only some batches use."""
     parts = [model.pooler, model.sentence_head] if isinstance(model, BERT) else []
     return [parameter for part in parts if part is not None for parameter in part.parameters()]
 
 
 class Together(Replica[M]):
-    """What DDP and FSDP share: both average gradients, where a sum is wanted of losses divided by global counts."""
+    """What DDP and FSDP share. Both average gradients; losses divided by global counts need a sum."""
 
     kind: str
     module: Any
@@ -130,7 +127,7 @@ class Together(Replica[M]):
         (objective * self.processes.world_size).backward()
 
     def sum_counts(self, counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A term may be missing here and present elsewhere: names are exchanged whenever somebody meets a new one."""
+        """A term may be missing in this process: names are exchanged whenever a process has a new one."""
         device = self.model.device
         while True:
             known = [counts.get(term, torch.tensor(0)).to(device) for term in self.terms]
@@ -141,8 +138,8 @@ class Together(Replica[M]):
             self.terms = sorted({term for terms in self.processes.gather([*self.terms, *counts]) for term in terms})
 
     def settle(self, counts: Mapping[str, Tensor]) -> None:
-        """A part that no process had a use for has no gradient, as in a process that is alone, rather than zeros: the
-        optimizer passes it over."""
+        """A part that no process used gets no gradient rather than zeros, as in a single process: the optimizer skips
+        it."""
         idle = idle_parameters(self.model)
         if idle and not counts.get(self.model.config.sentence_head, 0):
             for parameter in idle:
@@ -166,7 +163,8 @@ class Sharded(Together[M]):
     """Each process keeps a part of every weight, its gradient and its optimizer state (Zhao et al. 2023; ZeRO stage 3
     of Rajbhandari et al. 2020). A block's weights are gathered when it runs and dropped after it.
 
-    What is cut up is a twin of the script's model. That one stands empty and is filled where the whole model is used.
+    A twin of the script's model is sharded. The script's model has no memory for its tensors, except where the whole
+    model is used.
     """
 
     kind = "FSDP"
@@ -221,8 +219,8 @@ class Sharded(Together[M]):
 
 
 def blocks_of_their_own(model: nn.Module) -> list[nn.Module]:
-    """Blocks that share no parameter with anything else, so that each can be gathered by itself. What is shared, such
-    as ALBERT's blocks or a relative bias, has to be gathered with the rest of the model."""
+    """Blocks that share no parameter with other modules, so that each can be gathered by itself. Shared blocks, such as
+    ALBERT's, are gathered with the rest of the model."""
     places = Counter(parameter for _, parameter in model.named_parameters(remove_duplicate=False))
     blocks = [block for stack in model.modules() if isinstance(stack, Stack) for block in stack.layers]
     return [block for block in blocks if all(places[parameter] == 1 for parameter in block.parameters())]
@@ -234,3 +232,33 @@ def compile_blocks(model: nn.Module) -> None:
         if isinstance(stack, Stack):
             for block in dict.fromkeys(stack.layers):
                 block.compile()
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether each process holds a part of the rows of this tensor."""
+    return hasattr(tensor, "full_tensor")
+
+
+def unsharded(tensor: Tensor) -> Tensor:
+    """The whole of a tensor that may be sharded. All processes have to call it."""
+    return getattr(tensor, "full_tensor", lambda: tensor)()
+
+
+def own_rows(tensor: Tensor) -> Tensor:
+    """The rows that this process holds of a tensor that may be sharded."""
+    return getattr(tensor, "to_local", lambda: tensor)()
+
+
+def sharded_like(tensor: Tensor, pattern: Tensor) -> Tensor:
+    """This process's rows of a whole `tensor` that every process has, if `pattern` is sharded; else the tensor itself.
+
+    A tensor of another shape, such as an optimizer's count of steps, stays whole.
+    """
+    tensor = tensor.to(pattern.device)
+    if not is_sharded(pattern) or tensor.shape != pattern.shape:
+        return tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(pattern, DTensor)
+    with torch.no_grad():
+        return distribute_tensor(tensor, pattern.device_mesh, pattern.placements, src_data_rank=None)

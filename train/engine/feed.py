@@ -1,4 +1,4 @@
-"""Training data in batches measured in tokens, in an order that a resumed run finds again."""
+"""Training data in batches of about equally many tokens, in an order that a resumed run repeats."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""What a run's data and its `--init` held when it began, so that it does not go on with others."""
+"""Checksums of a run's data and of its `--init` model, so that it is not resumed with others."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -12,20 +12,20 @@ from minitransformer.files import sha256
 
 NAMED = ("dates", "recall", *packaged.CORPORA)
 INIT = "--init "
-"""What the name of a file of a model to start from begins with."""
+"""The prefix of the names of the `--init` model's files."""
 
 
 def fingerprint(settings: Any) -> dict[str, str]:
-    """`data_fingerprint`, and the SHA-256 of weights, configuration and tokenizer of a model to start from."""
+    """`data_fingerprint`, and the SHA-256 of weights, configuration and tokenizer of the `--init` model."""
     files = model_files(getattr(settings, "init", None))
     return data_fingerprint(settings) | {f"{INIT}{file.name}": sha256(file) for file in files}
 
 
 def data_fingerprint(settings: Any) -> dict[str, str]:
-    """SHA-256 of every file that `settings.data_names()` has, by the file's name: where it lies may change.
+    """SHA-256 of every file of the corpora in `settings.data_names()`, by the file's name: its folder may change.
 
-    Corpora by name stand for themselves: packages are fetched by checksum, what is generated follows from the seed, and
-    dates follow from Babel's data too.
+    A corpus that is not a file is identified by its name: packages are fetched by checksum, and generated data follow
+    from the seed. Dates follow from Babel's version too.
     """
     names = settings.data_names()
     suffixes = [f".{getattr(settings, side, None)}" for side in ("source", "target")]
@@ -41,8 +41,8 @@ def data_fingerprint(settings: Any) -> dict[str, str]:
 
 
 def data_files(path: Path, suffixes: list[str]) -> list[Path]:
-    """The files of a corpus: one, those of a folder's splits, or aligned ones with these suffixes; none where it is no
-    path."""
+    """The files of a corpus: one file, the files of a folder's splits, or aligned files with these suffixes; none if
+    `path` is not there."""
     if path.is_file():
         return [path]
     stems = [stem for names in SPLIT_NAMES.values() for stem in names]
@@ -51,7 +51,7 @@ def data_files(path: Path, suffixes: list[str]) -> list[Path]:
 
 
 def model_files(folder: Path | None) -> list[Path]:
-    """Those that a model is read from, of a folder that holds one; none where a name stands for it."""
+    """The files that a model is loaded from; none if the folder holds no model."""
     if folder is None or not (folder / "config.json").is_file():
         return []
     weights = [*folder.glob("*.safetensors")] or [folder / "pytorch_model.bin"]
@@ -67,5 +67,5 @@ def require_same_data(folder: Path, before: Mapping[str, str], now: Mapping[str,
     ]
     if changed:
         raise InputError(
-            f"what {folder} began with has changed: {'; '.join(changed)}; put it back, or start another run"
+            f"the data or --init model of {folder} changed: {'; '.join(changed)}; restore it, or start another run"
         )

@@ -1,7 +1,7 @@
 """The training loop that every script uses: read `train` from top to bottom.
 
-The run's `State` is all that changes from step to step besides the weights, so that a checkpoint of both goes
-on exactly where it was: batches are a function of the epoch, and the place in it is counted.
+The run's `State` is all that changes from step to step besides weights, optimizer and random states, so that a
+checkpoint of these resumes the run exactly: batches are a function of the epoch, and the position in it is counted.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import clip_gradients, learning_rate, set_learning_rate
 from train.engine.allocator import keep_freed_memory
-from train.engine.checkpoints import Checkpoints
 from train.engine.data_parallel import Replica, replicate
 from train.engine.loop_options import LoopOptions
 from train.engine.metrics_file import MetricsFile
 from train.engine.not_finite import record_not_finite
 from train.engine.processes import Processes
 from train.engine.progress_bar import TrainingProgress
+from train.engine.resuming import Checkpoints
 from train.engine.signals import TrainingInterrupted, stop_requests
 from train.engine.state import State, rank, require_scores
 
@@ -37,7 +37,7 @@ M = TypeVar("M", bound=Model)
 
 @runtime_checkable
 class TrainingData(Protocol):
-    """Batches for ever: lists of rows that depend on the epoch alone, and the tensors of such a list."""
+    """Batches without end: `epoch` lists the rows of each batch, by the epoch's number alone; `batch` makes tensors."""
 
     def epoch(self, number: int) -> Sequence[Sequence[int]]: ...
 
@@ -58,10 +58,10 @@ def train(
 ) -> State:
     """Train `model` and leave it with the weights that had the highest `score` of `evaluate` on validation data.
 
-    Goes on from the newest of `folder/checkpoints` if there is one, writes them, and `metrics.jsonl`. Raises
-    `TrainingInterrupted` after Ctrl-C or SIGTERM, with a checkpoint written. Where `torchrun` started several
-    processes, all of them call it and train one model; the first one evaluates and writes. A run that has come to its
-    end is over: its last checkpoint is of the weights, without the optimizer's state.
+    Resumes from the newest checkpoint in `folder/checkpoints` if there is one; writes checkpoints and `metrics.jsonl`.
+    Raises `TrainingInterrupted` after Ctrl-C or SIGTERM, with a checkpoint written. Where `torchrun` started several
+    processes, all of them call it and train one model; rank 0 evaluates and writes. A finished run takes no further
+    step: its last checkpoint holds the weights without the optimizer's state.
     """
     keep_freed_memory()
     processes = Processes.current()
@@ -75,13 +75,13 @@ def train(
     batches = batches_from(data, state)
     replica.model.train()
     with TrainingProgress(name, console) as progress, stop_requests() as stop_requested:
-        while (done := state.progress(options)) < 1.0 and not state.out_of_patience(options):
+        while not state.finished:
             began = time.perf_counter()
             lr = learning_rate(
                 options.schedule,
                 options.lr,
                 step=state.step + 1,
-                progress=done,
+                progress=state.progress(options),
                 warmup_steps=options.warmup_steps,
                 final=options.final_lr,
             )
@@ -104,7 +104,7 @@ def train(
                 if state.skipped > options.skip_not_finite:
                     raise InputError(
                         f"{name}: loss={loss}, gradient norm={norm} at step {state.step}, whose batch is in {file}: "
-                        f"lower the rate, or leave out {state.skipped} such steps or more with --skip-not-finite"
+                        f"lower the rate, or skip {state.skipped} such steps or more with --skip-not-finite"
                     )
             optimizer.zero_grad()
             [state.seconds] = processes.largest(state.seconds + time.perf_counter() - began)
@@ -121,18 +121,18 @@ def train(
                 state.history.append({"step": state.step, "seconds": state.seconds, **result})
                 metrics.write(state.place(), **{f"validation_{key}": value for key, value in result.items()})
                 if options.keep_evaluated:
-                    checkpoints.save_evaluated(replica.model, state.step)
+                    checkpoints.save_weights(replica.model, "evaluated", state.step)
                 if state.best_score is None or rank(score(result)) > state.best_score:
                     state.best_score, state.best_step = rank(score(result)), state.step
-                    checkpoints.save_best(replica.model, dataclasses.asdict(state))
+                    checkpoints.save_weights(replica.model, "best", state.step)
                 scores = "  ".join(f"{key} {value:.4f}" for key, value in result.items())
                 progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {scores}")
                 metrics.flush()
             stop, due = processes.largest(stop_requested() or 0, checkpoints.due())
-            finished = done >= 1.0 or state.out_of_patience(options)
-            if finished:
-                optimizer.state.clear()  # two thirds of a checkpoint, of which nothing will go on
-            if stop or finished or due:
+            state.finished = done >= 1.0 or state.out_of_patience(options)
+            if state.finished:
+                optimizer.state.clear()  # two thirds of a checkpoint, and no step will need it
+            if stop or state.finished or due:
                 metrics.flush(to_disk=True)
                 state.checkpoint_seconds = checkpoints.spent
                 checkpoints.save(replica.model, optimizer, dataclasses.asdict(state))
@@ -140,16 +140,16 @@ def train(
                 raise TrainingInterrupted(int(stop))
     state.checkpoint_seconds = checkpoints.spent
     replica.close()
-    checkpoints.load_best(model, state.best_step)
+    checkpoints.load_weights(model, "best", state.best_step)
     model.eval()
     return state
 
 
 def accumulate_gradients(replica: Replica[Any], group: Sequence[Batch], options: LoopOptions) -> tuple[float, int]:
-    """Add up the gradients of the loss over all batches of `group`, in every process, as if they were one batch.
+    """Add up the gradients of the loss over all batches of `group`, of every process, as if they were one batch.
 
-    Each term of the loss is divided by its number of targets in all of them, so that how they are cut makes no
-    difference. Returns the loss and the number of targets.
+    Each term of the loss is divided by its number of targets in all batches, so that one big batch and many small ones
+    give the same gradients. Returns the loss and the number of targets.
     """
     model, processes = replica.model, replica.processes
     counts: dict[str, Tensor] = {}
@@ -172,7 +172,7 @@ def accumulate_gradients(replica: Replica[Any], group: Sequence[Batch], options:
 
 
 def batches_from(data: TrainingData, state: State) -> Iterator[list[int]]:
-    """The rows of the run's batches from where `state` stands, one epoch after another; keeps the place in `state`."""
+    """The rows of each batch from the run's position on, one epoch after another; `state` counts the position."""
     while True:
         rows = data.epoch(state.epoch)
         while state.position < len(rows):
@@ -182,7 +182,7 @@ def batches_from(data: TrainingData, state: State) -> Iterator[list[int]]:
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
-    """Matrix products in `dtype`, everything delicate in float32; None changes nothing."""
+    """Matrix products in `dtype`, softmax, norms and losses in float32; None changes nothing."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 

@@ -1,4 +1,4 @@
-"""What the training loop is told."""
+"""The options of the training loop."""
 
 from dataclasses import dataclass
 
@@ -25,19 +25,19 @@ class LoopOptions:
     patience: int | None = None
     """Stop after so many evaluations without a better one."""
     unit: str = "tokens"
-    """What targets are called."""
+    """What targets are called in progress and metrics."""
     autocast: torch.dtype | None = None
     fsdp: bool = False
-    """Several processes share out the model itself, not only the batches."""
+    """Shard the model over the processes instead of copying it to each."""
     compile: bool = False
     checkpoint_seconds: float | None = None
-    """Between checkpoints. None: a minute, or more where writing them would take over 1% of the time."""
+    """Seconds between checkpoints. None: a minute, or longer where writing would take more than 1% of the time."""
     keep_checkpoints: int = 2
     keep_evaluated: bool = False
-    """Keep the weights of every evaluation, for `train.averaging`."""
+    """Keep the weights of every evaluation, for `averaging`."""
     skip_not_finite: int = 0
-    """How many steps to leave out, over the whole run, because their loss or gradient is not finite."""
+    """How many steps to skip, over the whole run, because their loss or gradient is not finite."""
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
-            raise InputError("a run needs a length: give it steps or minutes")
+            raise InputError("a run needs a length: give steps or minutes")

@@ -11,10 +11,10 @@ from minitransformer.files import open_no_link
 
 
 class MetricsFile:
-    """A resumed run first drops what it wrote after its checkpoint, that of `step`. Without a path nothing is kept: of
-    several processes, one writes.
+    """Opening it drops the lines after `step`, the step of the checkpoint that the run resumes from. Without a path
+    nothing is written: of several processes, rank 0 writes.
 
-    Lines wait in memory between evaluations: a write at every step would cost small models a tenth of their speed.
+    Lines stay in memory between evaluations: a write at every step would cost small models a tenth of their speed.
     """
 
     def __init__(self, path: Path | None, step: int):
@@ -38,7 +38,7 @@ class MetricsFile:
         self.waiting.append(json.dumps(line) + "\n")
 
     def flush(self, *, to_disk: bool = False) -> None:
-        """Hand the lines over; `to_disk`: wait until they will outlast a crash of the machine."""
+        """Write the lines; `to_disk`: wait until they are on disk, so that they survive a crash of the machine."""
         lines, self.waiting = self.waiting, []
         if self.path is None:
             return
@@ -54,7 +54,7 @@ def finite(value: Any) -> Any:
 
 
 def _belongs(line: bytes, step: int) -> bool:
-    """Whether a line is whole, and of this step or one before it."""
+    """Whether a line is complete, and of this step or an earlier one."""
     try:
         return line.endswith(b"\n") and json.loads(line)["step"] <= step
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Losses and gradients that are no finite numbers: what led to them is written down."""
+"""`not-finite.json`: the batches whose loss or gradient was not a finite number."""
 
 import json
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ FILE = "not-finite.json"
 
 
 def record_not_finite(folder: Path, model: nn.Module, *, step: int, **figures: Any) -> Path:
-    """Add a step to `not-finite.json`: its figures, and the weights that were not finite before it, if any."""
+    """Add an entry: the step's figures, and the names of the weights that were not finite before it."""
     path = folder / FILE
-    # A run that went on from before a step takes it again.
+    # A resumed run repeats the steps after its checkpoint.
     earlier = [entry for entry in _read(path) if entry["step"] < step]
     weights = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
-    # There is no scaling of losses: bfloat16 has float32's range.
+    # Losses are not scaled: bfloat16 has float32's range.
     entry = {"step": step, **figures, "loss_scale": 1.0, "weights_not_finite": weights}
-    write_json(path, [*earlier, {name: _sayable(value) for name, value in entry.items()}])
+    write_json(path, [*earlier, {name: _as_json(value) for name, value in entry.items()}])
     return path
 
 
@@ -32,8 +32,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
 
 
-def _sayable(value: Any) -> Any:
-    """JSON has no infinities: they become strings."""
+def _as_json(value: Any) -> Any:
+    """JSON has no infinities and no NaN: they become strings."""
     if isinstance(value, float):
         return value if value - value == 0 else str(value)
-    return [_sayable(part) for part in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+    return [_as_json(part) for part in value] if isinstance(value, Sequence) and not isinstance(value, str) else value

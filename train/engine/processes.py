@@ -1,9 +1,9 @@
-"""Several processes, started by `torchrun`, that train one model together; a script that runs alone is one of one.
+"""Several processes, started by `torchrun`, that train one model together; a script that runs alone has one process.
 
     torchrun --nproc-per-node 2 -m train.pretrain gpt
 
-A step's batches are dealt out one by one, and the processes agree on whatever decides how a run goes on. So their
-number changes how fast it goes and, but for rounding, nothing else.
+A step's batches are dealt out over the processes, and all of them agree on every decision about the run. So their
+number changes its speed and, but for rounding, nothing else. Rank 0 alone evaluates, writes files and prints.
 """
 
 import hashlib
@@ -25,39 +25,38 @@ from torch import Tensor
 from minitransformer.errors import InputError
 
 T = TypeVar("T")
-# The others wait for as long while the first process evaluates or writes; one that dies is noticed at once.
+# The others wait this long while rank 0 evaluates or writes; a process that dies is noticed at once.
 LONGEST_WAIT = timedelta(hours=12)
-LETTING_GO = 0.1
-"""Seconds, of which a busy machine needs a hundredth."""
+THREADS_END = 0.1
+"""Seconds for threads of gloo to end; a busy machine needs a hundredth of it."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many this one is. Every method but `share` has to be called by all of them."""
+    """This process's rank among all of the run. All processes have to call each method, except `share`."""
 
     rank: int = 0
     world_size: int = 1
 
     @classmethod
     def current(cls) -> "Processes":
-        """Those that met in `joined`, or this one alone."""
+        """The processes that `joined` connected, or this one alone."""
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
     @property
     def is_rank_0(self) -> bool:
-        """The one that evaluates, writes and speaks."""
         return self.rank == 0
 
     def share(self, batches: Sequence[T]) -> list[T]:
-        """This process's part of what makes a step: as many as each other's, none in two of them, none left out."""
+        """This process's share of the batches of a step: equally many for each process, every batch in one."""
         if len(batches) % self.world_size:
-            divisors = [n for n in range(1, len(batches) + 1) if len(batches) % n == 0]
+            divisors = [str(n) for n in range(1, len(batches) + 1) if len(batches) % n == 0]
+            possible = " or ".join(filter(None, [", ".join(divisors[:-1]), divisors[-1]]))
             raise InputError(
                 f"a step of this run takes {len(batches)} batches, which {self.world_size} processes cannot share "
-                f"evenly: go on with {', '.join(map(str, divisors[:-1]))}{' or ' if divisors[:-1] else ''}"
-                f"{divisors[-1]}"
+                f"evenly: resume with {possible}"
             )
         return list(batches[self.rank :: self.world_size])
 
@@ -68,7 +67,7 @@ class Processes:
         return tensor
 
     def largest(self, *numbers: float | int) -> list[float | int]:
-        """Of each number the largest in any process: what they have to agree on before any of them acts on it."""
+        """The largest value of each number in any process, for decisions that all have to make alike."""
         if self.world_size == 1:
             return list(numbers)
         largest = torch.tensor(numbers, dtype=torch.float64)
@@ -76,7 +75,7 @@ class Processes:
         return largest.tolist()
 
     def gather(self, value: T) -> list[T]:
-        """Everybody's value, by rank."""
+        """The value of every process, by rank."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -84,8 +83,8 @@ class Processes:
         return values
 
     def on_rank_0(self, function: Callable[[], T]) -> T:
-        """What `function` returns in the first process, the only one that calls it. The others wait, so that whatever
-        it writes is there when they go on; where it fails for the user's doing, they leave without a word."""
+        """Call `function` on rank 0 only and broadcast what it returns. The others wait, so that they find every file
+        that it writes. If it raises an error of the user's or of the system's, the others exit without a message."""
         if self.world_size == 1:
             return function()
         answer: list[Any] = [None, None]
@@ -100,9 +99,22 @@ class Processes:
             raise SystemExit(answer[1])
         return answer[0]
 
+    def on_every_rank(self, function: Callable[[], T]) -> list[T]:
+        """Call `function` on every rank and return all results. If any of them raises an error of the user's or of the
+        system's, rank 0 raises the first of these errors and the others exit without a message."""
+        result, error = None, None
+        try:
+            result = function()
+        except (InputError, OSError) as raised:
+            error = raised
+        answers = self.gather((result, error))
+        if errors := [error for _, error in answers if error is not None]:
+            raise errors[0] if self.is_rank_0 else SystemExit(2)
+        return [result for result, _ in answers]  # type: ignore[misc]
+
     def local_rank_0_first(self, function: Callable[[], T]) -> T:
-        """What `function` returns, called in one process of each machine and then in the others, which find on the disk
-        what it has left there. Where it fails for the user's doing, they leave without a word."""
+        """What `function` returns, called in one process of each machine first and then in the others, which find on
+        disk what the first left there. If the first call fails, the others exit without a message."""
         first = int(os.environ["LOCAL_RANK"]) == 0 if launched() else self.is_rank_0
         answer, error = None, None
         if first:
@@ -119,15 +131,15 @@ class Processes:
 
 
 def not_shared(folder: Path) -> InputError:
-    return InputError(f"{folder} is not the same for all processes: it has to lie where all of them reach it")
+    return InputError(f"{folder} is not the same for all processes: put it where all of them reach it")
 
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Meet the other processes, if `torchrun` started this one, and part from them at the end.
+    """Connect to the other processes, if `torchrun` started this one, and disconnect at the end.
 
-    Collectives on a CPU go through gloo, those on a GPU, the one of LOCAL_RANK, through NCCL. Standard output and
-    warnings are left to the first process, and what several would say of an error to one of them.
+    Collectives on a CPU go through gloo, those on a GPU, the one of LOCAL_RANK, through NCCL. Only rank 0 prints and
+    warns, and an error that several processes meet is printed by one of them.
     """
     if not launched():
         yield Processes()
@@ -136,7 +148,7 @@ def joined() -> Iterator[Processes]:
     if local_rank < torch.cuda.device_count():
         torch.cuda.set_device(local_rank)
     store, rank, world_size = next(dist.rendezvous("env://", timeout=LONGEST_WAIT))
-    # torchrun's store outlives a restart, with the addresses of processes that are gone.
+    # torchrun's store outlives a restart and still has the addresses of the processes before it.
     store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if has_nccl else "gloo",
@@ -154,30 +166,29 @@ def joined() -> Iterator[Processes]:
                 yield processes
             processes.barrier()
     except (InputError, OSError) as error:
-        if not _says_it_first(str(error), store):
+        if not _is_first_to_report(str(error), store):
             raise SystemExit(2) from None
         raise
     except RuntimeError:
-        if _is_refused(store):  # the process that was waited for has said why, and left
+        if _another_failed(store):  # the process that this one waited for has reported its error and exited
             raise SystemExit(2) from None
         raise
     finally:
-        # After an exchange a thread of gloo's, which outlives the group under DDP, still needs the interpreter, to let
-        # go of tensors: it would abort a process whose interpreter is ending.
-        time.sleep(LETTING_GO)
+        # A thread of gloo's, which outlives the group under DDP, still needs the interpreter to free its tensors; it
+        # would abort a process whose interpreter is ending.
+        time.sleep(THREADS_END)
         dist.destroy_process_group()
 
 
-def _says_it_first(message: str, store: dist.Store) -> bool:
-    """Whether no other process has said it."""
+def _is_first_to_report(message: str, store: dist.Store) -> bool:
     try:
         store.set("refused", "yes")
         return store.add(f"said {hashlib.sha256(message.encode(errors='replace')).hexdigest()}", 1) == 1
-    except RuntimeError:  # the process that kept the store is gone
+    except RuntimeError:  # the process that kept the store has ended
         return True
 
 
-def _is_refused(store: dist.Store) -> bool:
+def _another_failed(store: dist.Store) -> bool:
     try:
         return store.check(["refused"])
     except RuntimeError:
@@ -190,12 +201,12 @@ def launched() -> bool:
 
 
 def local_world_size() -> int:
-    """Processes of this run on this machine, which share its cores."""
+    """The number of processes of this run on this machine, which share its cores."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if launched() else 1
 
 
 def check_device(device: torch.device) -> None:
-    """`InputError` for a device on which several processes cannot meet."""
+    """`InputError` for a device on which several processes cannot train together."""
     if device.type == "cuda" and local_world_size() > torch.cuda.device_count():
         raise InputError(
             f"{local_world_size()} processes and {torch.cuda.device_count()} GPUs on this machine: start one for each "

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar with speed and time left, or plain lines where there is no terminal."""
+"""Progress: on a terminal a bar with speed and time left, elsewhere plain lines."""
 
 import time
 from types import TracebackType

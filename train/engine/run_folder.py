@@ -10,12 +10,12 @@ import tyro
 from minitransformer.errors import InputError
 from minitransformer.files import unfinished, write_json
 from minitransformer.untrusted import read_json, shown
+from minitransformer.validation import fits
 from train.engine.fingerprint import INIT, data_fingerprint, fingerprint, require_same_data
 from train.engine.processes import Processes
 from train.engine.run_lock import lock_run
 from train.engine.settings import Settings
 from train.engine.signals import resumable
-from train.engine.typed_json import fits
 
 S = TypeVar("S", bound=Settings)
 RESULTS = "results.json"

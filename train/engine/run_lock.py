@@ -15,8 +15,8 @@ except ImportError:  # Windows, which has no such locks
 
 
 def lock_run(folder: Path) -> None:
-    """Hold the folder until this process ends, however it ends: the lock is the kernel's, and the file that it is on
-    means nothing by itself. Raises `InputError` where another process holds it."""
+    """Lock the folder until this process ends. The operating system releases the lock however the process ends; the
+    file `.lock` means nothing by itself. Raises `InputError` if another process holds the lock."""
     if fcntl is None:
         return
     descriptor = open_no_link(folder / ".lock", os.O_RDWR | os.O_CREAT)
@@ -26,7 +26,7 @@ def lock_run(folder: Path) -> None:
         holder = os.read(descriptor, 20).decode(errors="replace").strip()
         os.close(descriptor)
         raise InputError(
-            f"{folder} is in use: process {holder} trains into it; wait for it, or take another --out"
+            f"{folder} is in use: process {holder} trains into it; wait for it, or choose another --out"
         ) from None
     except OSError as error:
         os.close(descriptor)
@@ -38,4 +38,4 @@ def lock_run(folder: Path) -> None:
         return
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    # Left open: to close it would give the lock back.
+    # Left open: closing it would release the lock.

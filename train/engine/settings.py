@@ -1,7 +1,6 @@
 """The flags that all training scripts share."""
 
 import dataclasses
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import tyro
 
 from minitransformer.errors import InputError
 from minitransformer.hardware import multiplies_bfloat16
+from minitransformer.validation import require_number
 from train.engine.processes import local_world_size
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -60,31 +60,13 @@ class Settings:
         self.require("checkpoint_seconds", "skip_not_finite", at_least=0)
         self.require("seed", at_least=0, less_than=2**32)
 
-    def require(
-        self,
-        *names: str,
-        more_than: float | int | None = None,
-        at_least: float | int | None = None,
-        less_than: float | int | None = None,
-    ) -> None:
-        """Check the range of numeric flags; None passes.
+    def require(self, *names: str, **bounds: float | int) -> None:
+        """Check the range of numeric flags, with the bounds of `require_number`; None passes.
 
         `self.require("lr", "dropout", more_than=0)` raises `InputError` such as "--lr 0 must be more than 0".
         """
         for name in names:
-            value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
-            if value is None:
-                continue
-            bounds = {"more than": more_than, "at least": at_least, "less than": less_than}
-            wanted = " and ".join(f"{words} {bound}" for words, bound in bounds.items() if bound is not None)
-            if (
-                (more_than is not None and not value > more_than)
-                or (at_least is not None and not value >= at_least)
-                or (less_than is not None and not value < less_than)
-            ):
-                raise InputError(f"{flag} {value} must be {wanted}")
-            if not math.isfinite(value):
-                raise InputError(f"{flag} {value} must be a finite number")
+            require_number(f"--{name.replace('_', '-')}", getattr(self, name), **bounds)
 
     def data_names(self) -> list[str]:
         """The corpora that the flag `data` names, if a script has it."""

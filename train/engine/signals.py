@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run ends its step, writes a checkpoint and leaves with the exit code that schedulers expect."""
+"""Ctrl-C and SIGTERM: a run finishes its step, writes a checkpoint and exits with the code that schedulers expect."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from train.engine.processes import launched
 
 
 class TrainingInterrupted(BaseException):
-    """A signal asked the run to stop; it has been saved and can go on. Like `KeyboardInterrupt`, it is no error."""
+    """A signal stopped the run, which has been saved and can be resumed. Like `KeyboardInterrupt`, no `Exception`."""
 
     def __init__(self, number: int = signal.SIGINT):
         super().__init__(number)
@@ -19,12 +19,12 @@ class TrainingInterrupted(BaseException):
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], int | None]]:
-    """Neither signal breaks in: the yielded function gives the number of the one that came, or None.
+    """Within the block signals do not interrupt: the yielded function returns the number of one that came, or None.
 
-    Where the block ends of itself, a signal that came too late for it to ask is raised as `TrainingInterrupted`.
+    A signal that came after the last call of that function is raised as `TrainingInterrupted` at the end of the block.
 
-    A second Ctrl-C breaks in at once. A second SIGTERM does not: schedulers send it to a process and to its group. Nor
-    does a Ctrl-C under `torchrun`, which passes on what the terminal has sent to all of them.
+    A second Ctrl-C interrupts at once. A second SIGTERM does not, because schedulers send it to a process and to its
+    group. Nor does a second Ctrl-C under `torchrun`, which repeats the one that the terminal sent to all processes.
     """
     requested: int | None = None
 
@@ -46,10 +46,10 @@ def stop_requests() -> Iterator[Callable[[], int | None]]:
 
 @contextmanager
 def resumable(command: str, folder: Path | None) -> Iterator[None]:
-    """Around a whole job: where a signal stops it, say how to go on, and exit with 128 + the signal's number. `folder`
-    is None until it has been chosen.
+    """Around a whole job: if a signal stops it, print how to resume it and exit with 128 + the signal's number.
+    `folder` is None until it has been chosen.
 
-    Outside of training, where there is nothing to save, both signals break in at once.
+    Outside of training, where there is nothing to save, signals interrupt at once.
     """
 
     def leave(number: int, frame: Any) -> None:
@@ -66,5 +66,5 @@ def resumable(command: str, folder: Path | None) -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, previous)
     begun = folder is not None and folder.exists()
-    print(f"stopped; to go on: python -m train.{command} --resume {folder}" if begun else "stopped before it began")
+    print(f"stopped; resume with: python -m train.{command} --resume {folder}" if begun else "stopped before it began")
     raise SystemExit(128 + number)

@@ -2,23 +2,22 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from minitransformer.errors import InputError
 from minitransformer.untrusted import shown
+from minitransformer.validation import fits
 from train.engine.loop_options import LoopOptions
-from train.engine.sealed import DamagedFileError
-from train.engine.typed_json import fits
 
-MOST = 1 << 53
-"""Larger counts are none of ours, and overflow what they are added to."""
+LARGEST_COUNT = 1 << 53
+"""Larger counts are not from a run, and overflow what they are added to."""
 
 
 @dataclass
 class State:
-    """`seconds` counts training steps alone, not evaluation, nor the `checkpoint_seconds` that writing took."""
+    """`seconds` counts training steps alone, not evaluation, nor the `checkpoint_seconds` spent on writing."""
 
     step: int = 0
     epoch: int = 0
@@ -30,34 +29,32 @@ class State:
     best_score: list[float] | None = None
     best_step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    """The figures of every evaluation, with its step and seconds."""
     skipped: int = 0
-    """Steps left out because their loss or gradient was not finite."""
+    """Steps skipped because their loss or gradient was not finite."""
+    finished: bool = False
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], path: Path) -> "State":
-        """The state in the checkpoint `path`. `DamagedFileError` where it is none; a field of another version is a
-        plain `InputError`, because what is damaged is removed."""
+        """The state in the checkpoint `path`, which may be anyone's. `InputError` if it is not one."""
         hints = get_type_hints(cls)
-        if unknown := [name for name in values if name not in hints]:
-            raise InputError(f"{path}: its state has {shown(unknown)}: go on with the version that wrote it")
-        missing = [name for name in ("step", "best_step") if name not in values]
-        wrong = [name for name, value in values.items() if not fits(value, hints[name])]
-        if not (missing or wrong):
+        wrong = [name for name, hint in hints.items() if name not in values or not fits(values[name], hint)]
+        wrong += [name for name in values if name not in hints]
+        if not wrong:
             state = cls(**values)
-            counts = [getattr(state, part.name) for part in fields(cls) if part.type is int]
-            entries = [(entry.get("step"), entry.get("seconds")) for entry in state.history]
+            counts = [value for value in values.values() if type(value) is int]
+            steps = [entry.get("step") for entry in state.history]
             if (
-                all(0 <= count < MOST for count in counts)
-                and (0 < state.seconds < math.inf or state.step == state.seconds == 0)
+                state.step > 0
+                and all(0 <= count < LARGEST_COUNT for count in counts)
+                and 0 < state.seconds < math.inf
                 and 0 <= state.checkpoint_seconds < math.inf
-                and all(fits(step, int) and fits(seconds, float) for step, seconds in entries)
-                and all(
-                    fits(value, float) for entry in state.history for key, value in entry.items() if key != "averaged"
-                )
+                and fits(steps, list[int])
+                and all("seconds" in entry and fits(entry, dict[str, float]) for entry in state.history)
             ):
                 return state
-        of = ", ".join(f"{name}={shown(values.get(name))}" for name in missing + wrong) or shown(dict(values))
-        raise DamagedFileError(f"{path} is no checkpoint of a run: its state has {of}")
+        listed = ", ".join(f"{name}={shown(values.get(name))}" for name in wrong) or shown(dict(values))
+        raise InputError(f"{path} is not a checkpoint of this version: its state has {listed}")
 
     def place(self) -> dict[str, Any]:
         """What every line of `metrics.jsonl` begins with."""
@@ -76,7 +73,7 @@ class State:
 
 
 def require_scores(state: State, score: Callable[[Mapping[str, float]], Sequence[float]], folder: Path) -> None:
-    """`InputError` where an evaluation in a checkpoint, which may be anyone's, lacks what it is compared by."""
+    """`InputError` if an evaluation in a checkpoint, which may be anyone's, lacks the figures of this job's score."""
     try:
         [score(evaluation) for evaluation in state.history]
     except KeyError as error:
@@ -86,5 +83,5 @@ def require_scores(state: State, score: Callable[[Mapping[str, float]], Sequence
 
 
 def rank(scores: Sequence[float]) -> list[float]:
-    """To compare an evaluation by: a score that is not finite is the worst, where NaN itself compares with nothing."""
+    """Scores to compare evaluations by: one that is not finite is the worst, where NaN compares with nothing."""
     return [score if math.isfinite(score) else -math.inf for score in scores]

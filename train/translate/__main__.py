@@ -24,11 +24,11 @@ from minitransformer.data.columns import texts
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.untrusted import read_json
-from train.engine.checkpoints import Checkpoints
 from train.engine.console import wide_console
 from train.engine.feed import Feed
 from train.engine.loop import LoopOptions, train
 from train.engine.processes import Processes, joined
+from train.engine.resuming import Checkpoints
 from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.engine.state import State

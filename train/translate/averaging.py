@@ -1,5 +1,6 @@
 """The mean of several evaluations' weights, which often translates better than any of them (Vaswani et al. 2017)."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -8,8 +9,8 @@ import torch
 
 from minitransformer.models import Model
 from minitransformer.models.weights import own_tensors
-from train.engine.checkpoints import Checkpoints
 from train.engine.metrics_file import MetricsFile
+from train.engine.resuming import Checkpoints
 from train.engine.state import State, rank
 
 M = TypeVar("M", bound=Model)
@@ -31,17 +32,20 @@ def average_evaluated(
 
     `model` and `state` are as `train` left them, with `keep_evaluated`. The score of the mean is written to
     `metrics.jsonl` in either case. The weights stay on disk, so that a run killed before it is scored can average
-    again; `Checkpoints.remove_evaluated` deletes them.
+    again; `Checkpoints.remove_evaluated` deletes them. Damaged weights are left out, with a warning.
     """
     best_first = sorted(state.history, key=lambda evaluation: rank(score(evaluation)), reverse=True)
     chosen = best_first[:count] if of == "best" else state.history[-count:]
-    steps = [evaluation["step"] for evaluation in chosen]
+    checkpoints = Checkpoints(folder / "checkpoints")
+    damage = {evaluation["step"]: checkpoints.damage("evaluated", evaluation["step"]) for evaluation in chosen}
+    for error in filter(None, damage.values()):
+        warnings.warn(f"{error}; the mean is of the weights of the other evaluations", stacklevel=2)
+    steps = [step for step, error in damage.items() if error is None]
     if len(steps) < 2:
         return []
-    checkpoints = Checkpoints(folder / "checkpoints")
     sums = {name: torch.zeros_like(tensor) for name, tensor in own_tensors(model).items()}
     for step in steps:
-        checkpoints.load_evaluated(model, step)
+        checkpoints.load_weights(model, "evaluated", step)
         for name, tensor in own_tensors(model).items():
             sums[name] += tensor
     for name, tensor in own_tensors(model).items():
@@ -51,7 +55,7 @@ def average_evaluated(
     if rank(score(result)) > rank(score(best_first[0])):
         state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
         return steps
-    checkpoints.load_best(model, state.best_step)
+    checkpoints.load_weights(model, "best", state.best_step)
     return []
 
 

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from minitransformer.models import Transformer, TransformerConfig
-from train.engine.checkpoints import Checkpoints
+from train.engine.resuming import Checkpoints
 from train.engine.state import State
 from train.translate.averaging import average_evaluated
 
@@ -20,11 +20,11 @@ def evaluated(folder, scores):
         torch.manual_seed(step)
         model = Transformer(CONFIG)
         weights[step] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        checkpoints.save_evaluated(model, step)
+        checkpoints.save_weights(model, "evaluated", step)
         if scores[step - 1] == max(scores):
             best = step
-            checkpoints.save_best(model, {"best_step": step})
-    checkpoints.load_best(model, best)
+            checkpoints.save_weights(model, "best", step)
+    checkpoints.load_weights(model, "best", best)
     history = [{"step": step, "seconds": 0.0, "bleu": score} for step, score in enumerate(scores, start=1)]
     return model, State(step=len(scores), best_step=best, history=history), weights
 
@@ -64,6 +64,15 @@ def test_a_mean_that_is_no_better_leaves_the_best_weights(tmp_path):
     assert averaged(model, tmp_path, state, 2, 4.0) == []
     assert all(torch.equal(tensor, weights[2][name]) for name, tensor in model.state_dict().items())
     assert len(state.history) == 3
+
+
+def test_damaged_weights_are_left_out_of_the_mean(tmp_path):
+    model, state, weights = evaluated(tmp_path, [1.0, 4.0, 3.0, 2.0])
+    (tmp_path / "checkpoints" / "evaluated-00000003" / "model.safetensors").write_bytes(b"torn")
+    with pytest.warns(UserWarning, match=r"evaluated-00000003.* is damaged.*the mean is of the weights of the other"):
+        assert averaged(model, tmp_path, state, 3, 4.5) == [2, 4]
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, sum(weights[step][name] for step in (2, 4)) / 2)
 
 
 def test_shared_weights_stay_shared(tmp_path):

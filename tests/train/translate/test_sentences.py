@@ -102,8 +102,8 @@ def test_the_best_weights_have_the_lowest_loss_or_the_highest_score(corpus, tmp_
     main(["--data", str(corpus), *FLAGS, *flags, "--out", str(tmp_path / "run")])
     assert reports_of(tmp_path / "run")["transformer"]["best_step"] == best
     saved = load_file(tmp_path / "run" / "transformer" / "model.safetensors")
-    weights = load_file(tmp_path / "run" / "transformer" / "checkpoints" / f"best-{best:08}.safetensors")
-    assert all(torch.equal(tensor, weights[f"model/{name}"]) for name, tensor in saved.items())
+    weights = load_file(tmp_path / "run" / "transformer" / "checkpoints" / f"best-{best:08}" / "model.safetensors")
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in saved.items())
 
 
 def test_a_run_killed_while_it_is_scored_averages_the_same_weights_again(corpus, tmp_path, monkeypatch):

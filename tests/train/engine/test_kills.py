@@ -24,7 +24,8 @@ def truncate_newest(run, draw):
     """Cut the newest checkpoint of each model short, as a lost disk cache would."""
     for folder in run.rglob("checkpoints"):
         if newest := max(folder.glob("step-*"), default=None):
-            os.truncate(newest, draw.randrange(newest.stat().st_size))
+            file = draw.choice(sorted(newest.iterdir()))
+            os.truncate(file, draw.randrange(file.stat().st_size))
 
 
 def once_begun(happening):

@@ -13,7 +13,7 @@ from helpers_faults import Child, mount_small_disk, require_mounts
 from helpers_runs import FEEDS, JOBS, at_batch, ending, finish, job, said_in_one_line, write_corpora
 
 from minitransformer.data.streams import StreamWindows
-from train.engine.sealed import check_seal
+from train.engine.tensor_folder import require_undamaged
 from train.pretrain import __main__ as pretrain
 
 
@@ -33,8 +33,8 @@ def test_a_signal_leaves_a_checkpoint_and_its_code_and_the_same_command_goes_on(
 
     child = Child(tmp_path / "said", signalled)
     assert child.wait() == code
-    assert f"stopped; to go on: python -m train.pretrain gpt --resume {run}" in child.out.read_text()
-    assert [path.name for path in run.rglob("step-*")] == ["step-00000005.safetensors"]
+    assert f"stopped; resume with: python -m train.pretrain gpt --resume {run}" in child.out.read_text()
+    assert [path.name for path in run.rglob("step-*")] == ["step-00000005"]
     finish(job(name, data, run), tmp_path / "said")
     finish(job(name, data, whole), tmp_path / "said")
     assert ending(run) == ending(whole)
@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_the_old_checkpoints_and_one_line(data, tmp_path):
 
     def fill():
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-        size = max(path.stat().st_size for path in run.rglob("step-*"))
+        size = max(path.stat().st_size for path in run.rglob("step-*/*"))
         filler.write_bytes(b"x" * (free - size // 2))
 
     def on_a_small_disk():
@@ -91,10 +91,10 @@ def test_a_full_disk_leaves_the_old_checkpoints_and_one_line(data, tmp_path):
             job("gpt with muon", data, run)()
         assert exit_.value.code == 2
         names = sorted(path.name for path in (run / "checkpoints").iterdir())
-        assert [name for name in names if name.startswith("step")] == [f"step-0000000{n}.safetensors" for n in (3, 4)]
+        assert [name for name in names if name.startswith("step")] == [f"step-0000000{n}" for n in (3, 4)]
         assert not [name for name in names if name.startswith(".")]
         for name in names:
-            check_seal(run / "checkpoints" / name)
+            require_undamaged(run / "checkpoints" / name)
         # With room again, the run goes on as if nothing had been.
         filler.unlink()
         StreamWindows.batch = original
@@ -156,7 +156,9 @@ def test_changed_data_is_refused(name, data, tmp_path):
     child = Child(tmp_path / "said", job(name, own, tmp_path / "run"))
     assert child.wait() == 2
     line = said_in_one_line(child)
-    assert re.search(rf"what \S+ began with has changed: {file.name} was [0-9a-f]{{64}} and is [0-9a-f]{{64}}", line)
+    assert re.search(
+        rf"the data or --init model of \S+ changed: {file.name} was [0-9a-f]{{64}} and is [0-9a-f]{{64}}", line
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_its_batch_is_written_down(data, tmp_path):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from minitransformer.data.dates import date_pairs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 GPT = [
     "pretrain",

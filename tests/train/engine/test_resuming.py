@@ -1,0 +1,333 @@
+"""Which checkpoint a run resumes from, whatever has happened to its files, and which checkpoints are kept."""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_processes import together
+
+from minitransformer import GPT, GPTConfig, InputError
+from minitransformer.optim import adamw
+from train.engine.data_parallel import replicate, unsharded
+from train.engine.processes import Processes
+from train.engine.resuming import Checkpoints
+from train.engine.state import State
+from train.engine.tensor_folder import CHECKSUMS, VALUES, DamagedError, require_undamaged
+
+
+def model_of(value=0.0, processes=None, width=4):
+    """A model whose first weight is `value`, as it is trained: in shards if there are several processes."""
+    model = GPT(GPTConfig(5, 8, width, 2, num_layers=1, eos_id=0))
+    torch.nn.init.constant_(model.embedding.weight, value)
+    optimizer = adamw(model, lr=0.1)
+    return replicate(model, optimizer, processes or Processes(), fsdp=processes is not None).model, optimizer
+
+
+def value_of(model):
+    return unsharded(model.embedding.weight.detach())[0, 0].item()
+
+
+def state(step, best_step=0, /, **changes):
+    best_score = [1.0] if best_step else None
+    return dataclasses.asdict(State(step=step, best_step=best_step, best_score=best_score, seconds=0.5)) | changes
+
+
+def saved(folder, *steps, best=(), keep=2, processes=None, **changes):
+    """A run with a checkpoint at each of `steps`, and best weights at others; weights equal the step."""
+    checkpoints, best_step = Checkpoints(folder, keep=keep), 0
+    for step in sorted({*steps, *best}):
+        model, optimizer = model_of(step, processes)
+        if step in best:
+            best_step = step
+            checkpoints.save_weights(model, "best", step)
+        if step in steps:
+            checkpoints.save(model, optimizer, state(step, best_step, **changes))
+    return checkpoints
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def resumed(folder, processes=None):
+    """Step, value of the weights, step and value of the best weights."""
+    checkpoints = Checkpoints(folder)
+    model, optimizer = model_of(7.0, processes)
+    found = checkpoints.resume(model, optimizer)
+    if found is None:
+        return (0, value_of(model), None, None)
+    step, value, best = found.step, value_of(model), found.best_step or None
+    if best:
+        checkpoints.load_weights(model, "best", best)
+    return (step, value, best, value_of(model) if best else None)
+
+
+def a_file_of(folder):
+    return min(folder.glob("model*"))
+
+
+FAULTS = {
+    "cut short": lambda folder: os.truncate(a_file_of(folder), 40),
+    "a byte changed": lambda folder: a_file_of(folder).write_bytes(a_file_of(folder).read_bytes()[:-1] + b"?"),
+    "a file missing": lambda folder: a_file_of(folder).unlink(),
+    "checksums missing": lambda folder: (folder / CHECKSUMS).unlink(),
+    "empty": lambda folder: [path.unlink() for path in folder.iterdir()],
+    "a pipe": lambda folder: (a_file_of(folder).unlink(), os.mkfifo(folder / "model.safetensors")),
+    "missing": shutil.rmtree,
+    "a link": lambda folder: folder.symlink_to(folder.rename(folder.parents[1] / "elsewhere")),
+}
+# Of steps 10 and 20 with best weights 5 and 15, what is lost: where the run resumes, with which best weights.
+LOST = {
+    ("step-00000020",): (10, 10.0, 5, 5.0),
+    ("best-00000015",): (20, 20.0, 20, 20.0),
+    ("best-00000005",): (20, 20.0, 15, 15.0),
+    ("step-00000010",): (20, 20.0, 15, 15.0),
+    ("step-00000020", "best-00000015"): (10, 10.0, 5, 5.0),
+    ("step-00000020", "best-00000005"): (10, 10.0, 10, 10.0),
+    ("best-00000005", "best-00000015"): (20, 20.0, 20, 20.0),
+    ("step-00000010", "step-00000020"): (0, 7.0, None, None),
+}
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
+def world(request, tmp_path_factory):
+    """A number of processes and the checkpoints that so many wrote."""
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+
+    def work(processes):
+        saved(folder, 10, 20, best=(5, 15), processes=processes if request.param > 1 else None)
+
+    together(2, work) if request.param == 2 else work(Processes())
+    return request.param, folder
+
+
+def contents(folder):
+    return {
+        path.name: {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+        for path in folder.iterdir()
+    }
+
+
+@pytest.mark.parametrize("lost", LOST, ids="+".join)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_run_resumes_from_the_newest_undamaged_checkpoint_and_deletes_nothing_undamaged(world, tmp_path, fault, lost):
+    world_size, source = world
+    folder = Path(shutil.copytree(source, tmp_path / "checkpoints"))
+    for name in lost:
+        (tmp_path / "elsewhere").exists() and (tmp_path / "elsewhere").rename(tmp_path / "elsewhere too")
+        FAULTS[fault](folder / name)
+    if world_size == 2 and fault == "cut short":
+        found = set(together(2, lambda processes: resumed(folder, processes)))
+    else:
+        found = {resumed(folder)}
+    assert found == {LOST[lost]}
+    before, after = contents(source), contents(folder)
+    undamaged = [name for name in before if name not in lost]
+    assert [name for name in undamaged if after.get(name) != before[name]] == [
+        name for name in undamaged if name == f"best-{LOST[lost][0]:08}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lost", "messages"),
+    [
+        (
+            ["step-00000020"],
+            ["20/model.* is damaged.*damaged-step-00000020-1, and the run resumes from step 10"],
+        ),
+        (
+            ["best-00000015"],
+            ["15/model.* is damaged.*step 15, are lost; those of step 20 count as the best, "],
+        ),
+        (["step-00000010", "step-00000020"], ["20/model.*starts from the beginning", "10/model.*from the beginning"]),
+    ],
+)
+def test_each_loss_is_one_warning(tmp_path, recwarn, lost, messages):
+    saved(tmp_path, 10, 20, best=(5, 15))
+    for name in lost:
+        FAULTS["cut short"](tmp_path / name)
+    resumed(tmp_path)
+    assert len(recwarn.list) == len(messages)
+    for warned, message in zip(recwarn.list, messages, strict=True):
+        assert re.search(message, str(warned.message)), warned.message
+
+
+def test_after_a_loss_the_next_evaluation_is_the_best(tmp_path):
+    saved(tmp_path, 10, 20, best=(15,))
+    shutil.rmtree(tmp_path / "best-00000015")
+    model, optimizer = model_of()
+    with pytest.warns(UserWarning, match="best-00000015 is missing: the best weights, of step 15, are lost"):
+        found = Checkpoints(tmp_path).resume(model, optimizer)
+    assert (found.best_step, found.best_score) == (20, None)
+
+
+def test_a_damaged_checkpoint_is_set_aside_every_time(tmp_path):
+    saved(tmp_path, 10)
+    for number in (1, 2):
+        saved(tmp_path, 20)
+        FAULTS["cut short"](tmp_path / "step-00000020")
+        with pytest.warns(UserWarning, match=f"it is kept as .*damaged-step-00000020-{number}"):
+            assert resumed(tmp_path)[0] == 10
+    assert names(tmp_path) == ["damaged-step-00000020-1", "damaged-step-00000020-2", "step-00000010"]
+
+
+def test_best_weights_of_steps_that_are_repeated_are_not_taken_for_the_best(tmp_path):
+    """Killed after it had written better weights, before a checkpoint named them."""
+    checkpoints = saved(tmp_path, 10, best=(5, 12))
+    assert resumed(tmp_path) == (10, 10.0, 5, 5.0)
+    assert names(tmp_path) == ["best-00000005", "best-00000012", "step-00000010"]
+    # With --minutes the repeated steps may be evaluated elsewhere: 12 is never written again.
+    for step in (20, 30):
+        checkpoints.save(*model_of(step), state(step, 5))
+    assert names(tmp_path) == ["best-00000005", "step-00000020", "step-00000030"]
+
+
+def test_the_latest_are_kept_and_the_best_weights_that_each_names(tmp_path):
+    for keep in (1, 2, 3):
+        saved(tmp_path / str(keep), 10, 20, 30, 40, best=(5, 15, 25), keep=keep)
+    assert names(tmp_path / "1") == ["best-00000025", "step-00000040"]
+    assert names(tmp_path / "2") == ["best-00000025", "step-00000030", "step-00000040"]
+    assert names(tmp_path / "3") == ["best-00000015", "best-00000025", *(f"step-000000{n}" for n in (20, 30, 40))]
+
+
+def test_best_weights_stay_while_a_kept_checkpoint_cannot_say_which_it_needs(tmp_path):
+    checkpoints = saved(tmp_path, 10, 20, best=(5, 15))
+    (tmp_path / "step-00000020" / VALUES).write_text("{")
+    checkpoints.save(*model_of(30), state(30, 15))
+    assert names(tmp_path) == ["best-00000005", "best-00000015", "step-00000020", "step-00000030"]
+
+
+def test_only_our_own_unfinished_folders_are_removed(tmp_path):
+    saved(tmp_path, 10)
+    half = tmp_path / f".step-00000020.{'0a' * 16}.part"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"what a killed process left")
+    mine = [tmp_path / ".bashrc", tmp_path / ".step-1.part", tmp_path / ".git" / "config", tmp_path / "step-1" / "x"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    assert resumed(tmp_path)[0] == 10
+    assert not half.exists()
+    assert all(path.read_text() == "mine" for path in mine)
+
+
+def made_up(folder, content):
+    """A checkpoint with another state, and checksums that hold."""
+    values = json.loads((folder / VALUES).read_text()) | {"state": content}
+    (folder / VALUES).write_text(json.dumps(values))
+    sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(folder.iterdir())]
+    (folder / CHECKSUMS).write_text("".join(line for line in sums if CHECKSUMS not in line))
+    require_undamaged(folder)
+
+
+MADE_UP = [
+    [1],
+    {},
+    {"step": 20},
+    *(state(20, **{name: value}) for name, value in [("step", "20"), ("step", True), ("step", 0), ("best_step", -1)]),
+    *(state(20, tokens=value) for value in (10**30, -1, 1.5)),
+    *(state(20, seconds=value) for value in ("1", 0.0, -1.0, float("nan"), float("inf"))),
+    *(state(20, history=[value]) for value in (1, {}, {"step": "5", "seconds": 1.0}, {"step": 5, "seconds": "1"})),
+    state(20, history=[{"step": 5, "seconds": 1.0, "bleu": "x"}]),
+    state(20, checkpoint_seconds=-1.0),
+    state(20, best_score="high"),
+    state(20, best_score=[None]),
+    state(20, mood="good"),
+]
+
+
+@pytest.mark.parametrize("content", MADE_UP)
+def test_a_checkpoint_that_is_made_up_or_of_another_version_is_refused_and_stays(tmp_path, content):
+    saved(tmp_path, 10, 20)
+    made_up(tmp_path / "step-00000020", content)
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="step-00000020") as raised:
+        resumed(tmp_path)
+    assert not isinstance(raised.value, DamagedError)
+    assert contents(tmp_path) == before
+
+
+def test_a_checkpoint_of_another_model_is_refused_and_stays(tmp_path):
+    saved(tmp_path, 10, 20)
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="does not fit the model"):
+        Checkpoints(tmp_path).resume(*model_of(width=6))
+    assert contents(tmp_path) == before
+
+
+def test_an_error_of_the_disk_counts_as_damage_and_no_other_error(tmp_path, monkeypatch):
+    saved(tmp_path, 10, 20)
+    number, plain = errno.EACCES, Path.open
+
+    def failing(path, *arguments, **options):
+        if path.parent.name == "step-00000020" and path.suffix == ".safetensors":
+            raise OSError(number, "fails", str(path))
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises(PermissionError):
+        resumed(tmp_path)
+    number = errno.EIO
+    with pytest.warns(UserWarning, match="resumes from step 10"):
+        assert resumed(tmp_path)[0] == 10
+    assert names(tmp_path) == ["damaged-step-00000020-1", "step-00000010"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(24, "Too many open files"), MemoryError()])
+def test_what_interrupts_reading_is_no_damage(tmp_path, monkeypatch, error):
+    saved(tmp_path, 10, 20)
+    before = contents(tmp_path)
+
+    def read_safetensors(path):
+        raise error
+
+    monkeypatch.setattr("train.engine.tensor_folder.read_safetensors", read_safetensors)
+    with pytest.raises(type(error)):
+        resumed(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_checkpoints_of_an_earlier_version_and_links_are_refused(tmp_path):
+    (tmp_path / "step-00000010.safetensors").write_bytes(b"old")
+    with pytest.raises(InputError, match=r"step-00000010.safetensors is a checkpoint of an earlier version"):
+        resumed(tmp_path)
+    (tmp_path / "checkpoints").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="is a link"):
+        Checkpoints(tmp_path / "checkpoints")
+
+
+def test_writing_takes_at_most_a_hundredth_of_the_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    checkpoints = Checkpoints(tmp_path)
+    for seconds, cost, due in [(59, 0, False), (61, 0, True), (199, 2.0, False), (201, 2.0, True)]:
+        now[0], checkpoints.cost = seconds, cost
+        assert checkpoints.due() == due
+    assert Checkpoints(tmp_path, seconds=0.0).due()
+
+
+def test_what_writing_takes_is_counted_for_the_whole_run(tmp_path, monkeypatch):
+    now, plain = [0.0], os.fsync
+
+    def fsync(descriptor):
+        now[0] += 0.25
+        plain(descriptor)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(os, "fsync", fsync)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_weights(model_of()[0], "best", 20)
+    checkpoints.save_weights(model_of()[0], "evaluated", 20)
+    checkpoints.save(*model_of(), state(20, 20, checkpoint_seconds=5.0))
+    assert checkpoints.spent == now[0] > 2 * checkpoints.cost > 0
+    resumed = Checkpoints(tmp_path)
+    resumed.resume(*model_of())
+    assert resumed.spent == 5.0
