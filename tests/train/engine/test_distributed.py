@@ -202,8 +202,8 @@ def require_same_run(folder, results, other_folder, alone):
 
 @pytest.mark.parametrize("fsdp", [False, True])
 def test_a_run_of_two_processes_is_that_of_one(tmp_path, fsdp):
-    results = together(2, lambda _: run(tmp_path / "two", fsdp=fsdp))
-    alone = run(tmp_path / "one")
+    results = together(2, lambda _: run(tmp_path / "two", fsdp=fsdp, checkpoint_seconds=1e6))
+    alone = run(tmp_path / "one", checkpoint_seconds=1e6)
     require_same_run(tmp_path / "two", results, tmp_path / "one", alone)
     written, expected = ({path.name for path in (tmp_path / name / "checkpoints").iterdir()} for name in ("two", "one"))
     assert written == expected
