@@ -4,9 +4,11 @@ import hashlib
 import json
 import mmap
 import struct
+import time
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minitransformer.data.cache_file import cache_file
-from minitransformer.data.packages import cache_folder
+from minitransformer.data.packages import cache_folder, make_writable
+from minitransformer.files import atomic, unfinished
 
 _MAGIC = b"tokrows1"
 """The format of the file. Change it when the layout changes: older files are then made again."""
@@ -28,6 +30,8 @@ _HEADER = struct.Struct("<8s32sqqI4x")
 Safetensors cannot be the container: its header gives the shapes, so that they must be known before the first id.
 """
 _BLOCK = 1 << 20
+ABANDONED = 24 * 60 * 60
+"""Seconds without a change after which an unfinished file is known to be left over from a killed run."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,12 @@ def _verified(path: Path, digest: bytes, dtype: np.dtype, width: int) -> tuple[i
 def _write(path: Path, digest: bytes, dtype: np.dtype, width: int, rows: Iterable[Sequence[Any]]) -> tuple[int, int]:
     """The ids as they come, and after them the columns, which wait in memory."""
     tokens, checksum, columns = 0, 0, [array("i") for _ in range(width)]
-    with cache_file(path) as file:
+    make_writable(path.parent)
+    for left in unfinished(path.parent, r"[0-9a-f]{32}\.tokens"):
+        with suppress(OSError):  # it is another user's, or another run removed it
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
+    with atomic(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER.size))
         for ids, *numbers in rows:
             part = np.asarray(ids, dtype=dtype).tobytes()

@@ -1,4 +1,6 @@
+import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,16 @@ def test_a_file_that_is_not_what_was_written_is_made_again(damage, cache):
     assert content(rows_of()) == ROWS
     assert file.read_bytes() == whole
     assert content(found_again()) == ROWS
+
+
+def test_what_killed_runs_left_is_removed_after_a_day(cache):
+    cache.mkdir()
+    for name, age in (("0a" * 16, 24 * 60 * 60 + 60), ("0b" * 16, 60)):
+        left = cache / f".{name}.tokens.{name}.part"
+        left.write_text("unfinished")
+        os.utime(left, (time.time() - age,) * 2)
+    rows_of()
+    assert [path.name[:9] for path in cache.glob(".*")] == [".0b0b0b0b"]
 
 
 def test_rows_that_fail_to_be_made_leave_no_file(cache):

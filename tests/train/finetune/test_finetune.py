@@ -170,7 +170,7 @@ def test_a_run_prints_labels_and_paths_as_they_are_and_what_it_lacks(tmp_path, m
     assert results["baselines"] == {}
     assert "no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'" in out
     size = load_tokenizer(tmp_path / "[/run]" / "tokenizer.json").get_vocab_size()
-    assert f"warning: the text gives no more than {size:,} pieces, fewer than the 5,000 asked for" in err.splitlines()
+    assert f"warning: the text gives only {size:,} pieces, fewer than the 5,000 asked for" in err.splitlines()
 
 
 def test_a_gpt_pretrained_here_becomes_a_classifier_and_frozen_layers_stay(data, tmp_path, capsys):

@@ -146,7 +146,7 @@ def test_a_warning_says_if_the_vocabulary_is_smaller_than_asked(kind, text, tmp_
     options = ["--tokenizer", kind, "--vocab-size", "5000", "--steps", "1"]
     main(["gpt", "--data", str(text), *SIZES, *WINDOWS, *options, "--out", str(tmp_path / "run")])
     size = results_of(tmp_path / "run")["vocab_size"]
-    warning = f"warning: the text gives no more than {size:,} pieces, fewer than the 5,000 asked for"
+    warning = f"warning: the text gives only {size:,} pieces, fewer than the 5,000 asked for"
     assert capsys.readouterr().err.splitlines().count(warning) == 1
 
 

@@ -154,7 +154,7 @@ def test_a_tokenizer_learns_from_the_first_sentences_of_every_corpus(folder, mon
     assert every == [sentence for text in texts for sentence in text]
     for module in (masked_corpora, tokenizer_text):
         monkeypatch.setattr(module, "TOKENIZER_BYTES", 5000)
-    with pytest.warns(UserWarning, match="trained on 0 MB of 0 MB, the first ones"):
+    with pytest.warns(UserWarning, match="trained on the first 0 MB of 0 MB, the same share of each corpus"):
         some = list(sentences_for_tokenizers(corpora))
     films = sum("film" in sentence for sentence in some)
     assert some == every[: len(some) - films] + every[every.index(some[-films]) :][:films]

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import datasets
 
 from minitransformer.data import load
+from minitransformer.data.columns import texts
 from minitransformer.data.documents import documents
 from minitransformer.data.sentences import LINE_ENDS, SENTENCE_ENDS, parts_in_sentences
 from minitransformer.errors import InputError
-from train.engine.tokenizer_text import TOKENIZER_BYTES, num_bytes, warn_of_text_left_out
+from train.engine.tokenizer_text import TOKENIZER_BYTES, warn_of_text_left_out
 
 
 class Corpus(NamedTuple):
@@ -26,7 +27,7 @@ class Corpus(NamedTuple):
 
 
 def corpus_names(data: str) -> list[str]:
-    """Names divided by commas. What is there as a path, commas and all, is one name."""
+    """The names between the commas. A path that exists is one name, even if it has commas."""
     parts, names = data.split(","), []
     while parts:
         joined = (",".join(parts[:count]).strip() for count in range(len(parts), 1, -1))
@@ -39,7 +40,7 @@ def corpus_names(data: str) -> list[str]:
 def _exists(path: str) -> bool:
     try:
         return Path(path).expanduser().exists()
-    except OSError:  # many names are too long for one
+    except OSError:  # several names may be too long for a path
         return False
 
 
@@ -64,10 +65,11 @@ def read_corpora(names: str) -> dict[str, Corpus]:
 
 
 def sentences_for_tokenizers(corpora: Mapping[str, Corpus]) -> Iterator[str]:
-    """The training sentences of all corpora. Of more than `TOKENIZER_BYTES` the first ones of each corpus, the same
-    share of every one, with a warning."""
-    sizes = [num_bytes(corpus.splits["train"]) for corpus in corpora.values()]
-    warn_of_text_left_out(sum(sizes))
+    """The training sentences of all corpora. If they are more than `TOKENIZER_BYTES`, the first ones of each corpus,
+    the same share of each, with a warning."""
+    sizes = [sum(len(text.encode()) for text in texts(corpus.splits["train"], "text")) for corpus in corpora.values()]
+    if sum(sizes) > TOKENIZER_BYTES:
+        warn_of_text_left_out(f"{sum(sizes) / 1e6:,.0f} MB, the same share of each corpus")
     for corpus, size in zip(corpora.values(), sizes, strict=True):
         left = size if sum(sizes) <= TOKENIZER_BYTES else size * TOKENIZER_BYTES // sum(sizes)
         for sentence in (sentence for part in corpus.parts("train") for text in part for sentence in text):
