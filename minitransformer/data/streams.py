@@ -57,9 +57,10 @@ def _encoded(split: "datasets.Dataset", tokenizer: Tokenizer) -> Iterator[tuple[
 
 
 def _character_table(tokenizer: Tokenizer) -> NDArray[np.int32] | None:
-    """The id of every code point, if the tokenizer is a plain one of characters: a third of a run's start is saved.
+    """The id of every code point, if the tokenizer is a plain one of characters.
 
-    Measured on Shakespeare's plays, from the command to the first step: 3.5 s with it and 4.9 s without.
+    Looking ids up is faster than the tokenizer: the first `python -m train.pretrain gpt` on a text, until its first
+    step, takes 3.5 s on one core with this table and 4.9 s without.
     """
     parts = json.loads(tokenizer.to_str())
     model, every_character = parts["model"], {"type": "Split", "pattern": {"Regex": r"[\s\S]"}}

@@ -1,3 +1,4 @@
+import errno
 import os
 import tempfile
 import time
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from minitransformer.data.token_rows import token_rows
+from minitransformer.errors import InputError
 
 
 def tokenizer_of(size):
@@ -135,3 +137,32 @@ def test_ids_that_do_not_fit_are_refused_rather_than_wrapped(cache):
     with pytest.raises(OverflowError):
         rows_of([([1 << 15], 0)])
     assert list(cache.iterdir()) == []
+
+
+def taken(folder, monkeypatch):
+    """Where the cache folder should be is a file."""
+    (folder / "cache").write_text("a file")
+
+
+def forbidden(folder, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+
+
+def read_only(folder, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+
+
+@pytest.mark.parametrize("obstacle", [taken, forbidden, read_only])
+def test_a_cache_folder_that_cannot_be_written_is_said_in_one_line_with_the_way_out(obstacle, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
+    obstacle(tmp_path, monkeypatch)
+    with pytest.raises(InputError, match=r"cannot be written .*: set MINITRANSFORMER_CACHE") as error:
+        rows_of()
+    assert str(tmp_path / "cache") in str(error.value)
+    assert "\n" not in str(error.value)
