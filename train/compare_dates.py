@@ -21,6 +21,7 @@ from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.pipelines.translator import Translator
 from minitransformer.untrusted import read_json
+from minitransformer.validation import require_number
 from train.engine.console import wide_console
 from train.translate.exact_match import exact_match, exact_match_by_group, worst_locales, write_by_locale
 from train.translate.tables_and_pictures import table
@@ -49,8 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def compare(settings: CompareDatesSettings, console: Console) -> None:
     """Write `dateparser.json` and `dateparser.csv` into the run's folder."""
-    if settings.pairs < 1:
-        raise InputError(f"--pairs {settings.pairs} must be at least 1")
+    require_number("--pairs", settings.pairs, at_least=1)
     if importlib.util.find_spec("dateparser") is None:
         raise InputError("dateparser is not installed: pip install 'minitransformer[test]'")
     test = load("dates", locales=locales_of(settings.run))["test"]

@@ -40,7 +40,7 @@ from train.translate.recipes import Recipe, Seq2SeqModel
 from train.translate.settings import TranslateSettings
 
 LOCALES_VALIDATION = 2_000
-"""Validation pairs of dates in several locales. Pairs come in random order, so the first are a fair sample."""
+"""Validation pairs used of dates in several locales. Pairs come in random order, so the first are a fair sample."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +89,18 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> None
 
 
 def prepare(settings: TranslateSettings) -> Comparison:
-    """Read the pairs, train the tokenizers, encode the pairs, and choose the measure and the preset that suit them."""
+    """Read the pairs, train tokenizers on them, encode them, and choose the measure and the preset that suit them."""
     processes = Processes.current()
     corpus = processes.local_rank_0_first(lambda: load_pairs(settings))
     sentences = settings.data != "dates" and are_sentences(corpus["train"])
     kind = settings.tokenizer or ("bpe" if sentences else "character")
-    bpe = kind == "bpe"
     sizes: dict[str, Any] = dict(vocab_size=settings.vocab_size, joint=settings.joint)
     tokenizers = processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
-    limit = settings.max_length if bpe else None
+    limit = settings.max_length if kind == "bpe" else None
     data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
-    measure = Bleu() if bpe else ExactMatch(by_locale=settings.several_locales)
-    return Comparison(settings, data, measure, settings.preset or ("tiny" if bpe else "characters"))
+    if kind == "bpe":
+        return Comparison(settings, data, Bleu(), settings.preset or "tiny")
+    return Comparison(settings, data, ExactMatch(settings.several_locales), settings.preset or "characters")
 
 
 def load_pairs(settings: TranslateSettings) -> Mapping[str, datasets.Dataset]:
@@ -118,10 +118,7 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
     settings, data, measure = comparison.settings, comparison.data, comparison.measure
     report_file = folder / "results.json"
     if report_file.exists():
-        report = read_json(report_file)
-        if not isinstance(report, dict) or measure.name not in report:
-            raise InputError(f"{report_file} does not hold the {measure.name} of a model: start another run with --out")
-        return report
+        return read_report(report_file, measure)
 
     def evaluate(model: Seq2SeqModel) -> dict[str, float]:
         """The score of greedy translations, and the mean loss in nats per target token, on the validation split."""
@@ -147,6 +144,16 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
     report = {**score_on_test(model, state, comparison), "averaged": averaged}
     write_json(report_file, report)
     Checkpoints(folder / "checkpoints").remove_evaluated()
+    return report
+
+
+def read_report(path: Path, measure: Bleu | ExactMatch) -> dict[str, Any]:
+    """The report of a model; `InputError` if `measure` cannot show it, before other models are trained for nothing."""
+    report = read_json(path)
+    try:
+        list(measure.tables({path.parent.name: report}))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not the report of a model ({error!r}): start another run with --out") from error
     return report
 
 

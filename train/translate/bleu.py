@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
 from minitransformer.plots import learning_curves
-from train.translate.tables_and_pictures import draw_attention, table
+from train.translate.tables_and_pictures import History, Reports, draw_attention, table
 
 # The largest size in each group of sentences. Below the first group is "never", above the last "101+", say.
 LENGTHS = (5, 10, 15, 20)
@@ -119,13 +119,9 @@ class Bleu:
         return bleu(outputs, references)
 
     def report(
-        self,
-        pairs: datasets.Dataset,
-        outputs: Sequence[str],
-        train_sources: Iterable[str],
-        history: Sequence[Mapping[str, Any]],
+        self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Iterable[str], history: History
     ) -> dict[str, Any]:
-        """The scores of a trained model."""
+        """The scores of a trained model on `pairs`, for which its outputs are given."""
         sources, references = pairs["source"], pairs["target"]
         return {
             **translation_scores(outputs, references),
@@ -133,7 +129,7 @@ class Bleu:
             "by_rarest_word": by_rarest_word(sources, outputs, references, train_sources),
         }
 
-    def tables(self, models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    def tables(self, models: Reports) -> Iterator[Table]:
         """A row a model; then BLEU by source length and by the rarest source word, a column a model."""
         columns = ("parameters", "BLEU", "BLEU lower-cased", "chrF", "validation BLEU", "minutes", "target tokens/s")
         first = next(iter(models.values()))
@@ -162,7 +158,7 @@ class Bleu:
             ]
             yield table(title, (label, "sentences", *models), rows)
 
-    def draw(self, models: Mapping[str, Mapping[str, Any]], pairs: datasets.Dataset, folder: Path) -> None:
+    def draw(self, models: Reports, pairs: datasets.Dataset, folder: Path) -> None:
         """Write BLEU against minutes, and the attention of every model over the same short sentences, as pictures."""
         curves = {
             name: [(0.0, 0.0)] + [(e["seconds"] / 60, e["bleu"]) for e in report["validation"]]

@@ -14,7 +14,7 @@ from minitransformer.data.dates import format_of, locale_of
 from minitransformer.files import atomic
 from minitransformer.pipelines.translator import Translator
 from minitransformer.plots import learning_curves
-from train.translate.tables_and_pictures import draw_attention, table
+from train.translate.tables_and_pictures import History, Reports, draw_attention, table
 
 Groups = Mapping[str, Mapping[str, int | float]]
 """`count` and `exact_match` of each group, as `exact_match_by_group` returns them."""
@@ -60,13 +60,9 @@ class ExactMatch:
         return exact_match(outputs, references)
 
     def report(
-        self,
-        pairs: datasets.Dataset,
-        outputs: Sequence[str],
-        train_sources: Iterable[str],
-        history: Sequence[Mapping[str, Any]],
+        self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Iterable[str], history: History
     ) -> dict[str, Any]:
-        """The scores of a trained model; `history` holds the evaluations during its training."""
+        """The scores of a trained model on `pairs`, for which its outputs are given."""
         references = pairs["target"]
         report: dict[str, Any] = {
             "exact_match": exact_match(outputs, references),
@@ -80,7 +76,7 @@ class ExactMatch:
             report["by_format"] = exact_match_by_group(outputs, references, formats)
         return {**report, "seconds_to_99": next((e["seconds"] for e in history if e["exact_match"] >= 0.99), None)}
 
-    def tables(self, models: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    def tables(self, models: Reports) -> Iterator[Table]:
         """A row a model; then exact match by format or by locale, a column a model."""
         columns = ("parameters", "exact match", "characters", "seconds to 99%", "training seconds", "target tokens/s")
         first = next(iter(models.values()))
@@ -103,7 +99,7 @@ class ExactMatch:
         if "by_locale" in first:
             yield worst_locales(by_model(models, "by_locale"))
 
-    def draw(self, models: Mapping[str, Mapping[str, Any]], pairs: datasets.Dataset, folder: Path) -> None:
+    def draw(self, models: Reports, pairs: datasets.Dataset, folder: Path) -> None:
         """Write exact match against seconds and the attention of every model over the same pairs, as pictures; and
         `by_locale.csv`."""
         curves = {
@@ -118,7 +114,7 @@ class ExactMatch:
             write_by_locale(by_model(models, "by_locale"), folder / "by_locale.csv")
 
 
-def by_model(models: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, Groups]:
+def by_model(models: Reports, key: str) -> dict[str, Groups]:
     return {name: report[key] for name, report in models.items()}
 
 

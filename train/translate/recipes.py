@@ -127,6 +127,7 @@ LOCALES = {
 
 # With dropout on attention weights, a CPU could not use its fast attention kernels.
 SENTENCES: dict[str, Any] = dict(
+    num_heads=4,
     pre_norm=True,
     positions="rotary",
     norm="rmsnorm",
@@ -140,8 +141,8 @@ SENTENCES: dict[str, Any] = dict(
 BATCHES: dict[str, Any] = dict(max_tokens=4096, pool=200)
 
 
-def sentence_rnns(dropout: float, **sizes: Any) -> dict[str, Recipe]:
-    """RNNs of the same `sizes`: with Bahdanau's attention, with Luong's and input feeding, and without attention."""
+def sentence_recipes(*, rnn_size: int, **sizes: Any) -> dict[str, Recipe]:
+    """A Transformer of these sizes; and RNNs with Bahdanau's attention, with Luong's and input feeding, and without."""
     kinds: dict[str, dict[str, Any]] = {
         "rnn-additive": dict(attention="additive", bidirectional=True),
         "rnn-dot": dict(attention="dot", input_feeding=True),
@@ -150,36 +151,17 @@ def sentence_rnns(dropout: float, **sizes: Any) -> dict[str, Recipe]:
         "rnn-local-p": dict(attention="local-p", bidirectional=True, input_feeding=True),
         "rnn-none": dict(attention="none", bidirectional=True),
     }
+    shared: dict[str, Any] = dict(d_model=rnn_size, hidden_size=rnn_size, tie_output=True)
+    shared |= dict(dropout=0.3, label_smoothing=0.1)
+    rates: dict[str, Any] = dict(lr=5e-3, optimizer=muon, other_rates={"adamw": 6e-3})
     return {
-        name: Recipe(rnn(**kind, **sizes, tie_output=True, dropout=dropout, label_smoothing=0.1), lr=3e-3, **BATCHES)
-        for name, kind in kinds.items()
+        "transformer": Recipe(transformer(**SENTENCES, **sizes), **rates, **BATCHES),
+        **{name: Recipe(rnn(**kind, **shared), lr=3e-3, **BATCHES) for name, kind in kinds.items()},
     }
 
 
-TINY = {
-    "transformer": Recipe(
-        transformer(
-            **SENTENCES, d_model=128, num_heads=4, d_ff=512, num_encoder_layers=4, num_decoder_layers=4, dropout=0.1
-        ),
-        lr=5e-3,
-        optimizer=muon,
-        other_rates={"adamw": 6e-3},
-        **BATCHES,
-    ),
-    **sentence_rnns(0.3, d_model=256, hidden_size=256),
-}
-SMALL = {
-    "transformer": Recipe(
-        transformer(
-            **SENTENCES, d_model=256, num_heads=4, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3, dropout=0.2
-        ),
-        lr=5e-3,
-        optimizer=muon,
-        other_rates={"adamw": 6e-3},
-        **BATCHES,
-    ),
-    **sentence_rnns(0.3, d_model=384, hidden_size=384),
-}
+TINY = sentence_recipes(rnn_size=256, d_model=128, d_ff=512, num_encoder_layers=4, num_decoder_layers=4, dropout=0.1)
+SMALL = sentence_recipes(rnn_size=384, d_model=256, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3, dropout=0.2)
 
 PRESETS: dict[str, dict[str, Recipe]] = {"characters": CHARACTERS, "tiny": TINY, "small": SMALL}
 

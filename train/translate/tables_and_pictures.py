@@ -11,6 +11,11 @@ from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
 from minitransformer.plots import AttentionExample, attention_grid, attention_heads
 
+Reports = Mapping[str, Mapping[str, Any]]
+"""The report of each model, by its name."""
+History = Sequence[Mapping[str, Any]]
+"""The evaluations during training, in order: step, seconds and scores of each."""
+
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str | None = None) -> Table:
     """The first column is text, the others are numbers."""

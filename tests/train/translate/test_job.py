@@ -11,8 +11,9 @@ from helpers_scripts import interrupted_at, refused
 import minitransformer
 from minitransformer.data import load
 from minitransformer.data.dates import date_pairs, locale_of
+from minitransformer.errors import InputError
 from train.engine.feed import Feed
-from train.translate.__main__ import loop_options, main, prepare
+from train.translate.__main__ import loop_options, main, prepare, read_report
 from train.translate.bleu import Bleu
 from train.translate.exact_match import ExactMatch
 from train.translate.settings import TranslateSettings
@@ -96,17 +97,22 @@ def test_a_run_stopped_by_ctrl_c_resumes_to_the_same_weights_and_keeps_finished_
         weights = [(run / name / "model.safetensors").read_bytes() for run in (whole, stopped)]
         assert weights[0] == weights[1]
     capsys.readouterr()
-    for content in ("{", "[]", '{"bleu": 1}'):
-        report = damaged / "rnn-none" / "results.json"
-        report.write_text(content)
-        assert str(report) in refused_after_warnings(capsys, ["--resume", str(damaged)])
+    report = damaged / "rnn-none" / "results.json"
+    report.write_text('{"bleu": 1}')
+    assert str(report) in refused(capsys, ["--resume", str(damaged)], main)
 
 
-def refused_after_warnings(capsys, arguments):
-    with pytest.raises(SystemExit) as exit_:
-        main(arguments)
-    assert exit_.value.code == 2
-    return capsys.readouterr().err.splitlines()[-1]
+def test_a_report_that_cannot_be_shown_is_refused(run, tmp_path):
+    report = json.loads((run / "transformer" / "results.json").read_text())
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(report))
+    assert read_report(path, ExactMatch(by_locale=True)) == report
+    changes = [{key: None} for key in ("parameters", "exact_match", "by_locale", "seconds")]
+    contents = ["{", "[]", "3", "{}", *(json.dumps(report | change) for change in [*changes, {"seconds": 10**400}])]
+    for content in contents:
+        path.write_text(content)
+        with pytest.raises(InputError, match=str(path)):
+            read_report(path, ExactMatch(by_locale=True))
 
 
 @pytest.mark.parametrize(
