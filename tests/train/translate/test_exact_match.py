@@ -8,6 +8,7 @@ from rich.console import Console
 from train.translate.exact_match import (
     ExactMatch,
     character_accuracy,
+    chosen_examples,
     exact_match,
     exact_match_by_group,
     worst_locales,
@@ -93,3 +94,11 @@ def test_the_file_has_every_locale_and_the_table_the_worst(tmp_path):
     assert "30 of 32 perfect" in text
     assert text.index("ab") < text.index("zz") < text.index("l00") < text.index("l17")
     assert "l18" not in text
+
+
+def test_the_first_pairs_of_the_commonest_formats_are_drawn():
+    sources = ["3/9/16", "01.02.03", "04.05.06", "4/9/16", "07.08.09", "1 may 2003"]
+    pairs = datasets.Dataset.from_dict({"source": sources, "target": list("abcdef")})
+    assert chosen_examples(pairs, most=2) == [("01.02.03", "b"), ("3/9/16", "a")]
+    pairs = datasets.Dataset.from_dict({"source": ["x", "y", "z"], "target": list("abc")})
+    assert chosen_examples(pairs, most=2) == [("x", "a"), ("y", "b")]

@@ -34,7 +34,7 @@ def write_pairs(folder, count, seed, stem):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_models():
-    """The preset's models would take most of the time of so short a run."""
+    """The preset's models, and pictures, would take most of the time of so short a run."""
     sizes = dict(d_model=32, num_heads=2, d_ff=64, num_encoder_layers=1, num_decoder_layers=1, dropout=0.0)
     options = dict(lr=1e-2, warmup_steps=5, max_tokens=4096, pool=200)
     recurrent = dict(attention="additive", d_model=32, hidden_size=32, bidirectional=True, dropout=0.0)
@@ -44,13 +44,8 @@ def small_models():
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "tiny", recipes)
+        patch.setattr(Bleu, "draw", lambda *_: None)
         yield
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(run, monkeypatch):
-    """Pictures take most of the time of so short a run; `run`, made before, has them."""
-    monkeypatch.setattr(Bleu, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +58,7 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(small_models, corpus, tmp_path_factory):
+def run(corpus, tmp_path_factory):
     """A finished run, long enough for the models to have learned some words."""
     out = tmp_path_factory.mktemp("runs") / "run"
     flags = ["--models", "transformer,rnn-additive", "--steps", "40", "--evaluations", "2"]
