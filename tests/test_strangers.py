@@ -9,8 +9,8 @@ from dataclasses import replace
 import jaxtyping
 import pytest
 import torch
+from helpers_checkpoints import TINY, edit_config, refusal
 from helpers_models import tiny_transformer
-from helpers_strangers import TINY, edit, refusal
 
 import minitransformer
 from minitransformer import GPT, BERTConfig, GPTConfig, InputError, SequenceClassifier
@@ -46,7 +46,7 @@ def test_a_configuration_of_a_million_million_parameters_is_refused_at_once(buil
     folder = build().save(tmp_path)
     if "encoder" in json.loads((folder / "config.json").read_text()):
         changes = {"encoder": {"model": "GPT", **TINY.to_dict(), **changes}}
-    edit(folder, **changes)
+    edit_config(folder, **changes)
     began = time.perf_counter()
     message = refusal(minitransformer.load, folder)
     assert time.perf_counter() - began < 1  # milliseconds, on a machine that has nothing else to do
@@ -66,7 +66,7 @@ def test_published_models_are_not_too_large():
 
 def test_weights_are_compared_with_the_configuration_before_memory_is_taken(tmp_path, monkeypatch):
     folder = GPT(TINY).save(tmp_path)
-    edit(folder, vocab_size=10**7, d_model=8)
+    edit_config(folder, vocab_size=10**7, d_model=8)
     made = []
     monkeypatch.setattr(torch.nn.init, "normal_", lambda t, *_, **__: made.append(t.device.type) or t)
     assert "embedding.weight has shape (7, 8), not (10000000, 8)" in refusal(minitransformer.load, folder)
@@ -82,7 +82,7 @@ def test_a_model_larger_than_the_memory_of_the_machine_is_refused(tmp_path, monk
 def test_parts_that_a_classifier_drops_are_measured_too(tmp_path, monkeypatch):
     folder = SequenceClassifier(tiny_transformer(), 2).save(tmp_path)
     encoder = json.loads((folder / "config.json").read_text())["encoder"]
-    edit(folder, encoder=encoder | {"target_vocab_size": 10**9})
+    edit_config(folder, encoder=encoder | {"target_vocab_size": 10**9})
     monkeypatch.setattr("minitransformer.models.weights.memory_bytes", lambda: 10**10)
     assert "the encoder: a model of the sizes" in refusal(minitransformer.load, folder)
 
@@ -91,7 +91,7 @@ def test_parts_that_a_classifier_drops_are_measured_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize("field", ["d_model", "num_layers", "vocab_size"])
 def test_what_is_no_size_is_refused(field, value, tmp_path):
     folder = GPT(TINY).save(tmp_path)
-    edit(folder, **{field: value})
+    edit_config(folder, **{field: value})
     assert field in refusal(minitransformer.load, folder)
 
 

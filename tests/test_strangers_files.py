@@ -7,8 +7,8 @@ from dataclasses import replace
 import jaxtyping
 import pytest
 import torch
+from helpers_checkpoints import TINY, refusal
 from helpers_models import tiny_rnn, tiny_transformer
-from helpers_strangers import TINY, refusal
 from safetensors.torch import load_file, save_file
 
 import minitransformer

@@ -1,101 +1,310 @@
+"""Every kind of tokenizer that is trained here, against transformers and the tokenizers library."""
+
+import json
+import re
 import unicodedata
+from functools import partial
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tokenizers.implementations import ByteLevelBPETokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import BertTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from minitransformer.errors import InputError
 from minitransformer.tokenization import (
+    BERT_SPECIALS,
     BOS,
     EOS,
     PAD,
+    ROBERTA_SPECIALS,
+    SPECIALS,
     UNK,
+    encode_with_masks,
     end_of_text_id,
     load_tokenizer,
+    masked_specials,
+    special_ids,
+    train_bpe_tokenizer,
+    train_byte_bpe_tokenizer,
     train_character_tokenizer,
+    train_roberta_tokenizer,
+    train_wordpiece_tokenizer,
     unknown_characters,
 )
 
-TEXT = "a naïve e\u0301tude\r\n\n\t 10 [PAD] 👩\u200d💻 \u2028 日本"
+SPELLED = " ".join([*SPECIALS, *BERT_SPECIALS, *ROBERTA_SPECIALS])
+TEXTS = [
+    "The unaffable houses, the hills and the hounds don't hurry; unhurried!",
+    "  Ein  Häuschen am\u00a0See:\r\n\n\tes heißt [EOS]… Çà et là ",
+    "नमस्ते, été e\u0301te\u0301 👩\u200d💻 日本語 שלום мир \u0301 \x00\x1f 1234567 x²",
+]
+ODD = ["", "   \n", " x , y . it 's", "∀ unknown \ufffd a\u200bb", "ÉTÉ İstanbul ﬁne ß ΣΑΣ", " [PAD]", SPELLED]
+TRAINERS = {
+    "characters": lambda texts, size: train_character_tokenizer(texts),
+    "bpe": train_bpe_tokenizer,
+    "byte bpe": train_byte_bpe_tokenizer,
+    "roberta": train_roberta_tokenizer,
+    "wordpiece": train_wordpiece_tokenizer,
+    "wordpiece cased": partial(train_wordpiece_tokenizer, lowercase=False),
+}
+every_trainer = pytest.mark.parametrize("train", TRAINERS.values(), ids=TRAINERS)
+BYTES, MASKED = ["byte bpe", "roberta"], ["roberta", "wordpiece"]
 
 
-def test_specials_come_first_and_characters_follow_sorted():
+def of(names):
+    return pytest.mark.parametrize("train", [TRAINERS[name] for name in names], ids=names)
+
+
+def model_of(tokenizer):
+    return json.loads(tokenizer.to_str())["model"]
+
+
+def plain(tokenizer, text):
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+@every_trainer
+def test_special_tokens_come_first_surround_a_text_and_are_left_out_when_decoded(train):
+    tokenizer = train(TEXTS, 400)
+    specials = next(s for s in (BERT_SPECIALS, ROBERTA_SPECIALS, SPECIALS) if tokenizer.token_to_id(s[-1]) is not None)
+    assert [tokenizer.id_to_token(i) for i in range(len(specials))] == list(specials)
+    assert tokenizer.get_added_tokens_decoder() == {}
+    assert special_ids(tokenizer) == set(range(len(specials)))
+    ids = tokenizer.encode("the hills and the hounds").ids
+    first, last = {SPECIALS: (BOS, EOS), BERT_SPECIALS: ("[CLS]", "[SEP]"), ROBERTA_SPECIALS: ("<s>", "</s>")}[specials]
+    assert ids == [tokenizer.token_to_id(first), *plain(tokenizer, "the hills and the hounds").ids, ids[-1]]
+    assert ids[-1] == tokenizer.token_to_id(last)
+    for each in (ids, ids[1:-1], [*range(len(specials)), *ids]):
+        assert tokenizer.decode(each) == "the hills and the hounds"
+    assert tokenizer.decode([]) == tokenizer.decode([*range(len(specials))]) == ""
+
+
+@every_trainer
+@pytest.mark.parametrize("around", ["{}", " {}", "[{}]", "{0}{0}", "x{}x", "\n{}"])
+def test_no_corpus_makes_text_that_spells_a_special_token_special(train, around, tmp_path):
+    texts = [around.format(token) for token in SPELLED.split()]
+    tokenizer = train([*texts * 20, " "], 1000)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    for text in [*texts, "".join(texts), " ".join(texts)]:
+        for each in (tokenizer, load_tokenizer(tmp_path / "tokenizer.json")):
+            assert not set(plain(each, text).ids) & (special_ids(each) - {each.token_to_id(UNK)})
+        assert theirs(text, add_special_tokens=False).input_ids == plain(tokenizer, text).ids
+
+
+@every_trainer
+def test_transformers_reads_the_file_and_agrees_and_pads(train, tmp_path):
+    tokenizer = train([*TEXTS, SPELLED], 400)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path / "tokenizer.json").to_str() == tokenizer.to_str()
+    names = {"pad_token": "<pad>" if tokenizer.token_to_id("<pad>") is not None else PAD, "split_special_tokens": True}
+    for options in ({}, names):
+        theirs = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), **options)
+        assert len(theirs) == tokenizer.get_vocab_size()
+        for text in [*TEXTS, *ODD]:
+            ids = tokenizer.encode(text).ids
+            assert theirs(text).input_ids == ids
+            assert theirs(text, add_special_tokens=False).input_ids == plain(tokenizer, text).ids
+            assert theirs.decode(ids, skip_special_tokens=True) == tokenizer.decode(ids)
+    batch = theirs(TEXTS, padding=True)
+    for ids, valid, text in zip(batch.input_ids, batch.attention_mask, TEXTS, strict=True):
+        own = tokenizer.encode(text).ids
+        assert ids == own + [tokenizer.token_to_id(names["pad_token"])] * (len(ids) - len(own))
+        assert sum(valid) == len(own)
+
+
+@of(["characters", "bpe", *BYTES])
+@given(st.text())
+@settings(max_examples=60, deadline=None)
+@example(unicodedata.normalize("NFC", TEXTS[2]))
+@example(unicodedata.normalize("NFD", TEXTS[2]))
+@example(" _▁Ġ#x \u2028\x85\u3000\u200b ")
+def test_decoding_gives_back_any_text_of_known_characters(train, text):
+    tokenizer = train([text, "x"], max(280, len(set(text)) + 20))
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+    assert unknown_characters(tokenizer, [text]) == {}
+
+
+TRAINED = {name: TRAINERS[name](TEXTS, 320) for name in BYTES}
+
+
+@pytest.mark.parametrize("name", BYTES)
+@given(st.text() | st.lists(st.sampled_from([*SPELLED.split(), " ", "\r\n", "\u0301", "\ufffd", "ש"])).map("".join))
+@settings(max_examples=200, deadline=None)
+def test_bytes_give_back_any_text_whatever_they_were_trained_on(name, text):
+    tokenizer = TRAINED[name]
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+    assert not set(plain(tokenizer, text).ids) & special_ids(tokenizer)
+    assert unknown_characters(tokenizer, [text]) == {}
+
+
+def test_bytes_are_all_known_even_if_trained_on_one_letter():
+    tokenizer = train_byte_bpe_tokenizer(["a"], 260)
+    assert set(model_of(tokenizer)["vocab"]) == {*SPECIALS, *pre_tokenizers.ByteLevel.alphabet()}
+    assert len(plain(tokenizer, "日")) == 3
+
+
+@pytest.mark.parametrize("train", [TRAINERS["characters"], train_bpe_tokenizer])
+def test_each_unknown_character_is_one_unk_that_is_counted_and_decodes_to_nothing(train):
+    tokenizer = train(["a house", "the house"], 60)
+    encoding = plain(tokenizer, "the höuse 日本")
+    assert encoding.tokens.count(UNK) == 3
+    assert tokenizer.decode(encoding.ids) == "the huse "
+    assert unknown_characters(tokenizer, ["the höuse 日本", "日"]) == {"日": 2, "ö": 1, "本": 1}
+    assert unknown_characters(tokenizer, ["house"]) == {}
+
+
+def test_a_vocabulary_of_characters_is_sorted():
     tokenizer = train_character_tokenizer(["ba", "a c"])
-    assert [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())] == [PAD, UNK, BOS, EOS, *" abc"]
+    assert [tokenizer.id_to_token(i) for i in range(4, tokenizer.get_vocab_size())] == [*" abc"]
+
+
+@of(["bpe", *BYTES])
+def test_frequent_words_become_one_token_with_the_space_before_them(train):
+    tokenizer = train(["of the house, by the house"] * 5, 400)
+    pieces = [tokenizer.decode([i]) for i in plain(tokenizer, "of the house, by").ids]
+    assert pieces == ["of", " the", " house", ",", " by"]
+
+
+def test_byte_bpe_learns_what_gpt2s_trainer_learns():
+    theirs, ours = ByteLevelBPETokenizer(), model_of(TRAINED["byte bpe"])
+    theirs.train_from_iterator(TEXTS, 320, min_frequency=0, special_tokens=list(SPECIALS), show_progress=False)
+    assert ours["vocab"] == theirs.get_vocab()
+    assert ours["merges"] == model_of(theirs)["merges"]
+
+
+GPT2 = GPT2Tokenizer(
+    vocab=model_of(TRAINED["byte bpe"])["vocab"],
+    merges=[tuple(pair) for pair in model_of(TRAINED["byte bpe"])["merges"]],
+)
 
 
 @given(st.text())
-def test_decoding_gives_back_any_text_of_known_characters(text):
-    tokenizer = train_character_tokenizer([text, "x"])
-    assert tokenizer.decode(tokenizer.encode(text).ids) == text
-    assert len(tokenizer.encode(text, add_special_tokens=False)) == len(text)
+@settings(max_examples=60, deadline=None)
+@example("they'll  don't\n\n 10 ,,")
+def test_byte_bpe_cuts_text_as_gpt2_does(text):
+    assert plain(TRAINED["byte bpe"], text).ids == GPT2(text).input_ids
 
 
-@pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_nothing_is_normalised(form):
-    text = unicodedata.normalize(form, TEXT)
-    tokenizer = train_character_tokenizer([text])
-    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+WORDPIECES = {lowercase: train_wordpiece_tokenizer(TEXTS, 260, lowercase=lowercase) for lowercase in (True, False)}
 
 
-def test_specials_stand_around_the_text_only_when_asked_for():
-    tokenizer = train_character_tokenizer(["ab"])
-    assert tokenizer.encode("ba").tokens == [BOS, "b", "a", EOS]
-    assert tokenizer.encode("ba", add_special_tokens=False).tokens == ["b", "a"]
+@pytest.mark.parametrize("lowercase", WORDPIECES, ids=["lowercase", "cased"])
+@settings(deadline=None)
+@given(st.text() | st.lists(st.sampled_from([*" ".join(TEXTS).split(), "[", "hur", "é"])).map(" ".join))
+@example(ODD[3])
+@example(ODD[4])
+@example("x" * 101)
+def test_wordpieces_are_those_of_berts_tokenizer(lowercase, text):
+    if any(special in text for special in BERT_SPECIALS):
+        return
+    ours = WORDPIECES[lowercase]
+    theirs = BertTokenizer(vocab=ours.get_vocab(), do_lower_case=lowercase)
+    assert ours.encode(text).ids == theirs(text).input_ids
+    assert plain(ours, text).tokens == theirs.tokenize(text)
+    pair, their_pair = ours.encode(text, "the hills"), theirs(text, "the hills")
+    assert pair.ids == their_pair.input_ids
+    assert pair.type_ids == their_pair.token_type_ids
 
 
-def test_each_unknown_character_is_one_unk_and_decodes_to_nothing():
-    tokenizer = train_character_tokenizer(["ab"])
-    assert tokenizer.encode("xayyb", add_special_tokens=False).tokens == [UNK, "a", UNK, UNK, "b"]
-    assert tokenizer.decode(tokenizer.encode("xayyb").ids) == "ab"
+@given(st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from(" \n\t'.e\u0301न\u094d9")))
+@settings(max_examples=100, deadline=None)
+@example("L'été  e\u0301te\u0301,नमस्ते 12½ ...\n\n end ")
+def test_bpe_pieces_are_of_one_kind_with_at_most_one_space_before_them(text):
+    cut = train_bpe_tokenizer(["x"], 5).pre_tokenizer.pre_tokenize_str(text)
+    assert "".join(piece for piece, _ in cut) == text
+    for piece, _ in cut:
+        assert len({kind_of(character) for character in piece.removeprefix(" ") or " "}) == 1
 
 
-def test_text_that_spells_a_special_token_stays_text(tmp_path):
-    text = "".join([PAD, UNK, BOS, EOS])
-    tokenizer = train_character_tokenizer([text])
+def kind_of(character):
+    kinds = [r"[\p{L}\p{M}]", r"\p{N}", r"\s", r"[\s\S]"]
+    # A match is removed: nothing is left of a character that the pattern matches.
+    removers = [pre_tokenizers.Split(Regex(kind), behavior="removed") for kind in kinds]
+    return next(i for i, remover in enumerate(removers) if not remover.pre_tokenize_str(character))
+
+
+def test_no_bpe_of_characters_mixes_a_bracket_and_a_letter():
+    tokenizer = train_bpe_tokenizer(["[EOS][PAD] a[b]c"] * 9, 500)
+    assert not [token for token in list(model_of(tokenizer)["vocab"])[4:] if re.search(r"[\[\]].*\w|\w.*[\[\]]", token)]
+
+
+@every_trainer
+def test_training_is_the_same_in_every_run_whatever_the_order_of_texts_and_kind_of_iterable(train):
+    texts = [f"{word}{end} {i}" for i in range(40) for word in ("ab", "ba", "cd", "dc") for end in ("", "x", "y")]
+    first = train(texts, 300).to_str()
+    assert train(texts, 300).to_str() == first
+    assert train(reversed(texts), 300).to_str() == first
+    assert train((text for text in texts), 300).to_str() == first
+
+
+@every_trainer
+def test_nothing_to_train_on_is_refused(train):
+    for texts in ([], ["", ""]):
+        with pytest.raises(InputError, match="no characters"):
+            train(texts, 300)
+    if train is not TRAINERS["characters"]:
+        with pytest.raises(InputError, match="one string"):
+            train("a whole book", 300)
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "size", "message"),
+    [
+        ("byte bpe", None, 259, "vocab_size=259 must be at least 260"),
+        ("roberta", None, 260, "vocab_size=260 must be at least 261"),
+        ("bpe", None, 4, "vocab_size=4 must be at least 5"),
+        ("bpe", ["abc", "cde"], 8, "vocab_size=8 is too small for the 5 characters .* at least 9"),
+        # "##a" and "##t" are pieces, too.
+        ("wordpiece", ["a cat, a bat"], 10, "vocab_size=10 is too small for the 7 .* at least 12"),
+    ],
+)
+def test_too_small_a_vocabulary_is_refused_with_the_least(name, texts, size, message):
+    def untouched():
+        raise AssertionError("read before the size was checked")
+        yield ""
+
+    with pytest.raises(InputError, match=message):
+        TRAINERS[name](untouched() if texts is None else iter(texts), size)
+    if texts is not None:
+        least = int(message.rpartition(" ")[2])
+        assert TRAINERS[name](texts, least).get_vocab_size() == least
+
+
+def test_a_corpus_too_small_for_the_vocabulary_gives_a_smaller_one():
+    tokenizer = train_wordpiece_tokenizer(["a cat, a bat"], 1000)
+    assert tokenizer.get_vocab_size() < 30
+    assert plain(tokenizer, "a cat, a bat").tokens == ["a", "cat", ",", "a", "bat"]
+
+
+@of(MASKED)
+def test_a_prompts_mask_is_the_mask_id_and_includes_the_space_before_it(train, tmp_path):
+    tokenizer = train(TEXTS, 300)
+    specials = masked_specials(tokenizer)
+    mask = specials.mask_token
+    ids = encode_with_masks(tokenizer, f"the {mask} and {mask}{mask} hounds")
+    parts = [plain(tokenizer, part).ids for part in ("the", " and", "", " hounds")]
+    expected = [specials.cls_id, *parts[0]]
+    for part in parts[1:]:
+        expected += [specials.mask_id, *part]
+    assert ids == [*expected, specials.sep_id]
+    assert encode_with_masks(tokenizer, "the hounds") == tokenizer.encode("the hounds").ids
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    for each in (tokenizer, load_tokenizer(tmp_path / "tokenizer.json")):
-        encoding = each.encode(text, add_special_tokens=False)
-        assert encoding.tokens == list(text)
-        assert each.decode(encoding.ids) == text
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), mask_token=mask)
+    assert theirs.mask_token_id == specials.mask_id
+    if mask == "[MASK]":  # this class does not know that RoBERTa's includes the space before it
+        assert theirs("the [MASK] and the hills").input_ids == encode_with_masks(tokenizer, "the [MASK] and the hills")
 
 
-def test_transformers_reads_the_file_and_agrees(tmp_path):
-    tokenizer = train_character_tokenizer([TEXT])
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    theirs = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
-    for text in (TEXT, "unknown: ∀", ""):
-        assert theirs(text).input_ids == tokenizer.encode(text).ids
-        assert theirs(text, add_special_tokens=False).input_ids == tokenizer.encode(text, add_special_tokens=False).ids
-    assert theirs.decode(theirs(TEXT).input_ids) == TEXT
-
-
-def test_training_on_nothing_is_an_input_error():
-    with pytest.raises(InputError, match="no characters"):
-        train_character_tokenizer(["", ""])
-
-
-def test_missing_and_malformed_files_are_input_errors(tmp_path):
-    with pytest.raises(InputError, match="no tokenizer file"):
-        load_tokenizer(tmp_path / "absent.json")
-    for content in (b'{"version": "1.0"}', b"not json", b"\xff\xfe"):
-        (tmp_path / "bad.json").write_bytes(content)
-        with pytest.raises(InputError, match=r"bad\.json is not a tokenizer"):
-            load_tokenizer(tmp_path / "bad.json")
-
-
-def test_unknown_characters_are_counted():
-    tokenizer = train_character_tokenizer(["ab"])
-    assert unknown_characters(tokenizer, ["aéx", "b", "👩é"]) == {"é": 2, "x": 1, "👩": 1}
-    assert unknown_characters(tokenizer, ["ab"]) == {}
+def test_a_tokenizer_of_another_kind_has_no_masked_specials():
+    with pytest.raises(InputError, match=r"no \[CLS\] or <s>"):
+        masked_specials(train_character_tokenizer(["abc"]))
 
 
 def test_the_end_of_text_is_ours_or_that_of_gpt2_or_roberta(tmp_path):
     ours = train_character_tokenizer(["ab"])
-    assert ours.decode([end_of_text_id(ours)]) == ""
     assert end_of_text_id(ours) == ours.token_to_id(EOS) != ours.token_to_id(PAD)
     for name in ("<|endoftext|>", "</s>"):
         theirs = ByteLevelBPETokenizer()
@@ -103,11 +312,7 @@ def test_the_end_of_text_is_ours_or_that_of_gpt2_or_roberta(tmp_path):
         theirs.add_special_tokens([name])
         theirs.save(str(tmp_path / "tokenizer.json"))
         loaded = load_tokenizer(tmp_path / "tokenizer.json")
-        assert end_of_text_id(loaded) == loaded.get_vocab_size() - 1
-        assert loaded.encode(f"ab{name}").ids[-1] == end_of_text_id(loaded)
-
-
-def test_a_tokenizer_without_an_end_of_text_is_refused_with_the_names_it_might_have():
+        assert loaded.encode(f"ab{name}").ids[-1] == end_of_text_id(loaded) == loaded.get_vocab_size() - 1
     with pytest.raises(InputError, match=r"\[EOS\], <\|endoftext\|>, </s>"):
         end_of_text_id(Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
 
@@ -119,3 +324,12 @@ def test_a_loaded_tokenizer_neither_pads_nor_cuts(tmp_path):
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     loaded = load_tokenizer(tmp_path / "tokenizer.json")
     assert [len(e.ids) for e in loaded.encode_batch(["a", "abcabc"], add_special_tokens=False)] == [1, 6]
+
+
+def test_missing_and_malformed_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no tokenizer file"):
+        load_tokenizer(tmp_path / "absent.json")
+    for content in (b'{"version": "1.0"}', b"not json", b"\xff\xfe"):
+        (tmp_path / "bad.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"bad\.json is not a tokenizer"):
+            load_tokenizer(tmp_path / "bad.json")

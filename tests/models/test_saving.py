@@ -4,6 +4,7 @@ from functools import partial
 import jaxtyping
 import pytest
 import torch
+from helpers_checkpoints import edit_config, edit_tensors, refused
 from helpers_models import (
     A_FEW_MODELS,
     TARGET_VOCAB,
@@ -15,7 +16,7 @@ from helpers_models import (
     tiny_rnn,
     tiny_transformer,
 )
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import minitransformer
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
@@ -130,22 +131,6 @@ def test_a_model_that_compiles_itself_is_saved_like_any_other(tmp_path):
 # What can be wrong with a folder
 
 
-def edit_config(folder, **changes):
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config.update({name: value for name, value in changes.items() if value is not ...})
-    for name in [name for name, value in changes.items() if value is ...]:
-        del config[name]
-    path.write_text(json.dumps(config), encoding="utf-8")
-
-
-def edit_tensors(folder, change):
-    path = folder / "model.safetensors"
-    tensors = load_file(path)
-    change(tensors)
-    save_file(tensors, path)
-
-
 def truncate(path, length):
     path.write_bytes(path.read_bytes()[:length])
 
@@ -187,14 +172,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_folder_that_holds_no_such_model_is_refused_in_one_line(wrong, tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
-    damage, says = WRONG[wrong]
-    folder = built(tiny_transformer).save(tmp_path / "model")
-    damage(folder)
-    with pytest.raises(InputError) as refusal:
-        minitransformer.load(folder)
-    message = str(refusal.value)
-    assert [part for part in says if part not in message] == []
-    assert "\n" not in message
+    refused(WRONG, wrong, built(tiny_transformer).save(tmp_path / "model"), minitransformer.load)
 
 
 def test_what_is_no_folder_is_refused(tmp_path):

@@ -8,9 +8,10 @@ import huggingface_hub
 import jaxtyping
 import pytest
 import torch
+from helpers_checkpoints import edit_config, edit_tensors, refused
 from helpers_models import gpt2_counterparts
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2Model
 
@@ -58,17 +59,6 @@ def assert_same_logits(ours, theirs):
     logits, expected = ours(ids, valid)[valid], theirs(ids, attention_mask=valid.long()).logits[valid]
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
     return logits, expected
-
-
-def edit_config(folder, **changes):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
-
-
-def edit_tensors(folder, change):
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def as_pickle(folder, value=None):
@@ -176,7 +166,7 @@ def test_a_checkpoint_of_other_floats_is_read_as_float32(dtype, tmp_path):
 
 def test_an_embedding_dropout_of_its_own_is_said_to_be_lost(tmp_path):
     GPT2LMHeadModel(GPT2Config(**SIZES, resid_pdrop=0.1, embd_pdrop=0.3)).save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match=r"resid_pdrop=0.1 .* embd_pdrop=0.3"):
+    with pytest.warns(UserWarning, match=r"resid_pdrop=0.1, not embd_pdrop=0.3"):
         GPT.from_pretrained(tmp_path)
 
 
@@ -269,15 +259,8 @@ WRONG = {
 def test_what_is_no_gpt2_is_refused_in_one_line(wrong, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
     theirs_of().save_pretrained(tmp_path / "gpt2")
-    damage, says = WRONG[wrong]
-    damage(tmp_path / "gpt2")
-    capsys.readouterr()
-    with pytest.raises(InputError) as refusal:
-        GPT.from_pretrained(tmp_path / "gpt2")
-    message = str(refusal.value)
-    assert [part for part in says if part not in message] == []
-    assert "\n" not in message
-    assert capsys.readouterr().out == ""
+    refused(WRONG, wrong, tmp_path / "gpt2", GPT.from_pretrained)
+    assert "this must not run" not in capsys.readouterr().out
 
 
 def test_an_old_pickle_of_python_objects_does_not_run(tmp_path, capsys):
@@ -336,7 +319,7 @@ def test_without_a_network_a_hub_id_is_refused_after_one_question(name, tmp_path
     hub = Hub(monkeypatch, tmp_path, ConnectionError("Name or service\nnot known"))
     with pytest.raises(InputError, match=r"\(Name or service not known\).*give the path of a folder") as refusal:
         GPT.from_pretrained(name)
-    assert str(refusal.value).startswith(f"{name} is no folder")
+    assert str(refusal.value).startswith(f"{name} is not a folder")
     assert [asked for asked, timeout in hub.asked if timeout <= 10] == [name]
 
 
