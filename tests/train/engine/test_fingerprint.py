@@ -22,8 +22,8 @@ def test_a_path_with_a_comma_is_one_file(settings, tmp_path):
     run, settings = tmp_path / "run", settings(data=str(path))
     assert fingerprint(settings) == {"a,b, c.txt": digest}
     begin_run(run, settings)
-    path.write_text("another text")
-    with pytest.raises(InputError, match="changed"):
+    _, changed = write(path, "another text")
+    with pytest.raises(InputError, match=f"of .*run changed: a,b, c.txt was {digest} and is {changed}"):
         begin_run(run, settings)
 
 

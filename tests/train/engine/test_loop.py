@@ -2,6 +2,7 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 
 import pytest
@@ -328,6 +329,22 @@ def test_patience_survives_an_interruption(tmp_path):
     with pytest.raises(TrainingInterrupted):
         Patience(1.0, 2.0).run(tmp_path, patience=2, data=Copying(at_batch={5: interrupt}))
     assert Patience(3.0).run(tmp_path, patience=2).step == 6
+
+
+def test_a_run_whose_best_weights_are_lost_goes_on_and_takes_the_next_best(tmp_path):
+    checkpoints = tmp_path / "checkpoints"
+    with pytest.raises(TrainingInterrupted):
+        Patience(1.0, 2.0).run(tmp_path, patience=None, data=Copying(at_batch={5: interrupt}))
+    shutil.rmtree(checkpoints / "best-00000002")
+    with pytest.warns(UserWarning, match="step 2, are lost; those of step 5 count as the best, until the next"):
+        state = Patience(5.0, 6.0, 7.0, 8.0).run(tmp_path, patience=None)
+    assert (state.step, state.best_step) == (12, 6)
+    assert [entry["loss"] for entry in state.history] == [1.0, 2.0, 5.0, 6.0, 7.0, 8.0]
+    # A finished run has no next evaluation: it keeps its last weights and takes no further step.
+    shutil.rmtree(checkpoints / "best-00000006")
+    stuck = Copying(at_batch={1: lambda: pytest.fail("it takes another step")})
+    with pytest.warns(UserWarning, match="of step 6, are lost; those of step 12 count as the best$"):
+        assert Patience().run(tmp_path, patience=None, data=stuck).best_step == 12
 
 
 def test_a_history_without_the_score_is_of_another_job(tmp_path):

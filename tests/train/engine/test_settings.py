@@ -9,7 +9,6 @@ from helpers_scripts import refused
 
 from minitransformer import InputError
 from train import compare_sentiment
-from train.benchmark import __main__ as benchmark
 from train.engine.run_folder import create_run
 from train.engine.run_folder import open_run as choose_run
 from train.engine.settings import Settings
@@ -128,12 +127,6 @@ def test_every_number_of_every_script_must_be_finite(script, value, tmp_path, ca
         line = refused(capsys, ["--out", str(tmp_path / "run"), f"{flag}={value}"], script.main)
         assert line == f"error: {flag} {value} must be a finite number"
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("value", ["inf", "nan", "0"])
-def test_a_loss_to_reach_must_be_one_that_can_be_reached(value, capsys):
-    line = refused(capsys, ["--target-loss", value], benchmark.main)
-    assert line == f"error: --target-loss {float(value)} must be more than 0 and finite"
 
 
 def is_own(kind, script):

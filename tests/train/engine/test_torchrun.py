@@ -15,46 +15,10 @@ from minitransformer.data.dates import date_pairs
 
 ROOT = Path(__file__).parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-GPT = [
-    "pretrain",
-    "gpt",
-    "--num-layers",
-    "1",
-    "--d-model",
-    "16",
-    "--num-heads",
-    "2",
-    "--context",
-    "12",
-    "--batch-size",
-    "3",
-]
-BERT = [
-    "pretrain",
-    "bert",
-    "--num-layers",
-    "1",
-    "--d-model",
-    "16",
-    "--num-heads",
-    "2",
-    "--context",
-    "24",
-    "--vocab-size",
-    "60",
-]
-FINETUNE = [
-    "finetune",
-    "--init",
-    "scratch",
-    "--d-model",
-    "16",
-    "--num-layers",
-    "1",
-    "--num-heads",
-    "2",
-    "--no-baselines",
-]
+SMALL = "--num-layers 1 --d-model 16 --num-heads 2"
+GPT = f"pretrain gpt {SMALL} --context 12 --batch-size 3".split()
+BERT = f"pretrain bert {SMALL} --context 24 --vocab-size 60".split()
+FINETUNE = f"finetune --init scratch {SMALL} --no-baselines".split()
 pytestmark = pytest.mark.slow
 
 
