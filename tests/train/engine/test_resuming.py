@@ -198,9 +198,10 @@ def test_the_latest_are_kept_and_the_best_weights_that_each_names(tmp_path):
     assert names(tmp_path / "3") == ["best-00000015", "best-00000025", *(f"step-000000{n}" for n in (20, 30, 40))]
 
 
-def test_best_weights_stay_while_a_kept_checkpoint_cannot_say_which_it_needs(tmp_path):
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: (path.unlink(), os.mkfifo(path))])
+def test_best_weights_stay_while_a_kept_checkpoint_cannot_say_which_it_needs(tmp_path, damage):
     checkpoints = saved(tmp_path, 10, 20, best=(5, 15))
-    (tmp_path / "step-00000020" / VALUES).write_text("{")
+    damage(tmp_path / "step-00000020" / VALUES)
     checkpoints.save(*model_of(30), state(30, 15))
     assert names(tmp_path) == ["best-00000005", "best-00000015", "step-00000020", "step-00000030"]
 
