@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minitransformer.data.columns import text_batches
+from minitransformer.data.packages import cache_folder
 from minitransformer.errors import InputError
+from minitransformer.files import atomic
 
 if TYPE_CHECKING:
     import datasets
@@ -25,16 +27,29 @@ def grouped_split(rows: "datasets.Dataset", *, by: str, seed: int = 0) -> dict[s
     Rows are deduplicated; the n distinct values of `by` are sorted, then shuffled by `random.Random(seed)`; rows with
     the first n // 10 values are test, with the next n // 10 validation, and all others train, in their old order.
 
-    Each part is `rows.select(...)`. In memory a row takes a few numbers of 8 bytes, whatever its length.
+    Each part is `rows.select(...)`. In memory a row takes a few numbers of 8 bytes, whatever its length. The number of
+    each row's part is kept beside rows that are in the cache, so that they are sorted and hashed only once.
     """
-    parts = _parts(rows, by, seed)
+    if rows.cache_files:
+        path = cache_folder() / "tables" / f"{rows._fingerprint}-{_marked(by, seed)}.parts"
+        parts = np.fromfile(path, dtype=np.uint8) if path.is_file() else np.empty(0, dtype=np.uint8)
+        if len(parts) != len(rows):
+            parts = _parts(rows, by, seed)
+            with atomic(path) as temporary:
+                temporary.write_bytes(parts.tobytes())
+    else:
+        parts = _parts(rows, by, seed)
     return {
         part: rows.select(
-            np.flatnonzero(parts == number),
-            new_fingerprint=f"{rows._fingerprint}-{blake2b(f'{by} {seed} {part}'.encode(), digest_size=8).hexdigest()}",
+            np.flatnonzero(parts == number), new_fingerprint=f"{rows._fingerprint}-{_marked(by, seed, part)}"
         )
         for number, part in enumerate(PARTS)
     }
+
+
+def _marked(*what: object) -> str:
+    """A short name for how rows are split."""
+    return blake2b(repr(what).encode(), digest_size=8).hexdigest()
 
 
 def _parts(rows: "datasets.Dataset", by: str, seed: int) -> NDArray[np.uint8]:

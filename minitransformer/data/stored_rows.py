@@ -26,8 +26,9 @@ ABANDONED = 24 * 60 * 60
 """Seconds without a change after which a half-written data set is known to be left over from a killed run."""
 _FORMAT = "1"
 """To be changed whenever other rows are made of the same files, so that those in the cache are made again."""
-_ROWS_TOGETHER = 100
-"""Rows that are written together, and so are in memory together: texts may be long."""
+_ROWS_TOGETHER, _TEXTS_TOGETHER = 1000, 64
+"""Rows that are written together, and so are in memory together: of pairs or labelled texts, and of texts, which may be
+whole books."""
 Generated = Generator[dict[str, Any], None, dict[str, Any]]
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -136,7 +137,8 @@ def stored(
         write_json(note_path, note)
 
     features = datasets.Features({column: datasets.Value(kind) for column, kind in columns.items()})
-    options = {"cache_dir": str(folder), "fingerprint": name, "writer_batch_size": _ROWS_TOGETHER}
+    together = _TEXTS_TOGETHER if {*columns} <= {"text", "continues"} else _ROWS_TOGETHER
+    options = {"cache_dir": str(folder), "fingerprint": name, "writer_batch_size": together}
     for last_try in (False, True):
         try:
             with _no_progress_bars():

@@ -70,18 +70,18 @@ def test_other_bytes_columns_or_ways_to_read_are_other_rows(path, cache, tmp_pat
     assert len(arrows(cache)) == 5
 
 
-@pytest.mark.parametrize("damage", ["nothing left", "a byte less", "half", "no note", "a note of nothing"])
-def test_a_damaged_file_is_made_again(damage, path, cache):
+@pytest.mark.parametrize("share", [None, 0, 0.5, 0.9])
+@pytest.mark.parametrize("suffix", ["arrow", "json", "parts"])
+def test_a_damaged_file_is_made_again(suffix, share, path, cache):
     expected = outcome(path)
-    (arrow,), (note,) = arrows(cache), cache.glob("*.json")
-    damaged = note if "note" in damage else arrow
+    (damaged,) = (file for file in cache.rglob(f"*.{suffix}") if file.name != "dataset_info.json")
     content = damaged.read_bytes()
     damaged.unlink()
-    if damage != "no note":
-        length = {"nothing left": 0, "half": len(content) // 2, "a byte less": len(content) - 9}.get(damage)
-        damaged.write_bytes(b"{}" if length is None else content[:length])
+    if share is not None:
+        damaged.write_bytes(content[: int(share * len(content))])
     assert outcome(path) == expected
     assert outcome(path) == expected
+    assert damaged.read_bytes() == content
 
 
 def test_what_a_killed_run_leaves_is_not_taken_for_whole(path, cache):
