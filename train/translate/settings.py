@@ -50,8 +50,10 @@ class TranslateSettings(Settings):
     optimizer: Literal["adamw", "muon"] | None = None
     """muon, for the transformer only: Muon for the matrices inside its blocks, AdamW for the rest."""
     warmup_steps: int | None = None
+    """Steps in which the learning rate rises to its peak."""
     dropout: float | None = None
     label_smoothing: float | None = None
+    """The share of each target's probability that training spreads over the whole vocabulary."""
     max_tokens: int | None = None
     """Source and target tokens in a batch, padding included."""
     pool: int | None = None
