@@ -23,22 +23,6 @@ def test_causal_query_i_of_t_sees_keys_up_to_s_minus_t_plus_i(queries, keys):
 
 
 @few_examples
-@given(queries=lengths, keys=lengths)
-def test_causal_rows_are_the_last_of_the_full_square(queries, keys):
-    """So a cached step applies the rule of the whole sequence."""
-    queries = min(queries, keys)
-    assert torch.equal(causal_mask(queries, keys), causal_mask(keys)[:, :, keys - queries :])
-
-
-def test_one_causal_query_sees_every_key():
-    assert as_lists(causal_mask(1, 4)) == [[True] * 4]
-
-
-def test_more_causal_queries_than_keys_leave_the_first_queries_with_nothing():
-    assert as_lists(causal_mask(3, 2)) == [[False, False], [True, False], [True, True]]
-
-
-@few_examples
 @given(queries=lengths, keys=lengths, window=st.integers(1, 9))
 def test_a_window_shows_a_query_itself_and_the_window_minus_one_keys_before_it(queries, keys, window):
     own = [keys - queries + i for i in range(queries)]

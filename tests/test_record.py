@@ -206,12 +206,6 @@ def test_recording_changes_neither_outputs_nor_gradients():
     assert not any(weights.requires_grad for weights in maps.values())
 
 
-def test_a_model_without_attention_has_no_maps():
-    with record_attention(nn.Linear(2, 2)) as maps:
-        pass
-    assert maps == {}
-
-
 def test_an_attention_map_that_does_not_know_its_weights_says_so():
     class Silent(AttentionMap):
         def forward(self, x):
