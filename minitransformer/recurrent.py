@@ -1,12 +1,12 @@
 """The attention of recurrent models: a decoder state scores every encoder state, and reads their weighted mean.
 
 `Additive` is Bahdanau's (and Luong's "concat"), `Multiplicative` Luong's "dot" and "general", `Location` the talk's;
-`Local` narrows any of them to a window. They are called alike: `keys = attention.keys(states)` once for each source,
-then `attention(query, keys, states, valid)` for each decoder state or for many of them at once.
+`Local` narrows any of them to a window. All have one interface: `keys = attention.keys(states)` once per source, then
+`attention(query, keys, states, valid)` for one decoder state or many.
 """
 
 import torch
-from einops import rearrange
+from einops import einsum, rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -34,18 +34,18 @@ class ReadMemory(AttentionMap):
     def weights(
         self, scores: Tensor, states: Tensor, allowed: Tensor, factor: Tensor | None = None
     ) -> Float[Tensor, "batch 1 target source"]:
-        return _weights(scores, allowed, factor)[:, None]
+        return rearrange(_weights(scores, allowed, factor), "batch target source -> batch 1 target source")
 
 
 class RecurrentAttention(nn.Module):
-    """The part that is common: scores in, context out."""
+    """Scores in, context out: what all kinds share."""
 
     def __init__(self) -> None:
         super().__init__()
         self.read = ReadMemory()
 
     def keys(self, states: Float[Tensor, "batch source memory_dim"]) -> Float[Tensor, "batch source key_dim"]:
-        """What the scores need of the encoder states, computed once for each source."""
+        """What the scores need of the encoder states, computed once per source."""
         return states
 
     def scores(
@@ -65,14 +65,14 @@ class RecurrentAttention(nn.Module):
         *,
         position: int = 0,
     ) -> Float[Tensor, "batch target memory_dim"]:
-        """`position` is the number of target tokens before the first query, for those who ask."""
+        """`position` is the number of target tokens before the first query; only `Local` uses it."""
         return self.read(self.scores(query, keys, valid), states, rearrange(valid, "batch source -> batch 1 source"))
 
 
 class Additive(RecurrentAttention):
     """e_ij = vᵀ tanh(W q_i + U h_j) (Bahdanau et al. 2015, A.1.2); Luong's "concat" is the same with [W; U] as one.
 
-    v starts at 0, as in the paper, so that an untrained model attends to all of its source alike.
+    v starts at 0, as in the paper: an untrained model attends to all source tokens equally.
     """
 
     def __init__(self, query_dim: int, memory_dim: int, attention_dim: int):
@@ -90,8 +90,8 @@ class Additive(RecurrentAttention):
         keys: Float[Tensor, "batch source key_dim"],
         valid: Bool[Tensor, "batch source"],
     ) -> Float[Tensor, "batch target source"]:
-        # tanh(x) = 2 σ(2x) - 1, and torch's sigmoid is four times as fast as its tanh on a CPU. Target by target:
-        # what is made of all of them at once would fit no cache.
+        # tanh(x) = 2 σ(2x) - 1, and torch's sigmoid is four times as fast as its tanh on a CPU. One target at a time:
+        # the sums for all of them at once would not fit in the CPU's cache.
         query, keys, v = 2 * self.project_query(query), 2 * keys, self.v.to(keys.dtype)
         scores = [torch.sigmoid(each + keys) @ (2 * v) for each in query.split(1, dim=1)]
         return torch.stack(scores, dim=1) - v.sum()
@@ -118,11 +118,11 @@ class Multiplicative(RecurrentAttention):
         keys: Float[Tensor, "batch source key_dim"],
         valid: Bool[Tensor, "batch source"],
     ) -> Float[Tensor, "batch target source"]:
-        return query @ keys.transpose(1, 2)
+        return einsum(query, keys, "batch target dim, batch source dim -> batch target source")
 
 
 class Location(RecurrentAttention):
-    """e_i = W q_i + b, one score for each place up to `max_length`: it never looks at what stands there.
+    """e_i = W q_i + b, one score for each place up to `max_length`, whichever token stands there.
 
     The attention of the talk, and of PyTorch's sequence-to-sequence tutorial. A token's place is the number of
     real tokens before it.
@@ -140,8 +140,7 @@ class Location(RecurrentAttention):
     ) -> Float[Tensor, "batch target source"]:
         if keys.shape[1] > self.score.out_features:
             raise InputError(f"a source of {keys.shape[1]} tokens is longer than max_length={self.score.out_features}")
-        place = token_positions(valid)
-        place = place[:, None].expand(-1, query.shape[1], -1)
+        place = repeat(token_positions(valid), "batch source -> batch target source", target=query.shape[1])
         return self.score(query).gather(2, place)
 
 
@@ -150,8 +149,8 @@ class Local(RecurrentAttention):
 
     "local-m": p_t = t, the target's own place. With `predictive`, "local-p": p_t = S σ(vᵀ tanh(W q_t)) in a source of
     S real tokens, and the weights, after their softmax over the window, are multiplied by
-    exp(-(s - p_t)² / 2σ²), σ = window / 2: their sum is below 1. Places count real tokens from 0, and p_t is no whole
-    number: the window is ``|s - p_t| <= window``. v starts at 0, in the middle of the source.
+    exp(-(s - p_t)² / 2σ²), σ = window / 2: their sum is below 1. Places count real tokens from 0. p_t stays real, and
+    the window is ``|s - p_t| <= window``. v starts at 0: p_t is then the middle of the source.
     """
 
     def __init__(self, scorer: RecurrentAttention, query_dim: int, window: int, *, predictive: bool):
@@ -171,7 +170,7 @@ class Local(RecurrentAttention):
         """p_t of each query."""
         if self.project is None or self.v is None:
             places = torch.arange(position, position + query.shape[1], device=query.device, dtype=query.dtype)
-            return places.expand(len(query), -1)
+            return repeat(places, "target -> batch target", batch=len(query))
         share = torch.sigmoid(torch.tanh(self.project(query)).to(self.v.dtype) @ self.v)
         return valid.sum(dim=1, keepdim=True) * share
 
@@ -184,14 +183,15 @@ class Local(RecurrentAttention):
         *,
         position: int = 0,
     ) -> Float[Tensor, "batch target memory_dim"]:
-        distance = token_positions(valid)[:, None] - self.centre(query, valid, position)[:, :, None]
-        allowed = valid[:, None] & (distance.abs() <= self.window)
+        place = rearrange(token_positions(valid), "batch source -> batch 1 source")
+        distance = place - rearrange(self.centre(query, valid, position), "batch target -> batch target 1")
+        allowed = rearrange(valid, "batch source -> batch 1 source") & (distance.abs() <= self.window)
         gauss = None if self.project is None else torch.exp(-2 * (distance / self.window).square())
         return self.read(self.scorer.scores(query, keys, valid), states, allowed, gauss)
 
 
 def _weights(scores: Tensor, allowed: Tensor, factor: Tensor | None) -> Tensor:
-    # The lowest finite number instead of -inf: where nothing is allowed, the softmax then has no NaN to give.
+    # The lowest finite number instead of -inf, for which the softmax gives NaN where nothing is allowed.
     lowest = torch.finfo(scores.dtype).min
     weights = scores.masked_fill(~allowed, lowest).softmax(dim=-1).masked_fill(~allowed, 0.0)
     return weights if factor is None else weights * factor

@@ -147,7 +147,7 @@ class GPT(Model):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `ids` (B, T), and `valid` (B, T) where they are padded: each token predicts the next real one."""
         ids, targets = batch["ids"][:, :-1], batch["ids"][:, 1:]
-        if "valid" not in batch:  # nothing to pick out: a pass over the states is saved, and another backwards
+        if "valid" not in batch:  # nothing to select, which saves a pass over the states, and another backward
             states = self.encode(ids).states
             total = target_loss(self._logits(states).flatten(0, 1), targets.flatten())
             return {"lm": Loss(total, torch.tensor(targets.numel(), device=ids.device))}
@@ -166,10 +166,10 @@ class GPT(Model):
         *,
         max_new_tokens: int,
     ) -> tuple[Float[Tensor, "batch vocab"], GPTState]:
-        """Read the prompts, padded wherever they like: logits of the first new token.
+        """Read the prompts, with padding anywhere: logits of the first new token.
 
-        A prompt without tokens starts from `eos_id`; of one longer than `max_length` the last part is read, with a
-        warning.
+        A prompt without tokens starts from `eos_id`. Of a prompt longer than `max_length` the model reads the last
+        part, with a warning.
         """
         limit = self.config.max_length
         if inputs.numel():
@@ -193,8 +193,8 @@ class GPT(Model):
     def step(self, ids: Int[Tensor, " batch"], state: GPTState) -> tuple[Float[Tensor, "batch vocab"], GPTState]:
         """Read one more token per row: logits of the next. `state` is updated in place, and returned or replaced.
 
-        When the context is full, learned positions start again from the last half of it, row by row; otherwise the
-        oldest token is dropped, as under a `sliding_window_mask` of `max_length`.
+        When the context is full, learned positions start again from its last half, row by row; other schemes drop the
+        oldest token, as under a `sliding_window_mask` of `max_length`.
         """
         if self.positions is not None and state.caches[0].num_seen == self.config.max_length:
             return self._read(*state.last_half(ids), num_slots=self.config.max_length)
@@ -208,7 +208,7 @@ class GPT(Model):
         return self._logits(states), state
 
     def _read(self, ids: Tensor, valid: Tensor | None, *, num_slots: int) -> tuple[Tensor, GPTState]:
-        """Fresh caches of `num_slots` that have read `ids`, padded on the left where not `valid`."""
+        """Logits after `ids`, which are padded on the left where not `valid`, and a state with `num_slots`."""
         c = self.config
         size = len(ids), c.num_kv_heads or c.num_heads, num_slots, c.d_model // c.num_heads
         like = self.embedding.weight
@@ -239,15 +239,15 @@ class GPT(Model):
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | Path) -> "GPT":
-        """A GPT-2 of Hugging Face's, from a folder or else the hub, in float32, in evaluation mode, on the CPU.
+        """A GPT-2 checkpoint of Hugging Face, from a folder or else the hub: float32, evaluation mode, on the CPU.
 
-        Raises `InputError` for a checkpoint that is not there, is damaged or not a GPT-2's, or computes otherwise.
+        Raises `InputError` for a checkpoint that is missing, damaged, not a GPT-2's, or set to compute something else.
         """
         return load_pretrained(cls, (GPT2HubConfig,), folder_or_hub_id)
 
     def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
         """Write a checkpoint that `transformers.GPT2LMHeadModel` and, with a `tokenizer`, `AutoTokenizer` read.
 
-        Raises `InputError` for a model that is no GPT-2, naming the fields, and for a tokenizer of another vocabulary.
+        Raises `InputError` for a model that is not a GPT-2, with the fields, and for a tokenizer of another vocabulary.
         """
         return export_pretrained(self, GPT2HubConfig, folder, tokenizer)

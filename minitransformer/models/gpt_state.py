@@ -17,8 +17,8 @@ from minitransformer.models.transformer_parts import left_padded
 class GPTState:
     """What decoding carries: the caches, the next position of each row, and the tokens in the context.
 
-    Slots are shared by the batch, and rows padded on the left, so that all rows end in the newest slot. `valid` is
-    None where nothing is padded: attention is faster without a mask.
+    The rows share the slots of the caches and are padded on the left, so that all of them end in the newest slot.
+    `valid` is None where nothing is padded: attention is faster without a mask.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class GPTState:
         self.valid = None if valid is None else F.pad(valid, (0, num_slots - ids.shape[1]), value=True)
 
     def append(self, ids: Int[Tensor, " batch"]) -> Bool[Tensor, "batch 1 1 slots"] | None:
-        """Note the tokens that the caches are about to hold; the mask under which they are read."""
+        """Record the tokens that the caches will hold after this step; returns the mask to read them under."""
         num_seen, num_slots = self.caches[0].num_seen, self.ids.shape[1]
         if num_seen >= num_slots < self.max_length:
-            raise InputError(f"{num_seen} tokens were to be held, prompt included: start with more max_new_tokens")
+            raise InputError(f"the caches hold {num_seen} tokens, prompt included: start with more max_new_tokens")
         slot = num_seen % num_slots
         self.ids.select(1, slot).copy_(ids)
         if self.valid is None:
@@ -52,7 +52,7 @@ class GPTState:
         return padding_mask(self.valid[:, : min(num_seen + 1, num_slots)])
 
     def last_half(self, ids: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor | None]:
-        """The context to go on with when `ids` no longer fit: rows that are full keep their newer half, others all."""
+        """The context to start again from when `ids` no longer fit: full rows keep their newer half, others all."""
         num_slots = self.ids.shape[1]
         valid = torch.ones_like(self.ids, dtype=torch.bool) if self.valid is None else self.valid.clone()
         full = valid.all(dim=1)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -38,9 +39,9 @@ class RNNConfig(EncoderDecoderConfig):
     "local-p", which are "general" within `window` tokens of a place that is the target's own or predicted.
     `attention_dim` is the width of additive and concat attention, None for `hidden_size`. `tie_output` makes the
     target embedding the output layer's weight; a maxout layer then has `d_model` units, else half `hidden_size`.
-    `teacher_forcing` is the chance that a training sequence is fed its true tokens rather than the model's own.
-    `masked=False` is the talk's own handling of lengths: sources are filled up with zero vectors to `max_length`,
-    and attention may fall on those.
+    `teacher_forcing` is the probability that a training sequence is fed its true tokens, not the model's own choices.
+    `masked=False` is the talk's handling of lengths: sources are padded with zero vectors to `max_length`, and
+    attention may fall on the padding.
     """
 
     source_vocab_size: int
@@ -158,12 +159,12 @@ class RNNSeq2Seq(EncoderDecoder):
 
     def _embedded(self, target_ids: Tensor) -> Tensor:
         embedded = self.target_embedding(target_ids)
-        # A table that is also the output's has small numbers: here they are made as large as any other's.
+        # A tied table has std d_model**-0.5, for the output layer; others have 1.
         return self.dropout(embedded * self.config.d_model**0.5 if self.config.tie_output else embedded)
 
     def _coin_flip_logits(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, V) where each row is fed either its true tokens or the model's own (Williams and Zipser 1989),
-        and which steps (B, T) come before the row's own choice of EOS ended it."""
+        """Logits (B, T, V) where each row is fed either its true tokens or the model's own choices (Williams and Zipser
+        1989), and which steps (B, T) come before a row's own choice of EOS."""
         state = self.state_before_bos(memory)
         forced = torch.rand(len(inputs), device=inputs.device) < self.config.teacher_forcing
         running = torch.ones_like(forced)
@@ -182,13 +183,13 @@ class RNNSeq2Seq(EncoderDecoder):
 
     def _fill_up(self, states: Tensor, valid: Tensor) -> Tensor:
         """The states of real tokens in order, then zero vectors up to `max_length`."""
-        place = token_positions(valid)[..., None].expand_as(states)
+        place = repeat(token_positions(valid), "batch source -> batch source memory", memory=states.shape[2])
         filled = states.new_zeros(len(states), self.config.max_length, states.shape[2])
         return filled.scatter_add(1, place, states * valid[..., None])
 
     def _first_state(self, final: State) -> State:
-        """The decoder's first state: the encoder's last where that fits as it is (the talk, Luong), else
-        tanh(W ·) of it, layer by layer; for Bahdanau of the backward direction alone, whose last word is the first."""
+        """The decoder's first state: the encoder's last where it fits (the talk, Luong), else tanh(W ·) of it, layer by
+        layer. Bahdanau's reads the backward direction alone, which ends at the first word."""
         if self.bridge is None:
             return final
         kinds = self.decoder.rnn.tensors_per_layer
@@ -198,7 +199,7 @@ class RNNSeq2Seq(EncoderDecoder):
             last = final[layer * per_layer : (layer + 1) * per_layer]
             if self.config.attention == "additive":
                 last = last[-kinds:]
-            # One W for h and c of an LSTM: both say the same thing in other words.
+            # One W for h and c of an LSTM.
             state.extend(torch.tanh(project(torch.cat(last[kind::kinds], dim=-1))) for kind in range(kinds))
         return tuple(state)
 

@@ -1,13 +1,14 @@
 """One recurrent decoder for each way of using attention.
 
-A decoder reads T tokens in three parts: what can be said of all of them at once (`prepare`), what must be done one
-by one (`steps`), and what can wait until all steps are through (`finish`). A step of decoding is the same with T = 1.
+A decoder reads T tokens in three parts: `prepare` computes for all of them at once, `steps` goes through them one by
+one, and `finish` computes for all of them again. A step of decoding is the same with T = 1.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -19,9 +20,9 @@ from minitransformer.recurrent import RecurrentAttention
 
 @dataclass
 class RNNState:
-    """What decoding carries: the source, what attention made of it, the recurrent state, and the fed-back vector.
+    """What decoding carries: the source, its keys for attention, the recurrent state, and the fed-back vector.
 
-    `source` numbers the sources: rows with one number have one source. `position` counts the tokens read.
+    `source` numbers the sources: rows with the same number have the same source. `position` counts the tokens read.
     """
 
     memory: Memory
@@ -32,7 +33,7 @@ class RNNState:
     position: int = 0
 
     def select(self, rows: Int[Tensor, " rows"]) -> "RNNState":
-        """The source is by far the largest part, and beams that change places within a sentence leave it as it is."""
+        """The state of these rows. The source, by far the largest part, is shared where each row keeps its own."""
         source = self.source[rows]
         stays = torch.equal(source, self.source)
         return replace(
@@ -46,13 +47,13 @@ class RNNState:
 
 
 DecoderStep = Callable[[Tensor, RNNState], tuple[tuple[Tensor, ...], RNNState]]
-"""Takes a token's row of `prepare` and the state; gives what `finish` needs of this step, and the next state."""
+"""Takes what `prepare` gives for a token, and the state; returns what `finish` needs, and the next state."""
 
 
 class Decoder(nn.Module):
-    """Embedded tokens (B, T, E) in, the features (B, T, `output_size`) that the next tokens are told from out.
+    """Embedded tokens (B, T, E) in; out come features (B, T, `output_size`), from which the output layer predicts.
 
-    This one has no attention: all it knows of the source is the state it starts from (Cho et al. 2014).
+    This one has no attention: it knows of the source only the state that it starts from (Cho et al. 2014).
     """
 
     def __init__(self, rnn: RecurrentStack, hidden_size: int, attention: RecurrentAttention | None = None):
@@ -93,11 +94,11 @@ class Decoder(nn.Module):
         return features
 
     def context(self, query: Tensor, state: RNNState) -> Tensor:
-        """The contexts of queries (B, T, Q), or that of one query (B, Q)."""
+        """The contexts (B, T, M) of queries (B, T, Q), or (B, M) of one query (B, Q)."""
         assert self.attention is not None
-        several = query if query.dim() == 3 else query[:, None]
-        context = self.attention(several, state.keys, state.memory.states, state.memory.valid, position=state.position)
-        return context if query.dim() == 3 else context[:, 0]
+        if query.dim() == 2:
+            return self.context(rearrange(query, "batch query -> batch 1 query"), state)[:, 0]
+        return self.attention(query, state.keys, state.memory.states, state.memory.valid, position=state.position)
 
 
 class TalkDecoder(Decoder):
@@ -127,8 +128,8 @@ class TalkDecoder(Decoder):
 class BahdanauDecoder(Decoder):
     """Attends from the state before the step, and reads out through a maxout layer (Bahdanau et al. 2015, A.2.2).
 
-    s_i = RNN([E y; c], s_{i-1}); features are the larger of each two neighbours in U s_{i-1} + V E y + C c, which has
-    twice `output_size` numbers; dropout falls on them.
+    s_i = RNN([E y; c], s_{i-1}). U s_{i-1} + V E y + C c has twice `output_size` numbers; the features are the larger
+    of each pair of neighbours. Dropout falls on the features.
     """
 
     def __init__(
@@ -160,14 +161,16 @@ class BahdanauDecoder(Decoder):
 
     def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Float[Tensor, "batch target features"]:
         states, contexts = collected
-        pairs = self.readout(torch.cat([states, x, contexts], dim=-1)).unflatten(-1, (-1, 2))
-        return self.dropout(torch.maximum(pairs[..., 0], pairs[..., 1]))
+        pairs = self.readout(torch.cat([states, x, contexts], dim=-1))
+        return self.dropout(
+            torch.maximum(*rearrange(pairs, "batch target (unit pair) -> pair batch target unit", pair=2))
+        )
 
 
 class LuongDecoder(Decoder):
     """Steps first, then attends from the new state: h̃ = tanh(W [c; h]) (Luong et al. 2015, eq. 5); dropout on h̃.
 
-    Nothing in the loop waits for attention, so that all targets attend at once, after it.
+    No step needs the attention of an earlier one, so all targets attend at once, after the loop.
     """
 
     def __init__(
@@ -182,12 +185,11 @@ class LuongDecoder(Decoder):
         return self.mixed(self.context(hidden, before), hidden)
 
     def mixed(self, context: Tensor, hidden: Tensor) -> Tensor:
-        """h̃"""
         return self.dropout(torch.tanh(self.combine(torch.cat([context, hidden], dim=-1))))
 
 
 class FeedingLuongDecoder(LuongDecoder):
-    """Input feeding (Luong et al. 2015, section 3.3): a token is read together with the h̃ before it, at first 0."""
+    """Input feeding (Luong et al. 2015, section 3.3): a token is read with the h̃ before it; the first h̃ is 0."""
 
     def start(self, memory: Memory, recurrent: State) -> RNNState:
         return replace(super().start(memory, recurrent), fed=torch.zeros_like(self.rnn.top(recurrent)))

@@ -1,6 +1,7 @@
 """The recurrent encoder: states of every source token, and the last state of each layer and direction."""
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -27,21 +28,19 @@ class RecurrentEncoder(nn.Module):
         self, x: Float[Tensor, "batch source input"], valid: Bool[Tensor, "batch source"] | None
     ) -> tuple[Float[Tensor, "batch source output"], State]:
         """States of every token, and the last state of each layer and direction: layer by layer, forward first."""
-        final: list[Tensor] = []
-        x = x.transpose(0, 1)  # time first: what a step reads lies together
-        real = None if valid is None else valid.T[..., None].unbind()
-        for index, cell in enumerate(self.cells):
-            assert isinstance(cell, Cell)
-            direction = index % self.directions
-            if direction == 0:
-                x = self.dropout(x) if index else x
-                runs = []
-            states, last = _run(cell, x, real, backward=direction == 1)
-            runs.append(states)
-            final.extend(last)
-            if direction == self.directions - 1:
-                x = torch.cat(runs, dim=-1)
-        return x.transpose(0, 1), tuple(final)
+        final: State = ()
+        x = rearrange(x, "batch source input -> source batch input")  # the inputs of a step lie together
+        real = None if valid is None else rearrange(valid, "batch source -> source batch 1").unbind()
+        cells = [cell for cell in self.cells if isinstance(cell, Cell)]
+        for first in range(0, len(cells), self.directions):
+            x = self.dropout(x) if first else x
+            runs = [
+                _run(cell, x, real, backward=backward)
+                for cell, backward in zip(cells[first : first + self.directions], (False, True), strict=False)
+            ]
+            x = torch.cat([states for states, _ in runs], dim=-1)
+            final += tuple(tensor for _, last in runs for tensor in last)
+        return rearrange(x, "source batch output -> batch source output"), final
 
 
 def _run(cell: Cell, x: Tensor, real: tuple[Tensor, ...] | None, *, backward: bool) -> tuple[Tensor, State]:

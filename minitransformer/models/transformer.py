@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -178,7 +179,7 @@ class Transformer(EncoderDecoder):
             raise InputError(
                 f"a target of {end} tokens exceeds the max_length={self.config.max_length} learned positions"
             )
-        position_ids = torch.arange(start, end, device=target_ids.device)[None]
+        position_ids = rearrange(torch.arange(start, end, device=target_ids.device), "target -> 1 target")
         states = self._embed(target_ids, position_ids, self.target_embedding, self.target_positions)
         per_layer = None
         if state is not None:

@@ -139,7 +139,7 @@ def test_more_steps_than_announced_are_refused_and_do_not_push_out_old_tokens():
     _, state = model.start(torch.stack(prompts(3, 3)), max_new_tokens=2)
     _, state = model.step(torch.tensor([1, 1]), state)
     _, state = model.step(torch.tensor([1, 1]), state)
-    with pytest.raises(InputError, match="5 tokens were to be held, prompt included: start with more max_new_tokens"):
+    with pytest.raises(InputError, match="the caches hold 5 tokens, prompt included: start with more max_new_tokens"):
         model.step(torch.tensor([1, 1]), state)
 
 
