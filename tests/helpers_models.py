@@ -68,7 +68,7 @@ def _rnns():
         yield f"{attention}{'-fed' * fed}", tiny_rnn, options
     bahdanau = {"attention": "additive", "cell": "bahdanau-gru", "bidirectional": True, "num_layers": 2}
     yield "additive-bahdanau-gru-tied", tiny_rnn, {**bahdanau, "attention_dim": 5, "tie_output": True}
-    for attention in ("additive", "general"):
+    for attention in ("location", "additive", "general"):
         yield f"{attention}-unmasked", tiny_rnn, {"attention": attention, "masked": False, "bidirectional": True}
 
 

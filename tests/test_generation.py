@@ -16,7 +16,6 @@ from helpers_models import (
     likeliest,
     padded,
     sources,
-    tiny_rnn,
     tiny_transformer,
     until,
 )
@@ -126,18 +125,6 @@ def test_greedy_draws_no_random_number_and_so_repeats_itself(build):
     first = greedy(model, source, max_new_tokens=5)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(greedy(model, source, max_new_tokens=5), first)
-
-
-@pytest.mark.parametrize("build", [tiny_transformer, tiny_rnn])
-def test_greedy_refuses_a_source_beyond_max_length(build):
-    with pytest.raises(InputError, match=r"source of 6 tokens .* max_length=5"):
-        greedy(build(max_length=5), torch.ones(1, 6, dtype=torch.long), max_new_tokens=2)
-
-
-def test_greedy_refuses_more_tokens_than_there_are_learned_positions():
-    model = tiny_transformer(positions="learned", max_length=5)
-    with pytest.raises(InputError, match=r"max_new_tokens=6 .* max_length=5"):
-        greedy(model, torch.ones(1, 2, dtype=torch.long), max_new_tokens=6)
 
 
 @a_few_models

@@ -1,0 +1,84 @@
+"""What a configuration refuses: values that no model can have, each with the value in the message."""
+
+import dataclasses
+import re
+import typing
+
+import jaxtyping
+import pytest
+
+from minitransformer import GPTConfig, InputError, RNNConfig, TransformerConfig
+
+SMALL = {
+    GPTConfig: {"vocab_size": 9, "eos_id": 3},
+    TransformerConfig: {"source_vocab_size": 11, "target_vocab_size": 9, "d_model": 16, "num_heads": 4, "d_ff": 8},
+    RNNConfig: {"source_vocab_size": 11, "target_vocab_size": 9, "d_model": 6, "hidden_size": 8},
+}
+OF_ANOTHER_TYPE = {int: (True, "8", 8.5, None), float: (True, "x", None), bool: ("no", 1, None), str: (1, None)}
+
+
+@pytest.fixture(autouse=True)
+def unchecked(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_value_of_another_type_is_refused_for_every_field(kind):
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        kinds = typing.get_args(hints[field.name]) or (hints[field.name],)
+        for value in OF_ANOTHER_TYPE[kinds[0]]:
+            if not (value is None and type(None) in kinds):
+                with pytest.raises(InputError, match=re.escape(f"{field.name}={value!r}")):
+                    kind(**(SMALL[kind] | {field.name: value}))
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_sizes_are_at_least_one_and_rates_between_zero_and_one(kind):
+    sizes = [name for name in vars(kind(**SMALL[kind])) if re.search("^num_|^d_|_size$|_dim$|max_length|window", name)]
+    assert len(sizes) > 3
+    rates = [name for name in vars(kind(**SMALL[kind])) if re.search("dropout|smoothing|forcing", name)]
+    wrong = [(name, value) for name in sizes for value in (0, -1)]
+    for name, value in wrong + [(name, value) for name in rates for value in (-0.1, 1.01, float("nan"))]:
+        with pytest.raises(InputError, match=re.escape(f"{name}={value}")):
+            kind(**(SMALL[kind] | {name: value}))
+
+
+IMPOSSIBLE = [
+    (GPTConfig, {"d_model": 100, "num_heads": 3}, "d_model=100 is not divisible by num_heads=3"),
+    (GPTConfig, {"num_heads": 4, "num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
+    (GPTConfig, {"positions": "relative"}, "positions='relative' is none of learned, rotary, alibi, none"),
+    (GPTConfig, {"logit_softcap": 0.0}, "logit_softcap=0.0 must be"),
+    (GPTConfig, {"norm_eps": -1.0}, "norm_eps=-1.0 must be"),
+    (GPTConfig, {"eos_id": 50256}, "eos_id=50256 is no id in a vocabulary of 9"),
+    (GPTConfig, {"positions": "rotary", "d_model": 20, "num_heads": 4}, "leaves an odd number, 5"),
+    (TransformerConfig, {"d_model": 100, "num_heads": 3}, "d_model=100 is not divisible by num_heads=3"),
+    (TransformerConfig, {"num_heads": 4, "num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
+    (TransformerConfig, {"d_model": 15, "num_heads": 3}, "an odd number, 15"),
+    (TransformerConfig, {"d_model": 12, "positions": "rotary"}, "an odd number, 3"),
+    (TransformerConfig, {"positions": "rope"}, "positions='rope' is none of sinusoidal, learned"),
+    (TransformerConfig, {"norm": "batchnorm"}, "norm='batchnorm' is none of layernorm, rmsnorm"),
+    (TransformerConfig, {"activation": "tanh"}, "activation='tanh' is none of relu"),
+    (TransformerConfig, {"share_embeddings": True}, "source_vocab_size=11 and target_vocab_size=9"),
+    (TransformerConfig, {"pad_id": 3}, "pad_id=3, bos_id=2, eos_id=3 must differ"),
+    (TransformerConfig, {"bos_id": -1}, "bos_id=-1"),
+    (RNNConfig, {"cell": "rnn"}, "cell='rnn' is none of gru, lstm, bahdanau-gru"),
+    (RNNConfig, {"attention": "luong"}, "attention='luong' is none of location, additive"),
+    (RNNConfig, {"input_feeding": True}, "attention='location'"),
+    (RNNConfig, {"tie_output": True, "attention": "general"}, "d_model=6 out of states of hidden_size=8"),
+    (RNNConfig, {"attention": "dot", "bidirectional": True}, "bidirectional=True has 2 x 8"),
+    (RNNConfig, {"pad_id": 3}, "pad_id=3, bos_id=2, eos_id=3 must differ"),
+    (RNNConfig, {"eos_id": 9}, "eos_id=9 is no id in a vocabulary of 9"),
+]
+
+
+@pytest.mark.parametrize(("kind", "changes", "message"), IMPOSSIBLE)
+def test_a_configuration_that_cannot_be_is_refused_with_its_values(kind, changes, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        kind(**(SMALL[kind] | changes))
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_configuration_is_frozen(kind):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        kind(**SMALL[kind]).dropout = 0.5
