@@ -174,7 +174,7 @@ def test_generate_prints_the_prompt_and_what_the_model_makes_of_it(run, capsys):
 def test_generate_counts_unknown_characters_and_reads_the_end_of_a_long_prompt(run, capsys):
     command(["generate", str(run), "--prompt", "été " + "green bottles " * 3, "--max-new-tokens", "2", "--seed", "1"])
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "warning: unknown to the model and read as such: 'é' (2)"
+    assert lines[0] == "warning: 2 characters were never seen in training and are read as unknown: 'é' (2)"
     assert lines[1] == "warning: a prompt of 46 tokens: the model reads the last 12, its context"
 
 
