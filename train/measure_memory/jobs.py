@@ -33,7 +33,7 @@ from train.pretrain.bert.settings import SENTENCE_TASKS, BERTSettings
 from train.pretrain.gpt import __main__ as gpt
 from train.pretrain.gpt import starting_model as causal_model
 from train.pretrain.gpt.settings import GPTSettings
-from train.pretrain.gpt.stream_loss import check_unknown, stream_loss
+from train.pretrain.gpt.stream_loss import stream_loss
 from train.translate.data import TranslationData, are_sentences, tokenizers_for
 
 CONTEXT, MASKED_CONTEXT = 128, 64
@@ -60,7 +60,7 @@ def prepare_gpt(settings: Any, path: Path, figures: dict[str, Any]) -> Prepared:
         tokenizer = causal_model.train_tokenizer(flags, corpus["train"])
     with timed_as("tokens_seconds", figures):
         splits = {name: stream_rows(text, tokenizer) for name, text in corpus.items()}
-        check_unknown(splits, tokenizer, str(path))
+        gpt.check_unknown(splits, tokenizer, str(path))
     streams = {name: rows.ids for name, rows in splits.items()}
     figures["tokens"] = sum(len(ids) for ids in streams.values())
     model = GPT(GPTConfig(tokenizer.get_vocab_size(), CONTEXT, d_model=32, num_heads=2, num_layers=2, eos_id=3))

@@ -1,15 +1,20 @@
 """`python -m train.pretrain gpt`: pretrain a causal model on running text. Read `pretrain` from top to bottom."""
 
 import math
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from tokenizers import Tokenizer
 
 from minitransformer.data import load
 from minitransformer.data.streams import StreamWindows, stream_rows
-from minitransformer.errors import reported_to_user
+from minitransformer.data.token_rows import TokenRows
+from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
+from minitransformer.tokenization import UNK
 from train.engine.console import wide_console
 from train.engine.loop import train
 from train.engine.processes import Processes, joined
@@ -17,7 +22,7 @@ from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.gpt.starting_model import starting_model
-from train.pretrain.gpt.stream_loss import check_unknown, stream_loss
+from train.pretrain.gpt.stream_loss import stream_loss
 from train.pretrain.report import run_figures, show_run
 
 DEFAULT_MINUTES = 2.5
@@ -81,6 +86,26 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
     write_json(folder / "results.json", results)
     show(results, folder, console)
     return results
+
+
+def check_unknown(splits: Mapping[str, TokenRows], tokenizer: Tokenizer, data: str) -> None:
+    """Warn of tokens that are unknown to the tokenizer. `InputError` if they are most of a split: there is nothing to
+    learn from it."""
+    if tokenizer.token_to_id(UNK) is None:  # a byte-level tokenizer knows everything
+        return
+    for name, rows in splits.items():
+        tokens, count = len(rows.ids), int(rows.columns["unknown"].sum())
+        if 2 * count > tokens:
+            raise InputError(
+                f"--data {data}: {count:,} of {tokens:,} tokens of {name} are unknown to the tokenizer: "
+                "take one that was trained on such text, or a byte-level one"
+            )
+        if count:
+            warnings.warn(
+                f"{count:,} of {tokens:,} tokens of {name} are unknown to the tokenizer and count as one kind: "
+                "its loss and bits per byte look better than they are",
+                stacklevel=2,
+            )
 
 
 def show(results: dict[str, Any], folder: Path, console: Console) -> None:

@@ -1,18 +1,11 @@
 """How well a causal model predicts running text."""
 
-import warnings
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from tokenizers import Tokenizer
 from torch import Tensor
-
-from minitransformer.data.token_rows import TokenRows
-from minitransformer.errors import InputError
-from minitransformer.tokenization import UNK
 
 
 @torch.inference_mode()
@@ -35,22 +28,3 @@ def stream_loss(
     model.eval()
     losses = [model.loss({"ids": batch.long().to(model.device)})["lm"] for batch in batches]
     return sum(loss.total.item() for loss in losses) / sum(loss.count.item() for loss in losses)
-
-
-def check_unknown(splits: Mapping[str, TokenRows], tokenizer: Tokenizer, data: str) -> None:
-    """Warn of what became [UNK] in each split; `InputError` where it is most of one, so that nothing can be learned."""
-    if tokenizer.token_to_id(UNK) is None:  # a byte-level tokenizer knows everything
-        return
-    for name, rows in splits.items():
-        tokens, count = len(rows.ids), int(rows.columns["unknown"].sum())
-        if 2 * count > tokens:
-            raise InputError(
-                f"--data {data}: {count:,} of {tokens:,} tokens of {name} are unknown to the tokenizer: "
-                "take one that was trained on such text, or a byte-level one"
-            )
-        if count:
-            warnings.warn(
-                f"{count:,} of {tokens:,} tokens of {name} are unknown to the tokenizer and count as one kind: "
-                "its loss and bits per byte look better than they are",
-                stacklevel=2,
-            )
