@@ -30,7 +30,7 @@ def test_an_input_error_becomes_one_line_and_exit_code_2(capsys):
 
 def test_a_hub_id_where_a_folder_is_wanted_is_told_the_way_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    way_out = "; give a local folder, or read a model of the hub's with from_pretrained first"
+    way_out = "; give a local folder, or read a model from the hub with from_pretrained first"
     with pytest.raises(InputError) as raised:
         minitransformer.load("openai/gpt2")
     assert str(raised.value) == f"openai/gpt2 is not a saved model: it does not exist{way_out}"
