@@ -62,9 +62,9 @@ def _labelled_texts() -> dict[str, Tensor]:
     return {"ids": torch.randint(4, 30522, (32, 32)), "labels": torch.randint(2, (32,))}
 
 
-def _translator(model: str, preset: str, vocab_size: int) -> nn.Module:
+def _translator(preset: str, vocab_size: int) -> nn.Module:
     sizes: dict[str, Any] = {"source_vocab_size": vocab_size, "target_vocab_size": vocab_size, "max_length": 64}
-    return recipe_for(model, preset, "dates").build(**sizes, joint=preset != "characters")
+    return recipe_for("transformer", preset, "dates").build(**sizes, joint=preset != "characters")
 
 
 def _pairs(rows: int, length: int, vocab_size: int) -> dict[str, Tensor]:
@@ -72,20 +72,9 @@ def _pairs(rows: int, length: int, vocab_size: int) -> dict[str, Tensor]:
     return {"source_ids": source, "source_valid": torch.ones_like(source, dtype=torch.bool), "target_ids": target}
 
 
-def _dates(model: str) -> Job:
-    return Job(partial(_translator, model, "characters", 60), partial(_pairs, 60, 20, 60), adamw)
-
-
-def _sentences(model: str, optimizer: Callable[..., torch.optim.Optimizer]) -> Job:
-    return Job(partial(_translator, model, "tiny", 8000), partial(_pairs, 80, 25, 8000), optimizer)
-
-
 JOBS = {
-    "translate": _dates("transformer"),
-    "translate, rnn-location": _dates("rnn-location"),
-    "translate, rnn-additive": _dates("rnn-additive"),
-    "translate sentences": _sentences("transformer", muon),
-    "translate sentences, rnn-additive": _sentences("rnn-additive", adamw),
+    "translate": Job(partial(_translator, "characters", 60), partial(_pairs, 60, 20, 60), adamw),
+    "translate sentences": Job(partial(_translator, "tiny", 8000), partial(_pairs, 80, 25, 8000), muon),
     "pretrain gpt": Job(gpt, _windows, muon),
     "pretrain gpt --architecture gpt2": Job(partial(gpt, **GPT2), _windows, adamw),
     "pretrain bert": Job(_bert, _masked_rows, muon),

@@ -23,7 +23,6 @@ TRAINING = {
     "rotary": ["pretrain gpt", "pretrain bert", "translate"],
     "gelu": ["pretrain gpt --architecture gpt2"],
     "dropout": ["finetune", "translate sentences"],
-    "loop_product": ["translate, rnn-location", "translate, rnn-additive", "translate sentences, rnn-additive"],
 }
 """The jobs whose steps use each kernel."""
 
