@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from minitransformer.data import load
-from minitransformer.data.labels import LabelledData
+from minitransformer.data.labelled_batches import LabelledData
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.models import SequenceClassifier

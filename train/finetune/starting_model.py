@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 
 import minitransformer
-from minitransformer.data.labels import LabelledData
+from minitransformer.data.labelled_batches import LabelledData
 from minitransformer.data.packaged import minilm
 from minitransformer.errors import InputError
 from minitransformer.models import (

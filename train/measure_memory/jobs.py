@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from minitransformer.data import load
-from minitransformer.data.labels import LabelledData
+from minitransformer.data.labelled_batches import LabelledData
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
 from minitransformer.data.streams import StreamWindows, stream_rows

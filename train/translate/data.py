@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 
 from minitransformer.data.columns import text_batches, texts
-from minitransformer.data.pairs import Seq2SeqData
+from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
 from minitransformer.tokenization import SPECIALS, train_bpe_tokenizer, train_character_tokenizer

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from minitransformer.data.pairs import Seq2SeqData
+from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.errors import InputError
 from minitransformer.text_encoding import pad
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
@@ -75,5 +75,5 @@ def test_pairs_are_encoded_once_for_each_data_set_and_tokenizer(tmp_path, monkey
         for tokenizers in (BPE, CHARACTERS, BPE[::-1]):
             Seq2SeqData(each, *tokenizers)
     assert len(list((tmp_path / "tokens").iterdir())) == 9
-    monkeypatch.setattr("minitransformer.data.pairs.text_batches", lambda *_: pytest.fail("encodes them again"))
+    monkeypatch.setattr("minitransformer.data.pair_batches.text_batches", lambda *_: pytest.fail("encodes them again"))
     assert len(Seq2SeqData(datasets.Dataset.from_dict(PAIRS), *BPE)) == 20

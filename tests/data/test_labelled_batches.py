@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from minitransformer.data.labels import LabelledData
+from minitransformer.data.labelled_batches import LabelledData
 from minitransformer.text_encoding import encode_texts, pad
 from minitransformer.tokenization import train_character_tokenizer, train_wordpiece_tokenizer
 
@@ -45,5 +45,7 @@ def test_texts_are_encoded_once_whatever_is_read_of_them(tmp_path, monkeypatch):
         for tokenizer in (CHARACTERS, PIECES):
             LabelledData(split, tokenizer, 9)
     assert len(list((tmp_path / "tokens").iterdir())) == 4
-    monkeypatch.setattr("minitransformer.data.labels.text_batches", lambda *_: pytest.fail("encodes them again"))
+    monkeypatch.setattr(
+        "minitransformer.data.labelled_batches.text_batches", lambda *_: pytest.fail("encodes them again")
+    )
     assert LabelledData(split_of(rows), PIECES, 4).cut > LabelledData(split_of(rows), padding, 20).cut == 0
