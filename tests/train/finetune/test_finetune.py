@@ -8,7 +8,7 @@ from helpers_scripts import interrupted_at, refused
 
 import minitransformer
 from minitransformer.__main__ import main as command
-from minitransformer.data import labels, load
+from minitransformer.data import labelled_batches, load
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.pipelines.classifier import Classifier
 from minitransformer.tokenization import load_tokenizer, train_wordpiece_tokenizer
@@ -210,7 +210,7 @@ def test_an_interrupted_run_finds_its_tokens_and_ends_as_one_never_interrupted(d
     options += ["--threads", "1", "--no-baselines", "--dropout", "0.2"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     main([*options, "--out", str(whole)])
-    monkeypatch.setattr(labels, "text_batches", lambda *_: pytest.fail("the texts are encoded again"))
+    monkeypatch.setattr(labelled_batches, "text_batches", lambda *_: pytest.fail("the texts are encoded again"))
     interrupted_at(results_of(whole)["steps"] // 2, Feed, monkeypatch, main, [*options, "--out", str(stopped)])
     assert f"--resume {stopped}" in capsys.readouterr().out
     main(["--resume", str(stopped)])
