@@ -131,7 +131,7 @@ def test_links_out_of_a_folder_are_refused(tmp_path):
     write(tmp_path / "secret.txt", "text")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "train.txt").symlink_to(tmp_path / "secret.txt")
-    refused(tmp_path / "folder", "is a link to", "out of its folder")
+    refused(tmp_path / "folder", "is a link to", "outside its folder")
 
 
 def test_running_text_has_no_columns(tmp_path):
