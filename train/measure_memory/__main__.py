@@ -87,7 +87,7 @@ def in_own_process(settings: MemorySettings, megabytes: int) -> dict[str, Any]:
             lines = result.stderr.splitlines() or [f"exit code {result.returncode}"]
             raise InputError(f"the measurement of {megabytes} MB failed: {lines[-1]}")
         sizes = {
-            f"{kind}_file_megabytes": sum(file.stat().st_size for file in (cache / f"{kind}s").iterdir()) / 1e6
+            f"{kind}_file_megabytes": sum(path.stat().st_size for path in (cache / f"{kind}s").rglob("*")) / 1e6
             for kind in ("table", "token")
             if (cache / f"{kind}s").is_dir()
         }
