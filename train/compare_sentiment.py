@@ -26,7 +26,7 @@ from train.engine.run_folder import create_run, open_run
 from train.engine.settings import Settings
 from train.engine.signals import resumable
 from train.finetune.__main__ import finetune
-from train.finetune.baselines import INSTALL, available, baselines
+from train.finetune.baselines import baselines
 from train.finetune.settings import FinetuneSettings
 from train.finetune.starting_model import read_pretrained
 from train.pretrain.bert.__main__ import pretrain
@@ -152,10 +152,8 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
         "scored_on": test,
         "texts": {name: len(split) for name, split in corpus.items()},
         "rows": {name: summary(settings.seed_numbers(), runs) for name, runs in rows.items()},
-        "baselines": baselines(corpus, test, len(names)) if available() else {},
+        "baselines": baselines(corpus, test, len(names)),
     }
-    if not results["baselines"]:
-        console.print(INSTALL, markup=False, highlight=False)
     with atomic(folder / "table.md") as temporary:
         temporary.write_text(markdown(results), encoding="utf-8")
     write_json(folder / "results.json", results)  # last: a run with results counts as finished

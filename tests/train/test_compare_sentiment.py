@@ -110,7 +110,7 @@ def test_a_resumed_comparison_remembers_its_pretrained_run(tmp_path):
         (["--seeds", "0,-1"], "--seeds '0,-1': each must be at least 0 and less than 4294967296"),
         (["--seeds", "a"], "--seeds 'a': whole numbers"),
         (["--pretrain-minutes", "0"], "--pretrain-minutes 0.0 must be more than 0"),
-        (["--pretrained", "nowhere"], "nowhere is not a saved model"),
+        (["--pretrained", "nowhere"], "no such folder: nowhere"),
         (["--data", "nowhere"], "no corpus 'nowhere'"),
     ],
 )

@@ -1,18 +1,11 @@
-import datasets
 import pytest
 
-from minitransformer.data import columns
-from train.engine import tokenizer_text
-from train.engine.tokenizer_text import first_pieces, first_texts
+from train.engine.tokenizer_text import first
 
 
-def test_a_tokenizer_learns_from_the_beginning_of_a_large_corpus(monkeypatch):
-    monkeypatch.setattr(columns, "ROWS", 1)
+@pytest.mark.parametrize(("num_bytes", "count"), [(1, 1), (6, 1), (7, 2), (12, 2), (19, 4), (100, 4)])
+def test_the_first_texts_end_with_the_one_that_brings_them_to_the_size(num_bytes, count, recwarn):
     texts = ["abc ab", "bé ab", "ab abc", "xyz"]
-    split = datasets.Dataset.from_dict({"text": texts})
-    assert list(first_texts(split, "text")) == list(first_pieces(split)) == texts
-    monkeypatch.setattr(tokenizer_text, "TOKENIZER_BYTES", 12)
-    with pytest.warns(UserWarning, match="is trained on the first 0 MB of the texts, 2 of 4"):
-        assert list(first_texts(split, "text")) == texts[:2]
-    with pytest.warns(UserWarning, match="is trained on the first 0 MB of the text$"):
-        assert list(first_pieces(split)) == texts[:2]
+    assert list(first(texts, num_bytes)) == texts[:count]
+    warned = ["the tokenizer is trained on the first 0 MB of the text"] * (count < len(texts))
+    assert [str(each.message) for each in recwarn] == warned

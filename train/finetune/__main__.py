@@ -27,10 +27,11 @@ from train.engine.console import wide_console
 from train.engine.feed import Feed
 from train.engine.loop import LoopOptions, train
 from train.engine.processes import Processes, joined
+from train.engine.run_figures import run_figures
 from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.engine.tokenizer_text import warn_of_small_vocabulary
-from train.finetune.baselines import INSTALL, available, baselines
+from train.finetune.baselines import baselines
 from train.finetune.metrics import scores
 from train.finetune.recipes import Recipe
 from train.finetune.report import show
@@ -116,19 +117,10 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         "scored_on": test,
         **scores(predicted, data[test].labels.tolist(), len(names)),
         "validation_accuracy": max(evaluation["accuracy"] for evaluation in state.history),
-        "seconds": state.seconds,
-        "checkpoint_seconds": state.checkpoint_seconds,
-        "parameters": parameters,
-        "steps": state.step,
-        "best_step": state.best_step,
-        "texts_per_second": state.tokens / state.seconds,
-        "baselines": {},
+        **run_figures(parameters, state, unit="texts"),
+        "baselines": baselines(corpus, test, len(names)) if settings.baselines else {},
         "history": state.history,
     }
-    if settings.baselines and available():
-        results["baselines"] = baselines(corpus, test, len(names))
-    elif settings.baselines:
-        console.print(INSTALL, markup=False, highlight=False)
     write_json(folder / "results.json", results)
     show(results, folder, console)
     return results

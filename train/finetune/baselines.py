@@ -3,6 +3,7 @@
 Each has one setting, chosen by accuracy on the validation split; the test split is scored once.
 """
 
+import importlib.util
 import random
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +16,6 @@ from train.finetune.metrics import scores
 
 LEARNED_BYTES = 10_000_000
 """The most training text: counts of words and pairs of words take about sixty times its memory."""
-INSTALL = "no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'"
 # By default scikit-learn ignores words of one letter, such as "I".
 _COUNTED: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
 
@@ -45,22 +45,17 @@ BASELINES: dict[str, tuple[Callable[[float], Any], tuple[float, ...]]] = {
 }
 
 
-def available() -> bool:
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 def baselines(
     splits: Mapping[str, datasets.Dataset], test: str, num_labels: int, *, learned_bytes: int = LEARNED_BYTES
 ) -> dict[str, dict[str, Any]]:
     """The `scores` of each on the split called `test`, with its `setting` and the `validation_accuracy` that chose it.
 
     They learn from at most about `learned_bytes` of training texts; a warning says if that is not all. A baseline that
-    finds no word in them is left out.
+    finds no word in them is left out. Without scikit-learn there are none, and a warning says how to install it.
     """
+    if importlib.util.find_spec("sklearn") is None:
+        warnings.warn("no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'", stacklevel=2)
+        return {}
     learned, labels = sample_of(splits["train"], learned_bytes)
     true = {name: splits[name]["label"][:] for name in ("validation", test)}
 

@@ -1,17 +1,18 @@
 """What fine-tuning shows: accuracy beside the baselines, and which labels are mistaken for which."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from train.engine.run_figures import show_run
+
 MOST_LABELS = 12
 """A larger confusion matrix does not fit on a terminal."""
 
 
-def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
+def show(results: dict[str, Any], folder: Path, console: Console) -> None:
     rows = {f"{results['init']}, {results['pooling']} pooling": results, **results["baselines"]}
     count = sum(map(sum, results["confusion"]))
     table = Table(title=f"on the {count:,} {results['scored_on']} texts")
@@ -32,9 +33,4 @@ def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
         for label, given in zip(labels, results["confusion"], strict=True):
             table.add_row(label, *map(str, given))
         console.print(table)
-    console.print(
-        f"{results['parameters']:,} parameters, {results['seconds']:.0f} s of training, {results['steps']:,} steps, "
-        f"best after {results['best_step']:,}, {results['texts_per_second']:,.0f} texts/s\n"
-        f"results, model and tokenizer are in {folder}",
-        highlight=False,
-    )
+    show_run(results, folder, console, unit="texts")

@@ -9,10 +9,8 @@ import datasets
 import torch
 from tokenizers import Tokenizer
 
-import minitransformer
+from minitransformer.data.columns import texts
 from minitransformer.data.labelled_batches import LabelledData
-from minitransformer.data.packaged import minilm
-from minitransformer.errors import InputError
 from minitransformer.models import (
     BERT,
     GPT,
@@ -25,10 +23,12 @@ from minitransformer.models import (
     Transformer,
     TransformerConfig,
 )
+from minitransformer.pipelines.base import load_model
 from minitransformer.pipelines.classifier import Classifier, vocab_size
+from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.text_encoding import text_frame
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
-from train.engine.tokenizer_text import first_texts
+from train.engine.tokenizer_text import first
 from train.finetune.recipes import PRETRAINED, SCRATCH, SMALL_PRETRAINED, SMALL_WIDTH, Recipe
 from train.finetune.settings import FinetuneSettings
 
@@ -86,13 +86,12 @@ def starting_model(settings: FinetuneSettings, train_split: datasets.Dataset) ->
 
 def read_pretrained(init: Path) -> tuple[Model, Tokenizer]:
     """The model and tokenizer of `minilm`, of a run, or of a Hugging Face folder."""
-    folder = minilm() if str(init) == "minilm" and not init.exists() else init
+    folder = checkpoint_folder(init)
     with warnings.catch_warnings():
         # A classifier does not need the checkpoint's heads for pretraining.
         warnings.filterwarnings("ignore", message=r".*(masked-token|sentence) head")
-        model = minitransformer.load(folder)
-    if not isinstance(model, BERT | GPT | SequenceClassifier):
-        raise InputError(f"--init {init} holds a {type(model).__name__}: take a BERT, a GPT or a classifier")
+        kinds = (BERT, GPT, SequenceClassifier)
+        model: Model = load_model(folder, kinds, "not a BERT, a GPT or a classifier")
     encoder = model.encoder if isinstance(model, SequenceClassifier) else model
     return model, load_tokenizer(folder / "tokenizer.json", vocab_size=vocab_size(encoder.config))
 
@@ -108,7 +107,8 @@ def with_dropout(encoder: Model, rate: float) -> Model:
 
 def new_tokenizer(settings: FinetuneSettings, train_split: datasets.Dataset) -> Tokenizer:
     """A WordPiece tokenizer, trained on the training texts."""
-    return train_wordpiece_tokenizer(first_texts(train_split, "text"), settings.vocab_size or DEFAULT_VOCAB_SIZE)
+    learned_from = first(texts(train_split, "text"), of="the texts")
+    return train_wordpiece_tokenizer(learned_from, settings.vocab_size or DEFAULT_VOCAB_SIZE)
 
 
 def new_encoder(

@@ -76,8 +76,7 @@ def prepare_bert(settings: Any, path: Path, figures: dict[str, Any]) -> Prepared
         corpora = read_corpora(flags.data)
         tokenizer = masked_model.train_tokenizer(flags, corpora)
     with timed_as("tokens_seconds", figures):
-        seeds = {"seed": 0, "held_out_seed": bert.HELD_OUT_SEED}
-        rows, held_out = corpora_rows(corpora, tokenizer, MASKED_CONTEXT, task, **seeds)
+        rows, held_out = corpora_rows(corpora, tokenizer, MASKED_CONTEXT, task, seed=0)
     of_validation = held_out["validation"][flags.data]
     figures["tokens"] = len(rows.ids) + len(of_validation.ids)
     vocabulary, pad_id = MaskVocabulary.of(tokenizer), masked_specials(tokenizer).pad_id

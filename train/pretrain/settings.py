@@ -41,10 +41,23 @@ class PretrainSettings(Settings):
     accumulate: int = 1
     """Batches per step and process."""
 
-    sizes: ClassVar[tuple[str, ...]] = ()
+    sizes: ClassVar[tuple[str, ...]] = ("num_layers", "d_model", "num_heads", "d_ff", "vocab_size")
     """The flags for sizes, which a checkpoint given by --init sets."""
     init: Path | None = None
+    """Start from the weights, sizes and tokenizer of a run or of a Hugging Face folder; with bert also of "minilm"."""
+    vocab_size: int | None = None
+    """The size of a vocabulary of pieces of words, trained on the training text. Default: 2,000; with bert 8,000."""
+    num_layers: int | None = None
+    """Default: 4."""
+    d_model: int | None = None
+    """Default: 128."""
+    num_heads: int | None = None
+    """Default: 4."""
+    d_ff: int | None = None
+    """Default: 4 x --d-model."""
     context: int | None = None
+    """The most tokens that the model sees at once. Default: 128; with bert 64, or what --init allows if less."""
+    dropout: float = 0.0
 
     def validate(self) -> None:
         super().validate()

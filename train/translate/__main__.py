@@ -29,6 +29,7 @@ from train.engine.feed import Feed
 from train.engine.loop import LoopOptions, train
 from train.engine.processes import Processes, joined
 from train.engine.resuming import Checkpoints
+from train.engine.run_figures import run_figures
 from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.engine.state import State
@@ -207,12 +208,7 @@ def score_on_test(model: Seq2SeqModel, state: State, comparison: Comparison) -> 
         "scored_on": split,
         "beam": beam,
         "alpha": alpha,
-        "seconds": state.seconds,
-        "checkpoint_seconds": state.checkpoint_seconds,
-        "parameters": model.num_parameters(),
-        "tokens_per_second": state.tokens / state.seconds,
-        "steps": state.step,
-        "best_step": state.best_step,
+        **run_figures(model.num_parameters(), state),
         "validation": state.history,
     }
 

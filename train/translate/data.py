@@ -1,20 +1,20 @@
 """The pairs of a comparison: read as text, encoded by tokenizers trained on them, and translated by its models."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 
 import datasets
 import torch
 from tokenizers import Tokenizer
 
-from minitransformer.data.columns import text_batches, texts
+from minitransformer.data.columns import texts
 from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
-from minitransformer.tokenization import SPECIALS, train_bpe_tokenizer, train_character_tokenizer
-from train.engine.tokenizer_text import beginning
+from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
+from train.engine.tokenizer_text import first
 from train.translate.recipes import Seq2SeqModel
 
 LONGEST_STRING = 40
@@ -27,29 +27,14 @@ def are_sentences(split: datasets.Dataset) -> bool:
 
 def tokenizers_for(split: datasets.Dataset, kind: str, *, vocab_size: int, joint: bool) -> tuple[Tokenizer, Tokenizer]:
     """Tokenizers of the sources and the targets; of kind "bpe" and with `joint`, one object for both."""
+    sources, targets = texts(split, "source"), texts(split, "target")
     if kind == "character":
-        return _character_tokenizer(split, "source"), _character_tokenizer(split, "target")
+        return train_character_tokenizer(sources), train_character_tokenizer(targets)
+    sources, targets = first(sources, of="the sources"), first(targets, of="the targets")
     if joint:
-        both = _bpe_tokenizer(split, ("source", "target"), vocab_size)
+        both = train_bpe_tokenizer(chain(sources, targets), vocab_size)
         return both, both
-    return _bpe_tokenizer(split, ("source",), vocab_size), _bpe_tokenizer(split, ("target",), vocab_size)
-
-
-def _character_tokenizer(split: datasets.Dataset, side: str) -> Tokenizer:
-    return train_character_tokenizer("".join(set().union(*rows[side])) for rows in text_batches(split, side))
-
-
-def _bpe_tokenizer(split: datasets.Dataset, sides: Sequence[str], vocab_size: int) -> Tokenizer:
-    counts, alphabets = zip(*(beginning(split, side) for side in sides), strict=True)
-    characters = set().union(*alphabets)
-    if vocab_size < (least := len(SPECIALS) + len(characters)):
-        what = f"the {sides[0]}" if len(sides) == 1 else f"{' and '.join(sides)} together"
-        raise InputError(
-            f"--vocab-size {vocab_size} is too small for {what}: training text has {len(characters)} different "
-            f"characters, so it must be at least {least}"
-        )
-    learned_from = (islice(texts(split, side), count) for side, count in zip(sides, counts, strict=True))
-    return train_bpe_tokenizer(chain.from_iterable(learned_from), vocab_size)
+    return train_bpe_tokenizer(sources, vocab_size), train_bpe_tokenizer(targets, vocab_size)
 
 
 @dataclass(frozen=True)

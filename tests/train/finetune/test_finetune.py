@@ -13,7 +13,6 @@ from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceCla
 from minitransformer.pipelines.classifier import Classifier
 from minitransformer.tokenization import load_tokenizer, train_wordpiece_tokenizer
 from train.engine.feed import Feed
-from train.finetune import __main__ as script
 from train.finetune.__main__ import main
 from train.finetune.starting_model import with_dropout
 from train.pretrain.__main__ import main as pretrain
@@ -157,7 +156,7 @@ def test_another_dropout_keeps_the_weights_of_a_classifier(encoder, pooling):
 
 
 def test_a_run_prints_labels_and_paths_as_they_are_and_what_it_lacks(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(script, "available", lambda: False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     rows = [(text, {"positive": "[/b]", "negative": ":car:"}[label]) for text, label in sentences(60)]
     data = write(tmp_path / "[red]films[i].tsv", rows)
     results = start(data, tmp_path / "[/run]", *SCRATCH, "--vocab-size", "5000", "--steps", "1")
@@ -168,7 +167,7 @@ def test_a_run_prints_labels_and_paths_as_they_are_and_what_it_lacks(tmp_path, m
     assert "[red]films[i].tsv" in printed
     assert printed.count("[/b]") == printed.count(":car:") == 3  # the line above, a row and a column
     assert results["baselines"] == {}
-    assert "no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'" in out
+    assert "no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'" in err
     size = load_tokenizer(tmp_path / "[/run]" / "tokenizer.json").get_vocab_size()
     assert f"warning: the text gives only {size:,} pieces, fewer than the 5,000 asked for" in err.splitlines()
 
@@ -243,7 +242,7 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, cap
         (["--init", "scratch", "--d-model", "15"], "d_model=15 is not divisible by num_heads=4"),
         (["--init", "scratch", "--vocab-size", "8"], "vocab_size=8 is too small"),
         (["--init", "minilm", "--d-model", "8"], "--d-model: for --init scratch; --init minilm has its own"),
-        (["--init", "nowhere"], "nowhere is not a saved model: it does not exist"),
+        (["--init", "nowhere"], "no such folder: nowhere"),
         (["--data", "nowhere.tsv"], "'nowhere.tsv'"),
         (["--data", "dates"], "dates holds pairs, not labelled"),
         (["--label", "mood"], "has no column 'mood'; it has ['text', 'label']"),
@@ -262,7 +261,7 @@ def test_models_that_cannot_read_texts_and_tokenizers_of_other_models_are_refuse
     other.save(str(tmp_path / "model" / "tokenizer.json"))
     arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--init"]
     for name, message in (
-        ("transformer", "holds a Transformer: take a BERT, a GPT or a classifier"),
+        ("transformer", "holds a Transformer, not a BERT, a GPT or a classifier"),
         ("model", "tokenizer.json has ids up to"),
     ):
         assert message in refused(capsys, [*arguments, str(tmp_path / name)], main)

@@ -15,16 +15,13 @@ from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.packing import next_sentence_rows, single_rows
 from minitransformer.data.sentences import LINE_ENDS, encode_documents, sentences
 from minitransformer.tokenization import masked_specials, train_roberta_tokenizer, train_wordpiece_tokenizer
-from train.engine import tokenizer_text
 from train.pretrain.__main__ import main
-from train.pretrain.bert import corpora as masked_corpora
 from train.pretrain.bert import rows as masked_rows
 from train.pretrain.bert.corpora import Corpus, read_corpora, sentences_for_tokenizers
 from train.pretrain.bert.rows import CorpusRows, corpora_rows
 
 COLOURS = ("green", "red", "blue", "white")
 SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "24", "--batch-tokens", "200"]
-SEEDS = {"seed": 3, "held_out_seed": 4}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +85,7 @@ def test_the_first_part_of_the_training_texts_decides_whether_texts_are_short(fo
     tokenizer = wordpieces(folder)
     assert CorpusRows(corpus, tokenizer, 24, "nsp").is_short
     assert not CorpusRows(corpus, tokenizer, 8, "nsp").is_short
-    made = corpora_rows({"films": corpus}, tokenizer, 24, "nsp", **SEEDS)
+    made = corpora_rows({"films": corpus}, tokenizer, 24, "nsp", seed=3)
     texts = [text for part in corpus.parts("train") for text in part]
     alone = single_rows(encode_documents(texts, tokenizer, longest=12), 24, masked_specials(tokenizer))
     assert content(made.train) == list(alone)
@@ -96,8 +93,8 @@ def test_the_first_part_of_the_training_texts_decides_whether_texts_are_short(fo
 
 def test_rows_of_several_corpora_are_those_of_each_after_another(folder, in_parts):
     corpora, tokenizer = read_corpora(f"{folder / 'text.txt'},{folder / 'films.csv'}"), wordpieces(folder)
-    alone = [corpora_rows({name: corpus}, tokenizer, 24, "nsp", **SEEDS) for name, corpus in corpora.items()]
-    together = corpora_rows(corpora, tokenizer, 24, "nsp", **SEEDS)
+    alone = [corpora_rows({name: corpus}, tokenizer, 24, "nsp", seed=3) for name, corpus in corpora.items()]
+    together = corpora_rows(corpora, tokenizer, 24, "nsp", seed=3)
     assert content(together.train) == [*chain.from_iterable(content(made.train) for made in alone)]
     assert together.train.ids.dtype == torch.int16
 
@@ -107,22 +104,23 @@ def test_files_are_made_once_and_are_those_of_what_the_rows_follow_from(folder, 
     corpora = read_corpora(str(folder / "text.txt"))
     [corpus] = corpora.values()
 
-    def made(tokenizer=tokenizers[0], context=24, task="nsp", seed=3, held_out_seed=4, corpora=corpora):
-        return corpora_rows(corpora, tokenizer, context, task, seed=seed, held_out_seed=held_out_seed)
+    def made(tokenizer=tokenizers[0], context=24, task="nsp", seed=3, corpora=corpora):
+        return corpora_rows(corpora, tokenizer, context, task, seed)
 
     first = made()
-    for others in ({"tokenizer": tokenizers[1]}, {"context": 25}, {"task": None}, {"seed": 5, "held_out_seed": 6}):
+    # The training text also decides whether the texts of other splits are short.
+    other = datasets.Dataset.from_dict({"text": ["Ten bottles. Nine."]})
+    for others, new in (
+        ({"tokenizer": tokenizers[1]}, 2),
+        ({"context": 25}, 2),
+        ({"task": None}, 2),
+        ({"seed": 5}, 1),
+        ({"corpora": {"short": Corpus({**corpus.splits, "train": other})}}, 2),
+        ({"corpora": {"lines": Corpus(corpus.splits, LINE_ENDS)}}, 2),
+        ({"corpora": {"other": Corpus({**corpus.splits, "validation": other})}}, 1),
+    ):
         before = len(list(cache.iterdir()))
         made(**others)
-        assert len(list(cache.iterdir())) == before + 2
-    # Other training text decides anew whether texts are short, of held-out text too; another end of a sentence.
-    other = datasets.Dataset.from_dict({"text": ["Ten bottles. Nine."]})
-    shorter = {"short": Corpus({**corpus.splits, "train": other})}
-    by_line = {"lines": Corpus(corpus.splits, LINE_ENDS)}
-    validation = {"other": Corpus({**corpus.splits, "validation": other})}
-    for others, new in ((shorter, 2), (by_line, 2), (validation, 1)):
-        before = len(list(cache.iterdir()))
-        made(corpora=others)
         assert len(list(cache.iterdir())) == before + new
     monkeypatch.setattr(masked_rows, "encode_documents", None)
     assert same(made(), first)
@@ -147,15 +145,13 @@ def test_a_run_on_parts_resumes_exactly_and_finds_the_rows(data, folder, tmp_pat
         assert results[0][name] == results[1][name]
 
 
-def test_a_tokenizer_learns_from_the_first_sentences_of_every_corpus(folder, monkeypatch):
+def test_a_tokenizer_learns_from_the_first_sentences_of_every_corpus(folder):
     corpora = read_corpora(f"{folder / 'text.txt'},{folder / 'films.csv'}")
     every = list(sentences_for_tokenizers(corpora))
     texts = [text for corpus in corpora.values() for part in corpus.parts("train") for text in part]
     assert every == [sentence for text in texts for sentence in text]
-    for module in (masked_corpora, tokenizer_text):
-        monkeypatch.setattr(module, "TOKENIZER_BYTES", 5000)
-    with pytest.warns(UserWarning, match="trained on the first 0 MB of 0 MB, the same share of each corpus"):
-        some = list(sentences_for_tokenizers(corpora))
+    with pytest.warns(UserWarning, match="trained on the first 0 MB of .*text.txt"):
+        some = list(sentences_for_tokenizers(corpora, 5000))
     films = sum("film" in sentence for sentence in some)
     assert some == every[: len(some) - films] + every[every.index(some[-films]) :][:films]
     assert 5000 - 100 < sum(len(sentence.encode()) for sentence in some) < 5000 + 100

@@ -3,9 +3,7 @@
 import datasets
 import pytest
 
-from minitransformer.errors import InputError
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
-from train.engine import tokenizer_text
 from train.translate.data import are_sentences, tokenizers_for
 
 SOURCES = [f"der Hund {n % 7} sieht" for n in range(2500)]
@@ -27,20 +25,6 @@ def test_tokenizers_learn_from_all_texts_in_order(split):
     assert [each.to_str() for each in sides] == [
         train_character_tokenizer(side).to_str() for side in (SOURCES, TARGETS)
     ]
-
-
-def test_bpe_learns_from_the_beginning_of_a_large_corpus_and_warns_of_the_rest(monkeypatch):
-    monkeypatch.setattr(tokenizer_text, "TOKENIZER_BYTES", 15_000)
-    split = datasets.Dataset.from_dict({"source": ["abc ab bé"] * 1500 + ["xyz"] * 2000, "target": ["cd"] * 3500})
-    with pytest.warns(UserWarning, match="of the sources, 2,000 of 3,500") as warned:
-        both, _ = tokenizers_for(split, "bpe", vocab_size=20, joint=True)
-    assert len(warned) == 1  # all targets fit
-    sources = split["source"][:2000]
-    assert both.to_str() == train_bpe_tokenizer([*sources, *["cd"] * 3500], 20).to_str()
-    message = "has 8 different characters, so it must be at least 12"
-    with pytest.warns(UserWarning), pytest.raises(InputError, match=message):
-        tokenizers_for(split, "bpe", vocab_size=8, joint=False)
-    assert "x" in tokenizers_for(split, "character", vocab_size=20, joint=True)[0].get_vocab()
 
 
 @pytest.mark.parametrize(("length", "found"), [(40, False), (41, True)])

@@ -18,14 +18,15 @@ from minitransformer.tokenization import masked_specials
 from train.engine.console import wide_console
 from train.engine.loop import train
 from train.engine.processes import Processes, joined
+from train.engine.run_figures import run_figures, show_run
 from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.engine.state import State
 from train.engine.tokenizer_text import warn_of_small_vocabulary
 from train.pretrain.bert.corpora import read_corpora
 from train.pretrain.bert.counting_baselines import TITLES, CountingBaselines
-from train.pretrain.bert.report import show
-from train.pretrain.bert.rows import corpora_rows
+from train.pretrain.bert.report import show_split
+from train.pretrain.bert.rows import HELD_OUT_SEED, corpora_rows
 from train.pretrain.bert.scores import Score, masked_score, total
 from train.pretrain.bert.settings import SENTENCE_TASKS, BERTSettings
 from train.pretrain.bert.starting_model import (
@@ -36,13 +37,10 @@ from train.pretrain.bert.starting_model import (
     train_tokenizer,
     with_heads,
 )
-from train.pretrain.report import run_figures
 
 DEFAULT_MINUTES = 4.0
 TOKENS_TO_WATCH = 40_000
 """Validation tokens that each evaluation during training reads, about. The final figures read all held-out tokens."""
-HELD_OUT_SEED = 20_181_011
-"""The seed of the masks of held-out text: every run over the same rows has the same ones."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -62,9 +60,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     else:
         loaded, tokenizer = load_masked(settings.init)
     context, task = choose_context(settings, loaded), SENTENCE_TASKS[settings.objective]
-    rows = processes.local_rank_0_first(
-        lambda: corpora_rows(corpora, tokenizer, context, task, seed=settings.seed, held_out_seed=HELD_OUT_SEED)
-    )
+    rows = processes.local_rank_0_first(lambda: corpora_rows(corpora, tokenizer, context, task, settings.seed))
     sentence_head = task if bool((rows.train.columns["label"] != NO_LABEL).any()) else None
     if loaded is None:
         model = new_model(settings, tokenizer, context, sentence_head)
@@ -111,7 +107,8 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
         "objective": settings.objective,
         "vocab_size": size,
         "context": context,
-        **run_figures(settings, model, state, tokens_read(feed, state)),
+        "seed": settings.seed,
+        **run_figures(model.num_parameters(), state, read=tokens_read(feed, state)),
         "validation": state.history,
     }
     baselines = CountingBaselines(rows.train, vocabulary)
@@ -119,10 +116,11 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
         console.print(f"the baselines count {baselines.counted:,} of the training tokens, spread over all of them")
     for split in [split for split, parts in held_out.items() if parts]:
         figures = held_out_figures(model, baselines, held_out[split])
+        show_split(split, settings.objective, figures, console)
         results[f"{split}_loss"] = figures.pop("loss")
         results |= {name if split == "validation" else f"test_{name}": value for name, value in figures.items()}
     write_json(folder / "results.json", results)
-    show(results, folder, console)
+    show_run(results, folder, console)
     return results
 
 

@@ -12,7 +12,7 @@ from minitransformer.data.columns import texts
 from minitransformer.data.documents import documents
 from minitransformer.data.sentences import LINE_ENDS, SENTENCE_ENDS, parts_in_sentences
 from minitransformer.errors import InputError
-from train.engine.tokenizer_text import TOKENIZER_BYTES, warn_of_text_left_out
+from train.engine.tokenizer_text import TOKENIZER_BYTES, first
 
 
 class Corpus(NamedTuple):
@@ -64,16 +64,10 @@ def read_corpora(names: str) -> dict[str, Corpus]:
     return corpora
 
 
-def sentences_for_tokenizers(corpora: Mapping[str, Corpus]) -> Iterator[str]:
-    """The training sentences of all corpora. If they are more than `TOKENIZER_BYTES`, the first ones of each corpus,
-    the same share of each, with a warning."""
+def sentences_for_tokenizers(corpora: Mapping[str, Corpus], num_bytes: int = TOKENIZER_BYTES) -> Iterator[str]:
+    """The training sentences of all corpora. If they are more than `num_bytes`, the first ones of each corpus,
+    the same share of each, with warnings."""
     sizes = [sum(len(text.encode()) for text in texts(corpus.splits["train"], "text")) for corpus in corpora.values()]
-    if sum(sizes) > TOKENIZER_BYTES:
-        warn_of_text_left_out(f"{sum(sizes) / 1e6:,.0f} MB, the same share of each corpus")
-    for corpus, size in zip(corpora.values(), sizes, strict=True):
-        left = size if sum(sizes) <= TOKENIZER_BYTES else size * TOKENIZER_BYTES // sum(sizes)
-        for sentence in (sentence for part in corpus.parts("train") for text in part for sentence in text):
-            if left <= 0:
-                break
-            left -= len(sentence.encode())
-            yield sentence
+    for (name, corpus), size in zip(corpora.items(), sizes, strict=True):
+        sentences = (sentence for part in corpus.parts("train") for text in part for sentence in text)
+        yield from first(sentences, size * num_bytes // sum(sizes), of=name)

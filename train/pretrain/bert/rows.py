@@ -13,6 +13,8 @@ from minitransformer.data.token_rows import TokenRows, token_rows
 from minitransformer.tokenization import masked_specials
 from train.pretrain.bert.corpora import Corpus
 
+HELD_OUT_SEED = 20_181_011
+"""The seed of the pairs and masks of held-out text: every run over the same rows has the same ones."""
 SHORT = 0.9
 """The texts of a corpus are short if at least so large a share of them fits into a row each."""
 
@@ -25,15 +27,12 @@ class CorporaRows(NamedTuple):
 
 
 def corpora_rows(
-    corpora: Mapping[str, Corpus],
-    tokenizer: Tokenizer,
-    context: int,
-    task: str | None,
-    *,
-    seed: int,
-    held_out_seed: int,
+    corpora: Mapping[str, Corpus], tokenizer: Tokenizer, context: int, task: str | None, seed: int
 ) -> CorporaRows:
-    """The rows of every split, of at most `context` tokens, with the columns `second_start` and `label`."""
+    """The rows of every split, of at most `context` tokens, with the columns `second_start` and `label`.
+
+    `seed` draws the pairs of the training text.
+    """
     sources = {name: CorpusRows(corpus, tokenizer, context, task) for name, corpus in corpora.items()}
 
     def rows(chosen: Sequence[CorpusRows], split: str, seed: int) -> TokenRows:
@@ -49,7 +48,7 @@ def corpora_rows(
         rows(list(sources.values()), "train", seed),
         {
             split: {
-                name: rows([source], split, held_out_seed)
+                name: rows([source], split, HELD_OUT_SEED)
                 for name, source in sources.items()
                 if split in source.corpus.splits
             }

@@ -1,7 +1,6 @@
 """The flags of `python -m train.pretrain bert`, and what each objective means."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from minitransformer.errors import InputError
@@ -30,34 +29,17 @@ class BERTSettings(PretrainSettings):
     mask_rate: float = 0.3
     """The share of training tokens to predict: BERT's 0.15 learns less in a short run (Wettig et al. 2023). On held-out
     text it is always 0.15."""
-    vocab_size: int | None = None
-    """Trained on the training text. Default: 8,000."""
-
-    init: Path | None = None
-    """Start from the weights, sizes and tokenizer of a run, of a Hugging Face folder, or of "minilm"."""
     architecture: Literal["modern", "classic"] = "modern"
     """modern: pre-norm, rotary positions, RMSNorm, QK-norm, squared ReLU, no biases, output projections that start at
     zero. classic: as published, which `export` can write for other libraries."""
-    num_layers: int | None = None
-    """Default: 4."""
-    d_model: int | None = None
-    """Default: 128."""
-    num_heads: int | None = None
-    """Default: 4."""
-    d_ff: int | None = None
-    """Default: 4 x --d-model."""
     d_embedding: int | None = None
     """Width of token vectors. Default: 128 with albert, else --d-model."""
     num_hidden_groups: int | None = None
     """Sets of parameters for the layers. Default: 1 with albert, else one for each layer."""
-    context: int | None = None
-    """The longest row, in tokens. Default: 64, or what --init allows if that is less."""
-    dropout: float = 0.0
-
     batch_tokens: int = 1024
     """The largest batch, in tokens, padding included."""
 
-    sizes: ClassVar = ("num_layers", "d_model", "num_heads", "d_ff", "d_embedding", "num_hidden_groups", "vocab_size")
+    sizes: ClassVar = (*PretrainSettings.sizes, "d_embedding", "num_hidden_groups")
 
     def validate(self) -> None:
         super().validate()

@@ -8,10 +8,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-import minitransformer
-from minitransformer.data.packaged import minilm
 from minitransformer.errors import InputError
 from minitransformer.models import BERT, BERTConfig
+from minitransformer.pipelines.base import load_model
+from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.tokenization import (
     load_tokenizer,
     masked_specials,
@@ -33,11 +33,8 @@ def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Corpus]) -> To
 
 def load_masked(folder: Path) -> tuple[BERT, Tokenizer]:
     """The model and tokenizer of `--init`."""
-    if folder == Path("minilm") and not folder.exists():
-        folder = minilm()
-    model = minitransformer.load(folder)
-    if not isinstance(model, BERT):
-        raise InputError(f"--init {folder} holds a {type(model).__name__}, not a BERT")
+    folder = checkpoint_folder(folder)
+    model = load_model(folder, BERT, "not a BERT")
     tokenizer = load_tokenizer(folder / "tokenizer.json", vocab_size=model.config.vocab_size)
     masked_specials(tokenizer)  # refuses a tokenizer without a mask
     return model, tokenizer

@@ -18,12 +18,12 @@ from minitransformer.tokenization import UNK
 from train.engine.console import wide_console
 from train.engine.loop import train
 from train.engine.processes import Processes, joined
+from train.engine.run_figures import run_figures, show_run
 from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.gpt.starting_model import starting_model
 from train.pretrain.gpt.stream_loss import stream_loss
-from train.pretrain.report import run_figures, show_run
 
 DEFAULT_MINUTES = 2.5
 TOKENS_TO_WATCH = 50_000
@@ -73,18 +73,19 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
         "data": settings.data,
         "vocab_size": tokenizer.get_vocab_size(),
         "context": context,
-        **run_figures(settings, model, state, state.tokens),
+        "seed": settings.seed,
+        **run_figures(model.num_parameters(), state),
         "sample": completer([""], max_new_tokens=300, temperature=0.8, seed=settings.seed)[0],
         "validation": state.history,
     }
+    console.print(f"\n{results['sample']}\n", highlight=False, soft_wrap=True)
     for split in [split for split in ("validation", "test") if split in streams]:
         loss = stream_loss(model, streams[split], context)
-        results[f"{split}_loss"] = loss
-        results["bits_per_byte" if split == "validation" else "test_bits_per_byte"] = (
-            loss * (len(streams[split]) - 1) / math.log(2) / int(splits[split].columns["bytes"].sum())
-        )
+        bits = loss * (len(streams[split]) - 1) / math.log(2) / int(splits[split].columns["bytes"].sum())
+        results |= {f"{split}_loss": loss, "bits_per_byte" if split == "validation" else "test_bits_per_byte": bits}
+        console.print(f"{split:>10}: {loss:.4f} nats per token, {bits:.4f} bits per byte", highlight=False)
     write_json(folder / "results.json", results)
-    show(results, folder, console)
+    show_run(results, folder, console)
     return results
 
 
@@ -106,18 +107,6 @@ def check_unknown(splits: Mapping[str, TokenRows], tokenizer: Tokenizer, data: s
                 "its loss and bits per byte look better than they are",
                 stacklevel=2,
             )
-
-
-def show(results: dict[str, Any], folder: Path, console: Console) -> None:
-    console.print(f"\n{results['sample']}\n", markup=False, highlight=False, soft_wrap=True)
-    for split, prefix in (("validation", ""), ("test", "test_")):
-        if f"{split}_loss" in results:
-            console.print(
-                f"{split:>10}: {results[f'{split}_loss']:.4f} nats per token, "
-                f"{results[f'{prefix}bits_per_byte']:.4f} bits per byte",
-                highlight=False,
-            )
-    show_run(results, folder, console)
 
 
 if __name__ == "__main__":

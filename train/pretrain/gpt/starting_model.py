@@ -5,6 +5,7 @@ import torch
 from tokenizers import Tokenizer
 
 from minitransformer.data.columns import texts
+from minitransformer.data.documents import documents, pieces
 from minitransformer.models import GPT, GPTConfig
 from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import (
@@ -14,7 +15,7 @@ from minitransformer.tokenization import (
     train_character_tokenizer,
 )
 from train.engine.processes import Processes
-from train.engine.tokenizer_text import first_pieces, warn_of_small_vocabulary
+from train.engine.tokenizer_text import first, warn_of_small_vocabulary
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.settings import MODERN
 
@@ -48,9 +49,9 @@ def starting_model(settings: GPTSettings, text: datasets.Dataset) -> Completer:
 
 def train_tokenizer(settings: GPTSettings, text: datasets.Dataset) -> Tokenizer:
     if settings.tokenizer == "character":
-        return train_character_tokenizer("".join(set(block)) for block in texts(text, "text"))
+        return train_character_tokenizer(texts(text, "text"))
     train_bpe = train_bpe_tokenizer if settings.tokenizer == "bpe" else train_byte_bpe_tokenizer
     size = settings.vocab_size or 2000
-    tokenizer = train_bpe(first_pieces(text), size)
+    tokenizer = train_bpe(first(piece for document in documents(text) for piece in pieces(document, 1 << 16)), size)
     warn_of_small_vocabulary(tokenizer, size)
     return tokenizer
