@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -54,12 +54,8 @@ def attention(
     if enabled("fused_attention", compiled=True) and fused_attention.fits(query, key, dropout=dropout):
         return fused_attention.fused_attention(query, key, value, mask, scale=scale, dropout=dropout, **how)
     weights = drop(attention_weights(query, key, mask, causal=causal, bias=bias, scale=scale), dropout)
-    means = einsum(
-        _grouped(weights, key),
-        value,
-        "batch kv_heads group query key, batch kv_heads key value_dim -> batch kv_heads group query value_dim",
-    )
-    return means.flatten(1, 2)
+    means = _grouped(weights, key) @ rearrange(value, "batch kv_heads key value_dim -> (batch kv_heads) key value_dim")
+    return _ungrouped(means, query)
 
 
 def attention_weights(
@@ -77,11 +73,10 @@ def attention_weights(
     """
     _check(query, key, mask)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = einsum(
-        _grouped(query * scale, key),
-        key,
-        "batch kv_heads group query head_dim, batch kv_heads key head_dim -> batch kv_heads group query key",
-    ).flatten(1, 2)
+    keys = rearrange(key, "batch kv_heads key head_dim -> (batch kv_heads) key head_dim")
+    # scale * (query @ keys.mT): beta=0 ignores the first argument.
+    products = torch.baddbmm(query.new_zeros(()), _grouped(query, key), keys.mT, beta=0, alpha=scale)
+    scores = _ungrouped(products, query)
     if bias is not None:
         scores = scores + bias
     if causal and query.shape[2] > 1:
@@ -97,10 +92,15 @@ def attention_weights(
 
 
 def _grouped(heads: Tensor, key: Tensor) -> Tensor:
-    """Query heads, grouped by the key head they share."""
+    """The query heads that share a key head, stacked along the query axis: one product serves all of them."""
     return rearrange(
-        heads, "batch (kv_heads group) query last -> batch kv_heads group query last", kv_heads=key.shape[1]
+        heads, "batch (kv_heads group) query last -> (batch kv_heads) (group query) last", kv_heads=key.shape[1]
     )
+
+
+def _ungrouped(stacked: Tensor, query: Tensor) -> Tensor:
+    """The inverse: (batch, heads, query, last)."""
+    return stacked.view(*query.shape[:3], stacked.shape[-1])
 
 
 def _check(query: Tensor, key: Tensor, mask: Tensor | None) -> None:

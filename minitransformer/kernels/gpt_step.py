@@ -23,27 +23,31 @@ from minitransformer.dropout import Dropout
 from minitransformer.norms import RMSNorm
 from minitransformer.positions import LearnedPositions, Rotary, turned
 
-_NORM = "normalized_shape eps elementwise_affine weight"
-_KNOWN: dict[type[nn.Module], set[str]] = {
-    kind: set(names.split())
-    for kind, names in {
-        Dropout: "p inplace",
-        EncoderBlock: "causal attention attention_residual feed_forward feed_forward_residual",
-        FeedForward: "gated activation expand contract dropout",
-        LearnedPositions: "embedding",
-        MultiHeadAttention: "d_model num_heads num_kv_heads head_dim dropout positions project_in project_out "
-        "query_norm key_norm attend",
-        RMSNorm: _NORM,
-        Residual: "norm pre_norm dropout",
-        Rotary: "head_dim base",
-        ScaledDotProduct: "",
-        Stack: "layers final_norm",
-        nn.Embedding: "num_embeddings embedding_dim padding_idx max_norm norm_type scale_grad_by_freq sparse weight",
-        nn.LayerNorm: f"{_NORM} bias",
-        nn.Linear: "in_features out_features weight bias",
+_KNOWN: dict[type[nn.Module], tuple[set[str], set[str]]] = {
+    kind: (set(read.split()), set(others.split()))
+    for kind, (read, others) in {
+        Dropout: ("training", "p inplace"),
+        EncoderBlock: ("", "causal attention attention_residual feed_forward feed_forward_residual"),
+        FeedForward: ("gated activation", "expand contract dropout"),
+        LearnedPositions: ("", "embedding"),
+        MultiHeadAttention: (
+            "training num_heads num_kv_heads head_dim",
+            "d_model dropout positions project_in project_out query_norm key_norm attend",
+        ),
+        RMSNorm: ("normalized_shape eps", "elementwise_affine weight"),
+        Residual: ("pre_norm", "norm dropout"),
+        Rotary: ("head_dim base", ""),
+        ScaledDotProduct: ("", ""),
+        Stack: ("", "layers final_norm"),
+        nn.Embedding: (
+            "max_norm",
+            "num_embeddings embedding_dim padding_idx norm_type scale_grad_by_freq sparse weight",
+        ),
+        nn.LayerNorm: ("normalized_shape eps", "elementwise_affine weight bias"),
+        nn.Linear: ("", "in_features out_features weight bias"),
     }.items()
 }
-"""The options, parameters and submodules of each class that the kernel follows."""
+"""What a module of each class holds: the options that decide what a step computes, and everything else."""
 _FORWARDS = {kind: kind.forward for kind in _KNOWN}
 _BOOKKEEPING = set(vars(nn.Module()))
 
@@ -63,7 +67,8 @@ class _Parts:
         if kind not in kinds or kind.forward is not _FORWARDS[kind] or module.training:
             raise _UnknownPartError
         held = {*vars(module), *module._parameters, *module._buffers, *module._modules} - _BOOKKEEPING
-        if held != _KNOWN[kind] or held & {"weight", "bias"} != module._parameters.keys():
+        read, others = _KNOWN[kind]
+        if held != (read | others) - {"training"} or held & {"weight", "bias"} != module._parameters.keys():
             raise _UnknownPartError
         self.modules.append(module)
         return module
@@ -71,20 +76,21 @@ class _Parts:
     def remember(self) -> None:
         """All that a step compares. As flat lists, since a step of a small model takes a few hundred microseconds."""
         self.hooks = [torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks]
+        # A `forward` of its own, or a weight that is no parameter any more, is one thing more that a module holds.
         self.namespaces: list[dict[str, Any]] = []
         places: list[tuple[dict[str, Any], str]] = []
         for module in self.modules:
-            own = vars(module)
+            own, children = vars(module), module._modules
             if module is not self.modules[0]:  # the model itself is not called
                 self.hooks += [module._forward_hooks, module._forward_pre_hooks]
-            self.namespaces += [own, module._parameters, module._modules]
-            places += [(own, name) for name in own if name == "training" or name not in _BOOKKEEPING]
-            places += [(module._modules, name) for name in module._modules]
+            self.namespaces += [own, children] if isinstance(module, nn.ModuleList) else [own]
+            places += [(own, name) for name in _KNOWN.get(type(module), (set(), set()))[0]]
+            places += [(children, name) for name in children]
         self.owners, self.names = [owner for owner, _ in places], [name for _, name in places]
         self.before = self.now()
 
     def now(self) -> tuple[list[Any], ...]:
-        """The class of each module, how many things it holds, and its options and submodules."""
+        """The class of each module, how many things it holds, its submodules and the options that a step follows."""
         return (
             list(map(type, self.modules)),
             list(map(len, self.namespaces)),
