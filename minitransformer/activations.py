@@ -6,13 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
-from minitransformer.kernels import enabled
-from minitransformer.kernels import gelu as kernel
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
     """x / 2 · (1 + tanh u), u = √(2/π) (x + 0.044715 x³): the GELU of GPT-2 (Hendrycks and Gimpel 2016)."""
-    return kernel.gelu(x) if enabled("gelu") and kernel.fits(x) else F.gelu(x, approximate="tanh")
+    return F.gelu(x, approximate="tanh")
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -2,12 +2,9 @@
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from minitransformer.errors import InputError
-from minitransformer.kernels import enabled
-from minitransformer.kernels import rms_norm as kernel
 
 NORMS = ("layernorm", "rmsnorm")
 
@@ -34,8 +31,3 @@ class RMSNorm(nn.RMSNorm):
 
     def __init__(self, d_model: int, *, eps: float = 1e-5):
         super().__init__(d_model, eps=eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if enabled("rms_norm") and kernel.fits(x, self.weight):
-            return kernel.rms_norm(x, self.weight, self.eps)
-        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)

@@ -15,8 +15,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
-from minitransformer.kernels import enabled
-from minitransformer.kernels import rotary as kernel
 
 
 def token_positions(valid: Bool[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
@@ -184,8 +182,6 @@ def turned(
     sin: Float[Tensor, "#batch 1 time half"],
 ) -> Float[Tensor, "batch heads time head_dim"]:
     """Each pair (x_i, x_{i + head_dim / 2}) turned by its angle."""
-    if enabled("rotary") and kernel.fits(x, cos, sin):
-        return kernel.turned(x, cos, sin)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 

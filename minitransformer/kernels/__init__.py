@@ -1,8 +1,8 @@
 """Kernels: faster, exact equals of formulas that stand in the open elsewhere, a file a formula.
 
-The formula hands over to its kernel by one line that asks `enabled("gelu")`. With kernels off, by `disabled()` or the
-environment variable `MINITRANSFORMER_KERNELS=0`, the formulas alone compute. A kernel is named after its file, and can
-be deleted together with its line.
+The formula hands over to its kernel in one line, which asks `enabled("dropout")`. `disabled()` or the environment
+variable `MINITRANSFORMER_KERNELS=0` switches kernels off: then the formulas compute. A kernel is named after its file.
+It can be deleted together with its line.
 """
 
 import os

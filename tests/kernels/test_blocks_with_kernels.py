@@ -11,17 +11,16 @@ STATES = (2, 110, 32)  # large enough for every kernel
 
 BLOCKS = {
     "encoder": (lambda: EncoderBlock(32, 4, 64), {"mask": padding_mask(VALID)}, {"fused_attention"}),
-    "gelu": (lambda: EncoderBlock(32, 4, 64, activation="gelu_tanh"), {}, {"fused_attention", "gelu"}),
     "causal": (lambda: EncoderBlock(32, 4, 64, causal=True), {}, {"causal_attention"}),
     "modern": (
         lambda: EncoderBlock(32, 4, 64, causal=True, norm="rmsnorm", pre_norm=True, positions=Rotary(8), qk_norm=True),
         {},
-        {"causal_attention", "rms_norm", "rotary"},
+        {"causal_attention"},
     ),
     "decoder": (
         lambda: DecoderBlock(32, 4, 64, num_kv_heads=2, norm="rmsnorm", activation="gelu_tanh", qk_norm=True),
         {"memory": torch.ones(2, 110, 32).cumsum(1).sin(), "memory_mask": padding_mask(VALID)},
-        {"fused_attention", "gelu", "rms_norm"},
+        {"fused_attention"},
     ),
     "dropout": (lambda: EncoderBlock(32, 4, 64, dropout=0.1), {}, {"dropout"}),
 }

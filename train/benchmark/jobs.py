@@ -14,13 +14,6 @@ from train.pretrain.settings import MODERN
 from train.translate.recipes import recipe_for
 
 IDS: dict[str, Any] = {"pad_id": 0, "cls_id": 1, "sep_id": 2, "mask_id": 3}
-GPT2: dict[str, Any] = {
-    "positions": "learned",
-    "norm": "layernorm",
-    "activation": "gelu_tanh",
-    "bias": True,
-    "qk_norm": False,
-}
 
 
 @dataclass(frozen=True)
@@ -32,23 +25,28 @@ class Job:
     optimizer: Callable[..., torch.optim.Optimizer]
 
 
-def gpt(**fields: Any) -> GPT:
-    """The default model of `train.pretrain gpt`, unless `fields` differ."""
+def gpt() -> GPT:
+    """The default model of `train.pretrain gpt`."""
     sizes: dict[str, Any] = {"vocab_size": 90, "max_length": 128, "d_model": 128, "num_heads": 4, "num_layers": 4}
-    return GPT(GPTConfig(**{**sizes, "eos_id": 89, "dropout": 0.0, **MODERN, **fields}))
+    return GPT(GPTConfig(**sizes, eos_id=89, dropout=0.0, **MODERN))
 
 
-def _windows() -> dict[str, Tensor]:
-    return {"ids": torch.randint(90, (16, 129))}
+def _gpt2() -> GPT:
+    sizes: dict[str, Any] = {"vocab_size": 65, "max_length": 256, "d_model": 384, "num_heads": 6, "num_layers": 6}
+    return GPT(GPTConfig(**sizes, eos_id=0, dropout=0.0))
 
 
-def _bert() -> BERT:
-    sizes: dict[str, Any] = {"vocab_size": 8000, "max_length": 64, "d_model": 128, "num_heads": 4, "num_layers": 4}
-    return BERT(BERTConfig(**sizes, **IDS, **MODERN, pre_norm=True, sentence_head="nsp"))
+def _windows(vocab_size: int, rows: int, context: int) -> dict[str, Tensor]:
+    return {"ids": torch.randint(vocab_size, (rows, context + 1))}
 
 
-def _masked_rows() -> dict[str, Tensor]:
-    ids = torch.randint(4, 8000, (64, 64))
+def _bert(max_length: int) -> BERT:
+    sizes: dict[str, Any] = {"vocab_size": 8000, "d_model": 128, "num_heads": 4, "num_layers": 4}
+    return BERT(BERTConfig(**sizes, max_length=max_length, **IDS, **MODERN, pre_norm=True, sentence_head="nsp"))
+
+
+def _masked_rows(rows: int, length: int) -> dict[str, Tensor]:
+    ids = torch.randint(4, 8000, (rows, length))
     return {"ids": ids, "targets": torch.where(torch.rand(ids.shape) < 0.15, ids, -100)}
 
 
@@ -75,8 +73,9 @@ def _pairs(rows: int, length: int, vocab_size: int) -> dict[str, Tensor]:
 JOBS = {
     "translate": Job(partial(_translator, "characters", 60), partial(_pairs, 60, 20, 60), adamw),
     "translate sentences": Job(partial(_translator, "tiny", 8000), partial(_pairs, 80, 25, 8000), muon),
-    "pretrain gpt": Job(gpt, _windows, muon),
-    "pretrain gpt --architecture gpt2": Job(partial(gpt, **GPT2), _windows, adamw),
-    "pretrain bert": Job(_bert, _masked_rows, muon),
+    "pretrain gpt": Job(gpt, partial(_windows, 90, 16, 128), muon),
+    "GPT-2 6 x 384, context 256": Job(_gpt2, partial(_windows, 65, 8, 256), adamw),
+    "pretrain bert": Job(partial(_bert, 64), partial(_masked_rows, 16, 64), muon),
+    "BERT 4 x 128, context 256": Job(partial(_bert, 256), partial(_masked_rows, 16, 256), muon),
     "finetune": Job(_minilm, _labelled_texts, adamw),
 }
