@@ -1,7 +1,10 @@
 """What the tests of masks, positions, attention, caches and blocks share."""
 
+import pytest
 import torch
 from hypothesis import settings
+
+from minitransformer import ALiBi, RelativeBias, Rotary
 
 # Tests that draw their examples: the same ones in every run, and no clock, for machines differ.
 few_examples = settings(max_examples=25, deadline=None, derandomize=True, database=None)
@@ -37,9 +40,17 @@ def places(valid):
     return (valid.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
-def copy_attention(ours, theirs):
-    """Copy an `nn.MultiheadAttention`; return the pairs of parameters (ours, theirs)."""
-    return copy_by_name(ours, theirs, {"project_in.": "in_proj_", "project_out": "out_proj"})
+def scheme(name, num_heads, head_dim):
+    """Positions that act inside causal attention."""
+    return {
+        "none": lambda: None,
+        "rotary": lambda: Rotary(head_dim),
+        "alibi": lambda: ALiBi(num_heads),
+        "relative": lambda: RelativeBias(num_heads, num_buckets=6, max_distance=5, bidirectional=False),
+    }[name]()
+
+
+every_scheme = pytest.mark.parametrize("name", ["none", "rotary", "alibi", "relative"])
 
 
 def copy_by_name(ours, theirs, renamed):

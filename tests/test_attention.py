@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from helpers_pieces import (
     assert_near,
     assert_same_with_gradients,
-    copy_attention,
+    every_scheme,
     few_examples,
     leaves,
     places,
+    scheme,
     uneven_valid,
 )
 from hypothesis import given
@@ -21,7 +22,6 @@ from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from minitransformer import (
-    ALiBi,
     InputError,
     MultiHeadAttention,
     RelativeBias,
@@ -43,13 +43,13 @@ LENGTHS = [(2, 4), (4, 4), (4, 3), (1, 4)]  # queries, keys
 
 @pytest.fixture(params=["formula", "fused"])
 def attend(request):
-    """Attention by its formula, and by torch's fused kernel, which a CPU is handed long texts only."""
+    """Attention by its formula, and by torch's fused kernel, which on a CPU computes long texts only."""
     with kernels.disabled():
         yield attention if request.param == "formula" else fused_attention
 
 
 def visibility(kind, queries, keys):
-    """A kind of mask twice over: what `attention` is given, and a rule (row, head, query, key) -> bool.
+    """A kind of mask twice over: what `attention` is given, and which key each query may attend to, in numbers.
 
     Row 0 is all real, row 1 padded on both sides, row 2 has nothing real.
     """
@@ -57,46 +57,26 @@ def visibility(kind, queries, keys):
     valid[0], valid[1, 1:-1] = True, True
     documents = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 2, 2]])
     own_head = torch.rand(3, HEADS, queries, keys) < 0.6
-    behind = keys - queries
-
-    def real(b, h, i, j):
-        return bool(valid[b, j])
-
-    def past(b, h, i, j):
-        return j <= behind + i
-
-    def near(b, h, i, j):
-        return behind + i - 2 < j <= behind + i
-
-    def same_document(b, h, i, j):
-        return bool(documents[b, i] == documents[b, j])
-
-    def both(*rules):
-        return lambda *at: all(rule(*at) for rule in rules)
-
+    behind = keys - queries + torch.arange(queries)[:, None] - torch.arange(keys)  # keys between the two
+    real, past = valid[:, None, None], behind >= 0
+    near, same_document = past & (behind < 2), (documents[:, :, None] == documents[:, None])[:, None]
     padding, window = padding_mask(valid), sliding_window_mask(queries, keys, 2)
-    return {
-        "everything": lambda: (None, False, lambda *_: True),
-        "causal flag": lambda: (None, True, past),
-        "causal mask": lambda: (causal_mask(queries, keys), False, past),
-        "padding": lambda: (padding, False, real),
-        "window": lambda: (window, False, near),
-        "padding, causal": lambda: (padding, True, both(real, past)),
-        "padding, window": lambda: (padding & window, False, both(real, near)),
-        "a head's own": lambda: (own_head, False, lambda *at: bool(own_head[at])),
-        "documents": lambda: (document_mask(documents), False, same_document),
-        "documents, padding, causal": lambda: (
-            document_mask(documents) & padding,
-            True,
-            both(same_document, real, past),
-        ),
-    }[kind]()
+    mask, causal, allowed = {
+        "everything": (None, False, past | True),
+        "causal flag": (None, True, past),
+        "causal mask": (causal_mask(queries, keys), False, past),
+        "padding": (padding, False, real),
+        "window": (window, False, near),
+        "padding, causal": (padding, True, real & past),
+        "padding, window": (padding & window, False, real & near),
+        "a head's own": (own_head, False, own_head),
+        "documents": (document_mask(documents), False, same_document),
+    }[kind]
+    return mask, causal, allowed.expand(3, HEADS, queries, keys)
 
 
 KINDS = ["everything", "causal flag", "causal mask", "padding", "window", "padding, causal", "padding, window"]
-KINDS += ["a head's own"]
-CASES = [(kind, *lengths) for kind in KINDS for lengths in LENGTHS]
-CASES += [(kind, 4, 4) for kind in ("documents", "documents, padding, causal")]
+CASES = [(kind, *lengths) for kind in [*KINDS, "a head's own"] for lengths in LENGTHS] + [("documents", 4, 4)]
 
 
 def attention_by_loop(query, key, value, allowed, bias=None, scale=None):
@@ -106,9 +86,8 @@ def attention_by_loop(query, key, value, allowed, bias=None, scale=None):
     output = query.new_zeros(batch, heads, queries, value.shape[-1], dtype=torch.float64)
     weights = query.new_zeros(batch, heads, queries, key.shape[2], dtype=torch.float64)
     for b, h, i in itertools.product(range(batch), range(heads), range(queries)):
-        kv_head = h // (heads // key.shape[1])
-        seen = [j for j in range(key.shape[2]) if allowed(b, h, i, j)]
-        if not seen:
+        kv_head, seen = h // (heads // key.shape[1]), allowed[b, h, i]
+        if not seen.any():
             continue
         scores = key[b, kv_head, seen].double() @ query[b, h, i].double() * scale
         if bias is not None:
@@ -130,37 +109,29 @@ def same(*tensors):
     return [(tensor, tensor) for tensor in tensors]
 
 
-@pytest.mark.parametrize("kv_heads", [4, 1])  # 2 follows with bias and scale
+@pytest.mark.parametrize(
+    ("kv_heads", "bias_shape", "scale", "dtype", "tolerance"),
+    [
+        (4, None, None, torch.float64, 1e-10),
+        (1, None, None, torch.float64, 1e-10),
+        (2, (1, HEADS), 0.3, torch.float64, 1e-10),
+        (2, (3, 1), 0.3, torch.float64, 1e-10),  # a row's own, the same for all heads
+        (2, (1, HEADS), 0.3, torch.float32, 1e-5),
+    ],
+)
 @pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
-def test_attention_equals_a_loop(attend, kind, queries, keys, kv_heads):
+def test_attention_and_its_weights_equal_a_float64_loop(
+    attend, kind, queries, keys, kv_heads, bias_shape, scale, dtype, tolerance
+):
     mask, causal, allowed = visibility(kind, queries, keys)
-    query, key, value = inputs(queries, keys, kv_heads)
-    expected, _ = attention_by_loop(query, key, value, allowed)
-    ours = attend(query, key, value, mask, causal=causal)
-    assert_same_with_gradients(ours, expected, same(query, key, value))
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-@pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
-def test_attention_with_bias_and_scale_equals_a_float64_loop(attend, kind, queries, keys, dtype, tolerance):
-    mask, causal, allowed = visibility(kind, queries, keys)
-    query, key, value = inputs(queries, keys, kv_heads=2, dtype=dtype)
-    (bias,) = leaves((1, HEADS, queries, keys), dtype=dtype)
-    expected, _ = attention_by_loop(query, key, value, allowed, bias, scale=0.3)
-    ours = attend(query, key, value, mask, causal=causal, bias=bias, scale=0.3)
-    assert_same_with_gradients(ours, expected.to(dtype), same(query, key, value, bias), tolerance=tolerance)
-
-
-@pytest.mark.parametrize(("kind", "queries", "keys"), CASES)
-def test_attention_weights_equal_a_loop_and_recombine_to_attention(attend, kind, queries, keys):
-    mask, causal, allowed = visibility(kind, queries, keys)
-    query, key, value = inputs(queries, keys, kv_heads=2)
-    (bias,) = leaves((3, 1, queries, keys))  # a row's own, the same for all heads
-    _, expected = attention_by_loop(query, key, value, allowed, bias, scale=0.3)
-    weights = attention_weights(query, key, mask, causal=causal, bias=bias, scale=0.3)
-    assert_same_with_gradients(weights, expected, same(query, key, bias))
-    recombined = weights @ value.repeat_interleave(2, dim=1)
-    assert_near(recombined, attend(query, key, value, mask, causal=causal, bias=bias, scale=0.3), 1e-12)
+    query, key, value = inputs(queries, keys, kv_heads, dtype)
+    biases = [] if bias_shape is None else leaves((*bias_shape, queries, keys), dtype=dtype)
+    options = {"causal": causal, "bias": biases[0] if biases else None, "scale": scale}
+    expected, expected_weights = attention_by_loop(query, key, value, allowed, options["bias"], scale)
+    ours = attend(query, key, value, mask, **options)
+    assert_same_with_gradients(ours, expected.to(dtype), same(query, key, value, *biases), tolerance=tolerance)
+    weights = attention_weights(query, key, mask, **options)
+    assert_same_with_gradients(weights, expected_weights.to(dtype), same(query, key, *biases), tolerance=tolerance)
 
 
 @pytest.mark.parametrize("kind", ["everything", "causal flag", "padding, causal"])
@@ -226,20 +197,6 @@ def test_what_a_masked_key_holds_changes_nothing(attend):
     assert torch.equal(attend(query, key, value, mask, causal=True), before)
 
 
-@few_examples
-@given(data=st.data(), queries=st.integers(1, 4), keys=st.integers(1, 4))
-def test_each_row_of_weights_is_a_distribution_over_visible_keys_or_zeros(data, queries, keys):
-    visible = data.draw(st.lists(st.booleans(), min_size=queries * keys, max_size=queries * keys))
-    mask = torch.tensor(visible).view(1, 1, queries, keys)
-    causal = data.draw(st.booleans())
-    torch.manual_seed(0)
-    query, key, _ = inputs(queries, keys)
-    weights = attention_weights(query, key, mask, causal=causal)
-    visible = (mask & causal_mask(queries, keys) if causal else mask).expand_as(weights)
-    assert torch.equal(weights > 0, visible)
-    assert_near(weights.sum(dim=-1), visible.any(dim=-1).double(), 1e-12)
-
-
 def test_dropout_keeps_the_mean_and_drops_weights(attend):
     query, key, value = (tensor.detach()[:1] for tensor in inputs(2, 3, kv_heads=2))
     many = [tensor.expand(4000, -1, -1, -1) for tensor in (query, key, value)]
@@ -252,34 +209,18 @@ def test_dropping_every_weight_leaves_zeros(attend):
     assert not attend(*inputs(2, 3), dropout=1.0).any()
 
 
-# A wrong shape is caught by the type checks that the suite runs under before the function itself is reached;
-# a user's program runs without them.
-unchecked = inspect.unwrap(attention), inspect.unwrap(attention_weights)
-
-
-@pytest.mark.parametrize(
-    "mask",
-    [
-        torch.ones(3, 5, dtype=torch.bool),
-        torch.ones(3, 3, 5, dtype=torch.bool),
-        torch.ones(3, 4, 3, 5),
-        torch.ones(3, 4, 3, 5, dtype=torch.long),
-    ],
-    ids=["2-D", "3-D", "float", "integer"],
-)
-def test_a_mask_of_another_rank_or_type_is_refused(mask):
+@pytest.mark.parametrize("shape", [(3, 5), (3, 3, 5), (3, 4, 3, 5)])
+def test_a_mask_of_another_rank_or_type_is_refused(shape):
     query, key, value = inputs(3, 5)
-    told = rf"boolean and 4-D .* True = may attend; got {mask.dtype} of shape .*{', '.join(map(str, mask.shape))}"
-    with pytest.raises(InputError, match=told):
-        unchecked[0](query, key, value, mask)
-    with pytest.raises(InputError, match=told):
-        unchecked[1](query, key, mask)
-
-
-def test_query_heads_that_key_heads_do_not_divide_are_refused():
-    query, key, value = inputs(3, 5, kv_heads=3)
-    with pytest.raises(InputError, match="4 query heads cannot share 3 key heads"):
-        attention(query, key, value)
+    mask = torch.ones(shape, dtype=torch.bool if len(shape) < 4 else torch.long)
+    message = rf"boolean and 4-D .* True = may attend; got {mask.dtype} of shape .*{', '.join(map(str, shape))}"
+    # Unwrapped: the type checks that the suite runs under would refuse it first.
+    for refuse in (
+        lambda: inspect.unwrap(attention)(query, key, value, mask),
+        lambda: inspect.unwrap(attention_weights)(query, key, mask),
+    ):
+        with pytest.raises(InputError, match=message):
+            refuse()
 
 
 # Multi-head attention
@@ -293,75 +234,42 @@ def random_attention(*args, dtype=torch.float64, **options):
     return ours
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_self_attention_equals_torchs(causal):
-    theirs = nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64)
-    ours = MultiHeadAttention(8, 2).double()
-    parameters = copy_attention(ours, theirs)
-    (states,) = leaves((2, 5, 8))
-    valid = uneven_valid([5, 3], 5)
-    blocked = ~torch.ones(5, 5, dtype=torch.bool).tril() if causal else None
-    expected, their_weights = theirs(
-        states, states, states, key_padding_mask=~valid, attn_mask=blocked, average_attn_weights=False
-    )
-    with record_attention(ours) as maps:
-        output = ours(states, mask=padding_mask(valid), causal=causal)
-    assert_same_with_gradients(output, expected, [*same(states), *parameters])
-    assert_near(maps[""], their_weights.detach(), 1e-10)
-
-
-@pytest.mark.parametrize("queries", [3, 5, 6])
-def test_cross_attention_equals_torchs(queries):
-    theirs = nn.MultiheadAttention(8, 4, batch_first=True, dtype=torch.float64)
-    ours = MultiHeadAttention(8, 4).double()
-    parameters = copy_attention(ours, theirs)
-    states, memory = leaves((2, queries, 8), (2, 5, 8))
-    valid = uneven_valid([5, 2], 5)
-    allowed = torch.rand(queries, 5) < 0.6
-    allowed[:, 0] = True
-    expected, _ = theirs(states, memory, memory, key_padding_mask=~valid, attn_mask=~allowed)
-    output = ours(states, memory, mask=padding_mask(valid) & allowed[None, None])
-    assert_same_with_gradients(output, expected, [*same(states, memory), *parameters])
-
-
-def test_attention_without_bias_equals_torchs():
-    theirs = nn.MultiheadAttention(8, 2, bias=False, batch_first=True, dtype=torch.float64)
-    ours = MultiHeadAttention(8, 2, bias=False).double()
-    parameters = copy_attention(ours, theirs)
-    states, memory = leaves((2, 3, 8), (2, 4, 8))
-    assert_same_with_gradients(ours(states), theirs(states, states, states)[0], [*same(states), *parameters])
-    expected, _ = theirs(states, memory, memory)
-    assert_same_with_gradients(ours(states, memory), expected, [*same(states, memory), *parameters])
-
-
-@pytest.mark.parametrize("cross", [False, True])
-@pytest.mark.parametrize("kv_heads", [1, 2])
-def test_grouped_heads_equal_torchs_with_each_key_head_repeated(kv_heads, cross):
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("kind", ["self", "causal", "cross"])
+def test_multi_head_attention_equals_torchs_with_each_key_head_repeated(kind, kv_heads, bias):
     """A shared key head is so many equal ones, and its gradient their sum."""
-    theirs = nn.MultiheadAttention(8, 4, batch_first=True, dtype=torch.float64)
-    ours = random_attention(8, 4, num_kv_heads=kv_heads)
+    theirs = nn.MultiheadAttention(8, 4, bias=bias, batch_first=True, dtype=torch.float64)
+    ours = random_attention(8, 4, num_kv_heads=kv_heads, bias=bias)
 
     def repeated(rows):
         query, key, value = rows.split([8, 2 * kv_heads, 2 * kv_heads])
         key, value = (x.unflatten(0, (kv_heads, 2)).repeat_interleave(4 // kv_heads, 0) for x in (key, value))
         return torch.cat([query, key.flatten(0, 1), value.flatten(0, 1)])
 
-    states, memory = leaves((2, 4, 8), (2, 5, 8))
-    memory = memory if cross else states
-    valid = uneven_valid([memory.shape[1], 2], memory.shape[1])
-    expected, _ = torch.func.functional_call(
+    names = {"project_in.": "in_proj_", "project_out": "out_proj"}
+    parameters = {}
+    for name, parameter in ours.named_parameters():
+        for our_part, their_part in names.items():
+            name = name.replace(our_part, their_part)
+        parameters[name] = repeated(parameter) if "in_proj" in name else parameter
+    states, memory = leaves((2, 5, 8), (2, 6, 8))
+    attended = memory if kind == "cross" else states
+    valid = uneven_valid([attended.shape[1], 2], attended.shape[1])
+    allowed = torch.ones(5, 5).tril() > 0 if kind == "causal" else torch.rand(5, attended.shape[1]) < 0.6
+    allowed[:, 0] = True
+    expected, their_weights = torch.func.functional_call(
         theirs,
-        {
-            "in_proj_weight": repeated(ours.project_in.weight),
-            "in_proj_bias": repeated(ours.project_in.bias),
-            "out_proj.weight": ours.project_out.weight,
-            "out_proj.bias": ours.project_out.bias,
-        },
-        (states, memory, memory),
-        {"key_padding_mask": ~valid},
+        parameters,
+        (states, attended, attended),
+        {"key_padding_mask": ~valid, "attn_mask": ~allowed, "average_attn_weights": False},
     )
-    output = ours(states, memory if cross else None, mask=padding_mask(valid))
-    assert_same_with_gradients(output, expected, same(states, *([memory] if cross else []), *ours.parameters()))
+    mask = padding_mask(valid) if kind == "causal" else padding_mask(valid) & allowed
+    with record_attention(ours) as maps:
+        output = ours(states, memory if kind == "cross" else None, mask=mask, causal=kind == "causal")
+    leaf_states = (states, memory) if kind == "cross" else (states,)
+    assert_same_with_gradients(output, expected, same(*leaf_states, *ours.parameters()))
+    assert_near(maps[""], their_weights.detach(), 1e-10)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -402,16 +310,7 @@ def test_positions_do_not_act_in_cross_attention():
     assert not torch.allclose(ours(states), without(states))
 
 
-def scheme(name, heads, head_dim):
-    return {
-        "none": lambda: None,
-        "rotary": lambda: Rotary(head_dim),
-        "alibi": lambda: ALiBi(heads),
-        "relative": lambda: RelativeBias(heads, num_buckets=8, max_distance=10),
-    }[name]()
-
-
-@pytest.mark.parametrize("name", ["none", "rotary", "alibi", "relative"])
+@every_scheme
 @few_examples
 @given(lengths=st.lists(st.integers(1, 5), min_size=2, max_size=3), left=st.booleans())
 def test_a_padded_row_gives_what_it_gives_alone(name, lengths, left):
@@ -434,7 +333,7 @@ def test_packed_documents_give_what_each_gives_alone():
         assert_near(output[:, own], ours(states[:, own], causal=True), 1e-10)
 
 
-@pytest.mark.parametrize("name", ["none", "rotary", "alibi", "relative"])
+@every_scheme
 def test_a_later_token_changes_no_earlier_output(name):
     ours = random_attention(8, 2, positions=scheme(name, 2, 4))
     states = torch.randn(1, 4, 8, dtype=torch.float64)
@@ -445,26 +344,25 @@ def test_a_later_token_changes_no_earlier_output(name):
     assert (before[:, 2:] != after[:, 2:]).all()
 
 
-def test_dropout_falls_on_attention_in_training_only():
-    ours = random_attention(8, 2, dropout=1.0)
-    without = MultiHeadAttention(8, 2).double()
+def test_attention_drops_while_it_is_itself_in_training_mode_as_torchs_does():
+    ours, without = random_attention(8, 2, dropout=1.0), MultiHeadAttention(8, 2).double()
+    theirs = nn.MultiheadAttention(8, 2, dropout=1.0, batch_first=True, dtype=torch.float64)
     without.load_state_dict(ours.state_dict())
+    nn.ModuleList([ours, theirs]).eval()  # the model around them
     states, memory = leaves((2, 3, 8), (2, 4, 8))
     for inputs in ((states,), (states, memory)):
+        assert torch.equal(ours.eval()(*inputs), without(*inputs))
         # With every weight dropped, only the output's bias is left.
         assert torch.equal(ours.train()(*inputs), ours.project_out.bias.expand(2, 3, 8))
-        assert torch.equal(ours.eval()(*inputs), without(*inputs))
+        dropped, _ = theirs.train()(states, inputs[-1], inputs[-1])
+        assert torch.equal(dropped, theirs.out_proj.bias.expand(2, 3, 8))
 
 
-@pytest.mark.parametrize(
-    ("args", "options", "told"),
-    [
-        ((100, 3), {}, "d_model=100 is not divisible by num_heads=3"),
-        ((8, 0), {}, "d_model=8 is not divisible by num_heads=0"),
-        ((8, 4), {"num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
-        ((8, 4), {"num_kv_heads": 0}, "num_heads=4 is not divisible by num_kv_heads=0"),
-    ],
-)
-def test_sizes_that_do_not_divide_are_refused(args, options, told):
-    with pytest.raises(InputError, match=told):
-        MultiHeadAttention(*args, **options)
+def test_heads_that_do_not_divide_are_refused():
+    with pytest.raises(InputError, match="4 query heads cannot share 3 key heads"):
+        attention(*inputs(3, 5, kv_heads=3))
+    for heads in (3, 0):
+        with pytest.raises(InputError, match=f"d_model=100 is not divisible by num_heads={heads}"):
+            MultiHeadAttention(100, heads)
+        with pytest.raises(InputError, match=f"num_heads=4 is not divisible by num_kv_heads={heads}"):
+            MultiHeadAttention(8, 4, num_kv_heads=heads)

@@ -7,12 +7,13 @@ import math
 
 import pytest
 import torch
-from helpers_models import TRANSFORMERS, Scripted, layout, nudged, padded, tiny_gpt, tiny_rnn, tiny_transformer
+from helpers_models import Scripted, layout, nudged, padded, tiny_gpt, tiny_rnn, tiny_transformer
+from helpers_pieces import few_examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitransformer import GPT, InputError, beam_search, greedy
-from minitransformer.beam import largest, length_penalty, likeliest_continuations, steady_order, with_gaps_closed
+from minitransformer.beam import likeliest_continuations, steady_order, with_gaps_closed
 from minitransformer.models.rnn import ATTENTIONS
 
 VOCAB, LENGTH, EOS = 4, 5, 3
@@ -33,11 +34,11 @@ MODELS = {
     "rnn-fed": functools.partial(tiny_rnn, attention="general", input_feeding=True, cell="lstm", num_layers=2),
     "transformer": tiny_transformer,
     "transformer-rotary": functools.partial(tiny_transformer, positions="rotary", pre_norm=True, num_kv_heads=2),
+    "transformer-relative": functools.partial(tiny_transformer, positions="relative"),
     "gpt": tiny_gpt,
     "gpt-rotary": functools.partial(tiny_gpt, positions="rotary", kv_heads=2),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
-few_examples = settings(max_examples=4, deadline=None, derandomize=True, database=None)
 
 
 @functools.cache
@@ -64,20 +65,20 @@ def log_probabilities(model, source, texts):
 
 
 @functools.cache
-def table(name, seed, length, limit=LENGTH):
-    """log P of every sequence of up to `limit` tokens about a source of this length."""
-    model = model_of(name, seed)
-    texts = torch.tensor([*itertools.product(range(VOCAB), repeat=limit)])
+def table(name, length):
+    """log P of every sequence of up to `LENGTH` tokens about a source of this length."""
+    model = model_of(name)
+    texts = torch.tensor([*itertools.product(range(VOCAB), repeat=LENGTH)])
     rows = log_probabilities(model, some_sources(model, length, seed=length)[0], texts).tolist()
     return {
         tuple(text[:end]): row[end - 1]
         for text, row in zip(texts.tolist(), rows, strict=True)
-        for end in range(1, limit + 1)
+        for end in range(1, LENGTH + 1)
     }
 
 
-def ended(text, limit):
-    return text[-1] == EOS or len(text) == limit
+def ended(text):
+    return text[-1] == EOS or len(text) == LENGTH
 
 
 def ranked(found, alpha):
@@ -86,14 +87,14 @@ def ranked(found, alpha):
     return sorted(scored, key=lambda hypothesis: -hypothesis[2])
 
 
-def plain_beam_search(log_p, beam_size, alpha, limit=LENGTH):
+def plain_beam_search(log_p, beam_size, alpha):
     """On lists, over a table of probabilities, to the last token: nothing is stopped early."""
     beam, found = [()], []
-    for _ in range(limit):
+    for _ in range(LENGTH):
         continued = sorted(((*text, i) for text in beam for i in range(VOCAB)), key=lambda text: -log_p[text])
         continued = continued[:beam_size]
-        found += [(text, log_p[text]) for text in continued if ended(text, limit)]
-        beam = [text for text in continued if not ended(text, limit)]
+        found += [(text, log_p[text]) for text in continued if ended(text)]
+        beam = [text for text in continued if not ended(text)]
     return ranked(found, alpha)
 
 
@@ -108,8 +109,8 @@ def assert_found(hypotheses, expected):
 @every_model
 def test_a_beam_as_wide_as_there_are_texts_finds_the_best_of_all_texts(name, alpha):
     model = model_of(name)
-    log_p = table(name, 0, 4)
-    texts = [text for text in log_p if EOS not in text[:-1] and ended(text, LENGTH)]
+    log_p = table(name, 4)
+    texts = [text for text in log_p if EOS not in text[:-1] and ended(text)]
     expected = ranked([(text, log_p[text]) for text in texts], alpha)
     assert len(texts) == sum(3**n for n in range(LENGTH)) + 3**LENGTH
     source = some_sources(model, 4, seed=4)[0][None]
@@ -122,7 +123,7 @@ def test_a_beam_as_wide_as_there_are_texts_finds_the_best_of_all_texts(name, alp
 def test_narrow_beams_find_what_a_plain_search_to_the_end_finds(name):
     lengths_found = set()
     for length, beam_size, alpha, n_best in ((3, 2, 0.0, 1), (1, 3, 1.0, 1), (3, 3, 0.6, 3), (4, 11, 3.0, 5)):
-        expected = plain_beam_search(table(name, 0, length), beam_size, alpha)
+        expected = plain_beam_search(table(name, length), beam_size, alpha)
         source = some_sources(model_of(name), length, seed=length)[0][None]
         options = dict(max_new_tokens=LENGTH, beam_size=beam_size, alpha=alpha, n_best=n_best)
         assert_found(beam_search(model_of(name), source, **options)[0], expected[:n_best])
@@ -134,7 +135,7 @@ def test_narrow_beams_find_what_a_plain_search_to_the_end_finds(name):
 def test_a_batch_gives_what_each_row_gives_alone_within_its_own_limit(name):
     model = model_of(name)
 
-    @few_examples
+    @settings(few_examples, max_examples=4)
     @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 5)), min_size=2, max_size=3), st.integers(1, 4))
     def check(rows, beam_size):
         lengths, limits = (list(values) for values in zip(*rows, strict=True))
@@ -161,28 +162,18 @@ def test_one_beam_is_greedy(name):
                 assert hypothesis.ids == (ids[: ids.index(EOS) + 1] if EOS in ids else ids)
 
 
-@every_model
-def test_log_probabilities_are_those_of_one_pass_over_the_text(name):
-    model = model_of(name)
-    source = some_sources(model, 4)[0]
-    for hypothesis in beam_search(model, source[None], max_new_tokens=9, beam_size=4, n_best=4, alpha=0.8)[0]:
-        recomputed = float(log_probabilities(model, source, torch.tensor([hypothesis.ids]))[0, -1])
-        assert hypothesis.log_probability == pytest.approx(recomputed, abs=1e-9)
-        assert hypothesis.score == pytest.approx(recomputed / length_penalty(len(hypothesis.ids), 0.8), abs=1e-9)
-
-
-def test_the_length_penalty_is_that_of_wu_et_al():
-    assert length_penalty(1, 0.6) == 1.0
-    assert length_penalty(7, 1.0) == 2.0
-    assert length_penalty(19, 0.5) == 2.0
-    assert length_penalty(50, 0.0) == 1.0
-
-
 @few_examples
-@given(st.integers(1, 3), st.integers(1, 4), st.integers(2, 9), st.integers(1, 40), st.integers(0, 9))
+@given(
+    batch=st.integers(1, 3),
+    beams=st.integers(1, 4),
+    vocab=st.integers(2, 9) | st.integers(60, 700),  # from 128 on the likeliest are found by chunks
+    count=st.integers(1, 40),
+    seed=st.integers(0, 9),
+)
 def test_continuations_are_those_of_one_sort_over_all_beams_and_the_vocabulary(batch, beams, vocab, count, seed):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(batch * beams, vocab, generator=generator, dtype=torch.float64)
+    logits[:, 2::3] = -math.inf
     log_p = -torch.rand(batch, beams, generator=generator, dtype=torch.float64)
     log_p[:, 1:].masked_fill_(torch.rand(batch, beams - 1, generator=generator) < 0.3, -math.inf)  # have ended
     flat = (log_p.view(-1, 1) + logits.log_softmax(dim=-1)).view(batch, beams * vocab)
@@ -190,18 +181,8 @@ def test_continuations_are_those_of_one_sort_over_all_beams_and_the_vocabulary(b
     values, from_beams, ids = likeliest_continuations(log_p, logits, count)
     count = min(count, beams * vocab)
     torch.testing.assert_close(values, expected[:, :count])
-    real = values.isfinite()
-    assert torch.equal((from_beams * vocab + ids)[real], order[:, :count][real])
-
-
-@few_examples
-@given(st.integers(1, 4), st.integers(1, 60), st.integers(1, 8), st.sampled_from([1, 4, 7]), st.integers(0, 9))
-def test_the_largest_are_those_of_topk_however_the_row_is_cut(rows, vocab, count, chunk, seed):
-    values = torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    values[:, ::3] = -math.inf
-    count = min(count, vocab)
-    found = largest(values, count, chunk=chunk)
-    assert torch.equal(values.gather(1, found), values.topk(count).values)
+    found, real = from_beams * vocab + ids, values.isfinite()
+    assert torch.equal(found[real], order[:, :count][real])
     assert all(len(set(row)) == count for row in found.tolist())
 
 
@@ -324,13 +305,10 @@ def test_what_is_impossible_is_no_hypothesis():
     ("options", "message"),
     [
         ({"beam_size": 0}, "beam_size=0 "),
-        ({"beam_size": -2}, "beam_size=-2 "),
         ({"alpha": -0.1}, "alpha=-0.1 "),
         ({"alpha": math.nan}, "alpha=nan "),
-        ({"alpha": math.inf}, "alpha=inf "),
         ({"n_best": 0}, "n_best=0 "),
         ({"beam_size": 2, "n_best": 3}, "n_best=3 .* beam_size=2"),
-        ({"max_new_tokens": 0}, "max_new_tokens=0 "),
         ({"max_new_tokens": torch.tensor([4, -1])}, "max_new_tokens=-1 "),
     ],
 )
@@ -339,14 +317,3 @@ def test_values_out_of_range_are_refused_before_anything_is_read(options, messag
     with pytest.raises(InputError, match=message):
         beam_search(model, torch.zeros(2, 2, dtype=torch.long), **{"max_new_tokens": 3, **options})
     assert not hasattr(model, "started_with")
-
-
-@pytest.mark.parametrize("build", TRANSFORMERS[::3])
-def test_every_kind_of_transformer_searches_as_its_rows_alone(build):
-    model = build().double()
-    texts = some_sources(model, 2, 5, 3)
-    valid = layout([2, 5, 3])
-    found = beam_search(model, padded(model, texts, valid), valid, max_new_tokens=6, beam_size=3, n_best=3)
-    for text, row in zip(texts, found, strict=True):
-        alone = beam_search(model, text[None], max_new_tokens=6, beam_size=3, n_best=3)[0]
-        assert_found(row, [(tuple(each.ids), each.log_probability, each.score) for each in alone])

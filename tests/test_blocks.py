@@ -6,7 +6,16 @@ import torch.nn.functional as F
 from helpers_pieces import assert_near, assert_same_with_gradients, copy_by_name, leaves, uneven_valid
 from torch import nn
 
-from minitransformer import DecoderBlock, EncoderBlock, FeedForward, InputError, Rotary, Stack, padding_mask
+from minitransformer import (
+    DecoderBlock,
+    EncoderBlock,
+    FeedForward,
+    InputError,
+    MultiHeadAttention,
+    Rotary,
+    Stack,
+    padding_mask,
+)
 from minitransformer.activations import ACTIVATIONS
 from minitransformer.attention import ScaledDotProduct
 from minitransformer.norms import make_norm
@@ -97,36 +106,17 @@ def test_a_stack_ends_in_a_norm_after_pre_norm_blocks_only(pre_norm):
     assert_same_with_gradients(output, expected, [(states, states), *parameters])
 
 
-def test_a_block_that_stands_in_several_places_shares_its_parameters():
-    block = EncoderBlock(D_MODEL, HEADS, D_FF).double()
-    stack = Stack([block] * 3)
-    assert list(stack.parameters()) == list(block.parameters())
-    (states,) = leaves((2, 4, D_MODEL))
-    assert_same_with_gradients(
-        stack(states), block(block(block(states))), [(p, p) for p in (states, *block.parameters())]
-    )
-
-
-def test_a_stack_hands_each_block_what_is_its_own_and_all_of_them_the_rest():
-    class Adds(nn.Module):
-        def forward(self, states, shared, *, own, everywhere):
-            return 10 * states + shared + own + everywhere
-
-    stack = Stack([Adds(), Adds()], nn.Identity())
-    output = stack(torch.zeros(1), 1, per_layer=[{"own": 2}, {"own": 3}], everywhere=4)
-    assert output.item() == 10 * (1 + 2 + 4) + (1 + 3 + 4)
-
-
 FORMULAS = {
     "relu": torch.relu,
     "gelu": nn.GELU(),
     "gelu_tanh": nn.GELU(approximate="tanh"),
     "relu_squared": lambda x: torch.where(x > 0, x * x, 0.0),
+    "swiglu": lambda x: x[..., :5] / (1 + torch.exp(-x[..., :5])) * x[..., 5:],
 }
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("activation", FORMULAS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_feed_forward_is_two_linear_layers_around_an_activation(activation, bias):
     ours = FeedForward(3, 5, activation=activation, bias=bias).double()
     (states,) = leaves((2, 4, 3))
@@ -136,41 +126,6 @@ def test_feed_forward_is_two_linear_layers_around_an_activation(activation, bias
     assert len(list(ours.parameters())) == (4 if bias else 2)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_swiglu_gates_one_half_with_the_silu_of_the_other(bias):
-    ours = FeedForward(3, 5, activation="swiglu", bias=bias).double()
-    (states,) = leaves((2, 4, 3))
-    weights, biases = ours.expand.weight, ours.expand.bias if bias else torch.zeros(10, dtype=torch.float64)
-    gate = states @ weights[:5].T + biases[:5]
-    hidden = gate / (1 + torch.exp(-gate)) * (states @ weights[5:].T + biases[5:])
-    expected = hidden @ ours.contract.weight.T + (ours.contract.bias if bias else 0)
-    assert_same_with_gradients(ours(states), expected, [(p, p) for p in (states, *ours.parameters())])
-
-
-def test_every_activation_is_tested():
-    assert {*FORMULAS, "swiglu"} == set(ACTIVATIONS)
-
-
-@pytest.mark.parametrize("pre_norm", [False, True])
-def test_rmsnorm_block_equals_the_formula(pre_norm):
-    ours = EncoderBlock(D_MODEL, HEADS, D_FF, norm="rmsnorm", norm_eps=1e-3, pre_norm=pre_norm).double()
-    norms = ours.attention_residual.norm, ours.feed_forward_residual.norm
-    for norm in norms:
-        nn.init.normal_(norm.weight)
-    first, second = (
-        lambda x, norm=norm: norm.weight * x / (x.square().mean(dim=-1, keepdim=True) + 1e-3).sqrt() for norm in norms
-    )
-    (states,) = leaves((2, 3, D_MODEL))
-    if pre_norm:
-        middle = states + ours.attention(first(states))
-        expected = middle + ours.feed_forward(second(middle))
-    else:
-        middle = first(states + ours.attention(states))
-        expected = second(middle + ours.feed_forward(middle))
-    assert_same_with_gradients(ours(states), expected, [(p, p) for p in (states, *ours.parameters())])
-    assert not any("norm.bias" in name for name, _ in ours.named_parameters())
-
-
 def make_block(kind, **options):
     """A block, and the inputs it takes beside its states."""
     block = {"encoder": EncoderBlock, "decoder": DecoderBlock}[kind](D_MODEL, HEADS, D_FF, **options)
@@ -178,16 +133,6 @@ def make_block(kind, **options):
 
 
 every_block = pytest.mark.parametrize("kind", ["encoder", "decoder"])
-
-
-@every_block
-def test_dropout_acts_in_training_only(kind):
-    dropping, memory = make_block(kind, dropout=0.5)
-    without, _ = make_block(kind)
-    without.load_state_dict(dropping.state_dict())
-    states = torch.randn(2, 3, D_MODEL)
-    assert torch.equal(dropping.eval()(states, *memory), without.eval()(states, *memory))
-    assert not torch.equal(dropping.train()(states, *memory), dropping(states, *memory))
 
 
 def dropout_alone_in_training(module):
@@ -206,11 +151,13 @@ modes = pytest.mark.parametrize("mode", [nn.Module.train, dropout_alone_in_train
 @every_block
 def test_dropping_everything_leaves_the_residual_stream(kind, mode):
     states = torch.randn(2, 3, D_MODEL)
-    block, memory = make_block(kind, pre_norm=True, dropout=1.0)
-    assert torch.equal(mode(block)(states, *memory), states)
-    block, memory = make_block(kind, pre_norm=False, dropout=1.0)
-    norm = nn.LayerNorm(D_MODEL)
-    assert_near(mode(block)(states, *memory), norm(states), 1e-4)  # a norm of a norm is almost the first
+    for pre_norm, expected in ((True, states), (False, nn.LayerNorm(D_MODEL)(states))):
+        dropping, memory = make_block(kind, pre_norm=pre_norm, dropout=1.0)
+        # A norm of a norm is almost the first.
+        assert_near(mode(dropping)(states, *memory), expected, 0 if pre_norm else 1e-4)
+        without, _ = make_block(kind, pre_norm=pre_norm)
+        without.load_state_dict(dropping.state_dict())
+        assert torch.equal(dropping.eval()(states, *memory), without(states, *memory))
 
 
 @modes
@@ -220,47 +167,13 @@ def test_dropping_all_that_feed_forward_hides_leaves_its_bias(mode):
 
 
 @every_block
-def test_attention_drops_by_its_own_mode_as_torchs_does(kind):
-    block, _ = make_block(kind, dropout=1.0)
-    block.eval().attention.train()
-    states = torch.randn(2, 3, D_MODEL)
-    theirs = nn.MultiheadAttention(D_MODEL, HEADS, dropout=1.0, batch_first=True)
-    layer = nn.ModuleDict({"attention": theirs}).eval()
-    layer.attention.train()
-    bias = block.attention.project_out.bias.expand_as(states)
-    assert torch.equal(block.attention(states), bias)
-    assert torch.equal(theirs(states, states, states)[0], theirs.out_proj.bias.expand_as(states))
-    block.attention.eval()
-    assert not torch.equal(block.attention(states), bias)
-
-
-@every_block
-def test_attention_dropout_is_the_blocks_unless_it_is_given(kind):
-    for options, expected in [
-        ({"dropout": 0.3}, 0.3),
-        ({"dropout": 0.3, "attention_dropout": 0.0}, 0.0),
-        ({"dropout": 0.3, "attention_dropout": 0.1}, 0.1),
-        ({}, 0.0),
-    ]:
-        block, _ = make_block(kind, activation_dropout=0.2, **options)
-        attentions = [block.attention] if kind == "encoder" else [block.attention, block.cross_attention]
-        assert [attention.dropout for attention in attentions] == [expected] * len(attentions)
-        assert block.attention_residual.dropout.p == options.get("dropout", 0.0)
-        assert block.feed_forward.dropout.p == 0.2
-        assert make_block(kind, **options)[0].feed_forward.dropout.p == options.get("dropout", 0.0)
-
-
-@every_block
-def test_without_bias_a_block_has_matrices_and_norm_weights_only(kind):
-    block, _ = make_block(kind, bias=False)
-    assert not [name for name, _ in block.named_parameters() if name.endswith("bias")]
-
-
-def test_positions_act_in_the_decoders_self_attention_alone():
-    positions = Rotary(D_MODEL // HEADS)
-    block = DecoderBlock(D_MODEL, HEADS, D_FF, positions=positions)
-    assert block.attention.positions is positions
-    assert block.cross_attention.positions is None
+def test_attention_and_activation_dropout_are_the_blocks_unless_given(kind):
+    for options in ({}, {"attention_dropout": 0.0}, {"attention_dropout": 0.1, "activation_dropout": 0.2}):
+        block, _ = make_block(kind, dropout=0.3, **options)
+        attentions = [part for part in block.modules() if isinstance(part, MultiHeadAttention)]
+        assert {attention.dropout for attention in attentions} == {options.get("attention_dropout", 0.3)}
+        assert block.attention_residual.dropout.p == 0.3
+        assert block.feed_forward.dropout.p == options.get("activation_dropout", 0.3)
 
 
 @every_block

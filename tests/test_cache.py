@@ -1,32 +1,20 @@
 import pytest
 import torch
-from helpers_pieces import assert_near, few_examples, places, uneven_valid
+from helpers_pieces import assert_near, every_scheme, few_examples, places, scheme, uneven_valid
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from minitransformer import (
-    ALiBi,
     DecoderBlock,
-    EncoderBlock,
     InputError,
     KVCache,
     MultiHeadAttention,
-    RelativeBias,
-    Rotary,
-    Stack,
     padding_mask,
     sliding_window_mask,
 )
 
 D_MODEL, HEADS, HEAD_DIM = 8, 4, 2
-SCHEMES = {
-    "none": lambda: None,
-    "rotary": lambda: Rotary(HEAD_DIM),
-    "alibi": lambda: ALiBi(HEADS),
-    "relative": lambda: RelativeBias(HEADS, num_buckets=6, max_distance=5, bidirectional=False),
-}
-every_scheme = pytest.mark.parametrize("name", SCHEMES)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +26,7 @@ def inference():
 def random_attention(name="none", **options):
     """Weights large enough that a wrong key shows, biases that are not zero."""
     torch.manual_seed(0)
-    ours = MultiHeadAttention(D_MODEL, HEADS, positions=SCHEMES[name](), **options)
+    ours = MultiHeadAttention(D_MODEL, HEADS, positions=scheme(name, HEADS, HEAD_DIM), **options)
     for parameter in ours.parameters():
         nn.init.normal_(parameter, std=0.6)
     return ours
@@ -99,53 +87,22 @@ def test_a_full_cache_slides_over_the_last_max_length_tokens(name, max_length, p
     assert_near(cached, ours(states, mask=window), 1e-5)
 
 
-@pytest.mark.parametrize("name", ["rotary", "alibi"])
-def test_a_stack_with_full_caches_equals_the_full_sequence_under_a_sliding_window(name):
-    layers = [EncoderBlock(D_MODEL, HEADS, 6, causal=True, positions=SCHEMES[name](), pre_norm=True) for _ in range(2)]
-    stack = Stack(layers, nn.LayerNorm(D_MODEL)).eval()
-    states = torch.randn(2, 12, D_MODEL)
-    per_layer = [{"cache": new_cache(5)} for _ in layers]
-    steps = states.split([4] + [1] * 8, dim=1)
-    cached = torch.cat([stack(step, per_layer=per_layer) for step in steps], dim=1)
-    assert_near(cached, stack(states, mask=sliding_window_mask(12, 12, 5)), 1e-5)
-    assert not torch.allclose(cached, stack(states), atol=1e-3)
-
-
 @every_scheme
 @few_examples
 @given(rows=st.lists(st.integers(0, 2), min_size=1, max_size=5), seen=st.integers(1, 7), num_new=st.integers(1, 3))
-def test_selected_rows_go_on_as_their_own_sequences(name, rows, seen, num_new):
-    """Whether slots are free or all of them full; and each copy goes its own way."""
+def test_selected_rows_and_the_original_go_on_as_their_own_sequences(name, rows, seen, num_new):
+    """Whether slots are free or all of them full."""
     ours = random_attention(name)
     earlier, later = torch.randn(3, seen, D_MODEL), torch.randn(len(rows), num_new, D_MODEL)
     cache = new_cache(5, batch=3)
     in_chunks(ours, earlier, cache, [1] * seen)
     selected = in_chunks(ours, later, cache.select(torch.tensor(rows)), [1] * num_new)
-    states = torch.cat([earlier[rows], later], dim=1)
-    expected = ours(states, mask=sliding_window_mask(states.shape[1], states.shape[1], 5))
-    assert_near(selected, expected[:, seen:], 1e-5)
-
-
-@pytest.mark.parametrize("rows", [[0, 1], [1, 1, 0], [1]])
-def test_select_leaves_the_original_untouched(rows):
-    ours = random_attention("alibi")
-    states = torch.randn(2, 4, D_MODEL)
-    cache = new_cache(6)
-    ours(states, causal=True, cache=cache)
-    before = cache.keys.clone(), cache.values.clone(), cache.positions.clone()
-    ours(torch.randn(len(rows), 2, D_MODEL), causal=True, cache=cache.select(torch.tensor(rows)))
-    after = cache.keys, cache.values, cache.positions
-    for old, new in zip(before, after, strict=True):
-        torch.testing.assert_close(new, old, rtol=0, atol=0, equal_nan=True)
-    assert cache.num_seen == cache.length == 4
-
-
-def test_a_selected_cache_is_of_the_same_type():
-    cache = KVCache(2, 1, 3, 4, dtype=torch.float64)
-    selected = cache.select(torch.tensor([1, 1, 0]))
-    assert selected.keys.shape == selected.values.shape == (3, 1, 3, 4)
-    assert selected.keys.dtype == selected.values.dtype == torch.float64
-    assert selected.max_length == 3 and selected.num_seen == 0
+    others = torch.randn(3, num_new, D_MODEL)
+    original = in_chunks(ours, others, cache, [1] * num_new)
+    for before, after, output in ((earlier[rows], later, selected), (earlier, others, original)):
+        states = torch.cat([before, after], dim=1)
+        expected = ours(states, mask=sliding_window_mask(states.shape[1], states.shape[1], 5))
+        assert_near(output, expected[:, seen:], 1e-5)
 
 
 def test_keys_are_written_in_place_and_read_without_a_copy():
@@ -174,7 +131,7 @@ def test_cross_attention_projects_its_memory_once():
 
 @every_scheme
 def test_a_cached_decoder_block_equals_uncached_after_its_rows_are_reordered(name):
-    block = DecoderBlock(D_MODEL, HEADS, 6, positions=SCHEMES[name](), num_kv_heads=2).eval()
+    block = DecoderBlock(D_MODEL, HEADS, 6, positions=scheme(name, HEADS, HEAD_DIM), num_kv_heads=2).eval()
     states, memory = torch.randn(2, 5, D_MODEL), torch.randn(2, 3, D_MODEL)
     valid = uneven_valid([3, 1], 3)
     caches = {"cache": new_cache(5, kv_heads=2), "memory_cache": new_cache(3, kv_heads=2)}
@@ -194,14 +151,6 @@ def test_a_cache_refuses_to_be_used_with_gradients():
     with torch.enable_grad(), pytest.raises(RuntimeError, match=r"torch\.no_grad\(\) or inference_mode\(\)"):
         ours(states, cache=cache)
     assert cache.num_seen == 0 and cache.keys.isnan().all()
-
-
-def test_a_cache_serves_inference_mode():
-    ours = random_attention()
-    with torch.inference_mode():
-        states = torch.randn(2, 3, D_MODEL)
-        cached = in_chunks(ours, states, new_cache(3), [1, 2], causal=True)
-        assert_near(cached, ours(states, causal=True), 1e-5)
 
 
 @pytest.mark.parametrize(("seen", "new", "free"), [(3, 2, 1), (0, 5, 4), (4, 2, 0), (6, 3, 0)])

@@ -5,7 +5,7 @@ import torch
 from helpers_pieces import assert_near, assert_same_with_gradients, few_examples, leaves
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig, T5Config
+from transformers import LlamaConfig
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 from transformers.models.t5.modeling_t5 import T5Attention
@@ -19,7 +19,6 @@ from minitransformer import (
     SinusoidalPositions,
     attention_weights,
 )
-from minitransformer.positions import AttentionPositions
 
 UNEVEN = torch.tensor([[0, 1, 2, 3, 4], [0, 0, 0, 1, 2]])  # the second row has two pads on the left
 
@@ -35,21 +34,9 @@ def test_sinusoids_equal_the_formula_up_to_position_5000():
     assert_near(ours, torch.tensor([expected, expected[::-1]]), 1e-6)
 
 
-def test_sinusoids_of_an_odd_width_are_refused():
-    with pytest.raises(InputError, match="d_model=5 is odd"):
-        SinusoidalPositions(5)
-
-
 def test_learned_positions_look_up_each_rows_own_place():
     positions = LearnedPositions(6, 3)
     assert torch.equal(positions(UNEVEN), positions.embedding.weight[UNEVEN])
-
-
-def test_the_base_class_changes_nothing():
-    x = torch.randn(1, 2, 5, 4)
-    scheme = AttentionPositions()
-    assert scheme.rotate(x, UNEVEN[:1]) is x
-    assert scheme.bias(UNEVEN, UNEVEN) is None
 
 
 def test_rotary_equals_llamas():
@@ -85,7 +72,9 @@ def test_rotary_scores_depend_on_the_distance_only(query_at, key_at, shift):
     assert_near(score(query_at + shift, key_at + shift), score(query_at, key_at), 1e-9)
 
 
-def test_rotary_of_an_odd_width_is_refused():
+def test_an_odd_width_is_refused():
+    with pytest.raises(InputError, match="d_model=5 is odd"):
+        SinusoidalPositions(5)
     with pytest.raises(InputError, match="head_dim=3 is odd"):
         Rotary(3)
 
@@ -114,18 +103,6 @@ def test_alibi_penalises_distance_on_both_sides_alike():
     assert bias[0, :, 0].tolist() == [[-d / 16 for d in (2, 1, 0, 1, 2)], [-d / 256 for d in (2, 1, 0, 1, 2)]]
 
 
-def t5_attention(num_heads, num_buckets, max_distance, bidirectional):
-    config = T5Config(
-        d_model=num_heads,
-        d_kv=1,
-        num_heads=num_heads,
-        relative_attention_num_buckets=num_buckets,
-        relative_attention_max_distance=max_distance,
-        is_decoder=not bidirectional,
-    )
-    return T5Attention(config, has_relative_attention_bias=True, layer_idx=0)
-
-
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (8, 20), (6, 5), (4, 2)])
 def test_relative_buckets_equal_t5s(num_buckets, max_distance, bidirectional):
@@ -135,27 +112,6 @@ def test_relative_buckets_equal_t5s(num_buckets, max_distance, bidirectional):
     ahead = torch.arange(-300, 301)
     theirs = T5Attention._relative_position_bucket(ahead, bidirectional, num_buckets, max_distance)
     assert torch.equal(ours.buckets(ahead), theirs)
-
-
-@pytest.mark.parametrize("bidirectional", [True, False])
-def test_relative_bias_equals_t5s(bidirectional):
-    """With earlier keys in a cache, too: three queries that stand at 4, 5 and 6 of seven keys."""
-    theirs = t5_attention(3, 8, 10, bidirectional)
-    ours = RelativeBias(3, num_buckets=8, max_distance=10, bidirectional=bidirectional)
-    ours.embedding.load_state_dict(theirs.relative_attention_bias.state_dict())
-    keys = torch.arange(7)[None]
-    assert_same_with_gradients(
-        ours.bias(keys[:, 4:], keys),
-        theirs.compute_bias(3, 7, past_seen_tokens=4),
-        [(ours.embedding.weight, theirs.relative_attention_bias.weight)],
-        tolerance=1e-6,
-    )
-
-
-def test_relative_bias_follows_each_rows_own_positions():
-    scheme = RelativeBias(2)
-    bias = scheme.bias(UNEVEN, UNEVEN)
-    assert torch.equal(bias[1:, :, 2:, 2:], bias[:1, :, :3, :3])
 
 
 @pytest.mark.parametrize(

@@ -177,14 +177,6 @@ def test_recording_leaves_nothing_behind():
     assert all(weights.shape == (1, 2, 3, 3) for weights in maps.values())
 
 
-def test_recording_leaves_nothing_behind_after_an_exception():
-    stack = blocks()
-    with pytest.raises(KeyError), record_attention(stack):
-        stack(torch.randn(1, 3, 8))
-        raise KeyError
-    assert not hooks(stack)
-
-
 def test_recordings_nest():
     stack = blocks()
     with record_attention(stack) as outer:
