@@ -111,31 +111,20 @@ def test_a_shared_block_files_call_i_under_path_i_mod_n(passes):
         assert_near(maps[path], torch.cat([expected[path]] * passes, dim=2), 1e-6)
 
 
-def test_decoding_with_a_cache_gives_the_maps_of_one_causal_pass():
-    block = EncoderBlock(8, 2, 6, causal=True, positions=Rotary(4))
-    for stack in (Stack([block] * 3), blocks(2, causal=True)):
-        states = torch.randn(2, 6, 8)
-        with record_attention(stack) as whole:
-            stack(states)
-        caches = [{"cache": KVCache(2, 2, 6, 4)} for _ in stack.layers]
-        with torch.no_grad(), record_attention(stack) as stepwise:
-            for step in states.split([3, 1, 2], dim=1):
-                stack(step, per_layer=caches)
-        assert list(stepwise) == list(whole) and len(whole) == len(stack.layers)
-        for path in whole:
-            assert_near(stepwise[path], whole[path], 1e-6)
+@pytest.mark.parametrize("shared", [True, False])
+def test_decoding_with_caches_gives_the_maps_of_one_pass(shared):
+    def block():
+        return DecoderBlock(8, 2, 6, positions=Rotary(4))
 
-
-def test_decoding_with_a_memory_joins_the_maps_of_cross_attention():
-    block = DecoderBlock(8, 2, 6)
-    states, memory, mask = torch.randn(2, 3, 8), torch.randn(2, 4, 8), padding_mask(uneven_valid([4, 2], 4))
-    with record_attention(block) as whole:
-        block(states, memory, memory_mask=mask)
-    caches = {"cache": KVCache(2, 2, 3, 4), "memory_cache": KVCache(2, 2, 4, 4)}
-    with torch.no_grad(), record_attention(block) as stepwise:
-        for step in states.split(1, dim=1):
-            block(step, memory, memory_mask=mask, **caches)
-    assert list(whole) == list(stepwise) == ["attention", "cross_attention"]
+    stack = Stack([block()] * 3 if shared else [block(), block()])
+    states, memory, mask = torch.randn(2, 6, 8), torch.randn(2, 4, 8), padding_mask(uneven_valid([4, 2], 4))
+    with record_attention(stack) as whole:
+        stack(states, memory, memory_mask=mask)
+    caches = [{"cache": KVCache(2, 2, 6, 4), "memory_cache": KVCache(2, 2, 4, 4)} for _ in stack.layers]
+    with torch.no_grad(), record_attention(stack) as stepwise:
+        for step in states.split([3, 1, 2], dim=1):
+            stack(step, memory, memory_mask=mask, per_layer=caches)
+    assert list(stepwise) == list(whole) and len(whole) == 2 * len(stack.layers)
     for path in whole:
         assert_near(stepwise[path], whole[path], 1e-6)
 
