@@ -1,8 +1,13 @@
-"""The console that every job prints to."""
+"""The console of every job, and its progress: on a terminal a bar with speed and time left, elsewhere plain lines."""
 
 import sys
+import time
+from types import TracebackType
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
 
 
 def wide_console() -> Console:
@@ -11,3 +16,38 @@ def wide_console() -> Console:
     Labels and paths are printed as they are: "[b]" or ":car:" in them is not markup.
     """
     return Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
+
+
+class TrainingProgress:
+    """Shows the share of a run that is done; `update` is cheap enough to call at every step."""
+
+    def __init__(self, name: str, console: Console):
+        self.name, self.console = name, console
+        self.last_line = time.monotonic()
+        self.bar = Progress(
+            TextColumn("{task.description}", style="bold", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%"),
+            TextColumn("{task.fields[text]}", markup=False),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task(name, total=1.0, text="")
+
+    def __enter__(self) -> "TrainingProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.bar.stop()
+
+    def update(self, done: float, text: str, seconds_left: float) -> None:
+        self.bar.update(self.task, completed=done, text=text)
+        if not self.console.is_terminal and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = time.monotonic()
+            self.note(f"{self.name}: {done:4.0%}  {text}  {seconds_left:.0f} s left")
+
+    def note(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)

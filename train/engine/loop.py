@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -21,18 +22,64 @@ from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import clip_gradients, learning_rate, set_learning_rate
 from train.engine.allocator import keep_freed_memory
+from train.engine.console import TrainingProgress
 from train.engine.data_parallel import Replica, replicate
-from train.engine.loop_options import LoopOptions
 from train.engine.metrics_file import MetricsFile
 from train.engine.not_finite import record_not_finite
 from train.engine.processes import Processes
-from train.engine.progress_bar import TrainingProgress
 from train.engine.resuming import Checkpoints
 from train.engine.signals import TrainingInterrupted, stop_requests
 from train.engine.state import State, rank, require_scores
 
 Batch = dict[str, Tensor]
 M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How to train one model. Its length is `steps`, `minutes` of training, or whichever comes first."""
+
+    lr: float
+    steps: int | None = None
+    minutes: float | None = None
+    schedule: str = "linear"
+    warmup_steps: int = 100
+    final_lr: float = 0.0
+    clip: float | None = 1.0
+    accumulate: int = 1
+    """Batches in a step, of all processes together."""
+    loss_reduction: str = "mean"
+    evaluations: int = 20
+    patience: int | None = None
+    """Stop after so many evaluations without a better one."""
+    unit: str = "tokens"
+    """What targets are called in progress and metrics."""
+    autocast: torch.dtype | None = None
+    fsdp: bool = False
+    """Shard the model over the processes instead of copying it to each."""
+    compile: bool = False
+    checkpoint_seconds: float | None = None
+    """Seconds between checkpoints. None: a minute, or longer where writing would take more than 1% of the time."""
+    keep_checkpoints: int = 2
+    keep_evaluated: bool = False
+    """Keep the weights of every evaluation, for `averaging`."""
+    skip_not_finite: int = 0
+    """How many steps to skip, over the whole run, because their loss or gradient is not finite."""
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.minutes is None:
+            raise InputError("a run needs a length: give steps or minutes")
+
+    def progress(self, state: State) -> float:
+        """The share of the run that is done, by the limit that is nearer."""
+        by_steps = state.step / self.steps if self.steps else 0.0
+        by_time = state.seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def out_of_patience(self, state: State) -> bool:
+        """Whether the latest evaluations were no better than the best one before them."""
+        since = sum(evaluation["step"] > state.best_step for evaluation in state.history)
+        return self.patience is not None and since >= self.patience
 
 
 @runtime_checkable
@@ -81,7 +128,7 @@ def train(
                 options.schedule,
                 options.lr,
                 step=state.step + 1,
-                progress=state.progress(options),
+                progress=options.progress(state),
                 warmup_steps=options.warmup_steps,
                 final=options.final_lr,
             )
@@ -109,7 +156,7 @@ def train(
             optimizer.zero_grad()
             [state.seconds] = processes.largest(state.seconds + time.perf_counter() - began)
 
-            done = state.progress(options)
+            done = options.progress(state)
             speed = state.tokens / state.seconds
             left = state.seconds * (1 - done) / done
             progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} {options.unit}/s", left)
@@ -129,7 +176,7 @@ def train(
                 progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {scores}")
                 metrics.flush()
             stop, due = processes.largest(stop_requested() or 0, checkpoints.due())
-            state.finished = done >= 1.0 or state.out_of_patience(options)
+            state.finished = done >= 1.0 or options.out_of_patience(state)
             if state.finished:
                 optimizer.state.clear()  # two thirds of a checkpoint, and no step will need it
             if stop or state.finished or due:

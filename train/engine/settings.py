@@ -73,14 +73,12 @@ class Settings:
         return [self.data] if hasattr(self, "data") else []
 
     def torch_device(self) -> torch.device:
-        if self.device != "auto":
-            available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-            if not available[self.device]:
-                raise InputError(f"--device {self.device}: torch finds no such device here; try --device auto")
-            return torch.device(self.device)
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        if self.device == "auto":
+            return torch.device(next(device for device, available in here.items() if available))
+        if not here[self.device]:
+            raise InputError(f"--device {self.device}: torch finds no such device here; try --device auto")
+        return torch.device(self.device)
 
     def set_threads(self, num_parameters: int) -> None:
         """Small models default to one thread: where another program holds a core, threads wait for each other at every

@@ -9,7 +9,6 @@ from typing import Any, get_type_hints
 from minitransformer.errors import InputError
 from minitransformer.untrusted import shown
 from minitransformer.validation import fits
-from train.engine.loop_options import LoopOptions
 
 LARGEST_COUNT = 1 << 53
 """Larger counts are not from a run, and overflow what they are added to."""
@@ -59,17 +58,6 @@ class State:
     def place(self) -> dict[str, Any]:
         """What every line of `metrics.jsonl` begins with."""
         return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3)}
-
-    def out_of_patience(self, options: LoopOptions) -> bool:
-        """Whether the latest evaluations were no better than the best one before them."""
-        since = sum(evaluation["step"] > self.best_step for evaluation in self.history)
-        return options.patience is not None and since >= options.patience
-
-    def progress(self, options: LoopOptions) -> float:
-        """The share of the run that is done, by the limit that is nearer."""
-        by_steps = self.step / options.steps if options.steps else 0.0
-        by_time = self.seconds / (60 * options.minutes) if options.minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
 
 
 def require_scores(state: State, score: Callable[[Mapping[str, float]], Sequence[float]], folder: Path) -> None:
