@@ -1,8 +1,12 @@
-"""Several processes in a test: forks of the one that runs it, which meet over gloo."""
+"""Forked processes: one that is killed and watched, or several that meet over gloo."""
 
-import multiprocessing
+import contextlib
+import os
+import signal
+import sys
 import tempfile
 import traceback
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,33 +15,61 @@ import torch.distributed as dist
 from train.engine.processes import Processes
 
 
+class Child:
+    """`action` in a forked process, which has everything imported already; its output goes to files in `folder`."""
+
+    def __init__(self, folder: Path, action):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.out, self.err = folder / "stdout", folder / "stderr"
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(action, self.out, self.err)
+
+    def kill(self, number=signal.SIGKILL):
+        os.kill(self.pid, number)
+
+    def wait(self):
+        """The exit code; of a process that a signal ended, the negative number of the signal."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def _become(action, out, err):
+    code = 70  # a bug of the test's or ours
+    try:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads are not there in a forked process
+        for path, descriptor in ((out, 1), (err, 2)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        action()
+        code = 0
+    except SystemExit as exit_:
+        code = exit_.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
 def together(world_size, function):
     """What `function` returns in each of so many processes, by rank. Tensors and plain values can come back."""
-    context = multiprocessing.get_context("fork")
-    with tempfile.TemporaryDirectory() as folder:
-        workers = [
-            context.Process(target=_work, args=(Path(folder), rank, world_size, function)) for rank in range(world_size)
-        ]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join(600)  # far more than it takes, on however busy a machine
-            if worker.is_alive():
-                worker.kill()
-        results = [torch.load(path) for path in sorted(Path(folder).glob("result-*"))]
-        errors = [path.read_text() for path in sorted(Path(folder).glob("error-*"))]
-        assert not errors, "\n".join(errors)
-        assert len(results) == world_size, [worker.exitcode for worker in workers]
-    return results
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ranks = range(world_size)
+        children = [Child(folder / str(rank), partial(_work, folder, rank, world_size, function)) for rank in ranks]
+        codes = [child.wait() for child in children]
+        assert not any(codes), "\n".join(f"process {rank}: {children[rank].err.read_text()}" for rank in ranks)
+        return [torch.load(folder / f"result-{rank}") for rank in ranks]
 
 
 def _work(folder, rank, world_size, function):
+    signal.alarm(600)  # far more than it takes, on however busy a machine
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size)
     try:
         torch.save(function(Processes.current()), folder / f"result-{rank}")
-    except BaseException:
-        (folder / f"error-{rank}").write_text(f"process {rank} of {world_size}\n{traceback.format_exc()}")
-        raise
     finally:
         dist.destroy_process_group()

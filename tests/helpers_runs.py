@@ -3,14 +3,11 @@
 import json
 from pathlib import Path
 
-# These two are here so that they are not loaded anew in every process that is forked: optimizers load the second.
+# Loaded here, so that forked processes need not load them; optimizers need the second.
 import datasets  # noqa: F401
 import torch._dynamo  # noqa: F401
-from helpers_faults import Child
+from helpers_processes import Child
 
-from minitransformer.data.masked_batches import MaskedBatches
-from minitransformer.data.streams import StreamWindows
-from train.engine.feed import Feed
 from train.finetune import __main__ as finetune
 from train.pretrain import __main__ as pretrain
 from train.translate import __main__ as translate
@@ -38,7 +35,6 @@ JOBS = {
     # Pieces of words, the mean of two checkpoints, and a beam.
     "translate sentences": (translate, "sentences.tsv", SENTENCES),
 }
-FEEDS = {"gpt with muon": StreamWindows, "bert": MaskedBatches, "finetune": Feed, "translate": Feed}
 
 
 def write_corpora(folder):
@@ -55,10 +51,15 @@ def write_corpora(folder):
     return folder
 
 
-def job(name, data, out, *more):
-    """The function that runs it and its command line, the same every time."""
+def command(name, data, out, *more):
+    """The script of a job and its arguments, the same every time."""
     script, file, flags = JOBS[name]
-    arguments = [*flags, *COMMON, "--data", str(data / file), "--out", str(out), "--resume", "auto", *more]
+    return script, [*flags, *COMMON, "--data", str(data / file), "--out", str(out), "--resume", "auto", *more]
+
+
+def job(*which):
+    """The function that runs `command(*which)`."""
+    script, arguments = command(*which)
     return lambda: script.main(arguments)
 
 

@@ -1,7 +1,7 @@
 """What is in a checkpoint: weights, optimizer state, random states and the run's state, so that a run resumes as if it
 had never stopped. How it lies on disk: `tensor_folder`. Which one a run resumes from: `resuming`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +52,14 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             raise TypeError("its state is not an object")
         tensors = read_tensors(folder, "model")
         require_fit(own, {name: without_numbers(rows) for name, rows in tensors.items()}, str(folder))
-        held: dict[nn.Parameter, dict[str, Tensor]] = {}
+        held: dict[Tensor, dict[str, Tensor]] = {}
         random = None
         if optimizer is not None:
-            moments = read_tensors(folder, "optimizer")
-            _check_optimizer(optimizer, model, {name: without_numbers(rows) for name, rows in moments.items()})
+            held = _read_optimizer(folder, optimizer, model)
             of_ranks, rank = values["random"], Processes.current().rank
             random = of_ranks[rank] if rank < len(of_ranks) else None  # the run may have had fewer processes
             if random is not None:
                 check_random_states(random)
-            held = _read_optimizer(model, moments)
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(sharded_like(joined(tensors[name]), tensor))
@@ -72,10 +70,8 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             f"{folder} does not fit this run ({error}): resume it with the version that wrote it"
         ) from error
     if optimizer is not None:
-        for _, parameter in _parameters(model):
-            optimizer.state.pop(parameter, None)
-            if parameter in held:
-                optimizer.state[parameter] = held[parameter]
+        optimizer.state.clear()
+        optimizer.state.update(held)
     if random is not None:
         set_random_states(random)
     return state
@@ -89,36 +85,33 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def _check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raises `ValueError`. Optimizers trust their state: fused ones read and write past a tensor that is too short."""
+def _read_optimizer(
+    folder: Path, optimizer: torch.optim.Optimizer, model: nn.Module
+) -> dict[Tensor, dict[str, Tensor]]:
+    """The optimizer's state by parameter, on its device and sharded as it is.
+
+    Raises `ValueError`: optimizers trust their state, and fused ones read and write past a tensor that is too short.
+    """
     parameters = dict(_parameters(model))
     groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
-    held: dict[str, set[str]] = {}
-    for name, tensor in tensors.items():
+    held: dict[Tensor, dict[str, Tensor]] = {}
+    for name, rows in read_tensors(folder, "optimizer").items():
         key, _, parameter_name = name.partition("/")
         if parameter_name not in parameters:
             raise ValueError(f"the model has no parameter for {name}")
-        parameter = parameters[parameter_name]
-        shape, dtypes = ((), FLOATS) if key == "step" else (parameter.shape, (parameter.dtype,))
-        if tensor.shape != shape or tensor.dtype not in dtypes:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)} of {tensor.dtype}, not {tuple(shape)} of floats")
-        held.setdefault(parameter_name, set()).add(key)
-    for name, keys in held.items():
-        adam = "betas" in groups.get(parameters[name], {})
-        if keys != ({"step", "exp_avg", "exp_avg_sq"} if adam else {"momentum_buffer"}):
-            raise ValueError(f"the optimizer does not keep {', '.join(sorted(keys))} of {name}")
-
-
-def _read_optimizer(model: nn.Module, moments: Mapping[str, Sequence[Tensor]]) -> dict[nn.Parameter, dict[str, Tensor]]:
-    """The optimizer's state by parameter, on its device and sharded as it is."""
-    parameters = dict(_parameters(model))
-    held: dict[nn.Parameter, dict[str, Tensor]] = {}
-    for name, rows in moments.items():
-        key, _, parameter_name = name.partition("/")
-        parameter, tensor = parameters[parameter_name], joined(rows)
+        parameter, found = parameters[parameter_name], without_numbers(rows)
         like = parameter.detach() if key != "step" else torch.empty((), device=parameter.device)
-        target = torch.empty_like(like, dtype=tensor.dtype)
-        held.setdefault(parameter, {})[key] = target.copy_(sharded_like(tensor, target))
+        dtypes = (parameter.dtype,) if key != "step" else FLOATS
+        if found.shape != like.shape or found.dtype not in dtypes:
+            raise ValueError(
+                f"{name} has shape {tuple(found.shape)} of {found.dtype}, not {tuple(like.shape)} of floats"
+            )
+        target = torch.empty_like(like, dtype=found.dtype)
+        held.setdefault(parameter, {})[key] = target.copy_(sharded_like(joined(rows), target))
+    for name, parameter in parameters.items():
+        keys, adam = set(held.get(parameter, ())), "betas" in groups.get(parameter, {})
+        if keys and keys != ({"step", "exp_avg", "exp_avg_sq"} if adam else {"momentum_buffer"}):
+            raise ValueError(f"the optimizer does not keep {', '.join(sorted(keys))} of {name}")
     return held
 
 

@@ -82,52 +82,41 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def on_rank_0(self, function: Callable[[], T]) -> T:
-        """Call `function` on rank 0 only and broadcast what it returns. The others wait, so that they find every file
-        that it writes. If it raises an error of the user's or of the system's, the others exit without a message."""
+    def agreed(self, function: Callable[[], T]) -> T:
+        """What `function` returns in this process. If it raises an error of the user's or of the system's in some
+        processes, the first of them raises it and all others exit without a message."""
         if self.world_size == 1:
             return function()
-        answer: list[Any] = [None, None]
-        if self.is_rank_0:
-            try:
-                answer[0] = function()
-            except (InputError, OSError, SystemExit) as error:
-                dist.broadcast_object_list([None, error.code if isinstance(error, SystemExit) else 2])
-                raise
-        dist.broadcast_object_list(answer)
-        if answer[1] is not None:
-            raise SystemExit(answer[1])
-        return answer[0]
-
-    def on_every_rank(self, function: Callable[[], T]) -> list[T]:
-        """Call `function` on every rank and return all results. If any of them raises an error of the user's or of the
-        system's, rank 0 raises the first of these errors and the others exit without a message."""
-        result, error = None, None
+        result: Any = None
+        error: InputError | OSError | SystemExit | None = None
         try:
             result = function()
-        except (InputError, OSError) as raised:
+        except (InputError, OSError, SystemExit) as raised:
             error = raised
-        answers = self.gather((result, error))
-        if errors := [error for _, error in answers if error is not None]:
-            raise errors[0] if self.is_rank_0 else SystemExit(2)
-        return [result for result, _ in answers]  # type: ignore[misc]
+        code = None if error is None else (error.code or 0) if isinstance(error, SystemExit) else 2
+        codes = self.gather(code)
+        failed = [rank for rank, code in enumerate(codes) if code is not None]
+        if failed:
+            raise error if error and self.rank == failed[0] else SystemExit(codes[failed[0]])
+        return result
+
+    def on_rank_0(self, function: Callable[[], T]) -> T:
+        """Call `function` on rank 0 only and return its result everywhere. The other processes wait, so that they find
+        every file that it writes. Errors are those of `agreed`."""
+        if self.world_size == 1:
+            return function()
+        answers: list[Any] = self.gather(self.agreed(function if self.is_rank_0 else lambda: None))
+        return answers[0]
 
     def local_rank_0_first(self, function: Callable[[], T]) -> T:
         """What `function` returns, called in one process of each machine first and then in the others, which find on
-        disk what the first left there. If the first call fails, the others exit without a message."""
+        disk what the first left there. If the first call fails, the others do not try."""
         first = int(os.environ["LOCAL_RANK"]) == 0 if launched() else self.is_rank_0
-        answer, error = None, None
-        if first:
-            try:
-                answer = function()
-            except (InputError, OSError) as raised:
-                error = raised
-        if any(self.gather(error is not None)):
-            raise error or SystemExit(2)
-        return answer if first else function()  # type: ignore[return-value]
+        answer: Any = self.agreed(function if first else lambda: None)
+        return answer if first else function()
 
     def barrier(self) -> None:
-        self.on_rank_0(lambda: None)
+        self.gather(None)
 
 
 def not_shared(folder: Path) -> InputError:

@@ -40,13 +40,13 @@ def write_tensor_folder(folder: Path, groups: Mapping[str, Mapping[str, Tensor]]
     """Write the tensors of each group ("model", "optimizer") and the JSON `values`. All processes have to call it.
 
     The folder is made under a temporary name, flushed to disk and renamed, so that it is there whole or not at all.
-    Raises `OSError` on rank 0, and `InputError` if the processes do not share this folder; other ranks exit.
+    Raises `OSError`, or `InputError` if the processes do not share this folder, on one rank; the others exit.
     """
     processes = Processes.current()
     temporary = processes.on_rank_0(lambda: _new_folder(folder))
     try:
-        written = processes.on_every_rank(lambda: dict(_write_tensors(temporary, groups, processes)))
-        checksums = {name: checksum for of_rank in written for name, checksum in of_rank.items()}
+        written = processes.agreed(lambda: dict(_write_tensors(temporary, groups, processes)))
+        checksums = {name: checksum for part in processes.gather(written) for name, checksum in part.items()}
         processes.on_rank_0(lambda: _finish(temporary, folder, values, checksums))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from error

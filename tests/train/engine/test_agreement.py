@@ -6,8 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers_faults import Child
-from helpers_processes import together
+from helpers_processes import Child, together
 from torch.distributed import TCPStore
 
 from minitransformer import InputError
@@ -27,20 +26,32 @@ def test_one_process_goes_first_and_the_others_find_what_it_left(tmp_path):
     assert together(2, lambda processes: processes.local_rank_0_first(find)) == [True, False]
 
 
-def test_where_the_first_one_fails_nobody_else_tries(tmp_path):
-    def find(processes):
-        def refuse():
-            (tmp_path / str(processes.rank)).touch()
-            raise InputError("no such file")
+def agreement(processes, folder):
+    def refuse():
+        (folder / str(processes.rank)).touch()
+        raise InputError("no such file")
 
+    def outcome(method):
         try:
-            processes.local_rank_0_first(refuse)
+            method(refuse)
         except InputError:
-            return "told"
+            return "reported"
         except SystemExit as error:
             return error.code
 
-    assert together(2, find) == ["told", 2]
+    return {
+        "gather": processes.gather(processes.rank),
+        "largest": processes.largest(float(processes.rank), -1.0),
+        "sum": processes.sum(torch.tensor([1, processes.rank])).tolist(),
+        "on_rank_0": processes.on_rank_0(lambda: processes.rank),
+        "refused": [outcome(processes.on_rank_0), outcome(processes.local_rank_0_first)],
+    }
+
+
+def test_processes_agree_and_only_the_first_tries_and_says_what_is_wrong(tmp_path):
+    first, second = together(2, partial(agreement, folder=tmp_path))
+    assert (first.pop("refused"), second.pop("refused")) == (["reported"] * 2, [2, 2])
+    assert first == second == {"gather": [0, 1], "largest": [1.0, -1.0], "sum": [2, 1], "on_rank_0": 0}
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
 
 

@@ -1,6 +1,5 @@
-"""Training in several processes: what is dealt out, what is written, and how a run goes on with another number."""
+"""Training in several processes: how batches are shared, what is written, and resuming with another number."""
 
-import io
 import json
 import os
 import signal
@@ -8,14 +7,14 @@ import signal
 import pytest
 import torch
 from helpers_processes import together
+from helpers_training import Copying, lines, ruin, run
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from minitransformer import GPT, GPTConfig, InputError
 from minitransformer.optim import adamw
-from train.engine.loop import LoopOptions, batches_from, train
-from train.engine.metrics_file import MetricsFile
+from train.engine.data_parallel import replicate
+from train.engine.loop import batches_from
 from train.engine.processes import Processes, check_device, joined
 from train.engine.run_folder import create_run, open_run
 from train.engine.settings import Settings
@@ -41,7 +40,7 @@ class Epochs:
     st.lists(st.sampled_from([1, 2, 3, 4, 6, 12]), min_size=1, max_size=5),
 )
 def test_every_batch_goes_to_one_process_in_order_whatever_their_number(lengths, world_sizes):
-    """12 batches in a step; the run goes on from step to step with another number of processes."""
+    """12 batches in a step; each part of the run has another number of processes."""
     data, state, dealt = Epochs(lengths), State(), []
     for world_size in world_sizes:
         states, parts = [], []
@@ -82,7 +81,7 @@ def test_several_processes_on_a_device_they_cannot_share_are_refused(monkeypatch
 
 
 def test_a_run_remembers_how_many_processes_began_it(tmp_path):
-    """So that its steps stay as large; and no flag says otherwise."""
+    """So that its steps keep their size. No flag changes it."""
 
     def begin(_):
         settings, folder = open_run(Settings, "test", ["--out", str(tmp_path / "run"), "--steps", "3"])
@@ -95,11 +94,8 @@ def test_a_run_remembers_how_many_processes_began_it(tmp_path):
     assert (settings.processes, settings.fsdp, settings.compile) == (2, True, True)
     with pytest.raises(SystemExit):
         open_run(Settings, "test", [*arguments, "--processes", "4"])
-
-
-def test_processes_started_without_a_name_for_their_folder_agree_on_one():
-    first, second = together(2, lambda _: str(open_run(Settings, "test", [])[1]))
-    assert first == second
+    # Without --out they agree on a name.
+    assert len(set(together(2, lambda _: str(open_run(Settings, "test", [])[1])))) == 1
 
 
 def test_ctrl_c_that_torchrun_passes_on_does_not_break_in(monkeypatch):
@@ -110,85 +106,19 @@ def test_ctrl_c_that_torchrun_passes_on_does_not_break_in(monkeypatch):
         assert stop_requested() == signal.SIGINT
 
 
-def agreement(processes):
-    def refuse():
-        raise InputError("no such file")
+def sgd(model, lr):
+    return torch.optim.SGD(model.parameters(), lr=lr)
 
-    code = None
+
+def trained(folder, *, stop_at=None, **options):
+    """What a run of four batches a step leaves, or the signal that stopped it in this process's batch `stop_at`."""
+    data = Copying({stop_at: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    defaults = dict(dropout=0.0, optimizer=sgd, lr=0.1, steps=8, accumulate=4, clip=0.5)
     try:
-        processes.on_rank_0(refuse)
-    except InputError:
-        code = "told"
-    except SystemExit as error:
-        code = error.code
-    return {
-        "gathered": processes.gather(processes.rank),
-        "largest": processes.largest(float(processes.rank), -1.0),
-        "sum": processes.sum(torch.tensor([1, processes.rank])),
-        "on_rank_0": processes.on_rank_0(lambda: processes.rank),
-        "refused": code,
-    }
-
-
-def test_processes_agree_and_only_the_first_says_what_is_wrong():
-    first, second = together(2, agreement)
-    assert (first.pop("refused"), second.pop("refused")) == ("told", 2)
-    assert first["sum"].tolist() == second["sum"].tolist() == [2, 1]
-    for name, value in {"gathered": [0, 1], "largest": [1.0, -1.0], "on_rank_0": 0}.items():
-        assert first[name] == second[name] == value
-
-
-class Text:
-    """Sixteen rows of three lengths; `at_batch` runs before this process's batch of that number."""
-
-    def __init__(self, at_batch=None):
-        self.at_batch, self.made = at_batch or {}, 0
-
-    def epoch(self, number):
-        order = torch.randperm(16, generator=torch.Generator().manual_seed(number)).tolist()
-        return [order[i : i + 2] for i in range(0, 16, 2)] + [[number % 16]]
-
-    def batch(self, rows):
-        self.made += 1
-        self.at_batch.get(self.made, lambda: None)()
-        generator = torch.Generator().manual_seed(rows[0])
-        return {"ids": torch.randint(0, 9, (len(rows), 4 + rows[0] % 3), generator=generator)}
-
-
-HELD_OUT = {"ids": torch.arange(27).reshape(3, 9) % 9}
-
-
-def run(folder, *, stop_at=None, dropout=0.0, steps=8, sgd=True, ruin=False, **options):
-    """Train a GPT on four batches a step; what a test compares, whether it was stopped or not."""
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(9, 12, 8, 2, num_layers=2, eos_id=0, dropout=dropout))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1) if sgd else adamw(model, lr=0.01)
-    options = LoopOptions(
-        lr=0.1 if sgd else 0.01, steps=steps, warmup_steps=2, evaluations=4, accumulate=4, clip=0.5, **options
-    )
-
-    def evaluate(model):
-        assert Processes.current().is_rank_0
-        with torch.no_grad():
-            loss = model.loss(HELD_OUT)["lm"].total.item()
-            if ruin:
-                next(model.parameters()).fill_(float("nan"))
-        return {"loss": loss}
-
-    data = Text({stop_at: lambda: os.kill(os.getpid(), signal.SIGTERM)})
-    try:
-        state = train(
-            model, optimizer, data, options, folder, evaluate=evaluate, score=lambda r: [-r["loss"]],
-            console=Console(file=io.StringIO()),
-        )  # fmt: skip
+        model, state = run(folder, data=data, **{**defaults, **options})
     except TrainingInterrupted as interrupted:
         return {"signal": interrupted.number}
     return {"weights": dict(model.state_dict()), "history": [(e["step"], e["loss"]) for e in state.history]}
-
-
-def lines(folder):
-    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in metrics]
 
 
 def require_same_run(folder, results, other_folder, alone):
@@ -202,25 +132,25 @@ def require_same_run(folder, results, other_folder, alone):
 
 @pytest.mark.parametrize("fsdp", [False, True])
 def test_a_run_of_two_processes_is_that_of_one(tmp_path, fsdp):
-    results = together(2, lambda _: run(tmp_path / "two", fsdp=fsdp, checkpoint_seconds=1e6))
-    alone = run(tmp_path / "one", checkpoint_seconds=1e6)
+    results = together(2, lambda _: trained(tmp_path / "two", fsdp=fsdp, checkpoint_seconds=1e6))
+    alone = trained(tmp_path / "one", checkpoint_seconds=1e6)
     require_same_run(tmp_path / "two", results, tmp_path / "one", alone)
     written, expected = ({path.name for path in (tmp_path / name / "checkpoints").iterdir()} for name in ("two", "one"))
     assert written == expected
 
 
-def test_a_run_goes_on_with_another_number_of_processes_and_another_way_of_sharing(tmp_path):
+def test_a_run_resumes_with_another_number_of_processes_and_another_way_of_sharing(tmp_path):
     """A signal to one process of several stops them all."""
-    alone = run(tmp_path / "one")
+    alone = trained(tmp_path / "one")
 
     def part(world_size, stopped_rank, stop_at, **options):
         def work(processes):
-            return run(tmp_path / "cut", stop_at=stop_at if processes.rank == stopped_rank else None, **options)
+            return trained(tmp_path / "cut", stop_at=stop_at if processes.rank == stopped_rank else None, **options)
 
         return together(world_size, work)
 
     assert part(2, 1, 5, fsdp=True) == [{"signal": signal.SIGTERM}] * 2
-    assert run(tmp_path / "cut", stop_at=6) == {"signal": signal.SIGTERM}
+    assert trained(tmp_path / "cut", stop_at=6) == {"signal": signal.SIGTERM}
     assert part(4, 2, 1) == [{"signal": signal.SIGTERM}] * 4
     require_same_run(tmp_path / "cut", part(2, None, None, fsdp=True), tmp_path / "one", alone)
 
@@ -228,12 +158,12 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_way_of_shari
 @pytest.mark.parametrize("fsdp", [False, True])
 def test_a_run_of_two_processes_stopped_and_resumed_ends_bit_equal(tmp_path, fsdp):
     """With dropout and AdamW: each process's random state and all of the optimizer's come back."""
-    options = dict(dropout=0.3, sgd=False, fsdp=fsdp)
+    options = dict(dropout=0.3, optimizer=adamw, lr=0.01, fsdp=fsdp)
 
     def both(processes):
-        whole = run(tmp_path / "whole", **options)
-        first = run(tmp_path / "cut", stop_at=7 if processes.rank == 0 else None, **options)
-        return whole, first, run(tmp_path / "cut", **options)
+        whole = trained(tmp_path / "whole", **options)
+        first = trained(tmp_path / "cut", stop_at=7 if processes.rank == 0 else None, **options)
+        return whole, first, trained(tmp_path / "cut", **options)
 
     for whole, first, second in together(2, both):
         assert first == {"signal": signal.SIGTERM}
@@ -244,8 +174,6 @@ def test_a_run_of_two_processes_stopped_and_resumed_ends_bit_equal(tmp_path, fsd
 
 def test_dropout_differs_between_processes():
     def masks(processes):
-        from train.engine.data_parallel import replicate
-
         torch.manual_seed(0)
         model = GPT(GPTConfig(9, 12, 8, 2, num_layers=1, eos_id=0, dropout=0.5))
         replicate(model, torch.optim.SGD(model.parameters(), lr=0.1), processes)
@@ -256,31 +184,24 @@ def test_dropout_differs_between_processes():
 
 
 def test_processes_that_see_different_folders_are_refused(tmp_path):
-    run(tmp_path / "0", steps=2)
+    trained(tmp_path / "0", steps=2)
 
     def elsewhere(processes):
         try:
-            run(tmp_path / str(processes.rank), steps=4)
+            trained(tmp_path / str(processes.rank), steps=4)
         except InputError as error:
             return str(error)
 
     assert all("not the same for all processes" in message for message in together(2, elsewhere))
 
 
-def test_metrics_without_a_path_are_dropped():
-    metrics = MetricsFile(None, 0)
-    metrics.write({"step": 1}, loss=1.0)
-    metrics.flush(to_disk=True)
-    assert metrics.waiting == []
-
-
 def test_a_loss_that_is_not_finite_in_one_process_stops_all_and_names_the_rows_of_all(tmp_path):
     def ruined(_):
         with pytest.raises(InputError, match="at step 3") as refusal:
-            run(tmp_path, ruin=True)
+            trained(tmp_path, evaluate=ruin)
         return str(refusal.value)
 
     assert len(set(together(2, ruined))) == 1
     [entry] = json.loads((tmp_path / "not-finite.json").read_text())
-    stream = batches_from(Text(), State())
+    stream = batches_from(Copying(), State())
     assert sorted(entry["rows"]) == sorted([next(stream) for _ in range(12)][8:])

@@ -41,50 +41,41 @@ def test_several_corpora_may_have_paths_with_commas(tmp_path):
         read_corpora(f"{one},,{two}")
 
 
-def test_data_that_lies_elsewhere_goes_on_and_another_model_is_named(tmp_path):
-    text, _ = write(tmp_path / "a.txt", "text")
-    init, run = tmp_path / "init", tmp_path / "run"
-    init.mkdir()
-    write(init / "config.json", "{}")
-    begin_run(run, GPTSettings(data=str(text), init=init, out=run))
-    (tmp_path / "elsewhere").mkdir()
-    moved = text.rename(tmp_path / "elsewhere" / "a.txt")
-    command = ["--resume", str(run), "--data", str(moved)]
-    settings, _ = read_command(GPTSettings, "pretrain gpt", command)
-    begin_run(run, settings)
-    write(init / "config.json", '{"another": 1}')
-    settings, _ = read_command(GPTSettings, "pretrain gpt", command)
-    with pytest.raises(InputError, match=r"--init config\.json was"):
-        begin_run(run, settings)
-
-
-def test_a_folder_that_is_no_model_and_other_files_of_one_do_not_count(tmp_path):
-    text, digest = write(tmp_path / "a.txt", "text")
-    init = tmp_path / "init"
-    init.mkdir()
-    write(init / "notes.bin", "of no matter")
-    assert fingerprint(GPTSettings(data=str(text), init=init)) == {"a.txt": digest}
-    _, of_config = write(init / "config.json", "{}")
-    _, of_weights = write(init / "pytorch_model.bin", "weights")
-    (init / "folder.bin").mkdir()
-    (init / "gone.bin").symlink_to(tmp_path / "nothing")
-    found = {"a.txt": digest, "--init config.json": of_config}
-    assert fingerprint(GPTSettings(data=str(text), init=init)) == found | {"--init pytorch_model.bin": of_weights}
-    _, of_weights = write(init / "model.safetensors", "others")  # which are read rather than those
-    assert fingerprint(GPTSettings(data=str(text), init=init)) == found | {"--init model.safetensors": of_weights}
+@pytest.fixture
+def model(tmp_path):
+    """A folder with the files of a model, and one that is none of them."""
+    folder = tmp_path / "init"
+    (folder / "folder.bin").mkdir(parents=True)
+    (folder / "gone.bin").symlink_to(tmp_path / "nothing")
+    for name in ("config.json", "tokenizer.json", "model.safetensors", "pytorch_model.bin", "results.json"):
+        write(folder / name, name)
+    return folder
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_model_to_start_from_that_changed_is_refused(name, tmp_path):
+def test_a_run_resumes_with_data_in_another_place_and_not_with_another_model(name, model, tmp_path):
     text, _ = write(tmp_path / "a.txt", "text")
-    init = tmp_path / "init"
-    (init / "checkpoints").mkdir(parents=True)
-    for part in ("config.json", "tokenizer.json", "model.safetensors", "results.json"):
-        write(init / part, part)
-    run, settings = tmp_path / "run", GPTSettings(data=str(text), init=init)
-    begin_run(run, settings)
-    write(init / "results.json", "of no matter")
-    begin_run(run, settings)
-    write(init / name, "another")
+    run = tmp_path / "run"
+    begin_run(run, GPTSettings(data=str(text), init=model, out=run))
+    (tmp_path / "elsewhere").mkdir()
+    command = ["--resume", str(run), "--data", str(text.rename(tmp_path / "elsewhere" / "a.txt"))]
+    write(model / "results.json", "changed")
+    begin_run(run, read_command(GPTSettings, "pretrain gpt", command)[0])
+    write(model / name, "changed")
     with pytest.raises(InputError, match=f"--init {name} was"):
-        begin_run(run, settings)
+        begin_run(run, read_command(GPTSettings, "pretrain gpt", command)[0])
+
+
+def test_the_files_that_a_model_is_loaded_from_count_and_no_others(model, tmp_path):
+    text, digest = write(tmp_path / "a.txt", "text")
+
+    def counted():
+        names = fingerprint(GPTSettings(data=str(text), init=model))
+        assert names.pop("a.txt") == digest
+        return {name.removeprefix("--init ") for name in names}
+
+    assert counted() == {"config.json", "tokenizer.json", "model.safetensors"}
+    (model / "model.safetensors").unlink()
+    assert counted() == {"config.json", "tokenizer.json", "pytorch_model.bin"}
+    (model / "config.json").unlink()  # which makes the folder that of a model
+    assert counted() == set()

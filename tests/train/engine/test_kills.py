@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from helpers_faults import Child, end_after
+from helpers_processes import Child
 from helpers_runs import COMMON, JOBS, ROOT, ending, finish, job, write_corpora
 
 from train.engine import loop, run_folder
@@ -57,6 +57,14 @@ def measured(action, folder):
     return map(float, finish(timed, folder).err.read_text().splitlines()[-1].split())
 
 
+def end_after(processor_seconds):
+    """In a child: let the kernel end it, between any two instructions, when it has worked so long more.
+
+    A time by the clock would depend on what else the machine does."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, processor_seconds)
+
+
 def killed(action, run, moment, folder):
     """Kill it after so many processor seconds; earlier where it was faster this time and had nothing left to write."""
 
@@ -71,7 +79,7 @@ def killed(action, run, moment, folder):
 
 
 def survives(name, data, tmp_path, *, kills):
-    """Kill the job at random moments, and go on: with all that it left, and with the newest checkpoint truncated.
+    """Kill the job at random moments, and resume it: with all that it left, and with the newest checkpoint truncated.
 
     Every fifth moment is from all of the run, the others are between its first and its last step.
     """

@@ -1,14 +1,17 @@
 """What may befall a run, for real: signals, a full disk, a second process, changed data."""
 
+import ctypes
 import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
-from helpers_faults import Child, mount_small_disk, require_mounts
+from helpers_processes import Child
 from helpers_runs import at_batch, ending, finish, job, said_in_one_line, write_corpora
 
 from minitransformer.data.streams import StreamWindows
@@ -21,26 +24,40 @@ def data(tmp_path_factory):
     return write_corpora(tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """What a run leaves that nothing befell."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(job("gpt with muon", data, folder / "run"), folder / "said")
+    return ending(folder / "run")
+
+
+@pytest.mark.parametrize("moves", [False, True], ids=["stays", "moves"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_leaves_a_checkpoint_and_its_code_and_the_same_command_goes_on(number, code, data, tmp_path):
-    name, run, whole = "gpt with muon", tmp_path / "run", tmp_path / "whole"
-    rare = ["--checkpoint-seconds", "1000"]
+def test_a_run_that_a_signal_stopped_resumes_where_it_is_or_elsewhere(number, code, moves, data, whole, tmp_path):
+    run, again = tmp_path / "run", job("gpt with muon", data, tmp_path / "run")
 
     def signalled():
         at_batch(9, StreamWindows, lambda: os.kill(os.getpid(), number))
-        job(name, data, run, *rare)()
+        job("gpt with muon", data, run, "--checkpoint-seconds", "1000")()
 
     child = Child(tmp_path / "said", signalled)
     assert child.wait() == code
     assert f"stopped; resume with: python -m train.pretrain gpt --resume {run}" in child.out.read_text()
     assert [path.name for path in run.rglob("step-*")] == ["step-00000005"]
-    finish(job(name, data, run), tmp_path / "said")
-    finish(job(name, data, whole), tmp_path / "said")
-    assert ending(run) == ending(whole)
+    if moves:
+        (elsewhere := tmp_path / "elsewhere").mkdir()
+        moved = shutil.copy(data / "bottles.txt", elsewhere)
+        run = run.rename(elsewhere / "run")
+        flags = ["--resume", str(run), "--data", str(moved), "--checkpoint-seconds", "0"]
+        again = partial(pretrain.main, ["gpt", *flags])
+    finish(again, tmp_path / "said")
+    assert ending(run) == whole
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    again = finish(job(name, data, run), tmp_path / "said")
-    assert again.out.read_text().startswith(f"{run} is finished: its results are in {run / 'results.json'}")
+    said = finish(again, tmp_path / "said").out.read_text()
+    assert said.startswith(f"{run} is finished: its results are in {run / 'results.json'}")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert (tmp_path / "run").exists() == (not moves)
 
 
 def test_a_second_ctrl_c_breaks_in_at_once(data, tmp_path):
@@ -59,7 +76,7 @@ def test_a_second_ctrl_c_breaks_in_at_once(data, tmp_path):
     assert not list((tmp_path / "run").rglob("step-*"))  # as the end of the step would have left
 
 
-def test_sigterm_outside_of_training_has_the_same_code(data, tmp_path, monkeypatch):
+def test_sigterm_outside_of_training_has_the_same_code(data, tmp_path):
     def terminated():
         pretrain_gpt = sys.modules["train.pretrain.gpt.__main__"]
         pretrain_gpt.load = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
@@ -70,12 +87,30 @@ def test_sigterm_outside_of_training_has_the_same_code(data, tmp_path, monkeypat
     assert child.out.read_text() == "stopped before it began\n"
 
 
-def test_a_full_disk_leaves_the_old_checkpoints_and_one_line(data, tmp_path):
+def require_mounts():
+    """Skip the test where this user may not mount a file system of its own."""
+    namespaces = ["-m"] if os.getuid() == 0 else ["-r", "-m"]
+    tried = subprocess.run(["unshare", *namespaces, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True)
+    if tried.returncode:
+        pytest.skip(f"no small disk here: {tried.stderr.decode().strip()}")
+
+
+def mount_small_disk(folder, size):
+    """In a child: a file system of `size` bytes on `folder`, which this process alone sees."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_mounts, new_user, private, recursive = 0x20000, 0x10000000, 1 << 18, 16384
+    flags = new_mounts if os.getuid() == 0 else new_mounts | new_user
+    assert libc.unshare(flags) == 0, os.strerror(ctypes.get_errno())
+    assert libc.mount(b"none", b"/", None, private | recursive, None) == 0, os.strerror(ctypes.get_errno())
+    mounted = libc.mount(b"none", str(folder).encode(), b"tmpfs", 0, f"size={size}".encode())
+    assert mounted == 0, os.strerror(ctypes.get_errno())
+
+
+def test_a_full_disk_leaves_the_old_checkpoints_and_one_line(data, whole, tmp_path):
     require_mounts()
-    disk, whole = tmp_path / "disk", tmp_path / "whole"
+    disk = tmp_path / "disk"
     disk.mkdir()
     run, filler = disk / "run", disk / "filler"
-    finish(job("gpt with muon", data, whole), tmp_path / "said")
 
     def fill():
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
@@ -94,11 +129,10 @@ def test_a_full_disk_leaves_the_old_checkpoints_and_one_line(data, tmp_path):
         assert not [name for name in names if name.startswith(".")]
         for name in names:
             require_undamaged(run / "checkpoints" / name)
-        # With room again, the run goes on as if nothing had been.
         filler.unlink()
         StreamWindows.batch = original
         job("gpt with muon", data, run)()
-        assert ending(run) == ending(whole)
+        assert ending(run) == whole
 
     child = Child(tmp_path / "said", on_a_small_disk)
     assert child.wait() == 0, child.err.read_text()
@@ -121,20 +155,3 @@ def test_a_second_run_in_a_folder_is_refused_while_the_first_lives_and_no_longer
     first.kill()
     first.wait()
     finish(job("gpt with muon", data, run), tmp_path / "second")
-
-
-def test_a_run_moved_elsewhere_with_its_data_goes_on(data, tmp_path):
-    whole, old, new, elsewhere = (tmp_path / name for name in ("whole", "old", "new", "elsewhere"))
-    elsewhere.mkdir()
-    finish(job("gpt with muon", data, whole), tmp_path / "said")
-
-    def terminated():
-        at_batch(9, StreamWindows, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        job("gpt with muon", data, old)()
-
-    assert Child(tmp_path / "said", terminated).wait() == 143
-    shutil.move(old, new)
-    moved = shutil.copy(data / "bottles.txt", elsewhere)
-    finish(lambda: pretrain.main(["gpt", "--resume", str(new), "--data", str(moved)]), tmp_path / "said")
-    assert not old.exists()
-    assert ending(new) == ending(whole)
