@@ -5,13 +5,18 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from minitransformer.errors import InputError
+
+ABANDONED = 24 * 60 * 60
+"""Seconds without a change after which the process that wrote an unfinished file has surely ended."""
 
 
 @contextmanager
@@ -73,6 +78,15 @@ def unfinished(folder: Path, name: str) -> list[Path]:
         for path in folder.iterdir()
         if pattern.fullmatch(path.name) and (path.is_file() or path.is_dir()) and not path.is_symlink()
     ]
+
+
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove the unfinished files and folders that have not changed for a day, so that no run still writes them."""
+    for path in paths:
+        with suppress(OSError):  # another user's, or another run removed it
+            last = max(file.stat().st_mtime for file in (path, *path.glob("*")))
+            if time.time() - last > ABANDONED:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def open_no_link(path: str | Path, flags: int) -> int:

@@ -76,6 +76,19 @@ def shown(value: Any) -> str:
 
 
 @contextmanager
+def damage_refused(what: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turns what a library raises for a damaged file (`errors`, a `ValueError`, an `OSError` without a number) into an
+    `InputError`. Errors of the operating system, which have a number, stay as they are."""
+    kinds: tuple[type[Exception], ...] = (OSError, ValueError, *errors)
+    try:
+        yield
+    except kinds as error:
+        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        raise InputError(f"{what}: {' '.join(str(error).split())[:300]}") from error
+
+
+@contextmanager
 def panics_refused(what: str) -> Iterator[None]:
     """Turns the errors of the tokenizers library, and its panics, which are no `Exception`s, into an `InputError`."""
     try:

@@ -21,9 +21,9 @@ class _Style(NamedTuple):
     format_in_may: str
 
 
-# The weights are 24ths of the rows; the counts in the talk's file are these shares, but for chance. The written form
-# does not tell all patterns apart: "may" is both the short and the long name of its month, and only days before the
-# tenth show whether they are padded. So the ten formats are what can be told apart.
+# Weights are 24ths of the rows; the counts in the talk's file differ from these shares only by chance. Some patterns
+# give the same text: "may" is both the short and the long name of its month, and padding of the day shows only before
+# the tenth. The ten formats are those that the text alone distinguishes.
 _ENGLISH = (
     _Style("en", "EEEE MMMM d y", 10, "EEEE MMMM d y", "EEEE MMMM d y"),  # friday october 20 1995
     _Style("en", "d MMM y", 2, "d MMM y", "d 'may' y"),  # 4 jul 1982, 1 may 1970
@@ -61,15 +61,15 @@ def date_pairs(
     last_year: int = 2018,
     locales: str | Sequence[str] = ("en",),
 ) -> list[tuple[str, str, str]]:
-    """`count` rows (human, ISO, format), no human string twice, so none has two dates.
+    """`count` rows (human, ISO, format). No human string occurs twice, so none has two dates.
 
-    "en" is the talk's ten formats in the talk's proportions. Any other locale ("de", "en_GB") is written in its own
-    CLDR full, long, medium and short formats, named "de full" and so on; locales have equal shares. "all" is
-    `all_locales()`. All is lower case and without commas, digits are the locale's.
+    "en" has the talk's ten formats in the talk's proportions. Any other locale ("de", "en_GB") has its own CLDR full,
+    long, medium and short formats, named "de full" and so on. Locales have equal shares; "all" is `all_locales()`.
+    Strings are in lower case, without commas, in the locale's digits.
 
-    A format is left out if another locale has one that looks the same and means another date (3/9/16, see
-    `unambiguous`). What is left of it are names of months: "mar" is March in dozens of languages and May in Teso. Such
-    a string keeps the date drawn first.
+    A format is left out if another locale has one that looks the same but orders day, month and year differently
+    (3/9/16, see `unambiguous`). Names of months can still be ambiguous: "mar" is March in dozens of languages and May
+    in Teso. Such a string keeps the date drawn first.
     """
     if not 1 <= first_year <= last_year <= 9999:
         raise InputError(f"first_year={first_year}, last_year={last_year}: years must ascend and lie in 1 to 9999")
@@ -82,8 +82,8 @@ def date_pairs(
     styles = _styles(names)
     days = range(date(first_year, 1, 1).toordinal(), date(last_year, 12, 31).toordinal() + 1)
     generator = random.Random(seed)
-    # Each style meets each day once, in an order of its own, so that drawing ends even if `count` asks for all of them.
-    # A thousand styles would take long to lay out, and need some days each only.
+    # Each style has its own random order of the days and uses each day once, so that drawing ends for any `count`.
+    # With a thousand styles, each needs only some of the days.
     days_each = min(len(days), 1_000_000 // len(styles))
     undrawn = {style: generator.sample(days, days_each) for style in styles}
     cumulative: list[float] = []
@@ -107,7 +107,7 @@ def date_pairs(
 
 
 def _styles(locales: Sequence[str]) -> list[_Style]:
-    """How dates are written in `locales`, whose weights are equal."""
+    """The styles of `locales`. The weights of a locale add up to 24, for "en" without those of ambiguous styles."""
     patterns = {name: [style.pattern for style in _ENGLISH] if name == "en" else DATE_FORMATS for name in locales}
     kept: dict[str, list[str]] = {name: [] for name in locales}
     for pattern, locale in unambiguous((pattern, name) for name in locales for pattern in patterns[name]):

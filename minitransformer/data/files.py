@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from minitransformer.data.class_labels import require_learnable, with_class_labels
 from minitransformer.data.headers import Wanted, choose_columns
+from minitransformer.data.running_text import text_pieces
 from minitransformer.data.splits import grouped_split
 from minitransformer.data.stored_rows import table_rows
 from minitransformer.data.tables import TABLES, NothingLeftError, Table, aligned_table, read_table
-from minitransformer.data.text_pieces import text_pieces
 from minitransformer.errors import InputError
 from minitransformer.untrusted import PICKLES, pickle_refused, require_sane_file
 

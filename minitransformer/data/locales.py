@@ -1,4 +1,4 @@
-"""The locales of CLDR that dates can be written in, and how each of them writes one (Babel)."""
+"""Locales of CLDR and how each writes a date, by Babel."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ DATE_FORMATS = ("full", "long", "medium", "short")
 # One day of each month and, among them, each day of the week; some days have one digit and some have two.
 _PROBES = tuple(date(2013, month, 2 * month + 1) for month in range(1, 13))
 
-# CLDR's numbering systems that count in tens, which Babel knows the names of but not the digits.
+# The zeros of CLDR's decimal numbering systems: Babel knows the names of the systems, but not their digits.
 _ZERO = {
     "adlm": "\N{ADLAM DIGIT ZERO}",
     "arab": "\N{ARABIC-INDIC DIGIT ZERO}",
@@ -36,7 +36,7 @@ _ZERO = {
 
 
 def locale_names(locales: str | Sequence[str]) -> list[str]:
-    """`locales` as a list without repetitions: names, or a string of them with commas between, or "all"."""
+    """`locales` as a list without repetitions. They are names, a string of names with commas between, or "all"."""
     if locales == "all":
         return list(all_locales())
     names = locales.split(",") if isinstance(locales, str) else locales
@@ -52,10 +52,8 @@ def locale_names(locales: str | Sequence[str]) -> list[str]:
 def all_locales() -> tuple[str, ...]:
     """Every locale of CLDR whose long date names the month, in alphabetical order.
 
-    A long date names the month if the locale's own name for it, wide or abbreviated, stands in it in each of the
-    twelve months: a name has a letter and is not that of CLDR's root ("M09"). "9月" is one; "09" is not. Of locales
-    that write every date alike in all four formats (fr and fr_BF; fr and ht, which has no data of its own) only the
-    one with the shortest name is there, and of equally short ones the first.
+    See `names_the_month`. Of locales that write every date alike in all four formats (fr and fr_BF; fr and ht, which
+    has no data of its own), only the one with the shortest name is included, and of equally short names the first.
     """
     from babel import localedata
 
@@ -69,7 +67,10 @@ def all_locales() -> tuple[str, ...]:
 
 
 def names_the_month(locale: "Locale") -> bool:
-    """Whether the long date of each month has the month's name in it, in letters and not inherited from the root."""
+    """Whether the long date of each month contains the locale's own name of that month, wide or abbreviated.
+
+    A name has a letter and differs from the name in CLDR's root locale ("M09"): "9月" is one, "09" is not.
+    """
     from babel.dates import format_date
 
     months, inherited = locale.months, _root_months()
@@ -110,10 +111,10 @@ def write_date(day: date, form: str, locale: str) -> str:
 
 @cache
 def parse_locale(name: str) -> "Locale":
-    """Raises `InputError` for a name that Babel does not know.
+    """The locale of this name. `InputError` if Babel does not know it.
 
-    Where a locale's data points to other data, Babel follows when it is read, and puts what it finds into the data that
-    locales loaded later inherit, wrongly. So all locales that are to be used are parsed first, and loaded here.
+    Babel resolves aliases in a locale's data at the first use, and by mistake also in the data that later locales
+    inherit. So this function loads the data, and all locales are parsed before one is used.
     """
     from babel import Locale, UnknownLocaleError, localedata
 
@@ -126,10 +127,10 @@ def parse_locale(name: str) -> "Locale":
 
 
 def unambiguous(styles: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of the (format, locale) `styles` that no other of them contradicts.
+    """The (format, locale) `styles` without any two that contradict each other.
 
-    Two contradict each other if their dates look alike but have day, month and year in another order, as 3/9/16 has in
-    English and in Spanish. Both are left out then. A year of four digits shows where it is, and so does a month's name.
+    Two styles contradict each other if their dates look alike but have day, month and year in another order, as 3/9/16
+    in English and in Spanish. A year of four digits or the name of a month shows its place.
     """
     orders: dict[str, set[tuple[str, ...]]] = {}
     found = {}
@@ -140,7 +141,7 @@ def unambiguous(styles: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _order(form: str, locale: str) -> tuple[str, tuple[str, ...]]:
-    """What a date looks like, with # for each number (but a year of four digits), and what the numbers are."""
+    """A date with # for each number except a year of four digits, and the numbers in their order."""
     text = write_date(date(2045, 11, 23), form, locale)
     numbers = re.findall(r"\d+", text)
     looks = re.sub(r"\d+", lambda number: number[0] if len(number[0]) == 4 else "#", text)

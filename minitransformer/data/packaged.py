@@ -1,4 +1,4 @@
-"""Corpora and a checkpoint that packages of the registry carry; plays and verses are in the public domain."""
+"""Corpora and a checkpoint inside packages of the registry. Plays and verses are in the public domain."""
 
 import html
 import re
@@ -48,7 +48,7 @@ _MINILM = Package(
 
 
 def shakespeare() -> Columns:
-    """38 plays in the column text, as plain text in ASCII, and their names in the column play, to split them by."""
+    """38 plays as plain ASCII in the column text. The column play has their names, by which they are split."""
     files = sorted(fetch(_SHAKESPEARE).glob("*.md"))
     return {"play": [file.stem for file in files], "text": [plain_text(file.read_text("utf-8")) for file in files]}
 
@@ -63,8 +63,8 @@ def plain_text(markdown: str) -> str:
 
 
 def reviews() -> Columns:
-    """Sentences of film reviews in the column text, and the sign of their mean human rating, "positive" or "negative",
-    in the column label (Hutto and Gilbert 2014; 37 rated 0 are left out)."""
+    """Sentences of film reviews in the column text. The column label is the sign of their mean human rating, "positive"
+    or "negative"; 37 sentences rated 0 are left out (Hutto and Gilbert 2014)."""
     with tempfile.TemporaryDirectory() as folder:
         name = "movieReviewSnippets_GroundTruth.txt"
         archive = fetch(_REVIEWS) / "hutto_ICWSM_2014.tar.gz"
@@ -80,8 +80,8 @@ def reviews() -> Columns:
 
 
 def bible(source: str | None = None, target: str | None = None) -> Columns:
-    """Verses of two of the `BIBLES` (by default "3" and "l") in the columns source and target, and the number of their
-    book in the column book, to split them by."""
+    """Verses of two `BIBLES` (by default "3" and "l") in the columns source and target. The column book has the number
+    of their book, by which they are split."""
     source, target = source or "3", target or "l"
     if unknown := [name for name in (source, target) if name not in BIBLES]:
         known = ", ".join(f"{name} ({title})" for name, title in BIBLES.items())

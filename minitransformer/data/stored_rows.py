@@ -5,25 +5,21 @@ import hashlib
 import json
 import re
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minitransformer.data.packages import cache_folder, make_writable
 from minitransformer.data.tables import NothingLeftError, Table
-from minitransformer.data.text_file import watched
 from minitransformer.errors import InputError
-from minitransformer.files import sha256, write_json
+from minitransformer.files import remove_abandoned, sha256, write_json
 
 if TYPE_CHECKING:
     import datasets
 
-ABANDONED = 24 * 60 * 60
-"""Seconds without a change after which a half-written data set is known to be left over from a killed run."""
 _FORMAT = "1"
 """To be changed whenever other rows are made of the same files, so that those in the cache are made again."""
 _ROWS_TOGETHER, _TEXTS_TOGETHER = 1000, 64
@@ -122,7 +118,7 @@ def stored(
     import datasets
     import pyarrow
 
-    checks = [watched(file) for file in files]
+    before = [_identity(file) for file in files]
     what = json.dumps([_FORMAT, list(reading), [sha256(file) for file in files]])
     name = hashlib.sha256(what.encode()).hexdigest()[:32]
     folder = cache_folder() / "tables"
@@ -130,10 +126,11 @@ def stored(
     note_path = folder / f"{name}.json"
 
     def generate() -> Iterator[dict[str, Any]]:
-        _remove_abandoned(folder)
+        remove_abandoned(folder.glob("generator/*/*.incomplete"))
         note = yield from rows()
-        for require_unchanged in checks:
-            require_unchanged()
+        for file, identity in zip(files, before, strict=True):
+            if _identity(file) != identity:  # the hash and the rows may be of different bytes
+                raise InputError(f"{file} changed while it was read: start again")
         write_json(note_path, note)
 
     features = datasets.Features({column: datasets.Value(kind) for column, kind in columns.items()})
@@ -160,6 +157,11 @@ def stored(
     raise OSError(errno.EIO, "rows that were just written cannot be read back", str(folder / name))
 
 
+def _identity(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
     import datasets
@@ -171,12 +173,3 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             datasets.enable_progress_bars()
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed runs have left half written."""
-    for left in folder.glob("generator/*/*.incomplete"):
-        with suppress(OSError):  # it is another user's, or another run removed it
-            last = max(path.stat().st_mtime for path in (left, *left.iterdir()))
-            if time.time() - last > ABANDONED:
-                shutil.rmtree(left)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.data.batching import RowBatches
-from minitransformer.data.documents import documents, pieces
+from minitransformer.data.running_text import documents, pieces
 from minitransformer.data.token_rows import TokenRows, token_rows
 from minitransformer.errors import InputError
 from minitransformer.tokenization import UNK, end_of_text_id

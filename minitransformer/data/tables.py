@@ -13,7 +13,7 @@ from typing import Any
 from minitransformer.data.headers import SAMPLE, Wanted, names_without_header
 from minitransformer.data.text_file import read_lines, require_text
 from minitransformer.errors import InputError
-from minitransformer.untrusted import shown
+from minitransformer.untrusted import damage_refused, shown
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -187,18 +187,16 @@ def _parquet_rows(path: Path, names: Sequence[str]) -> Iterator[Row]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A `pyarrow.parquet.ParquetFile`. All that pyarrow says about a file that is not one becomes an `InputError`."""
+    """A `pyarrow.parquet.ParquetFile`. pyarrow's errors about a damaged file, of many classes, become `InputError`."""
     import pyarrow
     from pyarrow import parquet
 
-    try:
-        with parquet.ParquetFile(path, buffer_size=1 << 20) as file:  # without it a row group's column is read whole
-            yield file
-    # pyarrow reports unknown and damaged files in many classes; errors with a number are the operating system's.
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError, TypeError, KeyError) as error:
-        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno is not None):
-            raise
-        raise InputError(f"{path} is not readable as Parquet: {' '.join(str(error).split())[:300]}") from error
+    errors = pyarrow.ArrowException, OverflowError, MemoryError, TypeError, KeyError
+    with (
+        damage_refused(f"{path} is not readable as Parquet", *errors),
+        parquet.ParquetFile(path, buffer_size=1 << 20) as file,  # without it a row group's column is read whole
+    ):
+        yield file
 
 
 def _require_flat_dictionaries(path: Path, schema: Any) -> None:
@@ -215,6 +213,8 @@ def aligned_table(source: Path, target: Path) -> Table:
     """Line n of one file beside line n of another; the columns are called by the files' suffixes. `InputError` if one
     file has more lines."""
     files = source, target
+    for file in files:
+        require_text(file)
     names = [file.suffix.removeprefix(".") for file in files]
 
     def read(chosen: Sequence[str]) -> Iterator[Row]:
@@ -226,17 +226,13 @@ def aligned_table(source: Path, target: Path) -> Table:
 
 
 def _aligned_lines(files: tuple[Path, Path]) -> Iterator[tuple[int, tuple[str, str]]]:
-    lines, counts, surplus = 0, [0, 0], None
-    for source, target in zip_longest(*map(read_lines, files)):
+    pairs = zip_longest(*map(read_lines, files))
+    for line, (source, target) in enumerate(pairs, start=1):
         if source is None or target is None:
-            surplus = (target if source is None else source) if surplus is None else surplus
-            counts[target is not None] += 1
-        else:
-            lines += 1
-            yield lines, (source, target)
-    if surplus is not None:
-        longer, more = files[counts[1] > 0], max(counts)
-        raise InputError(
-            f"{files[0]} has {lines + counts[0]} lines, but {files[1]} has {lines + counts[1]}: {longer.name} has "
-            f"{more} more, from line {lines + 1}, {surplus[:50]!r}, on; line n of one belongs to line n of the other"
-        )
+            longer, shorter = files[::-1] if source is None else files
+            more = 1 + sum(1 for _ in pairs)
+            raise InputError(
+                f"{shorter} has {line - 1} lines, but {longer} has {line - 1 + more}: {longer.name} has {more} more, "
+                f"from line {line}, {(source or target or '')[:50]!r}, on; line n of one belongs to line n of the other"
+            )
+        yield line, (source, target)

@@ -2,7 +2,7 @@
 
 import codecs
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from minitransformer.errors import InputError
@@ -36,46 +36,20 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
 
 
 def read_lines(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
-    """The lines of a file without their ends. Only "\\n", "\\r\\n" and "\\r" end a line, unlike in `str.splitlines`.
-
-    `InputError` at the end of a file that holds nothing but white space.
-    """
-    begun, empty = list[str](), True
+    """The lines of a file without their ends. Only "\\n", "\\r\\n" and "\\r" end a line, unlike in `str.splitlines`."""
+    begun = list[str]()
     for block in read_blocks(path, block_bytes):
-        empty = empty and not block.strip()
         first, *others = block.split("\n")
         begun.append(first)
         if others:
             yield "".join(begun)
             yield from others[:-1]
             begun = [others[-1]]
-    if empty:
-        raise InputError(f"{path} is empty")
     if last := "".join(begun):
         yield last
 
 
 def require_text(path: Path) -> None:
-    """`InputError` for a file that holds nothing but white space. Other files are read up to their first text."""
+    """`InputError` for a file of white space alone. Other files are read up to their first text."""
     if not any(block.strip() for block in read_blocks(path)):
         raise InputError(f"{path} is empty")
-
-
-def watched(path: Path) -> Callable[[], None]:
-    """A check that raises `InputError` if the file has changed since this call.
-
-    Rows are cached under a hash of their file. Called before the hash is taken, and checked after the last row is read,
-    this shows that both are of the same bytes.
-    """
-    before = _identity(path)
-
-    def require_unchanged() -> None:
-        if _identity(path) != before:
-            raise InputError(f"{path} changed while it was read: start again")
-
-    return require_unchanged
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    status = path.stat()
-    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns

@@ -4,11 +4,9 @@ import hashlib
 import json
 import mmap
 import struct
-import time
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.data.packages import cache_folder, make_writable
-from minitransformer.files import atomic, unfinished
+from minitransformer.files import atomic, remove_abandoned, unfinished
 
 _MAGIC = b"tokrows1"
 """The format of the file. Change it when the layout changes: older files are then made again."""
@@ -30,8 +28,6 @@ _HEADER = struct.Struct("<8s32sqqI4x")
 Safetensors cannot be the container: its header gives the shapes, so that they must be known before the first id.
 """
 _BLOCK = 1 << 20
-ABANDONED = 24 * 60 * 60
-"""Seconds without a change after which an unfinished file is known to be left over from a killed run."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +124,7 @@ def _write(path: Path, digest: bytes, dtype: np.dtype, width: int, rows: Iterabl
     """The ids as they come, and after them the columns, which wait in memory."""
     tokens, checksum, columns = 0, 0, [array("i") for _ in range(width)]
     make_writable(path.parent)
-    for left in unfinished(path.parent, r"[0-9a-f]{32}\.tokens"):
-        with suppress(OSError):  # it is another user's, or another run removed it
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                left.unlink()
+    remove_abandoned(unfinished(path.parent, r"[0-9a-f]{32}\.tokens"))
     with atomic(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER.size))
         for ids, *numbers in rows:

@@ -120,18 +120,6 @@ def test_declared_labels_keep_their_order_and_hidden_ones_are_none(hub):
     refused("hub:some/thing", "in each of the 1 rows of validation, sentence or label is empty", kind="labelled")
 
 
-def test_labels_that_are_names_are_sorted_and_rows_without_one_are_dropped(hub):
-    hub(
-        train=Split({"text": ["a", "b", "c"], "label": ["no", None, "maybe"]}),
-        validation=Split({"text": ["d"], "label": ["no "]}),
-    )
-    with pytest.warns(UserWarning, match="dropped 1 of 3 rows of train"):
-        corpus = load("hub:some/thing")
-    assert corpus["train"].features["label"].names == ["maybe", "no"]
-    assert split_rows(corpus["train"]) == [("a", "no"), ("c", "maybe")]
-    assert split_rows(corpus["validation"]) == [("d", "no")]
-
-
 rows = st.lists(
     st.tuples(st.sampled_from(["a b", "b", "é", " ", "", None]), st.sampled_from(["x", "y", "10", "9", " ", None])),
     min_size=1,

@@ -1,5 +1,4 @@
 import datasets
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,16 +13,15 @@ CHARACTERS, PIECES = train_character_tokenizer(TEXTS), train_wordpiece_tokenizer
 some = st.lists(st.tuples(st.sampled_from(TEXTS), st.integers(0, 3)), min_size=1, max_size=12)
 
 
-def split_of(rows):
-    texts, labels = map(list, zip(*rows, strict=True))
-    return datasets.Dataset.from_dict({"text": texts, "label": labels})
-
-
 @settings(deadline=None)
 @given(rows=some, tokenizer=st.sampled_from([CHARACTERS, PIECES]), max_length=st.integers(3, 15), data=st.data())
 def test_a_batch_holds_its_texts_as_an_encoder_reads_them_and_their_labels(rows, tokenizer, max_length, data):
     expected, cut = encode_texts([text for text, _ in rows], tokenizer, max_length)
-    encoded = LabelledData(split_of(rows), tokenizer, max_length, pad_id=7)
+    texts, labels = map(list, zip(*rows, strict=True))
+    split = datasets.Dataset.from_dict({"text": texts, "label": labels})
+    cutting = Tokenizer.from_str(tokenizer.to_str())
+    cutting.enable_truncation(3)
+    encoded = LabelledData(split, cutting, max_length, pad_id=7)
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=5))
     batch = encoded.batch(chosen)
     assert torch.equal(batch["ids"], pad([expected[row] for row in chosen], 7))
@@ -33,19 +31,3 @@ def test_a_batch_holds_its_texts_as_an_encoder_reads_them_and_their_labels(rows,
     assert (len(encoded), encoded.cut) == (len(rows), cut)
     assert encoded.lengths.tolist() == list(map(len, expected))
     assert sorted(row for batch in encoded.batches(20, seed=0) for row in batch) == list(range(len(rows)))
-
-
-def test_texts_are_encoded_once_whatever_is_read_of_them(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path))
-    rows = [(text, 0) for text in TEXTS]
-    padding = Tokenizer.from_str(PIECES.to_str())
-    padding.enable_padding(length=50)
-    padding.enable_truncation(3)
-    for split in (split_of(rows), split_of(rows[1:])):
-        for tokenizer in (CHARACTERS, PIECES):
-            LabelledData(split, tokenizer, 9)
-    assert len(list((tmp_path / "tokens").iterdir())) == 4
-    monkeypatch.setattr(
-        "minitransformer.data.labelled_batches.text_batches", lambda *_: pytest.fail("encodes them again")
-    )
-    assert LabelledData(split_of(rows), PIECES, 4).cut > LabelledData(split_of(rows), padding, 20).cut == 0

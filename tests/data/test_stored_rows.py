@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from helpers_tables import split_rows, write
 
-from minitransformer.data import load, stored_rows, tables
+from minitransformer import files
+from minitransformer.data import load, stored_rows
 from minitransformer.data.columns import text_batches, texts
-from minitransformer.data.headers import Wanted
-from minitransformer.data.tables import read_table
+from minitransformer.data.token_rows import token_rows
 from minitransformer.errors import InputError
+from minitransformer.tokenization import train_character_tokenizer
 
 LINES = "".join(f"human {n},iso {n}\n" for n in range(25))
 
@@ -41,10 +42,6 @@ def outcome(path, **options):
 
 def arrows(cache):
     return list(cache.glob("generator/*/0.0.0/*.arrow"))
-
-
-def never_read(monkeypatch):
-    monkeypatch.setattr(tables, "_records", lambda *_: pytest.fail("is read again"))
 
 
 def test_rows_are_made_once_whatever_the_seed_and_have_a_fingerprint_of_their_content(path, cache, tmp_path):
@@ -107,7 +104,7 @@ def test_what_a_killed_run_leaves_is_not_taken_for_whole(path, cache):
 
 
 def test_only_what_was_left_a_day_ago_is_removed(path, cache):
-    for name, age in (("old", stored_rows.ABANDONED + 60), ("young", 60)):
+    for name, age in (("old", files.ABANDONED + 60), ("young", 60)):
         left = write(cache / "generator" / name / "0.0.0.incomplete" / "a.arrow", "")
         for file in (left, left.parent):
             os.utime(file, (time.time() - age,) * 2)
@@ -152,13 +149,18 @@ def read_only(folder, monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
 
 
+def token_rows_of(path):
+    token_rows(list, tokenizers=[train_character_tokenizer(["a"])], key=[str(path)])
+
+
 @pytest.mark.parametrize("obstacle", [taken, forbidden, read_only])
+@pytest.mark.parametrize("writer", [load, token_rows_of])
 def test_a_cache_folder_that_cannot_be_written_is_said_in_one_line_with_the_way_out(
-    obstacle, path, tmp_path, monkeypatch
+    writer, obstacle, path, tmp_path, monkeypatch
 ):
     obstacle(tmp_path, monkeypatch)
     with pytest.raises(InputError, match=r"cannot be written .*: set MINITRANSFORMER_CACHE") as error:
-        load(path)
+        writer(path)
     assert str(tmp_path / "cache") in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -197,8 +199,3 @@ def test_progress_bars_of_others_are_left_on(path, capfd):
     load(path)
     assert not datasets.are_progress_bars_disabled()
     assert capfd.readouterr() == ("", "")
-
-
-def test_a_table_reads_its_rows_again_at_every_call(path):
-    table = read_table(path, Wanted())
-    assert list(table.read(["source"])) == list(table.read(["source"]))

@@ -49,16 +49,6 @@ def test_a_stream_is_end_of_text_and_the_tokens_of_the_text_for_each_text_howeve
     assert stored.columns["bytes"].sum() == sum(len(text.encode()) for text in TEXTS)
 
 
-def test_a_split_is_encoded_once_for_each_tokenizer(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path))
-    for texts in (["ab", "c"], ["abc"], ["a", "bc"]):
-        for tokenizer in TOKENIZERS.values():
-            stream_rows(datasets.Dataset.from_dict({"text": texts}), tokenizer)
-    assert len(list((tmp_path / "tokens").iterdir())) == 9
-    monkeypatch.setattr(streams, "documents", lambda split: pytest.fail("encodes it again"))
-    assert len(stream_rows(datasets.Dataset.from_dict({"text": ["abc"]}), TOKENIZERS["bpe"]))
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=30))
 def test_characters_are_looked_up_as_the_tokenizer_itself_would(text):

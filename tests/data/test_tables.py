@@ -13,7 +13,6 @@ import pytest
 from helpers_tables import as_jsonl, as_parquet, refused, rows_of, write
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pyarrow import parquet
 
 from minitransformer.data import load
 from minitransformer.data.headers import Wanted
@@ -159,13 +158,6 @@ def test_blank_lines_below_many_columns_take_no_room_for_each(suffix, tmp_path):
     tracemalloc.stop()
     assert len(rows_of(corpus)) == 20
     assert most < 15_000_000  # 8 bytes for each field would be 72 MB
-
-
-def test_a_dictionary_of_a_parquet_file_is_read_as_its_values(tmp_path):
-    column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0, 0, 1], pyarrow.int8()), pyarrow.array(["a", "b"]))
-    path = tmp_path / "a.parquet"
-    parquet.write_table(pyarrow.table({"text": column}), path)
-    assert list(read_table(path, Wanted()).read(["text"])) == [(1, ("a",)), (2, ("a",)), (3, ("b",))]
 
 
 def test_keys_of_json_lines_may_come_in_any_order_and_columns_are_found_in_a_thousand_lines(tmp_path):

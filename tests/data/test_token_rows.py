@@ -1,17 +1,21 @@
-import errno
 import os
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
+from minitransformer.data.labelled_batches import LabelledData
+from minitransformer.data.pair_batches import Seq2SeqData
+from minitransformer.data.streams import stream_rows
 from minitransformer.data.token_rows import token_rows
-from minitransformer.errors import InputError
+from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
 
 
 def tokenizer_of(size):
@@ -139,30 +143,24 @@ def test_ids_that_do_not_fit_are_refused_rather_than_wrapped(cache):
     assert list(cache.iterdir()) == []
 
 
-def taken(folder, monkeypatch):
-    """Where the cache folder should be is a file."""
-    (folder / "cache").write_text("a file")
-
-
-def forbidden(folder, monkeypatch):
-    def refuse(path, *_, **__):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-
-    monkeypatch.setattr(Path, "mkdir", refuse)
-
-
-def read_only(folder, monkeypatch):
-    def refuse(*_, **__):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-
-
-@pytest.mark.parametrize("obstacle", [taken, forbidden, read_only])
-def test_a_cache_folder_that_cannot_be_written_is_said_in_one_line_with_the_way_out(obstacle, tmp_path, monkeypatch):
-    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
-    obstacle(tmp_path, monkeypatch)
-    with pytest.raises(InputError, match=r"cannot be written .*: set MINITRANSFORMER_CACHE") as error:
-        rows_of()
-    assert str(tmp_path / "cache") in str(error.value)
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda split, one, other: Seq2SeqData(split.rename_columns({"a": "source", "b": "target"}), one, other),
+        lambda split, one, _: LabelledData(split.rename_columns({"a": "text"}), one, 9),
+        lambda split, one, _: stream_rows(split.rename_columns({"a": "text"}), one),
+    ],
+)
+def test_each_kind_of_row_is_encoded_once_for_each_split_and_tokenizer(encode, cache):
+    texts = ["ab", "b a", "a"]
+    tokenizers = [train_character_tokenizer(texts), train_bpe_tokenizer(texts, 20)]
+    splits = [
+        Dataset.from_dict({"a": rows, "b": texts, "label": [0, 1, 2]}) for rows in (texts, texts[::-1], ["a b", "", ""])
+    ]
+    times = []
+    for _ in range(2):
+        for split, tokenizer in product(splits, tokenizers):
+            encode(split, tokenizer, tokenizers[0])
+        times.append({file: file.stat().st_mtime_ns for file in cache.iterdir()})
+    assert len(times[0]) == 6
+    assert times[0] == times[1]

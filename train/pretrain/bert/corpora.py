@@ -9,7 +9,7 @@ import datasets
 
 from minitransformer.data import load
 from minitransformer.data.columns import texts
-from minitransformer.data.documents import documents
+from minitransformer.data.running_text import documents
 from minitransformer.data.sentences import LINE_ENDS, SENTENCE_ENDS, parts_in_sentences
 from minitransformer.errors import InputError
 from train.engine.tokenizer_text import TOKENIZER_BYTES, first

@@ -5,7 +5,7 @@ import torch
 from tokenizers import Tokenizer
 
 from minitransformer.data.columns import texts
-from minitransformer.data.documents import documents, pieces
+from minitransformer.data.running_text import documents, pieces
 from minitransformer.models import GPT, GPTConfig
 from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import (
