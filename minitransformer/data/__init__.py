@@ -19,7 +19,7 @@ CORPORA: dict[str, Kind] = {
     "reviews": "labelled",
     "bible": "pairs",
 }
-"""The names that are known, and the kind of each."""
+"""The named corpora, and the kind of each."""
 PAIRS_A_LOCALE = 500
 """How many dates are generated for each of many locales."""
 
@@ -56,11 +56,11 @@ def load(
     order that the data set declares, else sorted, whole numbers by value. `InputError` if all training texts have one
     label, or if another split has a label that no training text has.
 
-    A .txt file becomes rows that are consecutive pieces of it. Their column `continues` is True for a row that goes on
-    with the text of the row before; the rows joined are the file's characters.
+    A .txt file becomes rows that are consecutive pieces of it. Their column `continues` is True if the row continues
+    the text of the row before; the rows joined are the file's characters.
 
-    Rows in which a needed column is empty are dropped, with a warning that counts them. A test split of nothing else is
-    left out, also with a warning. What is read from files is memory-mapped.
+    Rows in which a needed column is empty are dropped, with a warning that counts them. A test split of such rows alone
+    is left out, also with a warning. Rows that come from files are memory-mapped.
     """
     import datasets
 

@@ -92,16 +92,13 @@ def table_rows(table: Table, columns: Mapping[str, str]) -> "datasets.Dataset":
             if (texts := checks.texts(place, values)) is not None:
                 yield dict(zip(columns.values(), texts, strict=True))
         checks.require_some()
-        return {
-            "count": checks.rows - checks.dropped,
-            "rows": checks.rows,
-            "dropped": checks.dropped,
-            "first": checks.first,
-        }
+        return {"count": checks.rows - checks.dropped, "dropped": checks.dropped, "first": checks.first}
 
     reading = table.reading, json.dumps(list(columns.items()))
     dataset, note = stored(table.files, reading, dict.fromkeys(columns.values(), "string"), rows)
-    RowChecks(table.path, columns, table.unit, "", note["rows"], note["dropped"], note["first"]).warn()
+    RowChecks(
+        table.path, columns, table.unit, "", len(dataset) + note["dropped"], note["dropped"], note["first"]
+    ).warn()
     return dataset
 
 
@@ -151,7 +148,7 @@ def stored(
             lost = isinstance(error, FileNotFoundError) or not isinstance(error, OSError) or error.errno is None
             if last_try or not lost:
                 raise
-        # It was whole once, and was damaged since.
+        # It was complete when it was written, and is damaged.
         note_path.unlink(missing_ok=True)
         shutil.rmtree(folder / "generator" / f"default-fingerprint={name}", ignore_errors=True)
     raise OSError(errno.EIO, "rows that were just written cannot be read back", str(folder / name))

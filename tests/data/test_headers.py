@@ -95,14 +95,10 @@ def test_one_word_texts_and_their_labels_are_rows(suffix, tmp_path):
     refused(path, "has no header, and both columns have 14 different entries: add a header", kind="labelled")
 
 
-def test_the_file_of_the_talk_loads_as_it_is(tmp_path):
-    rows = [("", "human", "machine"), *((str(i), *pair) for i, pair in enumerate(PAIRS))]
-    assert loaded(table(tmp_path / "human-machine.csv", *rows)) == (sorted(PAIRS), [])
-
-
 @pytest.mark.parametrize("index", ["", "index", "id", "idx", "Unnamed: 0", "__index_level_0__"])
 @both
 def test_an_index_is_no_column_and_names_without_numbers_below_are_a_guess(suffix, index, tmp_path):
+    """The file of the talk has a column without a name."""
     numbered = [(index, "x", "y"), *((str(i), *pair) for i, pair in enumerate(PAIRS))]
     assert loaded(table(tmp_path / f"a{suffix}", *numbered)) == (sorted(PAIRS), [])
     worded = [(index, "x", "y"), *((f"no {i}", *pair) for i, pair in enumerate(PAIRS))]

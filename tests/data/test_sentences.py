@@ -99,15 +99,10 @@ def test_nothing_but_white_space_is_lost_between_sentences(text):
     assert all(part == part.strip() != "" for part in sentences(text))
 
 
-def test_encoded_documents_know_their_text():
+def test_long_texts_and_long_sentences_are_divided_and_documents_know_their_text():
     tokenizer = train_wordpiece_tokenizer(["a b c d e"], 30)
-    documents = encode_documents([["a"] * 5, [], ["b"], ["c"] * 4], tokenizer, longest=2, most=3)
-    assert [document.text for document in documents] == [0, 0, 2, 3, 3]
-
-
-def test_long_texts_and_long_sentences_are_divided():
-    tokenizer = train_wordpiece_tokenizer(["a b c d e"], 30)
-    documents = encode_documents([["a b c d e", "a"], ["b"] * 5, []], tokenizer, longest=2, most=3)
+    documents = encode_documents([["a b c d e", "a"], [], ["b"] * 5, []], tokenizer, longest=2, most=3)
+    assert [document.text for document in documents] == [0, 0, 2, 2]
     assert [[tokenizer.decode(ids) for ids in document.sentences] for document in documents] == [
         ["a b", "c d", "e"],
         ["a"],
