@@ -5,12 +5,15 @@ import torch
 from helpers_models import GPT_EOS, GPT_VOCAB, assert_close, layout, nudged, padded, prompts, tiny_gpt, until
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from minitransformer import InputError, greedy, record_attention, sliding_window_mask
+from minitransformer import InputError, greedy, sliding_window_mask
 from minitransformer.models import GPT
 
 POSITIONS = ("learned", "rotary", "alibi", "none")
+MODERN = {"norm": "rmsnorm", "qk_norm": True, "activation": "relu_squared", "bias": False, "logit_softcap": 5.0}
+OPTIONS = {"GPT-2's": {}, "modern": MODERN, "untied swiglu": {"activation": "swiglu", "tie_output": False}}
 every_scheme = pytest.mark.parametrize("positions", POSITIONS)
 every_kind = pytest.mark.parametrize("kv_heads", [4, 2, 1])
+every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
 def decode(model, inputs, valid, follow):
@@ -25,8 +28,8 @@ def decode(model, inputs, valid, follow):
 
 @torch.no_grad()
 def without_cache(model, row, first):
-    """The logits after each token of `row` from number `first` on; all of it read anew under a sliding window, or, of
-    learned positions, from the last half of the context on whenever that is full."""
+    """The logits after each token of `row` from number `first` on, recomputed from the tokens: under a sliding window,
+    or, with learned positions, from the last half of the context whenever the context is full."""
     limit, places = model.config.max_length, torch.arange(len(row))[None]
     if model.config.positions != "learned":
         mask = sliding_window_mask(len(row), len(row), limit)
@@ -38,29 +41,28 @@ def without_cache(model, row, first):
     return torch.stack(collected)
 
 
+def assert_decoding_equals_recomputation(model, lengths, steps, where="mixed"):
+    given, follow = prompts(*lengths), torch.stack(prompts(*[steps] * len(lengths), seed=1))
+    valid = layout(lengths, where)
+    logits = decode(model, padded(model, given, valid), valid, follow)
+    for prompt, after, row in zip(given, follow, logits, strict=True):
+        assert_close(row, without_cache(model, torch.cat([prompt, after]), len(prompt)))
+
+
 @every_scheme
 @every_kind
 @pytest.mark.parametrize("where", ["left", "scattered", "right", "mixed"])
-def test_cached_logits_of_padded_prompts_equal_those_of_each_row_read_whole(positions, kv_heads, where):
-    model = tiny_gpt(positions, kv_heads)
-    given, follow = prompts(3, 5, 1), torch.stack(prompts(6, 6, 6, seed=1))
-    valid = layout([3, 5, 1], where)
-    logits = decode(model, padded(model, given, valid), valid, follow)
-    for prompt, after, row in zip(given, follow, logits, strict=True):
-        assert_close(row, without_cache(model, torch.cat([prompt, after]), len(prompt)))
+def test_cached_logits_of_padded_prompts_equal_recomputed_ones(positions, kv_heads, where):
+    assert_decoding_equals_recomputation(tiny_gpt(positions, kv_heads), [3, 5, 1], 6, where)
 
 
 @every_scheme
-@pytest.mark.parametrize("max_length", [4, 7])
-def test_past_the_context_each_row_goes_on_as_it_would_alone(positions, max_length):
+@every_option
+@pytest.mark.parametrize("max_length", [4, 7, 16])
+def test_cached_logits_equal_recomputed_ones_past_the_context_and_with_every_option(positions, options, max_length):
     """Rows of different lengths reach the end of the context at different steps, and some of them several times."""
-    model = tiny_gpt(positions, 2, max_length)
-    lengths = (1, max_length, 3)
-    given, follow = prompts(*lengths), torch.stack(prompts(15, 15, 15, seed=1))
-    valid = layout(lengths)
-    logits = decode(model, padded(model, given, valid), valid, follow)
-    for prompt, after, row in zip(given, follow, logits, strict=True):
-        assert_close(row, without_cache(model, torch.cat([prompt, after]), len(prompt)))
+    lengths = (1, min(max_length, 9), 3)
+    assert_decoding_equals_recomputation(tiny_gpt(positions, 2, max_length, **options), lengths, 15)
 
 
 @pytest.mark.parametrize("max_length", [1, 2])
@@ -77,29 +79,20 @@ def test_the_smallest_contexts_work(max_length):
 
 
 @every_scheme
-def test_selected_rows_go_on_as_if_they_had_been_there_from_the_start(positions):
+def test_selected_rows_decode_as_a_batch_of_those_rows(positions):
     model, chosen = tiny_gpt(positions, 2, 6), torch.tensor([2, 0, 0])
     given, follow = prompts(2, 4, 5), torch.stack(prompts(8, 8, 8, seed=1))
     valid = layout([2, 4, 5])
     inputs = padded(model, given, valid)
-    logits, state = model.start(inputs, valid, max_new_tokens=9)
-    state = state.select(chosen)
-    collected = []
+    _, original = model.start(inputs, valid, max_new_tokens=9)
+    state, collected = original.select(chosen), []
     for ids in follow.unbind(dim=1):
         logits, state = model.step(ids, state)
         collected.append(logits)
     expected = decode(model, inputs[chosen], valid[chosen], follow)[:, 1:]
     assert_close(torch.stack(collected, dim=1), expected)
-
-
-def test_a_selection_leaves_the_state_it_came_from_alone():
-    model = tiny_gpt("rotary")
-    (row,) = prompts(4)
-    _, state = model.start(row[None], max_new_tokens=4)
-    other = state.select(torch.tensor([0, 0]))
-    model.step(torch.tensor([1, 2]), other)
-    logits, _ = model.step(torch.tensor([7]), state)
-    assert_close(logits[0], model(torch.tensor([[*row.tolist(), 7]]))[0, -1])
+    logits, _ = model.step(follow[:, 0], original)  # the state that was selected from is unchanged
+    assert_close(logits, decode(model, inputs, valid, follow[:, :1])[:, 1])
 
 
 @every_scheme
@@ -115,23 +108,12 @@ def test_a_prompt_without_tokens_starts_from_the_end_of_text(positions):
 
 
 @every_scheme
-def test_of_a_prompt_beyond_the_context_the_last_part_is_read_and_that_is_said(positions):
+def test_a_prompt_beyond_the_context_is_cut_to_its_last_part_with_a_warning(positions):
     model = tiny_gpt(positions, None, 6)
     (row,) = prompts(9)
     with pytest.warns(UserWarning, match="a prompt of 9 tokens: the model reads the last 6"):
         logits, _ = model.start(row[None], max_new_tokens=1)
     assert_close(logits, model(row[None, -6:])[:, -1])
-
-
-def test_greedy_decoding_gives_the_maps_of_one_pass():
-    model, (prompt,) = tiny_gpt("rotary", 2), prompts(4)
-    with record_attention(model) as stepwise:
-        ids = greedy(model, prompt[None], max_new_tokens=6)[0]
-    with record_attention(model) as whole:
-        model(torch.cat([prompt, ids])[None, :-1])
-    assert list(stepwise) == list(whole) == [f"decoder.layers.{i}.attention" for i in range(2)]
-    for path in whole:
-        assert_close(stepwise[path], whole[path])
 
 
 def test_more_steps_than_announced_are_refused_and_do_not_push_out_old_tokens():
