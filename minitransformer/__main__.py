@@ -19,11 +19,52 @@ from minitransformer.validation import require_number
 
 T = TypeVar("T")
 Run = Annotated[Path, tyro.conf.Positional]
-Texts = Annotated[tuple[str, ...], tyro.conf.Positional]
 
 
 @dataclass(frozen=True)
-class Translate:
+class Lines:
+    """A command's model and texts: those on the command line, or the lines of the file --input or standard input."""
+
+    run: Run
+    """The model's folder: of train.translate, such as runs/translate-.../transformer, or of train.finetune."""
+    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """The texts."""
+    input: Path | None = None
+    """A UTF-8 text file with one text a line."""
+
+    def check(self) -> None:
+        if self.texts and self.input is not None:
+            raise InputError(f"texts and --input {self.input} at once: give one or the other")
+        check_utf8(*self.texts)
+
+    def count(self) -> int | None:
+        """How many there are, None for a pipe; `InputError` for a file that is not UTF-8, before work begins."""
+        if self.texts or self.input is None or not self.input.is_file():
+            return len(self.texts) or None
+        with self.input.open("rb") as file:
+            return sum(1 for _ in read_lines(file, str(self.input)))
+
+    def read(self, what_for: str) -> Iterator[str]:
+        """The texts, read lazily. A warning at the end counts the empty ones."""
+        count = empty = 0
+        with ExitStack() as files:
+            lines: Iterable[str] = self.texts
+            if self.input is not None:
+                lines = read_lines(files.enter_context(self.input.open("rb")), str(self.input))
+            elif not self.texts:
+                lines = read_lines(sys.stdin.buffer, "standard input")
+            for line in lines:
+                count += 1
+                empty += not line.strip()
+                yield line
+        if not count:
+            raise InputError(f"there are no lines to {what_for}: the input is empty")
+        if empty:
+            warnings.warn(f"{empty} of {count} lines are empty and stay empty", stacklevel=2)
+
+
+@dataclass(frozen=True)
+class Translate(Lines):
     """Translate lines given as arguments, in the file --input, or on standard input. Each line in gives one line out;
     a line break or tab within a translation is written as a space.
 
@@ -32,12 +73,6 @@ class Translate:
     without score and text.
     """
 
-    run: Run
-    """A model folder, such as runs/translate-.../transformer."""
-    texts: Texts = ()
-    """Lines to translate."""
-    input: Path | None = None
-    """A UTF-8 text file with one text a line."""
     beam: int = 5
     """The beam size. 1 is greedy."""
     alpha: float = 0.6
@@ -49,18 +84,16 @@ class Translate:
     differ."""
 
     def __call__(self) -> None:
-        check_source(self.texts, self.input)
-        check_utf8(*self.texts)
+        self.check()
         require_number("--beam", self.beam, at_least=1)
         require_number("--alpha", self.alpha, at_least=0)
         if not 1 <= self.n_best <= self.beam:
             raise InputError(f"--n-best {self.n_best} must be at least 1 and at most --beam {self.beam}")
-        total = len(self.texts) or count_lines(self.input)
+        total = self.count()
         translator = Translator.load(self.run)
         if self.precision == "bf16":
             translator.model.bfloat16()
-        lines = given_lines(self.texts, self.input, "translate")
-        found = translator.stream(lines, beam_size=self.beam, alpha=self.alpha, n_best=self.n_best)
+        found = translator.stream(self.read("translate"), beam_size=self.beam, alpha=self.alpha, n_best=self.n_best)
         for number, translations in enumerate(counted(found, total), start=1):
             if self.n_best == 1:
                 print(one_line(translations[0].text) if translations else "", flush=True)
@@ -117,38 +150,29 @@ class Generate:
 
 
 @dataclass(frozen=True)
-class Classify:
+class Classify(Lines):
     """Label texts given as arguments, in the file --input, or on standard input, one a line.
 
     Each text gives one line: the label and its probability, separated by a tab. An empty text gives an empty line.
     """
 
-    run: Run
-    """A run of train.finetune."""
-    texts: Texts = ()
-    """Texts to label."""
-    input: Path | None = None
-    """A UTF-8 text file with one text a line."""
     explain: bool = False
     """Print below each label a line for each word: the word, and how much it counted. With attention pooling that is
     its attention weight, with mean pooling its share of the label's logit."""
 
     def __call__(self) -> None:
-        check_source(self.texts, self.input)
-        check_utf8(*self.texts)
+        self.check()
         classifier = Classifier.load(self.run)
-        lines = list(given_lines(self.texts, self.input, "label"))
+        lines = list(self.read("label"))
         if self.explain:
-            for line in lines:
-                guess, words = classifier.explain(line) if line.strip() else (None, [])
-                print("" if guess is None else f"{guess.label}\t{guess.probability:.4f}")
-                for word, count in words:
-                    print(f"\t{word}\t{count:.4f}")
-            return
-        guesses = iter(classifier([line for line in lines if line.strip()]))
+            explained = (classifier.explain(line) for line in lines if line.strip())
+        else:
+            explained = ((guess, []) for guess in classifier([line for line in lines if line.strip()]))
         for line in lines:
-            guess = next(guesses) if line.strip() else None
+            guess, words = next(explained) if line.strip() else (None, [])
             print("" if guess is None else f"{guess.label}\t{guess.probability:.4f}")
+            for word, count in words:
+                print(f"\t{word}\t{count:.4f}")
 
 
 @dataclass(frozen=True)
@@ -212,11 +236,6 @@ def one_line(text: str) -> str:
     return " ".join(text.replace("\t", " ").splitlines())
 
 
-def check_source(texts: tuple[str, ...], input: Path | None) -> None:
-    if texts and input is not None:
-        raise InputError(f"texts and --input {input} at once: give one or the other")
-
-
 def check_utf8(*texts: str) -> None:
     """`InputError` for bytes that are not UTF-8: Python reads them as surrogates, which no tokenizer accepts."""
     for text in texts:
@@ -224,37 +243,6 @@ def check_utf8(*texts: str) -> None:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(f"{text[:100]!r} is not UTF-8 after {error.start} characters; convert it first") from error
-
-
-def given_lines(texts: tuple[str, ...], input: Path | None, what_for: str) -> Iterator[str]:
-    """The texts of the command line, or the lines of a file or of standard input, read lazily.
-
-    A warning at the end counts the empty ones.
-    """
-    count = empty = 0
-    with ExitStack() as files:
-        if texts:
-            lines: Iterable[str] = texts
-        elif input is not None:
-            lines = read_lines(files.enter_context(input.open("rb")), str(input))
-        else:
-            lines = read_lines(sys.stdin.buffer, "standard input")
-        for line in lines:
-            count += 1
-            empty += not line.strip()
-            yield line
-    if not count:
-        raise InputError(f"there are no lines to {what_for}: the input is empty")
-    if empty:
-        warnings.warn(f"{empty} of {count} lines are empty and stay empty", stacklevel=2)
-
-
-def count_lines(input: Path | None) -> int | None:
-    """The number of lines in a file, or None for a pipe; `InputError` for one that is not UTF-8, before work begins."""
-    if input is None or not input.is_file():
-        return None
-    with input.open("rb") as file:
-        return sum(1 for _ in read_lines(file, str(input)))
 
 
 def read_lines(file: Iterable[bytes], name: str) -> Iterator[str]:
@@ -272,13 +260,8 @@ def read_lines(file: Iterable[bytes], name: str) -> Iterator[str]:
 
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
-        commands: dict[str, Callable[..., Any]] = {
-            "translate": Translate,
-            "generate": Generate,
-            "classify": Classify,
-            "fill-mask": FillMask,
-            "attend": Attend,
-        }
+        commands: dict[str, Callable[..., Any]] = {"translate": Translate, "generate": Generate, "classify": Classify}
+        commands |= {"fill-mask": FillMask, "attend": Attend}
         command = tyro.extras.subcommand_cli_from_dict(commands, prog="minitransformer", args=arguments)
         command()
 

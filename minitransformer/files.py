@@ -70,8 +70,8 @@ def flush_folder(folder: Path) -> None:
 
 
 def unfinished(folder: Path, name: str) -> list[Path]:
-    """What `atomic`, or a writer of whole folders, left in `folder` when its process was killed, of what was to have a
-    name that matches the expression `name`."""
+    """The temporary files and folders in `folder` that killed processes left; their final names match the regular
+    expression `name`."""
     pattern = re.compile(rf"\.{name}\.[0-9a-f]{{32}}\.part")
     return [
         path
@@ -90,8 +90,8 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
 
 
 def open_no_link(path: str | Path, flags: int) -> int:
-    """An opener for `open`, for files that are written in place: `InputError` where the path is a link, which would
-    have another file written to."""
+    """An opener for `open`, for files that are written in place; `InputError` if the path is a link, because the file
+    that it points to would be overwritten."""
     try:
         return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
     except OSError as error:

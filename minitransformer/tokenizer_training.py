@@ -1,6 +1,6 @@
 """Training of vocabularies, each returned as a plain `tokenizers.Tokenizer`: see `tokenization.py`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -28,8 +28,7 @@ def train_character_tokenizer(texts: Iterable[str]) -> Tokenizer:
     point or as two stays what it was. An unknown character becomes one [UNK], which `decode` leaves out.
     """
     characters = sorted(set(chain.from_iterable(texts)))
-    if not characters:
-        raise InputError("the texts hold no characters, so no vocabulary can be trained on them")
+    _require_characters(characters)
     vocabulary = {token: index for index, token in enumerate([*SPECIALS, *characters])}
     # Not ".", which does not match newlines.
     every_character = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
@@ -43,13 +42,8 @@ def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     space and newline. An unknown character becomes one [UNK], which `decode` leaves out. Every character of `texts` is
     known: `vocab_size` must have room for all. The vocabulary is smaller than asked where no more pairs are found.
     """
-    return _train_bpe(
-        texts,
-        vocab_size,
-        models.BPE(unk_token=UNK),
-        pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
-        decoders.Fuse(),
-    )
+    words = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
+    return _train_bpe(texts, vocab_size, models.BPE(unk_token=UNK), words, decoders.Fuse())
 
 
 def train_byte_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -57,8 +51,7 @@ def train_byte_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer
 
     Nothing is unknown, and any text comes back from `decode` exactly. `vocab_size` is at least 260: bytes and specials.
     """
-    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return _train_bpe(texts, vocab_size, models.BPE(), words, decoders.ByteLevel(), words.alphabet())
+    return _train_byte_bpe(texts, vocab_size, SPECIALS)
 
 
 def train_roberta_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -66,10 +59,7 @@ def train_roberta_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
     `encode(text)` gives `<s> text </s>`. `vocab_size` is at least 261.
     """
-    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return _train_bpe(
-        texts, vocab_size, models.BPE(), words, decoders.ByteLevel(), words.alphabet(), specials=ROBERTA_SPECIALS
-    )
+    return _train_byte_bpe(texts, vocab_size, ROBERTA_SPECIALS)
 
 
 def train_wordpiece_tokenizer(texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:
@@ -80,16 +70,14 @@ def train_wordpiece_tokenizer(texts: Iterable[str], vocab_size: int, *, lowercas
     known: `vocab_size` must have room for all. The vocabulary is smaller than asked where no more pieces are found.
     `encode(text)` gives `[CLS] text [SEP]`; `decode` puts words apart by one space.
     """
-    if isinstance(texts, str):
-        raise InputError("texts is one string, and each of its characters would be a text: put it into a list")
+    _require_several(texts)
     texts = list(texts)
     # The trainer numbers the characters inside words differently in every run. Therefore they are found first, in the
     # distinct words, and handed in sorted, which fixes their ids and with them the ids of all pieces.
     words = list({word for text in texts for word in text.split(" ")})
     characters = sorted(_trained_wordpiece(words, 0, (), lowercase).get_vocab(), key=lambda p: (p.startswith("##"), p))
     del words
-    if not characters:
-        raise InputError("the texts hold no characters, so no vocabulary can be trained on them")
+    _require_characters(characters)
     if vocab_size < len(BERT_SPECIALS) + len(characters):
         raise InputError(
             f"vocab_size={vocab_size} is too small for the {len(characters)} pieces of one character that the texts "
@@ -111,6 +99,11 @@ def _trained_wordpiece(texts: Sequence[str], vocab_size: int, first: Sequence[st
     return tokenizer
 
 
+def _train_byte_bpe(texts: Iterable[str], vocab_size: int, specials: Sequence[str]) -> Tokenizer:
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return _train_bpe(texts, vocab_size, models.BPE(), words, decoders.ByteLevel(), words.alphabet(), specials)
+
+
 def _train_bpe(
     texts: Iterable[str],
     vocab_size: int,
@@ -120,8 +113,7 @@ def _train_bpe(
     alphabet: Iterable[str] = (),
     specials: Sequence[str] = SPECIALS,
 ) -> Tokenizer:
-    if isinstance(texts, str):
-        raise InputError("texts is one string, and each of its characters would be a text: put it into a list")
+    _require_several(texts)
     alphabet = set(alphabet)
     minimum = len(specials) + max(1, len(alphabet))
     if vocab_size < minimum:
@@ -139,8 +131,7 @@ def _train_bpe(
     workshop = Tokenizer(model)
     workshop.pre_tokenizer = pre_tokenizer
     workshop.train_from_iterator(texts_noting_characters(), trainer)
-    if not seen:
-        raise InputError("the texts hold no characters, so no vocabulary can be trained on them")
+    _require_characters(seen)
     # The trainer would keep all characters, however many, and learn no pairs.
     if not alphabet and vocab_size < len(specials) + len(seen):
         raise InputError(
@@ -149,6 +140,16 @@ def _train_bpe(
         )
     # The trainer made added tokens of the specials in its own tokenizer, but not in the model.
     return _tokenizer(workshop.model, pre_tokenizer, decoder, specials)
+
+
+def _require_several(texts: Iterable[str]) -> None:
+    if isinstance(texts, str):
+        raise InputError("texts is one string, and each of its characters would be a text: put it into a list")
+
+
+def _require_characters(characters: Collection[str]) -> None:
+    if not characters:
+        raise InputError("the texts hold no characters, so no vocabulary can be trained on them")
 
 
 def _tokenizer(

@@ -66,7 +66,7 @@ def ours_of(case="BERT", **changes):
 
 
 def pairs(ours, theirs):
-    """A tensor of ours and those of theirs that it is made of, one above another."""
+    """Pairs (ours, [theirs, ...]) of tensors: ours is theirs, concatenated along the first dimension."""
     body = getattr(theirs, theirs.base_model_prefix)
     table = body.embeddings
     yield ours.embedding.weight, [table.word_embeddings.weight]
@@ -121,7 +121,7 @@ def batch(model, *, holes=False):
 
 def their_outputs(theirs, ids, valid, segments):
     """Logits of tokens and of sentences (None: RoBERTa has none). Where they count places by column, not by token,
-    they are told the places."""
+    they are given the positions."""
     options = {"attention_mask": valid.long(), "token_type_ids": segments}
     if theirs.config.model_type != "roberta":
         options["position_ids"] = (valid.long().cumsum(dim=1) - 1).clamp(min=0)

@@ -195,7 +195,7 @@ class Model(nn.Module, ABC):
             raise InputError(f"{weights} does not fit the model: {num_layers:,} layers, but {len(tensors)} tensors")
         require_fit(own_shapes(lambda: cls.from_config(parsed), str(folder)), tensors, str(weights))
         model = cls.from_config(parsed)
-        copy_weights(model, tensors, str(weights))
+        copy_weights(model, tensors)
         return model.eval()
 
 

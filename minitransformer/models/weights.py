@@ -57,13 +57,12 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is damaged: {shown(str(error))}") from error
 
 
-def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Copy `tensors` into the model's own; `InputError` as in `require_fit`."""
+def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy `tensors` into the model's own tensors of the same names."""
     own = own_tensors(model)
-    require_fit(own, tensors, origin)
     with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
 
 
 def require_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str) -> None:

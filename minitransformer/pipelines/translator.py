@@ -51,13 +51,13 @@ class Translator:
         folder = _model_folder(Path(folder))
         model: Any = base.load_model(folder, (Transformer, RNNSeq2Seq), "which does not translate")
         names = (SHARED, SHARED) if (folder / SHARED).is_file() else SEPARATE
-        tokenizers = {name: load_tokenizer(folder / name) for name in dict.fromkeys(names)}
         sizes = (model.config.source_vocab_size, model.config.target_vocab_size)
+        tokenizers: dict[str, Tokenizer] = {}
         for name, side, size in zip(names, ("source", "target"), sizes, strict=True):
+            if name not in tokenizers:
+                tokenizers[name] = load_tokenizer(folder / name, vocab_size=size)
             if (count := tokenizers[name].get_vocab_size()) != size:
                 raise InputError(f"{folder}: {name} has {count} tokens, but the model's {side} vocabulary has {size}")
-            if (largest := max(tokenizers[name].get_vocab().values(), default=-1)) >= size:
-                raise InputError(f"{folder}: {name} has ids up to {largest}, its model knows 0 to {size - 1}")
         source, target = (tokenizers[name] for name in names)
         return cls(model, source, target)
 

@@ -1,18 +1,16 @@
 """Hugging Face checkpoints read into our models and written from them: GPT-2, BERT, RoBERTa and ALBERT.
 
-`folders` finds a checkpoint and reads its files, `conversion` turns one into a model of ours and back, and a file for
-each architecture says what it calls its settings and tensors. Names and layout are those of `transformers`.
+`folders` finds a checkpoint and reads its files, `conversion` turns one into a model of ours and back, and `gpt2` and
+`bert` map the names that these architectures have in `transformers` for settings and tensors to ours.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from minitransformer.pretrained.albert import ALBERTHubConfig
-from minitransformer.pretrained.bert import BERTHubConfig
+from minitransformer.pretrained.bert import ALBERTHubConfig, BERTHubConfig, RoBERTaHubConfig
 from minitransformer.pretrained.conversion import export_pretrained, load_pretrained
 from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.pretrained.gpt2 import GPT2HubConfig
-from minitransformer.pretrained.roberta import RoBERTaHubConfig
 
 __all__ = [
     "ALBERTHubConfig",

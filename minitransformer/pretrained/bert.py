@@ -1,37 +1,14 @@
-"""BERT's settings and tensors as Hugging Face names them; RoBERTa and ALBERT build on them."""
+"""The settings and tensors of BERT, RoBERTa and ALBERT as Hugging Face names them."""
 
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from minitransformer.errors import InputError
 from minitransformer.pretrained.conversion import HubConfig, TheirTensor
 
-_FIELDS = {
-    "vocab_size": "vocab_size",
-    "d_model": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "num_segments": "type_vocab_size",
-    "norm_eps": "layer_norm_eps",
-    "dropout": "hidden_dropout_prob",
-    "pad_id": "pad_token_id",
-    "cls_id": "cls_token_id",
-    "sep_id": "sep_token_id",
-    "mask_id": "mask_token_id",
-}
-_CONSTANTS = {"positions": "learned", "norm": "layernorm", "bias": True, "qk_norm": False, "pre_norm": False}
-"""Fields of ours that have the same value in every BERT, RoBERTa and ALBERT."""
-_ONLY = {
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "add_cross_attention": False,
-    "tie_word_embeddings": True,
-    "inner_group_num": 1,
-}
-"""Settings of theirs that are supported with this value only."""
-_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+CONSTANTS = {"positions": "learned", "norm": "layernorm", "bias": True, "qk_norm": False, "pre_norm": False}
+"""Fields of our configuration that have one value in every BERT, RoBERTa and ALBERT."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +23,30 @@ class BERTHubConfig(HubConfig):
     prefix: ClassVar[str] = "bert."
     ignored: ClassVar[str] = r"embeddings\.(position_ids|token_type_ids)"
     generates: ClassVar[bool] = False
-    heads: ClassVar[Mapping[str, str]] = {"masked_head.": "masked-token head", "sentence_head.": "sentence head"}
-    old_endings: ClassVar[Mapping[str, str]] = {
-        "LayerNorm.gamma": "LayerNorm.weight",
-        "LayerNorm.beta": "LayerNorm.bias",
+    same: ClassVar[Mapping[str, str]] = {
+        "vocab_size": "vocab_size",
+        "d_model": "hidden_size",
+        "num_layers": "num_hidden_layers",
+        "num_heads": "num_attention_heads",
+        "num_segments": "type_vocab_size",
+        "norm_eps": "layer_norm_eps",
+        "activation": "hidden_act",
+        "dropout": "hidden_dropout_prob",
+        "attention_dropout": "attention_probs_dropout_prob",
+        "pad_id": "pad_token_id",
+        "cls_id": "cls_token_id",
+        "sep_id": "sep_token_id",
+        "mask_id": "mask_token_id",
     }
+    constants: ClassVar[Mapping[str, Any]] = CONSTANTS | {"d_embedding": None, "num_hidden_groups": None}
+    only: ClassVar[Mapping[str, Any]] = {
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+        "tie_word_embeddings": True,
+        "inner_group_num": 1,
+    }
+    heads: ClassVar[Mapping[str, str]] = {"masked_head.": "masked-token head", "sentence_head.": "sentence head"}
     special_tokens: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "cls_token_id": ("[CLS]", "<s>"),
         "sep_token_id": ("[SEP]", "</s>"),
@@ -93,9 +89,6 @@ class BERTHubConfig(HubConfig):
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> "BERTHubConfig":
-        for name, value in _ONLY.items():
-            if settings.get(name, value) != value:
-                raise InputError(f"{name}={settings[name]!r}: only {value!r} is supported")
         return super().from_json(cls._with_special_ids(settings))
 
     @classmethod
@@ -116,63 +109,39 @@ class BERTHubConfig(HubConfig):
         return settings | ids
 
     @classmethod
-    def from_ours(cls, ours: dict[str, Any]) -> "BERTHubConfig":
-        rest = dict(ours)
-        settings = {theirs: rest.pop(name) for name, theirs in _FIELDS.items()}
+    def _own_from_ours(cls, rest: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         offset = cls._offset(settings["pad_token_id"])
-        settings["max_position_embeddings"] = rest.pop("max_length") + offset
-        settings["intermediate_size"] = rest.pop("d_ff") or 4 * settings["hidden_size"]
-        dropout, attention_dropout = settings["hidden_dropout_prob"], rest.pop("attention_dropout")
-        settings["attention_probs_dropout_prob"] = dropout if attention_dropout is None else attention_dropout
-        if rest["activation"] in _ACTIVATIONS.values():
-            activation = rest.pop("activation")
-            settings["hidden_act"] = next(theirs for theirs, name in _ACTIVATIONS.items() if name == activation)
-        if cls.bos_token_id is not None:
-            settings |= {"bos_token_id": settings["cls_token_id"], "eos_token_id": settings["sep_token_id"]}
-        settings |= cls._own_from_ours(rest, settings)
         expressible = {
-            **{name: (value,) for name, value in _CONSTANTS.items()},
             "position_offset": (offset,),
             "pooler": (True, False),
             "masked_head": (True, False),
             "sentence_head": (None, cls.sentence_task),
-            "num_kv_heads": (None, settings["num_attention_heads"]),
         }
-        # This refuses fields that are added to our configuration and unknown to this file, too.
-        if foreign := [f"{k}={v!r}" for k, v in rest.items() if v not in expressible.get(k, ())]:
-            raise InputError(f"{cls.title}'s format cannot express {', '.join(foreign)}: keep the model with save")
-        return cls(**settings)
-
-    @classmethod
-    def _own_from_ours(cls, rest: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings that only this architecture has; removes from `rest` the fields of ours that they express."""
-        for name in ("d_embedding", "num_hidden_groups"):
-            if rest[name] is None:
+        own = {
+            "max_position_embeddings": rest.pop("max_length") + offset,
+            "intermediate_size": rest.pop("d_ff") or 4 * settings["hidden_size"],
+        }
+        for name, values in expressible.items():
+            if rest[name] in values:
                 del rest[name]
-        return {}
+        if cls.bos_token_id is not None:
+            own |= {"bos_token_id": settings["cls_token_id"], "eos_token_id": settings["sep_token_id"]}
+        return own
 
     @classmethod
     def _offset(cls, pad_id: int) -> int:
         """The row of the first token in the table of positions."""
         return 0
 
-    def to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
-        if self.hidden_act not in _ACTIVATIONS:
-            raise InputError(f"hidden_act={self.hidden_act!r} is none of {', '.join(_ACTIVATIONS)}")
+    def _own_to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
         pooler = any(name.removeprefix(self.prefix).startswith("pooler.") for name in tensors)
         tokens = any(name.startswith(self.head) for name in tensors)
         sentence = any(name.startswith(self.sentence_module) for name in tensors)
         offset = self._offset(self.pad_token_id)
-        standard_width = self.intermediate_size == 4 * self.hidden_size
-        same_dropout = self.attention_probs_dropout_prob == self.hidden_dropout_prob
         return {
-            **{ours: getattr(self, theirs) for ours, theirs in _FIELDS.items()},
-            **_CONSTANTS,
             "max_length": self.max_position_embeddings - offset,
             "position_offset": offset,
-            "d_ff": None if standard_width else self.intermediate_size,
-            "activation": _ACTIVATIONS[self.hidden_act],
-            "attention_dropout": None if same_dropout else self.attention_probs_dropout_prob,
+            "d_ff": None if self.intermediate_size == 4 * self.hidden_size else self.intermediate_size,
             "pooler": pooler,
             "sentence_head": self.sentence_task if pooler and (sentence or not tokens) else None,
         }
@@ -217,3 +186,88 @@ class BERTHubConfig(HubConfig):
             f"{self.head}decoder.weight": f"{self.prefix}embeddings.word_embeddings.weight",
             f"{self.head}decoder.bias": f"{self.head}bias",
         }
+
+
+@dataclass(frozen=True)
+class RoBERTaHubConfig(BERTHubConfig):
+    """`transformers.RobertaConfig`: positions begin at `pad_token_id + 1`; the beginning and end of a text serve as
+    [CLS] and [SEP]."""
+
+    model_type: ClassVar[str] = "roberta"
+    prefix: ClassVar[str] = "roberta."
+    title: ClassVar[str] = "RoBERTa"
+    architectures: ClassVar[tuple[str, str, str]] = ("RobertaForMaskedLM", "RobertaForMaskedLM", "RobertaModel")
+    sentence_task: ClassVar[str | None] = None
+    head: ClassVar[str] = "lm_head."
+    head_modules: ClassVar[Mapping[str, str]] = {"project": "dense", "norm": "layer_norm"}
+    sentence_module: ClassVar[str] = "sentence_head"
+
+    vocab_size: int = 50265
+    pad_token_id: int = 1
+    cls_token_id: int = 0
+    sep_token_id: int = 2
+    mask_token_id: int = 50264
+    bos_token_id: int | None = 0
+    eos_token_id: int | None = 2
+
+    @classmethod
+    def _offset(cls, pad_id: int) -> int:
+        return pad_id + 1
+
+
+@dataclass(frozen=True)
+class ALBERTHubConfig(BERTHubConfig):
+    """`transformers.AlbertConfig`: a factorised embedding, and groups of layers that share their parameters."""
+
+    model_type: ClassVar[str] = "albert"
+    prefix: ClassVar[str] = "albert."
+    title: ClassVar[str] = "ALBERT"
+    architectures: ClassVar[tuple[str, str, str]] = ("AlbertForPreTraining", "AlbertForMaskedLM", "AlbertModel")
+    constants: ClassVar[Mapping[str, Any]] = CONSTANTS
+    sentence_task: ClassVar[str | None] = "sop"
+    head: ClassVar[str] = "predictions."
+    head_modules: ClassVar[Mapping[str, str]] = {"project": "dense", "norm": "LayerNorm"}
+    sentence_module: ClassVar[str] = "sop_classifier.classifier"
+    pooler_module: ClassVar[str] = "pooler"
+    layer_modules: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "attention.project_in": ("attention.query", "attention.key", "attention.value"),
+        "attention.project_out": ("attention.dense",),
+        "attention_residual.norm": ("attention.LayerNorm",),
+        "feed_forward.expand": ("ffn",),
+        "feed_forward.contract": ("ffn_output",),
+        "feed_forward_residual.norm": ("full_layer_layer_norm",),
+    }
+
+    vocab_size: int = 30000
+    embedding_size: int = 128
+    hidden_size: int = 4096
+    num_hidden_groups: int = 1
+    num_attention_heads: int = 64
+    intermediate_size: int = 16384
+    hidden_act: str = "gelu_new"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    cls_token_id: int = 2
+    sep_token_id: int = 3
+    mask_token_id: int = 4
+    bos_token_id: int | None = 2
+    eos_token_id: int | None = 3
+
+    @classmethod
+    def _own_from_ours(cls, rest: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        own = {"num_hidden_groups": rest.pop("num_hidden_groups") or settings["num_hidden_layers"]}
+        if rest["d_embedding"] is not None:
+            own["embedding_size"] = rest.pop("d_embedding")
+        return super()._own_from_ours(rest, settings) | own
+
+    def _own_to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
+        sizes = {"d_embedding": self.embedding_size, "num_hidden_groups": self.num_hidden_groups}
+        return super()._own_to_ours(tensors) | sizes
+
+    def _layers(self) -> dict[int, str]:
+        span = self.num_hidden_layers // self.num_hidden_groups
+        groups = range(self.num_hidden_groups)
+        return {group * span: f"encoder.albert_layer_groups.{group}.albert_layers.0." for group in groups}
+
+    def _own_modules(self) -> dict[str, tuple[str, ...]]:
+        return {"widen": (f"{self.prefix}encoder.embedding_hidden_mapping_in",)}

@@ -16,7 +16,7 @@ from torch import Tensor
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
 from minitransformer.models.base import Config, Model, read_config
-from minitransformer.models.weights import FLOATS, own_shapes, own_tensors, require_fit
+from minitransformer.models.weights import FLOATS, copy_weights, own_shapes, own_tensors, require_fit
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
 from minitransformer.pretrained.tokenizer_files import special_tokens, write_causal_tokenizer, write_masked_tokenizer
 from minitransformer.tokenization import load_tokenizer
@@ -24,6 +24,13 @@ from minitransformer.untrusted import shown
 
 M = TypeVar("M", bound=Model)
 H = TypeVar("H", bound="HubConfig")
+
+
+ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
+"""Their names of activations and ours. Of two names of one function, old versions of `transformers` know the first."""
+
+OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""Parts of tensors' names in old checkpoints, and today's."""
 
 
 class TheirTensor(NamedTuple):
@@ -57,34 +64,73 @@ class HubConfig(Config, ABC):
     """A Hugging Face architecture's settings, under its names and with its defaults, and their conversion to ours."""
 
     model_type: ClassVar[str]
+    title: ClassVar[str]
     prefix: ClassVar[str]
     """The prefix of the names of all tensors but the heads'; a checkpoint without heads leaves it out."""
     ignored: ClassVar[str]
     """A pattern of the names, without the prefix, of tensors that are not learned."""
     generates: ClassVar[bool]
     """Whether the model continues texts, which must therefore not end in [EOS]."""
+    same: ClassVar[Mapping[str, str]]
+    """Fields of our configuration, and the settings that have the same meaning."""
+    constants: ClassVar[Mapping[str, Any]]
+    """Fields of our configuration that have one value in every such model."""
+    only: ClassVar[Mapping[str, Any]]
+    """Settings that are supported with this value only."""
     heads: ClassVar[Mapping[str, str]] = {}
     """Heads that a checkpoint may lack: the prefix of our tensors' names, and what a warning calls the head."""
-    old_endings: ClassVar[Mapping[str, str]] = {}
-    """Endings of tensor names in old checkpoints, and the endings that replace them."""
     special_tokens: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Settings that a `config.json` may leave to the tokenizer, and the names of their tokens there."""
 
     @classmethod
     def from_json(cls: type[H], settings: dict[str, Any]) -> H:
-        """The settings of a `config.json` that matter here; `InputError` for a value of the wrong type."""
+        """The settings of a `config.json` that matter here; `InputError` for a value of the wrong type or one that our
+        model does not support."""
+        for name, value in cls.only.items():
+            if settings.get(name, value) != value:
+                raise InputError(f"{name}={shown(settings[name])}: only {value!r} is supported")
         known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         return cls(**{name: value for name, value in settings.items() if name in known})
 
     @classmethod
-    @abstractmethod
     def from_ours(cls: type[H], ours: dict[str, Any]) -> H:
         """From the fields of our configuration; `InputError` names those that the architecture cannot express."""
+        rest = {name: value for name, value in ours.items() if name not in cls.same}
+        settings = {theirs: ours[name] for name, theirs in cls.same.items()}
+        if ours["attention_dropout"] is None:
+            settings[cls.same["attention_dropout"]] = ours["dropout"]
+        if names := [theirs for theirs, name in ACTIVATIONS.items() if name == ours["activation"]]:
+            settings[cls.same["activation"]] = names[0]
+        else:
+            rest["activation"] = ours["activation"]
+        if rest["num_kv_heads"] in (None, ours["num_heads"]):
+            del rest["num_kv_heads"]
+        settings |= cls._own_from_ours(rest, settings)
+        # This refuses fields that are added to our configuration and unknown to the architecture's file, too.
+        if foreign := [f"{k}={v!r}" for k, v in rest.items() if k not in cls.constants or v != cls.constants[k]]:
+            raise InputError(f"{cls.title}'s format cannot express {', '.join(foreign)}: keep the model with save")
+        return cls(**settings)
 
-    @abstractmethod
     def to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
         """The fields of our configuration; the names of the checkpoint's `tensors` tell which heads it has.
         `InputError` names a setting that our model cannot express."""
+        fields = {name: getattr(self, theirs) for name, theirs in self.same.items()} | dict(self.constants)
+        if fields["activation"] not in ACTIVATIONS:
+            given = f"{self.same['activation']}={shown(fields['activation'])}"
+            raise InputError(f"{given} is none of {', '.join(ACTIVATIONS)}")
+        fields["activation"] = ACTIVATIONS[fields["activation"]]
+        if fields["attention_dropout"] == fields["dropout"]:
+            fields["attention_dropout"] = None
+        return fields | self._own_to_ours(tensors)
+
+    @classmethod
+    @abstractmethod
+    def _own_from_ours(cls, rest: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        """Further settings; removes from `rest` the fields of ours that they express."""
+
+    @abstractmethod
+    def _own_to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
+        """Further fields of our configuration."""
 
     @abstractmethod
     def architecture(self, ours: Mapping[str, Any]) -> str:
@@ -128,10 +174,7 @@ def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]]
     own = own_shapes(lambda: model_class(config), str(folder))
     fitted = _fit(tensors, theirs, theirs.tensors(config.to_dict()), own, folder)
     model = model_class(config)
-    with torch.no_grad():
-        for name, tensor in own_tensors(model).items():
-            if name in fitted:
-                tensor.copy_(fitted[name])
+    copy_weights(model, fitted)
     return model.eval()
 
 
@@ -156,7 +199,8 @@ def _fit(
     """The checkpoint's `tensors` under our names and in our layout, without the heads that it lacks.
     `InputError` names the tensors that do not fit."""
     prefix = theirs.prefix
-    tensors = {_new_name(name, theirs.old_endings): tensor for name, tensor in tensors.items()}
+    for old, new in OLD_NAMES.items():
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     bare = not any(name.startswith(prefix) for name in tensors)
     tensors = {
         name: tensor for name, tensor in tensors.items() if not re.fullmatch(theirs.ignored, name.removeprefix(prefix))
@@ -179,13 +223,6 @@ def _fit(
     shapes = {at: place.part_shape(own[name].shape) for name, place in places.items() for at in place.names}
     require_fit({at: torch.empty(shape, device="meta") for at, shape in shapes.items()}, tensors, str(folder))
     return {name: place.read(tensors) for name, place in places.items()}
-
-
-def _new_name(name: str, old_endings: Mapping[str, str]) -> str:
-    for old, new in old_endings.items():
-        if name.endswith(old):
-            return name.removesuffix(old) + new
-    return name
 
 
 def _without_missing_heads(

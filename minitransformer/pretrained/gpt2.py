@@ -14,21 +14,6 @@ _ALIASES = {
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",
 }
-_FIELDS = {
-    "vocab_size": "vocab_size",
-    "max_length": "n_positions",
-    "d_model": "n_embd",
-    "num_layers": "n_layer",
-    "num_heads": "n_head",
-    "d_ff": "n_inner",
-    "dropout": "resid_pdrop",
-    "norm_eps": "layer_norm_epsilon",
-    "eos_id": "eos_token_id",
-    "tie_output": "tie_word_embeddings",
-}
-_CONSTANTS = {"positions": "learned", "norm": "layernorm", "bias": True, "qk_norm": False, "logit_softcap": None}
-"""Fields of ours that have the same value in every GPT-2."""
-_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
 _LAYER = {
     "attention_residual.norm": "ln_1",
     "attention.project_in": "attn.c_attn",  # query, key and value side by side, as ours
@@ -44,9 +29,36 @@ class GPT2HubConfig(HubConfig):
     """`transformers.GPT2Config`. The linear layers c_... are its `Conv1D`, whose weights are (in, out)."""
 
     model_type: ClassVar[str] = "gpt2"
+    title: ClassVar[str] = "GPT-2"
     prefix: ClassVar[str] = "transformer."
     ignored: ClassVar[str] = r"h\.\d+\.attn\.(masked_)?bias"  # the causal mask in older checkpoints
     generates: ClassVar[bool] = True
+    same: ClassVar[Mapping[str, str]] = {
+        "vocab_size": "vocab_size",
+        "max_length": "n_positions",
+        "d_model": "n_embd",
+        "num_layers": "n_layer",
+        "num_heads": "n_head",
+        "d_ff": "n_inner",
+        "activation": "activation_function",
+        "dropout": "resid_pdrop",
+        "attention_dropout": "attn_pdrop",
+        "norm_eps": "layer_norm_epsilon",
+        "eos_id": "eos_token_id",
+        "tie_output": "tie_word_embeddings",
+    }
+    constants: ClassVar[Mapping[str, Any]] = {
+        "positions": "learned",
+        "norm": "layernorm",
+        "bias": True,
+        "qk_norm": False,
+        "logit_softcap": None,
+    }
+    only: ClassVar[Mapping[str, Any]] = {
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+    }
 
     vocab_size: int = 50257
     n_positions: int = 1024
@@ -71,39 +83,11 @@ class GPT2HubConfig(HubConfig):
         return super().from_json({_ALIASES.get(name, name): value for name, value in settings.items()})
 
     @classmethod
-    def from_ours(cls, ours: dict[str, Any]) -> "GPT2HubConfig":
-        rest = dict(ours)
-        settings = {theirs: rest.pop(name) for name, theirs in _FIELDS.items()}
-        attention_dropout = rest.pop("attention_dropout")
-        if rest["activation"] in _ACTIVATIONS.values():
-            activation = rest.pop("activation")
-            # Of several names for the same function, the first is known to every version of `transformers`.
-            settings["activation_function"] = next(
-                theirs for theirs, name in _ACTIVATIONS.items() if name == activation
-            )
-        if rest["num_kv_heads"] in (None, settings["n_head"]):
-            del rest["num_kv_heads"]
-        # This refuses fields that are added to our configuration and unknown to this file, too.
-        if foreign := [f"{k}={v!r}" for k, v in rest.items() if k not in _CONSTANTS or v != _CONSTANTS[k]]:
-            raise InputError(f"GPT-2's format cannot express {', '.join(foreign)}: keep the model with save")
-        return cls(
-            **settings,
-            embd_pdrop=settings["resid_pdrop"],
-            attn_pdrop=settings["resid_pdrop"] if attention_dropout is None else attention_dropout,
-            bos_token_id=settings["eos_token_id"],  # without a prompt, text starts after an end-of-text
-        )
+    def _own_from_ours(cls, rest: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        # Without a prompt, text starts after an end-of-text.
+        return {"embd_pdrop": settings["resid_pdrop"], "bos_token_id": settings["eos_token_id"]}
 
-    def architecture(self, ours: Mapping[str, Any]) -> str:
-        return "GPT2LMHeadModel"
-
-    def to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
-        defaults = type(self)()
-        for name in ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "add_cross_attention"):
-            if getattr(self, name) != getattr(defaults, name):
-                raise InputError(f"{name}={getattr(self, name)}: only {getattr(defaults, name)} is supported")
-        if self.activation_function not in _ACTIVATIONS:
-            known = ", ".join(_ACTIVATIONS)
-            raise InputError(f"activation_function={self.activation_function!r} is none of {known}")
+    def _own_to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
         if not 0 <= self.eos_token_id < self.vocab_size:
             raise InputError(
                 f"eos_token_id={self.eos_token_id} is no id in a vocabulary of {self.vocab_size}: "
@@ -113,14 +97,12 @@ class GPT2HubConfig(HubConfig):
             warnings.warn(
                 f"if the model is trained further, its embeddings get the dropout resid_pdrop={self.resid_pdrop}, "
                 f"not embd_pdrop={self.embd_pdrop}",
-                stacklevel=4,
+                stacklevel=5,
             )
-        return {
-            **{ours: getattr(self, theirs) for ours, theirs in _FIELDS.items()},
-            **_CONSTANTS,
-            "activation": _ACTIVATIONS[self.activation_function],
-            "attention_dropout": None if self.attn_pdrop == self.resid_pdrop else self.attn_pdrop,
-        }
+        return {}
+
+    def architecture(self, ours: Mapping[str, Any]) -> str:
+        return "GPT2LMHeadModel"
 
     def tensors(self, ours: Mapping[str, Any]) -> dict[str, TheirTensor]:
         modules = {"embedding": "wte", "positions.embedding": "wpe", "decoder.final_norm": "ln_f"}
