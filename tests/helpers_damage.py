@@ -52,7 +52,7 @@ def spoiled_json(draw, valid):
             del holder[key]
         elif how == "rename" and isinstance(holder, dict):
             holder[draw(st.text(max_size=8))] = holder.pop(key)
-        else:  # what stands elsewhere in the file
+        else:  # a value from elsewhere in the file
             source = value
             for step in draw(st.sampled_from(list(places(value)))):
                 source = source[step]

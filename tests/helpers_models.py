@@ -30,9 +30,9 @@ def tiny_rnn(*, seed=0, **options):
 
 
 @torch.no_grad()
-def nudged(model):
+def nudged(model, scale=0.3):
     for parameter in model.parameters():
-        parameter += 0.3 * torch.randn_like(parameter)
+        parameter += scale * torch.randn_like(parameter)
     return model
 
 
@@ -164,7 +164,7 @@ def step_logits(model, source, valid, target_ids):
 
 @torch.no_grad()
 def likeliest(model, rows, steps):
-    """The likeliest continuations of unpadded rows, past any EOS, the whole model run anew for each token."""
+    """The likeliest continuations of unpadded rows, past any EOS, recomputed for each token."""
     ids = torch.full((len(rows), 1), model.config.bos_id)
     for _ in range(steps):
         ids = torch.cat([ids, model(torch.stack(rows), ids)[:, -1:].argmax(dim=-1)], dim=1)
@@ -199,7 +199,7 @@ EOS, PAD = 3, 7
 
 
 class Scripted:
-    """A model that says what it is told to, and keeps what it hears."""
+    """A model that returns given logits, and records the ids that it is given."""
 
     config = SimpleNamespace(eos_id=EOS, pad_id=PAD)
 
@@ -236,27 +236,3 @@ def prompts(*lengths, seed=0):
     """Rows of random tokens for `tiny_gpt`, one of each length."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randint(GPT_VOCAB, (length,), generator=generator) for length in lengths]
-
-
-GPT2_NAMES = {
-    "attention.project_in": "attn.c_attn",
-    "attention.project_out": "attn.c_proj",
-    "feed_forward.expand": "mlp.c_fc",
-    "feed_forward.contract": "mlp.c_proj",
-    "attention_residual.norm": "ln_1",
-    "feed_forward_residual.norm": "ln_2",
-}
-
-
-def gpt2_counterparts(ours, theirs):
-    """(ours, theirs, whether theirs is transposed) of each parameter of a GPT and a `GPT2LMHeadModel`."""
-    body = theirs.transformer
-    yield ours.embedding.weight, body.wte.weight, False
-    yield ours.positions.embedding.weight, body.wpe.weight, False
-    yield ours.decoder.final_norm.weight, body.ln_f.weight, False
-    yield ours.decoder.final_norm.bias, body.ln_f.bias, False
-    for layer, block in zip(ours.decoder.layers, body.h, strict=True):
-        for our_name, their_name in GPT2_NAMES.items():
-            mine, other = layer.get_submodule(our_name), block.get_submodule(their_name)
-            yield mine.weight, other.weight, other.weight.dim() == 2  # their Conv1D is (in, out)
-            yield mine.bias, other.bias, False

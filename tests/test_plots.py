@@ -146,14 +146,6 @@ def test_what_does_not_fit_is_refused_with_its_sizes(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_saving_replaces_the_picture_and_leaves_nothing_beside_it(tmp_path):
-    path = tmp_path / "map.png"
-    path.write_text("old")
-    assert plots.attention_map(weights(), SOURCE, TARGET, path=str(path)) == path
-    png_size(path)
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_script_without_glyphs_warns_nobody(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,7 +1,6 @@
 """Every kind of tokenizer that is trained here, against transformers and the tokenizers library."""
 
 import json
-import re
 import unicodedata
 from functools import partial
 
@@ -140,12 +139,6 @@ def test_bytes_give_back_any_text_whatever_they_were_trained_on(name, text):
     assert unknown_characters(tokenizer, [text]) == {}
 
 
-def test_bytes_are_all_known_even_if_trained_on_one_letter():
-    tokenizer = train_byte_bpe_tokenizer(["a"], 260)
-    assert set(model_of(tokenizer)["vocab"]) == {*SPECIALS, *pre_tokenizers.ByteLevel.alphabet()}
-    assert len(plain(tokenizer, "日")) == 3
-
-
 @pytest.mark.parametrize("train", [TRAINERS["characters"], train_bpe_tokenizer])
 def test_each_unknown_character_is_one_unk_that_is_counted_and_decodes_to_nothing(train):
     tokenizer = train(["a house", "the house"], 60)
@@ -224,11 +217,6 @@ def kind_of(character):
     # A match is removed: nothing is left of a character that the pattern matches.
     removers = [pre_tokenizers.Split(Regex(kind), behavior="removed") for kind in kinds]
     return next(i for i, remover in enumerate(removers) if not remover.pre_tokenize_str(character))
-
-
-def test_no_bpe_of_characters_mixes_a_bracket_and_a_letter():
-    tokenizer = train_bpe_tokenizer(["[EOS][PAD] a[b]c"] * 9, 500)
-    assert not [token for token in list(model_of(tokenizer)["vocab"])[4:] if re.search(r"[\[\]].*\w|\w.*[\[\]]", token)]
 
 
 @every_trainer

@@ -1,16 +1,29 @@
-"""What a configuration refuses: values that no model can have, each with the value in the message."""
+"""Configurations: which values are refused, with the value in the message, and the sizes of the presets."""
 
 import dataclasses
 import re
 import typing
+from dataclasses import replace
 
 import jaxtyping
 import pytest
+import torch
 
-from minitransformer import GPTConfig, InputError, RNNConfig, TransformerConfig
+from minitransformer import (
+    BERT,
+    GPT,
+    BERTConfig,
+    GPTConfig,
+    InputError,
+    RNNConfig,
+    RNNSeq2Seq,
+    Transformer,
+    TransformerConfig,
+)
 
 SMALL = {
     GPTConfig: {"vocab_size": 9, "eos_id": 3},
+    BERTConfig: {"vocab_size": 13, "d_model": 12, "num_heads": 3, "cls_id": 2, "sep_id": 3, "mask_id": 4},
     TransformerConfig: {"source_vocab_size": 11, "target_vocab_size": 9, "d_model": 16, "num_heads": 4, "d_ff": 8},
     RNNConfig: {"source_vocab_size": 11, "target_vocab_size": 9, "d_model": 6, "hidden_size": 8},
 }
@@ -52,6 +65,17 @@ IMPOSSIBLE = [
     (GPTConfig, {"norm_eps": -1.0}, "norm_eps=-1.0 must be"),
     (GPTConfig, {"eos_id": 50256}, "eos_id=50256 is no id in a vocabulary of 9"),
     (GPTConfig, {"positions": "rotary", "d_model": 20, "num_heads": 4}, "leaves an odd number, 5"),
+    (BERTConfig, {"num_heads": 5}, "d_model=12 is not divisible by num_heads=5"),
+    (BERTConfig, {"num_hidden_groups": 5}, "num_layers=12 is not divisible by num_hidden_groups=5"),
+    (BERTConfig, {"num_hidden_groups": 0}, "num_hidden_groups=0 must be at least 1"),
+    (BERTConfig, {"d_embedding": 0}, "d_embedding=0 must be at least 1"),
+    (BERTConfig, {"position_offset": -1}, "position_offset=-1 must be at least 0"),
+    (BERTConfig, {"positions": "alibi"}, "positions='alibi' is none of learned, rotary"),
+    (BERTConfig, {"positions": "rotary", "num_heads": 4}, "leaves an odd number, 3"),
+    (BERTConfig, {"sentence_head": "next"}, "sentence_head='next' is none of nsp, sop"),
+    (BERTConfig, {"pooler": False}, "sentence_head='nsp' reads the pooler"),
+    (BERTConfig, {"mask_id": 13}, "mask_id=13 is no id in a vocabulary of 13"),
+    (BERTConfig, {"mask_id": 3}, "mask_id=3 must differ"),
     (TransformerConfig, {"d_model": 100, "num_heads": 3}, "d_model=100 is not divisible by num_heads=3"),
     (TransformerConfig, {"num_heads": 4, "num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
     (TransformerConfig, {"d_model": 15, "num_heads": 3}, "an odd number, 15"),
@@ -78,7 +102,24 @@ def test_a_configuration_that_cannot_be_is_refused_with_its_values(kind, changes
         kind(**(SMALL[kind] | changes))
 
 
-@pytest.mark.parametrize("kind", SMALL)
-def test_a_configuration_is_frozen(kind):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        kind(**SMALL[kind]).dropout = 0.5
+BODY = {"masked_head": False, "sentence_head": None, "pooler": True}  # as BERT, RoBERTa and ALBERT were counted
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "count"),
+    [
+        (GPT, GPTConfig.gpt2(), 124_439_808),
+        (GPT, GPTConfig.gpt2_xl(), 1_557_611_200),
+        (BERT, replace(BERTConfig.bert_base(), **BODY), 109_482_240),
+        (BERT, replace(BERTConfig.bert_large(), **BODY), 335_141_888),
+        (BERT, replace(BERTConfig.roberta_base(), **BODY), 124_645_632),
+        (BERT, replace(BERTConfig.albert_base(), **BODY), 11_683_584),
+        (BERT, replace(BERTConfig.albert_xxlarge(), **BODY), 222_595_584),
+        (Transformer, TransformerConfig(37_000, 37_000, share_embeddings=True), 44_138_496 + 37_000 * 512),
+        (Transformer, TransformerConfig(37, 13, 32, 4, d_ff=146, num_encoder_layers=2, num_decoder_layers=2), 65_672),
+        (RNNSeq2Seq, RNNConfig(37, 13), 66_091),  # the talk's
+    ],
+)
+def test_the_number_of_parameters_is_as_published(kind, config, count):
+    with torch.device("meta"):
+        assert kind(config).num_parameters() == count

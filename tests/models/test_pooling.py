@@ -76,19 +76,6 @@ def test_a_text_without_tokens_pools_to_zeros(name):
     assert pooled[1].any()
 
 
-@pytest.mark.parametrize("name", ["first", "last", "mean", "attention"])
-@few_examples
-@given(valid=layouts())
-def test_all_but_max_are_convex_combinations_of_the_real_states(name, valid):
-    # A pooling of the unit vectors is the list of its weights, where the weights do not depend on the states.
-    pooling = made(name, valid.shape[1])
-    states = torch.eye(valid.shape[1], dtype=torch.float64).expand(len(valid), -1, -1)
-    weights = pooling(states, valid)
-    assert (weights >= 0).all()
-    assert not weights[~valid].any()
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(valid), dtype=torch.float64))
-
-
 def test_the_weights_of_attention_pooling_are_recorded_and_give_the_result():
     pooling = made("attention")
     states = torch.randn(2, 3, 4, dtype=torch.float64)

@@ -27,9 +27,11 @@ SHARED = {"share_embeddings": True, "source_vocab_size": TARGET_VOCAB}
 @pytest.mark.parametrize("build", A_FEW_MODELS)
 @pytest.mark.parametrize("load", ["its class", "the package"])
 def test_a_loaded_model_gives_the_same_bits(build, load, tmp_path):
-    model = build(dropout=0.5, label_smoothing=0.25)
-    folder = model.save(tmp_path / "run" / "model")
-    loaded = (minitransformer if load == "the package" else type(model)).load(folder)
+    model, folder = build(dropout=0.5, label_smoothing=0.25).train(), tmp_path / "run" / "model"
+    assert model.save(str(folder)) == folder
+    assert model.training
+    model.eval()
+    loaded = (minitransformer if load == "the package" else type(model)).load(str(folder))
     assert type(loaded) is type(model)
     assert loaded.config == model.config
     assert not any(module.training for module in loaded.modules())
@@ -37,24 +39,11 @@ def test_a_loaded_model_gives_the_same_bits(build, load, tmp_path):
     assert torch.equal(loaded(row[None], target), model(row[None], target))
 
 
-def test_a_folder_may_be_named_by_a_string(tmp_path):
-    model = tiny_rnn()
-    model.save(str(tmp_path / "model"))
-    for load in (minitransformer.load, RNNSeq2Seq.load):
-        assert load(str(tmp_path / "model")).config == model.config
-
-
 def test_saving_again_replaces_what_was_there(tmp_path):
     tiny_rnn().save(tmp_path)
     model = tiny_transformer()
     model.save(tmp_path)
     assert torch.equal(minitransformer.load(tmp_path).output.weight, model.output.weight)
-
-
-def test_saving_a_model_in_training_leaves_it_there(tmp_path):
-    model = tiny_rnn().train()
-    model.save(tmp_path)
-    assert model.training
 
 
 @pytest.mark.parametrize("build", [tiny_transformer, tiny_rnn])
@@ -109,23 +98,18 @@ def same_tensors(model):
     return [group for group in names.values() if len(group) > 1]
 
 
-@pytest.mark.parametrize("build", [tiny_transformer, tiny_rnn])
-def test_a_compiled_model_is_saved_like_any_other(build, tmp_path):
-    model = build()
-    torch.compile(model, backend="eager").save(tmp_path / "wrapped")
-    assert not any("_orig_mod" in name for name in load_file(tmp_path / "wrapped" / "model.safetensors"))
-    loaded = minitransformer.load(tmp_path / "wrapped")
-    [row], target = sources(model, 3), targets(model, 1, 2)
-    assert type(loaded) is type(model)
-    assert torch.equal(loaded(row[None], target), model(row[None], target))
-
-
-def test_a_model_that_compiles_itself_is_saved_like_any_other(tmp_path):
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_compiled_model_is_saved_like_any_other(in_place, tmp_path):
     model = tiny_rnn()
     names = set(model.state_dict())
-    model.compile(backend="eager")
+    if in_place:
+        model.compile(backend="eager")
+    else:
+        model = torch.compile(model, backend="eager")
     model.save(tmp_path)
     assert set(load_file(tmp_path / "model.safetensors")) == names
+    [row], target = sources(model, 3), targets(model, 1, 2)
+    assert torch.equal(RNNSeq2Seq.load(tmp_path)(row[None], target), tiny_rnn()(row[None], target))
 
 
 # What can be wrong with a folder
@@ -138,25 +122,14 @@ def truncate(path, length):
 WRONG = {
     "no config.json": (lambda f: (f / "config.json").unlink(), ["has no config.json"]),
     "invalid JSON": (lambda f: (f / "config.json").write_text("{d_model: 64}"), ["config.json", "not valid JSON"]),
-    "not text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), ["config.json", "not valid JSON"]),
-    "empty config": (lambda f: (f / "config.json").write_text(""), ["config.json", "not valid JSON"]),
     "a list": (lambda f: (f / "config.json").write_text("[1, 2]"), ["config.json", "list"]),
-    "null": (lambda f: (f / "config.json").write_text("null"), ["config.json", "NoneType"]),
     "unknown field": (lambda f: edit_config(f, heads=4, size=1), ["TransformerConfig has no heads, size", "num_heads"]),
     "missing field": (lambda f: edit_config(f, source_vocab_size=...), ["TransformerConfig needs source_vocab_size"]),
     "mistyped size": (lambda f: edit_config(f, d_model="16"), ["d_model='16'"]),
-    "mistyped rate": (lambda f: edit_config(f, dropout="x"), ["dropout='x'"]),
-    "mistyped choice": (lambda f: edit_config(f, positions=3), ["positions=3"]),
-    "mistyped id": (lambda f: edit_config(f, pad_id=0.0), ["pad_id=0.0"]),
-    "mistyped switch": (lambda f: edit_config(f, pre_norm="no"), ["pre_norm='no'"]),
-    "mistyped epsilon": (lambda f: edit_config(f, norm_eps="small"), ["norm_eps='small'"]),
     "impossible sizes": (lambda f: edit_config(f, num_heads=3), ["d_model=16 is not divisible by num_heads=3"]),
-    "another of ours": (lambda f: edit_config(f, model="RNNSeq2Seq"), ["RNNConfig has no"]),
     "none of ours": (lambda f: edit_config(f, model="bert"), ["'bert'", "Transformer, RNNSeq2Seq"]),
-    "no model": (lambda f: edit_config(f, model=...), ["None", "Transformer, RNNSeq2Seq"]),
     "model no name": (lambda f: edit_config(f, model=["Transformer"]), ["['Transformer']", "Transformer, RNNSeq2Seq"]),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), ["no model.safetensors"]),
-    "empty weights": (lambda f: truncate(f / "model.safetensors", 0), ["model.safetensors"]),
     "weights cut in the header": (lambda f: truncate(f / "model.safetensors", 100), ["model.safetensors"]),
     "weights cut in a tensor": (lambda f: truncate(f / "model.safetensors", -4), ["model.safetensors"]),
     "another shape": (lambda f: edit_config(f, d_ff=25), ["model.safetensors", "(24, 16)", "(25, 16)"]),
@@ -175,7 +148,7 @@ def test_a_folder_that_holds_no_such_model_is_refused_in_one_line(wrong, tmp_pat
     refused(WRONG, wrong, built(tiny_transformer).save(tmp_path / "model"), minitransformer.load)
 
 
-def test_what_is_no_folder_is_refused(tmp_path):
+def test_a_path_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"nowhere is not a saved model: it does not exist"):
         minitransformer.load(tmp_path / "nowhere")
     (tmp_path / "file").write_text("{}")
@@ -187,11 +160,6 @@ def test_a_class_loads_its_own_models_only(tmp_path):
     tiny_rnn().save(tmp_path)
     with pytest.raises(InputError, match=rf"{tmp_path.name} does not hold a Transformer"):
         Transformer.load(tmp_path)
-
-
-def test_the_package_loads_either_model(tmp_path):
-    for build, expected in ((tiny_rnn, RNNSeq2Seq), (tiny_transformer, Transformer)):
-        assert type(minitransformer.load(build().save(tmp_path / expected.__name__))) is expected
 
 
 def test_a_setting_left_out_has_its_default():

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +13,7 @@ from helpers_models import (
     tiny_transformer,
 )
 
-from minitransformer import InputError, Transformer, TransformerConfig, record_attention
+from minitransformer import InputError
 
 POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "relative", "none")
 
@@ -43,7 +41,7 @@ def marian(*, shared):
         for stack in (model.model.encoder, model.model.decoder):
             table = stack.embed_positions.weight
             table.copy_(table.unflatten(1, (2, -1)).transpose(1, 2).flatten(1))
-            # Ours learns id 0 like any other where it stands for a real token.
+            # Ours trains the embedding of id 0 where it is a real token.
             stack.embed_tokens.padding_idx = None
     return model
 
@@ -86,7 +84,7 @@ def test_logits_and_gradients_are_those_of_marian(shared):
         for mine, others in pairs:
             mine.copy_(torch.cat(others))
 
-    # Theirs counts positions from the first slot, so padding stands at the right here.
+    # Theirs counts positions from the first slot, so padding is at the right here.
     valid = layout([5, 2, 4], "right")
     batch = {**batch_of(ours), "source_ids": padded(ours, sources(ours, 5, 2, 4), valid), "source_valid": valid}
     inputs, labels = batch["target_ids"][:, :-1], batch["target_ids"][:, 1:]
@@ -99,35 +97,9 @@ def test_logits_and_gradients_are_those_of_marian(shared):
     ours.loss(batch)["lm"].total.backward()
     F.cross_entropy(their_logits.transpose(1, 2), labels, ignore_index=0, reduction="sum").backward()
     for mine, others in pairs:
-        assert_relatively_close(mine.grad, torch.cat([other.grad for other in others]))
-
-
-def assert_relatively_close(actual, expected, tolerance=1e-5):
-    assert expected.abs().max() > 0
-    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
-
-
-def test_padding_at_the_left_gives_what_marian_gives_of_the_row_alone():
-    ours, theirs = tiny_transformer(), marian(shared=False)
-    with torch.no_grad():
-        for mine, others in counterparts(ours, theirs):
-            mine.copy_(torch.cat(others))
-    rows, target, valid = sources(ours, 5, 2), targets(ours, 2, 4), layout([5, 2], "left")
-    logits = ours(padded(ours, rows, valid), target, valid)
-    for row, ids, together in zip(rows, target, logits, strict=True):
-        alone = theirs(input_ids=row[None], decoder_input_ids=ids[None], use_cache=False).logits[0]
-        assert_close(together, alone)
-
-
-def test_the_base_stack_has_the_papers_number_of_parameters():
-    with torch.device("meta"):
-        model = Transformer(TransformerConfig(37_000, 37_000, share_embeddings=True))
-    assert model.num_parameters() - 37_000 * 512 == 44_138_496
-
-
-def test_the_arm_that_is_compared_with_the_talk_is_of_its_size():
-    sizes = {"d_model": 32, "num_heads": 4, "d_ff": 146, "num_encoder_layers": 2, "num_decoder_layers": 2}
-    assert Transformer(TransformerConfig(37, 13, **sizes)).num_parameters() == 65_672
+        expected = torch.cat([other.grad for other in others])
+        assert expected.abs().max() > 0
+        assert (mine.grad - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_frozen_parameters_are_not_counted():
@@ -135,14 +107,6 @@ def test_frozen_parameters_are_not_counted():
     before = model.num_parameters()
     model.source_embedding.requires_grad_(False)
     assert before - model.num_parameters() == SOURCE_VOCAB * 16
-
-
-def test_shared_and_tied_tables_are_one_parameter():
-    model = tiny_transformer(share_embeddings=True, source_vocab_size=TARGET_VOCAB)
-    assert model.source_embedding.weight is model.target_embedding.weight is model.output.weight
-    separate = tiny_transformer(tie_output=False)
-    tables = {id(m.weight) for m in (separate.source_embedding, separate.target_embedding, separate.output)}
-    assert len(tables) == 3
 
 
 def test_relative_positions_share_one_table_a_stack():
@@ -206,72 +170,6 @@ def test_attention_dropout_has_a_rate_of_its_own():
     assert {layer.cross_attention.dropout for layer in model.decoder.layers} == {0.75}
     assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.25}
     assert tiny_transformer(dropout=0.25).encoder.layers[0].attention.dropout == 0.25
-
-
-def assert_uniform(weight, bound):
-    """Drawn evenly from ±bound: a few hundred numbers come near the ends and have the right spread."""
-    assert 0.97 * bound < weight.abs().max() <= bound
-    assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.06)
-    assert abs(weight.mean()) < 4 * bound / math.sqrt(3 * weight.numel())
-
-
-def assert_normal(weight, std):
-    assert weight.std().item() == pytest.approx(std, rel=0.06)
-    assert abs(weight.mean()) < 4 * std / math.sqrt(weight.numel())
-    assert weight.abs().max() > 2.5 * std
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"tie_output": False, "positions": "learned", "num_kv_heads": 2}, {"share_embeddings": True}],
-    ids=["tied", "untied-learned-grouped", "shared"],
-)
-def test_initial_weights_are_as_init_weights_says(options):
-    torch.manual_seed(0)
-    sizes = {"d_model": 64, "num_heads": 8, "d_ff": 96, "num_encoder_layers": 1, "num_decoder_layers": 1}
-    model = Transformer(TransformerConfig(80, 80, max_length=64, **sizes, **options))
-    unseen = dict(model.named_parameters())
-
-    def take(*endings):
-        found = {name: unseen.pop(name) for name in list(unseen) if name.endswith(endings)}
-        assert found
-        return [parameter.detach() for parameter in found.values()]
-
-    for table in take("embedding.weight"):
-        assert_normal(table, 1 / 8)
-    key_rows = 8 * options.get("num_kv_heads", 8)
-    for weight in take("project_in.weight"):
-        for part in weight.split([64, key_rows, key_rows]):
-            assert_uniform(part, math.sqrt(6 / (64 + len(part))))
-    for weight in take("project_out.weight", "expand.weight", "contract.weight"):
-        assert_uniform(weight, math.sqrt(6 / sum(weight.shape)))
-    if not options.get("tie_output", True):
-        assert_uniform(take("output.weight")[0], math.sqrt(6 / (80 + 64)))
-    assert all((bias == 0).all() for bias in take(".bias"))
-    assert all((weight == 1).all() for weight in take("norm.weight"))
-    assert not unseen
-
-
-def test_recorded_weights_times_values_are_what_attention_gives():
-    model = tiny_transformer(num_kv_heads=2, positions="relative")
-    seen = {}
-
-    def watch(path):
-        return lambda _, args, output: seen.update({path: (args[2], output)})
-
-    for path, module in model.named_modules():
-        if path.endswith(".attend"):
-            module.register_forward_hook(watch(path.removesuffix(".attend")))
-    valid = layout([2, 4, 3])
-    with record_attention(model) as maps:
-        model(padded(model, sources(model, 2, 4, 3), valid), targets(model, 3, 5), valid)
-    assert maps.keys() == seen.keys()
-    assert len(maps) == 1 + 2 * 2
-    for path, (value, output) in seen.items():
-        assert_close(maps[path] @ value.repeat_interleave(2, dim=1), output)
-        assert_close(maps[path].sum(dim=-1), torch.ones(3, 4, output.shape[2]))
-        if not path.startswith("decoder") or "cross" in path:
-            assert (maps[path] * ~valid[:, None, None, :]).abs().max() == 0
 
 
 def test_learned_positions_bound_the_target_too():

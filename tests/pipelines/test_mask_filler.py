@@ -18,12 +18,6 @@ def filler(*, roberta=False, **options):
     return MaskFiller(nudged(BERT(BERTConfig(**{**sizes, **ids, **options}))).eval(), tokenizer)
 
 
-def save(one, folder):
-    one.model.save(folder)
-    one.tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
-
-
 def test_fillings_are_those_of_transformers(tmp_path):
     from transformers import BertForMaskedLM
 
@@ -50,7 +44,7 @@ def test_robertas_mask_is_spelt_its_own_way():
 
 def test_fill_mask_prints_tokens_and_probabilities(tmp_path, capsys):
     one = filler()
-    command(["fill-mask", str(save(one, tmp_path)), "[MASK] of [MASK]", "--top-k", "2"])
+    command(["fill-mask", str(one.save(tmp_path)), "[MASK] of [MASK]", "--top-k", "2"])
     lines = capsys.readouterr().out.splitlines()
     first, second = one("[MASK] of [MASK]", top_k=2)
     expected = [*first, None, *second]
@@ -66,13 +60,13 @@ def test_fill_mask_prints_tokens_and_probabilities(tmp_path, capsys):
     ],
 )
 def test_fill_mask_refuses_in_one_line(arguments, message, tmp_path, capsys):
-    assert message in refused(capsys, ["fill-mask", str(save(filler(), tmp_path)), *arguments], command)
+    assert message in refused(capsys, ["fill-mask", str(filler().save(tmp_path)), *arguments], command)
 
 
 def test_models_that_fill_no_gaps_are_refused(tmp_path):
     GPT(GPTConfig.tiny()).save(tmp_path / "gpt")
     with pytest.raises(InputError, match="holds a GPT, which fills no gaps"):
         MaskFiller.load(tmp_path / "gpt")
-    save(filler(masked_head=False), tmp_path / "headless")
+    filler(masked_head=False).save(tmp_path / "headless")
     with pytest.raises(InputError, match="a BERT without a masked-token head"):
         MaskFiller.load(tmp_path / "headless")

@@ -28,19 +28,15 @@ def seeing():
     return Translator(Transformer(TransformerConfig(**SIZES, **sizes)).eval(), TOKENIZER, TOKENIZER)
 
 
+@pytest.mark.parametrize("batch_tokens", [1, 16384])
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_a_line_is_translated_alike_alone_and_beside_longer_ones(beam_size):
-    translator = endless()
+def test_a_line_is_translated_alike_alone_and_beside_longer_ones(beam_size, batch_tokens):
+    translator = dataclasses.replace(endless(), batch_tokens=batch_tokens)
     lines = ["ab", "abcdefgh", "", "h"]
     together = translator(lines, beam_size=beam_size)
     assert together == [translator([line], beam_size=beam_size)[0] for line in lines]
     assert [len(text) for text in together] == [53, 59, 0, 52]  # 50 more than the source, which ends in EOS
-
-
-def test_small_batches_give_what_one_batch_gives():
-    whole = endless()
-    lines = ["ab", "abcdefgh", "c d", "h"]
-    assert Translator(whole.model, TOKENIZER, TOKENIZER, batch_tokens=1)(lines) == whole(lines)
+    assert [len(text) for text in translator(lines, max_new_tokens=4, beam_size=beam_size)] == [4, 4, 0, 4]
 
 
 def test_learned_positions_bound_the_translation():
@@ -96,10 +92,6 @@ def test_n_best_lists_are_those_of_beam_search_for_each_line_alone():
                 assert translation.log_probability == pytest.approx(expected.log_probability)
     texts = translator(lines, beam_size=4, alpha=1.0, max_new_tokens=9)
     assert texts == [translations[0].text if translations else "" for translations in lists]
-
-
-def test_max_new_tokens_bounds_every_line():
-    assert [len(text) for text in endless()(["ab", "", "abcdefgh"], max_new_tokens=4, beam_size=2)] == [4, 0, 4]
 
 
 def test_lines_come_in_order_before_later_ones_are_translated(monkeypatch):
@@ -167,12 +159,6 @@ def test_lines_are_those_between_newlines():
     lines = read_lines(io.BytesIO("\ufeffa\r\n\u2028\x0c\r\n\nb\rc".encode()), "the input")
     assert list(lines) == ["a", "\u2028\x0c", "", "b\rc"]
     assert list(read_lines(io.BytesIO("\ufeff".encode()), "the input")) == []
-
-
-def test_a_saved_translator_translates_alike(tmp_path):
-    translator = endless()
-    translator.save(tmp_path)
-    assert Translator.load(tmp_path)(["abc"]) == translator(["abc"])
 
 
 def test_one_tokenizer_for_both_sides_is_saved_once_and_two_are_two_files(tmp_path):
