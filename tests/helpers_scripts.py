@@ -1,5 +1,6 @@
 """What the tests of scripts and commands share."""
 
+import json
 import signal
 
 import pytest
@@ -30,3 +31,8 @@ def refused(capsys, arguments, program):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
     return lines[0]
+
+
+def results_of(folder):
+    """The results of a finished run."""
+    return json.loads((folder / "results.json").read_text())

@@ -6,6 +6,7 @@ python -m train.compare_dates --run runs/locales                needs pip instal
 
 import importlib.util
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,8 @@ from minitransformer.files import write_json
 from minitransformer.pipelines.translator import Translator
 from minitransformer.untrusted import read_json
 from minitransformer.validation import require_number
-from train.engine.console import wide_console
+from train.engine.console import table, wide_console
 from train.translate.exact_match import exact_match, exact_match_by_group, worst_locales, write_by_locale
-from train.translate.tables_and_pictures import table
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,9 @@ def locales_of(run: Path) -> str:
 
 def first_of_each(groups: Sequence[str], most: int) -> list[int]:
     """The indices of the first `most` rows of each group, in order."""
-    seen: dict[str, int] = {}
-    rows = []
+    seen, rows = Counter[str](), list[int]()
     for row, group in enumerate(groups):
-        seen[group] = seen.get(group, 0) + 1
+        seen[group] += 1
         if seen[group] <= most:
             rows.append(row)
     return rows

@@ -14,16 +14,16 @@ from typing import Any
 
 import datasets
 from rich.console import Console
-from rich.table import Table
 
 from minitransformer.data import load
 from minitransformer.data.columns import texts
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import atomic, write_json
-from train.engine.console import wide_console
+from minitransformer.validation import require_number
+from train.engine.console import table, wide_console
 from train.engine.processes import Processes, joined
 from train.engine.run_folder import create_run, open_run
-from train.engine.settings import Settings
+from train.engine.settings import Settings, distinct
 from train.engine.signals import resumable
 from train.finetune.__main__ import finetune
 from train.finetune.baselines import baselines
@@ -33,20 +33,14 @@ from train.pretrain.bert.__main__ import pretrain
 from train.pretrain.bert.settings import BERTSettings
 
 SCRATCH, PRETRAINED = Path("scratch"), Path("pretrained")
-ROWS: dict[str, dict[str, Any]] = {
-    "rnn-last": {"init": SCRATCH, "encoder": "rnn", "pooling": "last"},
-    "rnn-attention": {"init": SCRATCH, "encoder": "rnn", "pooling": "attention"},
-    "transformer": {"init": SCRATCH, "encoder": "transformer"},
-    "pretrained-here": {"init": PRETRAINED},
-    "minilm": {"init": Path("minilm")},
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rnn-last": ("RNN, last state", {"init": SCRATCH, "encoder": "rnn", "pooling": "last"}),
+    "rnn-attention": ("RNN, attention", {"init": SCRATCH, "encoder": "rnn", "pooling": "attention"}),
+    "transformer": ("Transformer from scratch", {"init": SCRATCH, "encoder": "transformer"}),
+    "pretrained-here": ("Transformer pretrained here", {"init": PRETRAINED}),
+    "minilm": ("MiniLM", {"init": Path("minilm")}),
 }
-TITLES = {
-    "rnn-last": "RNN, last state",
-    "rnn-attention": "RNN, attention",
-    "transformer": "Transformer from scratch",
-    "pretrained-here": "Transformer pretrained here",
-    "minilm": "MiniLM",
-}
+"""The title of each row of the table, and the flags of its runs."""
 
 
 @dataclass(frozen=True)
@@ -85,29 +79,22 @@ class CompareSettings(Settings):
             read_pretrained(self.pretrained)
 
     def row_names(self) -> list[str]:
-        return _distinct("--rows", self.rows)
+        return distinct("--rows", self.rows)
 
     def seed_numbers(self) -> list[int]:
-        names = _distinct("--seeds", self.seeds)
+        names = distinct("--seeds", self.seeds)
         try:
             seeds = [int(name) for name in names]
         except ValueError:
             raise InputError(f"--seeds {self.seeds!r}: whole numbers, separated by commas") from None
-        if not all(0 <= seed < 2**32 for seed in seeds):
-            raise InputError(f"--seeds {self.seeds!r}: each must be at least 0 and less than {2**32}")
+        for seed in seeds:
+            require_number("--seeds", seed, at_least=0, less_than=2**32)
         return seeds
 
     def of_every_run(self) -> dict[str, Any]:
         """The flags that every run takes over."""
         names = ("steps", "device", "threads", "precision", "processes")
         return {name: getattr(self, name) for name in names} | self.safeguards()
-
-
-def _distinct(flag: str, value: str) -> list[str]:
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"{flag} {value!r}: name at least one, each once, separated by commas")
-    return names
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -127,7 +114,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
     create_run(folder, settings)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.row_names()}
     for name, runs in rows.items():
-        options = dict(ROWS[name])
+        options = dict(ROWS[name][1])
         if options["init"] == PRETRAINED:
             options["init"] = settings.pretrained or pretrain_here(settings, corpus, folder, console)
             processes.barrier()  # rank 0 has saved it
@@ -210,7 +197,7 @@ def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
     for name, row in results["rows"].items():
         spread = "one seed" if row["spread"] is None else f"± {row['spread']:.1%}"
         figures = [f"{row['accuracy']:.1%}", spread, f"{row['macro_f1']:.1%}", f"{row['validation_accuracy']:.1%}"]
-        rows.append([TITLES[name], *figures, f"{row['parameters']:,}", f"{row['seconds']:.0f}"])
+        rows.append([ROWS[name][0], *figures, f"{row['parameters']:,}", f"{row['seconds']:.0f}"])
     for name, row in results["baselines"].items():
         figures = [f"{row['accuracy']:.1%}", "", f"{row['macro_f1']:.1%}", f"{row['validation_accuracy']:.1%}", "", ""]
         rows.append([name, *figures])
@@ -231,12 +218,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
-    table = Table(title=caption(results))
-    for column in ("model", *COLUMNS):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for row in table_rows(results):
-        table.add_row(*row)
-    console.print(table)
+    console.print(table(caption(results), ("model", *COLUMNS), table_rows(results)))
     console.print(f"results.json, table.md and every run are in {folder}", highlight=False)
 
 

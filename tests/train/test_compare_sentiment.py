@@ -1,15 +1,13 @@
 import json
 import statistics
-from pathlib import Path
 
 import pytest
 from helpers_processes import together
-from helpers_scripts import refused
+from helpers_scripts import refused, results_of
 
 from minitransformer.data import load
 from train import compare_sentiment as script
 from train.compare_sentiment import main
-from train.engine.run_folder import create_run, open_run
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +16,6 @@ def data(tmp_path_factory):
     rows = [f"wörd{i} {'fine' if i % 2 else 'poor'} word{i % 7}\t{'yes' if i % 2 else 'no'}\n" for i in range(60)]
     path.write_text("text\tlabel\n" + "".join(rows), encoding="utf-8")
     return path
-
-
-def results_of(folder):
-    return json.loads((folder / "results.json").read_text())
 
 
 def flags(data, folder, *arguments):
@@ -95,19 +89,13 @@ def test_a_resumed_comparison_keeps_its_finished_runs(data, tmp_path, monkeypatc
     assert results["rows"]["transformer"]["spread"] is None
 
 
-def test_a_resumed_comparison_remembers_its_pretrained_run(tmp_path):
-    create_run(tmp_path, script.CompareSettings(rows="rnn-last", pretrained=Path("x")))
-    settings, _ = open_run(script.CompareSettings, "compare_sentiment", ["--resume", str(tmp_path)])
-    assert settings.pretrained == Path("x")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--rows", "cnn"], "--rows cnn: not among rnn-last, rnn-attention, transformer, pretrained-here, minilm"),
         (["--rows", ""], "--rows '': name at least one"),
         (["--seeds", "0,0"], "--seeds '0,0': name at least one, each once"),
-        (["--seeds", "0,-1"], "--seeds '0,-1': each must be at least 0 and less than 4294967296"),
+        (["--seeds", "0,-1"], "--seeds -1 must be at least 0 and less than 4294967296"),
         (["--seeds", "a"], "--seeds 'a': whole numbers"),
         (["--pretrain-minutes", "0"], "--pretrain-minutes 0.0 must be more than 0"),
         (["--pretrained", "nowhere"], "no such folder: nowhere"),

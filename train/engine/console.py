@@ -1,11 +1,13 @@
-"""The console of every job, and its progress: on a terminal a bar with speed and time left, elsewhere plain lines."""
+"""The console of every job, its tables and its progress: on a terminal a bar with speed and time left, else plain lines."""
 
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -51,3 +53,13 @@ class TrainingProgress:
 
     def note(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str | None = None) -> Table:
+    """The first column is text, the others are numbers."""
+    built = Table(title=title, caption=caption)
+    for place, column in enumerate(columns):
+        built.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        built.add_row(*row)
+    return built

@@ -96,3 +96,11 @@ class Settings:
         """bfloat16 for mixed precision, None for float32."""
         fast = self.precision == "auto" and multiplies_bfloat16(self.torch_device())
         return torch.bfloat16 if fast or self.precision == "bf16" else None
+
+
+def distinct(flag: str, value: str) -> list[str]:
+    """The names between the commas of a flag's value; `InputError` if there is none, or one twice."""
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{flag} {value!r}: name at least one, each once, separated by commas")
+    return names

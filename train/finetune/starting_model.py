@@ -29,7 +29,7 @@ from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.text_encoding import text_frame
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
 from train.engine.tokenizer_text import first
-from train.finetune.recipes import PRETRAINED, SCRATCH, SMALL_PRETRAINED, SMALL_WIDTH, Recipe
+from train.finetune.recipes import NEW, NEW_RNN, PRETRAINED, SMALL_PRETRAINED, SMALL_WIDTH, Recipe
 from train.finetune.settings import FinetuneSettings
 
 DEFAULT_VOCAB_SIZE = 8000
@@ -51,7 +51,7 @@ def starting_model(settings: FinetuneSettings, train_split: datasets.Dataset) ->
     torch.manual_seed(settings.seed)
     if settings.from_scratch:
         name = settings.encoder or "transformer"
-        recipe = SCRATCH[name]
+        recipe = NEW_RNN if name == "rnn" else NEW
         dropout = recipe.dropout if settings.dropout is None else settings.dropout
         tokenizer = new_tokenizer(settings, train_split)
         longest = int(LabelledData(train_split, tokenizer, LONGEST).lengths.max())

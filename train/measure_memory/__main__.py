@@ -22,11 +22,10 @@ from typing import Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
-from train.engine.console import wide_console
+from train.engine.console import table, wide_console
 from train.measure_memory.jobs import measured
 from train.measure_memory.made_up_text import write_corpus
 
@@ -91,34 +90,16 @@ def in_own_process(settings: MemorySettings, megabytes: int) -> dict[str, Any]:
             for kind in ("table", "token")
             if (cache / f"{kind}s").is_dir()
         }
-        return {"megabytes": megabytes, **sizes, **json.loads(result.stdout)}
+        figures = json.loads(result.stdout)
+        figures["megabytes_per_second"] = megabytes / figures["tokens_seconds"]
+        return {"megabytes": megabytes, **sizes, **figures}
 
 
 def show(figures: list[dict[str, Any]], console: Console) -> None:
-    table = Table(title="Peak memory and processor seconds, by size of the text")
-    columns = {
-        "text": ("megabytes", "{:,} MB", 1.0),
-        "pairs": ("pairs", "{:,.1f} M", 1e-6),
-        "texts": ("texts", "{:,.1f} M", 1e-6),
-        "tokens": ("tokens", "{:,.1f} M", 1e-6),
-        "table file": ("table_file_megabytes", "{:,.0f} MB", 1.0),
-        "token file": ("token_file_megabytes", "{:,.0f} MB", 1.0),
-        "peak memory": ("peak_megabytes", "{:,.0f} MB", 1.0),
-        "of it at start": ("start_megabytes", "{:,.0f} MB", 1.0),
-        "read": ("read_seconds", "{:.1f} s", 1.0),
-        "tokenizer": ("tokenizer_seconds", "{:.1f} s", 1.0),
-        "tokens made": ("tokens_seconds", "{:.1f} s", 1.0),
-    }
-    shown = {title: column for title, column in columns.items() if any(column[0] in row for row in figures)}
-    for title in (*shown, "MB/s"):
-        table.add_column(title, justify="right")
-    for row in figures:
-        cells = [
-            form.format(row[key] if unit == 1 else row[key] * unit) if key in row else ""
-            for key, form, unit in shown.values()
-        ]
-        table.add_row(*cells, f"{row['megabytes'] / row['tokens_seconds']:.1f}")
-    console.print(table)
+    names = list(dict.fromkeys(name for row in figures for name in row))
+    rows = [[f"{row[name]:,.1f}" if name in row else "" for name in names] for row in figures]
+    columns = [name.replace("_", " ") for name in names]
+    console.print(table("Peak memory and processor seconds, by size of the text", columns, rows))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
 from minitransformer.plots import learning_curves
-from train.translate.tables_and_pictures import History, Reports, draw_attention, table
+from train.engine.console import table
+from train.translate.tables_and_pictures import History, Reports, draw_attention
 
 # The largest size in each group of sentences. Below the first group is "never", above the last "101+", say.
 LENGTHS = (5, 10, 15, 20)

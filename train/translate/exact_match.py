@@ -14,7 +14,8 @@ from minitransformer.data.dates import format_of, locale_of
 from minitransformer.files import atomic
 from minitransformer.pipelines.translator import Translator
 from minitransformer.plots import learning_curves
-from train.translate.tables_and_pictures import History, Reports, draw_attention, table
+from train.engine.console import table
+from train.translate.tables_and_pictures import History, Reports, draw_attention
 
 Groups = Mapping[str, Mapping[str, int | float]]
 """`count` and `exact_match` of each group, as `exact_match_by_group` returns them."""

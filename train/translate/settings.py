@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from minitransformer.data.locales import locale_names
 from minitransformer.errors import InputError
-from train.engine.settings import Settings
+from train.engine.settings import Settings, distinct
 from train.translate.recipes import PRESETS, Recipe, recipe_for
 
 
@@ -94,10 +94,7 @@ class TranslateSettings(Settings):
 
     def model_names(self, preset: str | None) -> list[str]:
         default = "rnn-location,rnn-additive,transformer" if preset == "characters" else "transformer"
-        names = [name.strip() for name in (default if self.models is None else self.models).split(",") if name.strip()]
-        if not names or len(set(names)) < len(names):
-            raise InputError(f"--models {self.models!r}: name at least one, each once, separated by commas")
-        return names
+        return distinct("--models", default if self.models is None else self.models)
 
     def check_models(self, preset: str | None) -> None:
         """Raises `InputError` for a model that the preset has no recipe for; None stands for all presets."""

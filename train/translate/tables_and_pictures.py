@@ -1,11 +1,9 @@
-"""What exact match and BLEU share when results are shown: the layout of a table, and attention pictures."""
+"""What exact match and BLEU share when results are shown: types of reports, and attention pictures."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table
 
 from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
@@ -15,16 +13,6 @@ Reports = Mapping[str, Mapping[str, Any]]
 """The report of each model, by its name."""
 History = Sequence[Mapping[str, Any]]
 """The evaluations during training, in order: step, seconds and scores of each."""
-
-
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str | None = None) -> Table:
-    """The first column is text, the others are numbers."""
-    built = Table(title=title, caption=caption)
-    for place, column in enumerate(columns):
-        built.add_column(column, justify="right" if place else "left")
-    for row in rows:
-        built.add_row(*row)
-    return built
 
 
 def draw_attention(

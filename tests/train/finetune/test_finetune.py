@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from helpers_scripts import interrupted_at, refused
+from helpers_scripts import interrupted_at, refused, results_of
 
 import minitransformer
 from minitransformer.__main__ import main as command
@@ -47,10 +47,6 @@ def data(tmp_path_factory):
 def start(data, folder, *arguments):
     main(["--data", str(data), "--out", str(folder), "--device", "cpu", "--threads", "1", *arguments])
     return results_of(folder)
-
-
-def results_of(folder):
-    return json.loads((folder / "results.json").read_text())
 
 
 def said(capsys):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix as their_confusion
 from sklearn.metrics import f1_score
 
-from train.finetune.metrics import confusion_matrix, macro_f1, scores, wilson_interval
+from train.finetune.metrics import confusion_matrix, macro_f1, wilson_interval
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30)
 
@@ -29,9 +29,3 @@ def test_the_ends_of_the_interval_are_the_shares_that_the_count_could_just_come_
     for end in (low, high):
         if 0.0 < end < 1.0:
             assert abs(hits / count - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / count), rel=1e-6)
-
-
-def test_scores_are_of_all_texts():
-    result = scores([0, 1, 1, 0], [0, 1, 0, 0], 2)
-    assert result["accuracy"] == 0.75
-    assert result["confusion"] == [[2, 1], [0, 1]]

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from helpers_scripts import interrupted_at, refused
+from helpers_scripts import interrupted_at, refused, results_of
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import minitransformer
@@ -13,15 +13,10 @@ from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
 from train.pretrain.__main__ import main
 from train.pretrain.bert.corpora import read_corpora
-from train.pretrain.bert.rows import corpora_rows
 
 SIZES = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2"]
 BATCHES = ["--context", "24", "--batch-tokens", "200", "--threads", "1"]
 COLOURS = ("green", "red", "blue", "white")
-
-
-def results_of(folder):
-    return json.loads((folder / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -66,19 +61,6 @@ def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run):
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3, 4, 5, 6]
     assert 0 <= results["sentence_accuracy"] <= 1
-
-
-def test_short_texts_are_a_row_each_and_long_ones_are_cut_into_pairs_or_windows(text, table):
-    texts, tables = read_corpora(str(text)), read_corpora(str(table))
-    tokenizer = train_wordpiece_tokenizer([text.read_text(encoding="utf-8")], 90)
-    short, pairs, windows = (
-        corpora_rows(corpora, tokenizer, 40, task, seed=0).train
-        for corpora, task in ((tables, "nsp"), (texts, "nsp"), (texts, None))
-    )
-    assert len(short) == 60
-    assert set(short.columns["label"].tolist()) == set(windows.columns["label"].tolist()) == {-1}
-    assert set(pairs.columns["label"].tolist()) >= {0, 1}
-    assert windows.lengths.max() <= 40
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

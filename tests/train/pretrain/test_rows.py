@@ -13,7 +13,7 @@ import minitransformer
 from minitransformer.data import sentences as sentences_module
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.packing import next_sentence_rows, single_rows
-from minitransformer.data.sentences import LINE_ENDS, encode_documents, sentences
+from minitransformer.data.sentences import LINE_ENDS, encode_documents
 from minitransformer.tokenization import masked_specials, train_roberta_tokenizer, train_wordpiece_tokenizer
 from train.pretrain.__main__ import main
 from train.pretrain.bert import rows as masked_rows
@@ -70,14 +70,6 @@ def test_each_part_is_as_a_corpus_of_its_own_and_the_first_as_if_it_were_all(fol
     seeds = [3 + 1_000_003 * number for number in range(len(parts))]
     of_parts = [next_sentence_rows(some, 24, specials, seed=seed) for some, seed in zip(documents, seeds, strict=True)]
     assert list(CorpusRows(corpus, tokenizer, 24, "nsp").rows("train", 3)) == [*chain.from_iterable(of_parts)]
-
-
-def test_texts_of_one_part_have_the_rows_of_the_whole_text(folder):
-    [corpus] = read_corpora(str(folder / "text.txt")).values()
-    tokenizer, text = wordpieces(folder), (folder / "text.txt").read_text()
-    documents = encode_documents([sentences(text[: int(0.9 * len(text))])], tokenizer, longest=12)
-    expected = next_sentence_rows(documents, 24, masked_specials(tokenizer), seed=3)
-    assert list(CorpusRows(corpus, tokenizer, 24, "nsp").rows("train", 3)) == list(expected)
 
 
 def test_the_first_part_of_the_training_texts_decides_whether_texts_are_short(folder, in_parts):

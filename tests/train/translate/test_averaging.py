@@ -34,19 +34,12 @@ def averaged(model, folder, state, count, score_of_mean, of="best"):
     return average_evaluated(model, folder, state, count=count, of=of, **functions)
 
 
-def test_the_mean_of_the_best_evaluations_replaces_the_best_if_it_is_better(tmp_path):
+@pytest.mark.parametrize(("of", "count", "steps"), [("best", 3, [2, 3, 4]), ("last", 2, [3, 4])])
+def test_the_mean_of_evaluations_replaces_the_best_if_it_is_better(of, count, steps, tmp_path):
     model, state, weights = evaluated(tmp_path, [1.0, 4.0, 3.0, 2.0])
-    assert averaged(model, tmp_path, state, 3, 4.5) == [2, 3, 4]
+    assert averaged(model, tmp_path, state, count, 4.5, of) == steps == state.history[-1]["averaged"]
     for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(tensor, sum(weights[step][name] for step in (2, 3, 4)) / 3)
-    assert state.history[-1]["averaged"] == [2, 3, 4]
-
-
-def test_the_mean_of_the_last_evaluations_may_replace_the_best(tmp_path):
-    model, state, weights = evaluated(tmp_path, [1.0, 4.0, 3.0, 2.0])
-    assert averaged(model, tmp_path, state, 2, 4.5, of="last") == [3, 4]
-    for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(tensor, sum(weights[step][name] for step in (3, 4)) / 2)
+        torch.testing.assert_close(tensor, sum(weights[step][name] for step in steps) / count)
 
 
 @pytest.mark.parametrize("score", [0.5, 9.0])

@@ -1,5 +1,7 @@
 """How well masked tokens are restored by counts of the training text, without a model."""
 
+from itertools import islice, pairwise
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -24,32 +26,28 @@ class Contexts:
         self.vocab_size = vocab_size
         # NumPy's unique, unlike torch's, keeps no inverse index, which would double the memory.
         pairs, counts = np.unique((contexts.long() * vocab_size + tokens).numpy(), return_counts=True)
-        self.pairs, self.pair_counts = torch.from_numpy(pairs), torch.from_numpy(counts)
+        self.pairs, self.counts = torch.from_numpy(pairs), torch.from_numpy(counts)
         self.contexts, self.kinds = torch.unique_consecutive(self.pairs // vocab_size, return_counts=True)
         starts = (self.kinds.cumsum(0) - self.kinds).numpy()
-        best_counts = np.maximum.reduceat(counts, starts)
-        self.totals, self.best_counts = torch.from_numpy(np.add.reduceat(counts, starts)), torch.from_numpy(best_counts)
+        self.totals = torch.from_numpy(np.add.reduceat(counts, starts))
         # The most frequent token of each context; among equally frequent tokens, the one with the lowest id.
-        best = np.flatnonzero(counts == best_counts.repeat(self.kinds.numpy()))
-        self.best = self.pairs[best[best.searchsorted(starts)]] % vocab_size
+        ranks = torch.from_numpy(np.maximum.reduceat((counts + 1) * vocab_size - pairs % vocab_size, starts)) - 1
+        self.best, self.shares = vocab_size - 1 - ranks % vocab_size, ranks // vocab_size / self.totals
 
-    def look_up(self, contexts: Int[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For each context: how many tokens occur in it, how many kinds, the commonest, and its share (0 if unseen)."""
+    def most_frequent(self, contexts: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+        """The most frequent token of each context, and its share there: 0 if the context was never seen."""
         place, found = _find(self.contexts, contexts)
-        total = self.totals[place] * found
-        return total, self.kinds[place] * found, self.best[place], self.best_counts[place] / total.clamp(min=1) * found
-
-    def counts(self, contexts: Int[Tensor, " n"], tokens: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        place, found = _find(self.pairs, contexts * self.vocab_size + tokens)
-        return self.pair_counts[place] * found
+        return self.best[place], self.shares[place] * found
 
     def smoothed(
         self, contexts: Int[Tensor, " n"], tokens: Int[Tensor, " n"], backoff: Float[Tensor, " n"]
     ) -> Float[Tensor, " n"]:
         """P(token | context) = (count + kinds · backoff) / (total + kinds) (Witten and Bell 1991)."""
-        total, kinds, _, _ = self.look_up(contexts)
-        estimate = (self.counts(contexts, tokens) + kinds * backoff) / (total + kinds).clamp(min=1)
-        return torch.where(total > 0, estimate, backoff)
+        place, found = _find(self.contexts, contexts)
+        pair, seen = _find(self.pairs, contexts * self.vocab_size + tokens)
+        kinds = self.kinds[place]
+        estimate = (self.counts[pair] * seen + kinds * backoff) / (self.totals[place] + kinds)
+        return torch.where(found, estimate, backoff)
 
 
 class CountingBaselines:
@@ -93,12 +91,12 @@ class CountingBaselines:
         return {name: total(parts) for name, parts in scores.items()}
 
     def _guess(self, left: Tensor, right: Tensor) -> Tensor:
-        seen, _, between, _ = self.both.look_up(left * self.vocab_size + right)
-        after_seen, _, after, after_share = self.left.look_up(left)
-        before_seen, _, before, before_share = self.right.look_up(right)
+        between, share = self.both.most_frequent(left * self.vocab_size + right)
+        after, after_share = self.left.most_frequent(left)
+        before, before_share = self.right.most_frequent(right)
         one_side = torch.where(after_share >= before_share, after, before)
-        one_side = torch.where(after_seen + before_seen > 0, one_side, self.commonest)
-        return torch.where(seen > 0, between, one_side)
+        one_side = torch.where(after_share + before_share > 0, one_side, self.commonest)
+        return torch.where(share > 0, between, one_side)
 
     def probability(self, left: Tensor, right: Tensor, targets: Tensor) -> Tensor:
         """The probability of each of `targets` between its neighbours `left` and `right`."""
@@ -111,9 +109,8 @@ def _spread(rows: TokenRows, most_tokens: int, run: int) -> Int[Tensor, " tokens
     """The ids of every n-th run of rows, with n chosen so that about `most_tokens` remain; all ids if there are
     fewer."""
     every = max(1, -(-len(rows.ids) // most_tokens))
-    starts, ends = rows.starts[::run][::every], rows.starts[run::run][::every]
-    stops = ends.tolist() + [len(rows.ids)] * (len(starts) - len(ends))
-    return torch.cat([rows.ids[start:stop] for start, stop in zip(starts.tolist(), stops, strict=True)])
+    bounds = [*rows.starts[::run].tolist(), len(rows.ids)]
+    return torch.cat([rows.ids[start:stop] for start, stop in islice(pairwise(bounds), 0, None, every)])
 
 
 def _find(keys: Int[Tensor, " keys"], wanted: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
