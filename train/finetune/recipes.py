@@ -16,6 +16,6 @@ class Recipe:
 PRETRAINED = Recipe(lr=1.5e-4, epochs=2, pooling="mean", layer_decay=0.85)
 SMALL_PRETRAINED = Recipe(lr=5e-4, epochs=5, pooling="mean", dropout=0.1)
 SMALL_WIDTH = 384
-"""Narrower pretrained encoders, such as those of `train.pretrain`, take the small recipe."""
+"""Narrower pretrained encoders, as `train.pretrain` makes them, take the small recipe."""
 NEW = Recipe(lr=5e-4, epochs=4, pooling="mean", dropout=0.3)
 NEW_RNN = Recipe(lr=2e-3, epochs=4, pooling="attention", dropout=0.3)

@@ -51,7 +51,7 @@ class FinetuneSettings(Settings):
     """Freeze the embeddings and this many blocks above them. 0 trains everything."""
     label_smoothing: float = 0.0
     dropout: float | None = None
-    """Of encoder and head. Default: the encoder's own and 0.1; from scratch, best on reviews."""
+    """Dropout of encoder and head. Default: the encoder's own, and 0.1 in the head; from scratch, best on reviews."""
     weight_decay: float = 0.01
     warmup: float = 0.1
     """The share of the first epoch in which the learning rate rises."""

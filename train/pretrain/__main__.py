@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments and arguments[0] in JOBS else None
     if name is None and {"-h", "--help"} & set(arguments):
-        print(f"{__doc__}\nThese are the options of gpt; `python -m train.pretrain bert --help` shows those of bert.\n")
+        print(f"{__doc__}\nThese are the options of gpt; for bert see `python -m train.pretrain bert --help`.\n")
     JOBS[name or "gpt"](arguments[1:] if name else arguments)
 
 

@@ -54,10 +54,6 @@ class Comparison:
     preset: str
 
     @property
-    def beam(self) -> int:
-        return self.settings.beam or self.measure.beam
-
-    @property
     def average(self) -> int:
         return self.settings.average or self.measure.average
 
@@ -189,12 +185,13 @@ def loop_options(recipe: Recipe, comparison: Comparison) -> LoopOptions:
 
 def score_on_test(model: Seq2SeqModel, state: State, comparison: Comparison) -> dict[str, Any]:
     """The report of one model, on the test split if the corpus has one: no choice was made on it."""
-    data, beam, alpha = comparison.data, comparison.beam, comparison.settings.alpha
+    data, measure, settings = comparison.data, comparison.measure, comparison.settings
+    beam, alpha = settings.beam or measure.beam, settings.alpha
     split = data.test_name
     outputs = data.translations(model, split, beam_size=beam, alpha=alpha)
     train_sources = texts(data.corpus["train"], "source")
     return {
-        **comparison.measure.report(data.corpus[split], outputs, train_sources, state.history),
+        **measure.report(data.corpus[split], outputs, train_sources, state.history),
         "scored_on": split,
         "beam": beam,
         "alpha": alpha,

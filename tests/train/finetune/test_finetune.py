@@ -7,7 +7,6 @@ import torch
 from helpers_scripts import interrupted_at, refused, results_of
 
 import minitransformer
-from minitransformer.__main__ import main as command
 from minitransformer.data import labelled_batches, load
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.pipelines.classifier import Classifier
@@ -261,23 +260,3 @@ def test_models_that_cannot_read_texts_and_tokenizers_of_other_models_are_refuse
         ("model", "tokenizer.json has ids up to"),
     ):
         assert message in refused(capsys, [*arguments, str(tmp_path / name)], main)
-
-
-def classified(capsys, *arguments):
-    capsys.readouterr()
-    command(["classify", *map(str, arguments)])
-    return capsys.readouterr().out
-
-
-def test_classify_prints_a_label_and_its_probability_for_each_text(run, capsys):
-    lines = classified(capsys, run, "a good film", "dull plot dull").splitlines()
-    assert [line.split("\t")[0] for line in lines] == ["positive", "negative"]
-    assert all(0.5 <= float(line.split("\t")[1]) <= 1 for line in lines)
-
-
-def test_classify_explains_a_label_by_its_words(run, capsys):
-    first, *words = classified(capsys, run, "--explain", "plot story witty film").splitlines()
-    assert first.startswith("positive\t")
-    weights = {word: float(weight) for _, word, weight in (line.split("\t") for line in words)}
-    assert list(weights) == ["[CLS]", "plot", "story", "witty", "film", "[SEP]"]
-    assert sum(weights.values()) == pytest.approx(1, abs=0.001)

@@ -57,16 +57,6 @@ def test_attend_draws_heads_one_by_one(run, tmp_path):
     assert (tmp_path / "heads.png").exists()
 
 
-def test_unknown_characters_and_long_lines_are_counted_in_warnings(run, capsys):
-    command(["translate", str(run / "transformer"), "1990 ∞∞é", "1" * 99])
-    output = capsys.readouterr()
-    assert len(output.out.splitlines()) == 2
-    lines = output.err.splitlines()
-    assert all(line.startswith("warning: ") for line in lines)
-    assert any("1 of 2 lines are longer" in line for line in lines)
-    assert any("'∞' (2)" in line for line in lines)
-
-
 def test_what_cannot_be_used_is_refused_in_one_line(run, tmp_path, capsys):
     def translate(*arguments):
         return refused(capsys, ["translate", *map(str, arguments)], command)

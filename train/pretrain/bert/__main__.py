@@ -132,7 +132,7 @@ def masked_scores(model: BERT, held_out: Mapping[str, MaskedBatches], every: int
 def held_out_figures(
     model: BERT, baselines: CountingBaselines, held_out: Mapping[str, MaskedBatches]
 ) -> dict[str, Any]:
-    """Loss and accuracy on one split, those of the baselines on the same masked tokens, and both for each corpus."""
+    """Loss and accuracy on one split, of the model and of the baselines on the same masked tokens; also by corpus."""
     scores = masked_scores(model, held_out)
     of_baselines = {name: baselines.scores(data) for name, data in held_out.items()}
     return {

@@ -56,7 +56,7 @@ class CountingBaselines:
     - unigram: the most frequent token. Its probabilities are counts plus one.
     - neighbours: the most frequent token between the same two neighbours, as the model sees them. If the training text
       never has these two, or one is masked too: the most frequent token after the left or before the right neighbour,
-      whichever has the larger share there; else the unigram. Probabilities back off to those of the shorter context.
+      whichever has the larger share there; else the unigram. Probabilities back off to the shorter context's.
     """
 
     def __init__(
