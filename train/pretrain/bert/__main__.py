@@ -12,10 +12,11 @@ from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
 from minitransformer.data.packing import NO_LABEL
 from minitransformer.errors import reported_to_user
-from minitransformer.files import atomic, write_json
+from minitransformer.files import write_json
 from minitransformer.models import BERT
+from minitransformer.pipelines.base import save
 from minitransformer.tokenization import masked_specials
-from train.engine.console import wide_console
+from train.engine.console import table, wide_console
 from train.engine.loop import train
 from train.engine.processes import Processes, joined
 from train.engine.run_figures import run_figures, show_run
@@ -25,9 +26,8 @@ from train.engine.state import State
 from train.engine.tokenizer_text import warn_of_small_vocabulary
 from train.pretrain.bert.corpora import read_corpora
 from train.pretrain.bert.counting_baselines import TITLES, CountingBaselines
-from train.pretrain.bert.report import show_split
 from train.pretrain.bert.rows import HELD_OUT_SEED, corpora_rows
-from train.pretrain.bert.scores import Score, masked_score, total
+from train.pretrain.bert.scores import masked_score, total
 from train.pretrain.bert.settings import SENTENCE_TASKS, BERTSettings
 from train.pretrain.bert.starting_model import (
     DEFAULT_VOCAB_SIZE,
@@ -84,23 +84,22 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     if loaded is None:
         warn_of_small_vocabulary(tokenizer, settings.vocab_size or DEFAULT_VOCAB_SIZE)
 
-    every = 1 + sum(len(part.ids) for part in rows.held_out["validation"].values()) // TOKENS_TO_WATCH
+    watched = held_out["validation"].values()
+    every = 1 + sum(len(data.rows.ids) for data in watched) // TOKENS_TO_WATCH
     state = train(
         model,
         settings.new_optimizer(model),
         feed,
         settings.loop_options(default_minutes=DEFAULT_MINUTES, unit="targets"),
         folder,
-        evaluate=lambda model: total(masked_scores(model, held_out["validation"], every).values()).figures(),
+        evaluate=lambda model: total(masked_score(model, data, every=every) for data in watched).figures(),
         score=lambda result: (-result["loss"],),
         console=console,
         name=settings.objective,
     )
     if not processes.is_rank_0:
         return {}
-    model.save(folder)
-    with atomic(folder / "tokenizer.json") as temporary:
-        tokenizer.save(str(temporary))
+    save(model, {"tokenizer.json": tokenizer}, folder)
 
     results = {
         "data": settings.data,
@@ -124,26 +123,28 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     return results
 
 
-def masked_scores(model: BERT, held_out: Mapping[str, MaskedBatches], every: int = 1) -> dict[str, Score]:
-    """The score on each corpus."""
-    return {name: masked_score(model, data, every=every) for name, data in held_out.items()}
-
-
 def held_out_figures(
     model: BERT, baselines: CountingBaselines, held_out: Mapping[str, MaskedBatches]
 ) -> dict[str, Any]:
     """Loss and accuracy on one split, of the model and of the baselines on the same masked tokens; also by corpus."""
-    scores = masked_scores(model, held_out)
-    of_baselines = {name: baselines.scores(data) for name, data in held_out.items()}
+    by_data = {name: {"model": masked_score(model, data), **baselines.scores(data)} for name, data in held_out.items()}
+    whole = {kind: total(scores[kind] for scores in by_data.values()) for kind in ("model", *TITLES)}
     return {
-        **total(scores.values()).figures(),
-        "masked_tokens": total(scores.values()).tokens,
-        "baselines": {kind: total(each[kind] for each in of_baselines.values()).figures() for kind in TITLES},
-        "by_data": {
-            name: {"model": score.figures(), **{kind: s.figures() for kind, s in of_baselines[name].items()}}
-            for name, score in scores.items()
-        },
+        **whole["model"].figures(),
+        "masked_tokens": whole["model"].tokens,
+        "baselines": {kind: whole[kind].figures() for kind in TITLES},
+        "by_data": {name: {kind: s.figures() for kind, s in scores.items()} for name, scores in by_data.items()},
     }
+
+
+def show_split(split: str, objective: str, figures: dict[str, Any], console: Console) -> None:
+    """`figures` are the results on one split."""
+    rows = {objective: figures, **{title: figures["baselines"][name] for name, title in TITLES.items()}}
+    shown = ((name, f"{row['loss']:.3f}", f"{row['accuracy']:.1%}") for name, row in rows.items())
+    title = f"{figures['masked_tokens']:,} masked tokens of {split} text"
+    console.print(table(title, ("", "loss (nats)", "top-1 accuracy"), shown))
+    if "sentence_accuracy" in figures:
+        console.print(f"pairs of sentences: {figures['sentence_accuracy']:.1%} right", highlight=False)
 
 
 def tokens_read(feed: MaskedBatches, state: State) -> int:
