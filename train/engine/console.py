@@ -1,4 +1,4 @@
-"""The console of every job, its tables and its progress: on a terminal a bar with speed and time left, else plain lines."""
+"""The console of every job, its tables and its progress: on a terminal a bar with speed and time left, else lines."""
 
 import sys
 import time
