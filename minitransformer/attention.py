@@ -12,7 +12,7 @@ from minitransformer.attention_maps import AttentionMap, record_attention
 from minitransformer.cache import KVCache
 from minitransformer.dropout import dropout as drop
 from minitransformer.errors import InputError
-from minitransformer.kernels import causal_attention, enabled, fused_attention, untouched
+from minitransformer.kernels import enabled, fused_attention, untouched
 from minitransformer.masks import causal_mask, mended_mask
 from minitransformer.norms import RMSNorm
 from minitransformer.positions import AttentionPositions
@@ -48,11 +48,10 @@ def attention(
     another rank or type, and for heads that do not divide.
     """
     _check(query, key, mask)
-    how: dict[str, Any] = {"causal": causal, "bias": bias}
-    if enabled("causal_attention") and causal_attention.fits(query, key, mask, dropout=dropout, **how):
-        return causal_attention.causal_attention(query, key, value, scale=scale)
     if enabled("fused_attention", compiled=True) and fused_attention.fits(query, key, dropout=dropout):
-        return fused_attention.fused_attention(query, key, value, mask, scale=scale, dropout=dropout, **how)
+        return fused_attention.fused_attention(
+            query, key, value, mask, causal=causal, bias=bias, scale=scale, dropout=dropout
+        )
     weights = drop(attention_weights(query, key, mask, causal=causal, bias=bias, scale=scale), dropout)
     means = _grouped(weights, key) @ rearrange(value, "batch kv_heads key value_dim -> (batch kv_heads) key value_dim")
     return _ungrouped(means, query)

@@ -11,11 +11,11 @@ STATES = (2, 110, 32)  # large enough for every kernel
 
 BLOCKS = {
     "encoder": (lambda: EncoderBlock(32, 4, 64), {"mask": padding_mask(VALID)}, {"fused_attention"}),
-    "causal": (lambda: EncoderBlock(32, 4, 64, causal=True), {}, {"causal_attention"}),
+    "causal": (lambda: EncoderBlock(32, 4, 64, causal=True), {}, {"fused_attention"}),
     "modern": (
         lambda: EncoderBlock(32, 4, 64, causal=True, norm="rmsnorm", pre_norm=True, positions=Rotary(8), qk_norm=True),
         {},
-        {"causal_attention"},
+        {"fused_attention"},
     ),
     "decoder": (
         lambda: DecoderBlock(32, 4, 64, num_kv_heads=2, norm="rmsnorm", activation="gelu_tanh", qk_norm=True),
@@ -52,7 +52,7 @@ def kernels_in(output):
 def test_a_kernel_that_is_disabled_is_used_nowhere_and_the_others_are(name):
     block, states, options, used = made(name)
     assert kernels_in(block(states, **options)) == used
-    for kernel in used - {"causal_attention"}:
+    for kernel in used:
         with kernels.disabled(kernel):
             assert kernels_in(block(states, **options)) == used - {kernel}
     with kernels.disabled():
