@@ -32,5 +32,5 @@ def make_activation(activation: Activation) -> Callable[[Tensor], Tensor]:
     if not isinstance(activation, str):
         return activation
     if activation not in ACTIVATIONS:
-        raise InputError(f"activation={activation!r} is none of {', '.join(ACTIVATIONS)}, nor a callable")
+        raise InputError(f"activation={activation!r} must be one of {', '.join(ACTIVATIONS)}, or a callable")
     return ACTIVATIONS[activation]

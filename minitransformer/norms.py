@@ -20,7 +20,7 @@ def make_norm(norm: Norm, d_model: int, *, eps: float = 1e-5, bias: bool = True)
     if not isinstance(norm, str):
         return norm(d_model)
     if norm not in NORMS:
-        raise InputError(f"norm={norm!r} is none of {', '.join(NORMS)}, nor a callable")
+        raise InputError(f"norm={norm!r} must be one of {', '.join(NORMS)}, or a callable")
     return nn.LayerNorm(d_model, eps=eps, bias=bias) if norm == "layernorm" else RMSNorm(d_model, eps=eps)
 
 

@@ -200,7 +200,7 @@ def learning_rate(
     of Vaswani et al. 2017, section 5.3.
     """
     if schedule not in SCHEDULES:
-        raise InputError(f"schedule={schedule!r} is none of {', '.join(SCHEDULES)}")
+        raise InputError(f"schedule={schedule!r} must be one of {', '.join(SCHEDULES)}")
     warmup = min(1.0, step / warmup_steps) if warmup_steps else 1.0
     if schedule == "noam":
         return peak * warmup * math.sqrt(max(1, warmup_steps) / max(step, warmup_steps, 1))

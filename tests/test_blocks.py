@@ -245,9 +245,9 @@ def test_every_submodule_can_be_replaced_hooked_and_given_a_forward_of_its_own(k
 
 @pytest.mark.parametrize("build", [EncoderBlock, DecoderBlock])
 def test_an_unknown_name_is_refused_with_the_known_ones(build):
-    with pytest.raises(InputError, match=r"activation='tanh' is none of relu, gelu, gelu_tanh, .*, nor a callable"):
+    with pytest.raises(InputError, match=r"activation='tanh' must be one of relu, gelu, gelu_tanh, .*, or a callable"):
         build(D_MODEL, HEADS, D_FF, activation="tanh")
-    with pytest.raises(InputError, match="norm='batchnorm' is none of layernorm, rmsnorm, nor a callable"):
+    with pytest.raises(InputError, match="norm='batchnorm' must be one of layernorm, rmsnorm, or a callable"):
         build(D_MODEL, HEADS, D_FF, norm="batchnorm")
     with pytest.raises(InputError, match="d_model=8 is not divisible by num_heads=3"):
         build(D_MODEL, 3, D_FF)

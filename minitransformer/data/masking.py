@@ -89,7 +89,7 @@ def mask_tokens(
     a row that has ordinary tokens, the unit that was nearest to being picked is.
     """
     if units not in UNITS:
-        raise InputError(f"units={units!r} is none of {', '.join(UNITS)}")
+        raise InputError(f"units={units!r} must be one of {', '.join(UNITS)}")
     if not (0 < rate <= 1 and masked >= 0 and replaced >= 0 and masked + replaced <= 1):
         raise InputError(f"{rate=}, {masked=}, {replaced=}: a rate is above 0, and shares add up to 1 at most")
     seen = ids.numpy()

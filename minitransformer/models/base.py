@@ -122,7 +122,7 @@ class Config:
 
     def require_one_of(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
-            raise InputError(f"{name}={shown(getattr(self, name))} is none of {', '.join(choices)}")
+            raise InputError(f"{name}={shown(getattr(self, name))} must be one of {', '.join(choices)}")
 
     def require_ids(self, vocab_size: int, **ids: int) -> None:
         for name, value in ids.items():

@@ -81,7 +81,7 @@ POOLINGS = ("first", "last", "mean", "max", "attention")
 def make_pooling(name: str, d_model: int) -> nn.Module:
     """The module whose `forward(states, valid)` pools; `InputError` for a name that is none of `POOLINGS`."""
     if name not in POOLINGS:
-        raise InputError(f"pooling={name!r} is none of {', '.join(POOLINGS)}")
+        raise InputError(f"pooling={name!r} must be one of {', '.join(POOLINGS)}")
     if name == "attention":
         return AttentionPooling(d_model)
     return {"first": First, "last": Last, "mean": Mean, "max": Max}[name]()

@@ -117,7 +117,7 @@ class HubConfig(Config, ABC):
         fields = {name: getattr(self, theirs) for name, theirs in self.same.items()} | dict(self.constants)
         if fields["activation"] not in ACTIVATIONS:
             given = f"{self.same['activation']}={shown(fields['activation'])}"
-            raise InputError(f"{given} is none of {', '.join(ACTIVATIONS)}")
+            raise InputError(f"{given} must be one of {', '.join(ACTIVATIONS)}")
         fields["activation"] = ACTIVATIONS[fields["activation"]]
         if fields["attention_dropout"] == fields["dropout"]:
             fields["attention_dropout"] = None

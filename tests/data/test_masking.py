@@ -187,7 +187,7 @@ def test_a_tokenizer_without_a_mask_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"units": "letters"}, "units='letters' is none of tokens, words, ngrams"),
+        ({"units": "letters"}, "units='letters' must be one of tokens, words, ngrams"),
         ({"rate": 0.0}, "rate=0.0"),
         ({"masked": 0.8, "replaced": 0.3}, r"masked=0\.8, replaced=0\.3"),
     ],

@@ -268,7 +268,7 @@ def test_the_head_begins_near_zero_and_the_encoder_is_left_alone():
         (dict(num_labels=1), "num_labels=1 must be at least 2"),
         (dict(labels=["a"]), r"labels=\['a'\] are not num_labels=2 different names"),
         (dict(labels=["a", "a"]), r"labels=\['a', 'a'\] are not num_labels=2 different names"),
-        (dict(pooling="sum"), "pooling='sum' is none of first, last, mean, max, attention"),
+        (dict(pooling="sum"), "pooling='sum' must be one of first, last, mean, max, attention"),
         (dict(dropout=1.5), r"dropout=1\.5 must be at least 0 and at most 1"),
         (dict(encoder=SequenceClassifier(gpt(), 2)), r"a SequenceClassifier has no config\.d_model: give the width"),
         (dict(encoder=torch.nn.Linear(2, 2)), r"a Linear has no method encode\(ids, valid\) -> Memory"),

@@ -97,5 +97,5 @@ def test_untrained_attention_pooling_is_the_mean_and_learns():
 
 
 def test_an_unknown_pooling_is_refused():
-    with pytest.raises(InputError, match="pooling='median' is none of first, last, mean, max, attention"):
+    with pytest.raises(InputError, match="pooling='median' must be one of first, last, mean, max, attention"):
         make_pooling("median", 4)

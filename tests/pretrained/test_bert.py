@@ -229,7 +229,7 @@ WRONG = {  # beside what `test_gpt2.py` shows of every checkpoint
         ["a checkpoint of 'gpt2'", "BERT reads 'bert', 'roberta', 'albert'"],
     ),
     "no padding": (lambda f: edit_config(f, pad_token_id=None), ["pad_token_id=None must be of type int"]),
-    "activation": (lambda f: edit_config(f, hidden_act="silu"), ["hidden_act='silu' is none of gelu_new"]),
+    "activation": (lambda f: edit_config(f, hidden_act="silu"), ["hidden_act='silu' must be one of gelu_new"]),
     "positions": (
         lambda f: edit_config(f, position_embedding_type="relative_key"),
         ["position_embedding_type='relative_key': only 'absolute' is supported"],

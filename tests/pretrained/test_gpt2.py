@@ -205,7 +205,7 @@ WRONG = {
     "mistyped": (lambda f: edit_config(f, n_embd="12"), ["config.json: n_embd='12' must be of type int"]),
     "no end": (lambda f: edit_config(f, eos_token_id=None), ["eos_token_id=None must be of type int"]),
     "end elsewhere": (lambda f: edit_config(f, eos_token_id=11), ["eos_token_id=11 is no id in a vocabulary of 11"]),
-    "activation": (lambda f: edit_config(f, activation_function="silu"), ["'silu' is none of gelu_new"]),
+    "activation": (lambda f: edit_config(f, activation_function="silu"), ["'silu' must be one of gelu_new"]),
     "unscaled": (lambda f: edit_config(f, scale_attn_weights=False), ["scale_attn_weights=False"]),
     "layer scale": (lambda f: edit_config(f, scale_attn_by_inverse_layer_idx=True), ["by_inverse_layer_idx=True"]),
     "cross-attention": (lambda f: edit_config(f, add_cross_attention=True), ["add_cross_attention=True"]),
