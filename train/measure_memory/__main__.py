@@ -96,10 +96,13 @@ def in_own_process(settings: MemorySettings, megabytes: int) -> dict[str, Any]:
 
 
 def show(figures: list[dict[str, Any]], console: Console) -> None:
-    names = list(dict.fromkeys(name for row in figures for name in row))
-    rows = [[f"{row[name]:,.1f}" if name in row else "" for name in names] for row in figures]
-    columns = [name.replace("_", " ") for name in names]
-    console.print(table("Peak memory and processor seconds, by size of the text", columns, rows))
+    """A row for each figure, a column for each size."""
+    names = [name for name in dict.fromkeys(name for row in figures for name in row) if name != "megabytes"]
+    rows = [
+        [name.replace("_", " "), *(f"{row[name]:,.1f}" if name in row else "" for row in figures)] for name in names
+    ]
+    columns = ["", *(f"{row['megabytes']:,} MB" for row in figures)]
+    console.print(table("Peak memory and CPU seconds, by size of the text", columns, rows))
 
 
 if __name__ == "__main__":
