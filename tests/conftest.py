@@ -4,7 +4,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from minitransformer.data.packages import cache_folder
+from minitransformer.data.cache_folder import cache_folder, discard
 
 
 @pytest.fixture(autouse=True)
@@ -17,14 +17,15 @@ def seed():
 def session_cache(tmp_path_factory):
     """Tests fill a cache folder of their own. Only packages are shared with the user's: each is downloaded once."""
     users, folder = cache_folder(), tmp_path_factory.mktemp("cache")
-    for package in users.glob("*-[0-9]*"):
+    for package in users.glob("[!.]*-[0-9]*"):
         (folder / package.name).symlink_to(package)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINITRANSFORMER_CACHE", str(folder))
         yield
     users.mkdir(parents=True, exist_ok=True)
-    for package in folder.glob("*-[0-9]*"):
+    for package in folder.glob("[!.]*-[0-9]*"):
         if not package.is_symlink():
             with suppress(OSError):  # another worker has put it there
                 shutil.copytree(package, unfinished := users / f".{folder.name}-{package.name}")
+                discard(users / package.name)
                 unfinished.rename(users / package.name)

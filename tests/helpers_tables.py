@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 
 import pyarrow
 import pytest
@@ -15,6 +16,12 @@ def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def write_rows(path, *rows):
+    """A .csv file, or one with tabs."""
+    mark = "," if path.suffix == ".csv" else "\t"
+    return write(path, "".join(mark.join(map(str, row)) + "\n" for row in rows))
 
 
 def as_parquet(columns):
@@ -39,6 +46,14 @@ def split_rows(split):
 def rows_of(corpus):
     """The rows of all splits, sorted."""
     return sorted(row for split in corpus.values() for row in split_rows(split))
+
+
+def loaded(path, **options):
+    """The rows of all splits, sorted, and what is said."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rows = rows_of(load(path, **options))
+    return rows, " ".join(str(warning.message) for warning in caught)
 
 
 def refused(path, *parts, **options):

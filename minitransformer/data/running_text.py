@@ -51,7 +51,7 @@ def text_pieces(path: Path, part: Literal["whole", "first nine tenths", "last te
                 count, waiting = count + 1, waiting[end:]
             if place >= stop:
                 break
-        return {"count": count}
+        return {"rows": count}
 
     return stored((path,), ("text", part), {"text": "string", "continues": "bool"}, rows)[0]
 

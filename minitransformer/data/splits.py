@@ -1,16 +1,18 @@
 """Splitting a corpus that comes without splits."""
 
 import random
+import warnings
 from array import array
 from collections.abc import Iterable
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minitransformer.data.cache_folder import cache_folder, make_room
 from minitransformer.data.columns import text_batches
-from minitransformer.data.packages import cache_folder
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
 
@@ -21,30 +23,44 @@ PARTS = ("train", "validation", "test")
 _REPEATED = len(PARTS)
 
 
-def grouped_split(rows: "datasets.Dataset", *, by: str, seed: int = 0) -> dict[str, "datasets.Dataset"]:
+def grouped_split(
+    rows: "datasets.Dataset", *, by: str, seed: int = 0, where: object = None
+) -> dict[str, "datasets.Dataset"]:
     """Train, validation and test parts of which no two share a value of column `by`.
 
     Rows are deduplicated; the n distinct values of `by` are sorted, then shuffled by `random.Random(seed)`; rows with
-    the first n // 10 values are test, with the next n // 10 validation, and all others train, in their old order.
+    the first n // 10 values are test, with the next n // 10 validation, and all others train, in their old order. But
+    values with a `label` that train would lack are train. With `where`, a warning counts the rows that are dropped.
 
     Each part is `rows.select(...)`. In memory a row takes a few numbers of 8 bytes, whatever its length. The number of
-    each row's part is kept beside rows that are in the cache, so that they are sorted and hashed only once.
+    each row's part is kept beside rows that are in the cache, with a checksum, so that they are sorted and hashed only
+    once.
     """
-    if rows.cache_files:
-        path = cache_folder() / "tables" / f"{rows._fingerprint}-{_marked(by, seed)}.parts"
-        parts = np.fromfile(path, dtype=np.uint8) if path.is_file() else np.empty(0, dtype=np.uint8)
-        if len(parts) != len(rows):
-            parts = _parts(rows, by, seed)
-            with atomic(path) as temporary:
-                temporary.write_bytes(parts.tobytes())
-    else:
+    kept = cache_folder() / "tables" / f"{rows._fingerprint}-{_marked(by, seed)}.parts"
+    parts = _kept_parts(kept, len(rows)) if rows.cache_files else None
+    if parts is None:
         parts = _parts(rows, by, seed)
+        if rows.cache_files:
+            with atomic(make_room(kept)) as temporary:
+                temporary.write_bytes(blake2b(parts.tobytes(), digest_size=8).digest() + parts.tobytes())
+    repeated = int((parts == _REPEATED).sum())
+    if repeated and where is not None:
+        warnings.warn(f"{where}: dropped {repeated} of {len(parts)} rows, which repeat an earlier one", stacklevel=3)
     return {
         part: rows.select(
             np.flatnonzero(parts == number), new_fingerprint=f"{rows._fingerprint}-{_marked(by, seed, part)}"
         )
         for number, part in enumerate(PARTS)
     }
+
+
+def _kept_parts(path: Path, count: int) -> NDArray[np.uint8] | None:
+    """The parts in a file, if it is whole."""
+    if not path.is_file() or path.stat().st_size != 8 + count:
+        return None
+    content = path.read_bytes()
+    intact = blake2b(content[8:], digest_size=8).digest() == content[:8]
+    return np.frombuffer(content, dtype=np.uint8, offset=8) if intact else None
 
 
 def _marked(*what: object) -> str:
@@ -56,15 +72,15 @@ def _parts(rows: "datasets.Dataset", by: str, seed: int) -> NDArray[np.uint8]:
     """The number in `PARTS` of each row's part; `_REPEATED` for rows that repeat an earlier one."""
     from pyarrow.compute import sort_indices
 
-    # UTF-8 sorts by its bytes as text does by its code points. Equal values stay in order.
+    # UTF-8 sorts by its bytes as text does by its code points.
     order = sort_indices(rows.data.column(by)).to_numpy()
-    # In this order two hashes are enough to tell apart neighbouring values, and the few rows of one value.
-    value_hashes, row_hashes = _hashes(rows, by)
-    ordered = value_hashes[order]
-    begins = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
-    del ordered, value_hashes
-    values = np.cumsum(begins)
-    values -= 1
+    # In this order two hashes are enough to tell apart neighbouring values, and below the few rows of one value.
+    hashes, row_hashes = _hashes(rows, by)
+    hashes = hashes[order]
+    begins = np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]
+    values = np.empty(len(order), dtype=np.int64)
+    values[order] = np.cumsum(begins) - 1
+    del hashes, order
 
     places = array("q", range(begins.sum()))
     tenth = len(places) // 10
@@ -77,15 +93,20 @@ def _parts(rows: "datasets.Dataset", by: str, seed: int) -> NDArray[np.uint8]:
     part_of = np.full(len(places), PARTS.index("train"), dtype=np.uint8)
     part_of[places[:tenth]] = PARTS.index("test")
     part_of[places[tenth : 2 * tenth]] = PARTS.index("validation")
-    parts = np.empty(len(order), dtype=np.uint8)
-    parts[order] = part_of[values]
+    parts = part_of[values]
+    if "label" in rows.features:
+        labels = rows.with_format("numpy")["label"][:]
+        lacking = ~np.isin(labels, labels[parts == PARTS.index("train")])
+        parts[np.isin(values, values[lacking])] = PARTS.index("train")
+        if not all((parts == number).any() for number in range(len(PARTS))):
+            raise InputError(
+                "hardly a label has several texts, so that none is left to test on: give a folder with train and "
+                "validation files"
+            )
 
-    shared = ~(begins & np.append(begins[1:], True))
-    order, values = order[shared], values[shared]
-    row_hashes = row_hashes[order]
     # Equal rows are neighbours then, the first one before the others.
-    again = np.lexsort((row_hashes, values))
-    order, values, row_hashes = order[again], values[again], row_hashes[again]
+    order = np.lexsort((row_hashes, values))
+    values, row_hashes = values[order], row_hashes[order]
     parts[order[1:][(values[1:] == values[:-1]) & (row_hashes[1:] == row_hashes[:-1])]] = _REPEATED
     return parts
 

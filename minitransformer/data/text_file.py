@@ -1,42 +1,47 @@
-"""Reading text files in UTF-8 a block or a line at a time, so that none need ever be in memory whole."""
+"""Reading text files a block or a line at a time, so that none need ever be in memory whole.
+
+A line ends with a line feed, as `wc -l` counts; carriage returns before it belong to its end. Other characters that
+some programs take for the end of a line ("\\r", "\\x0b", "\\x0c", "\\x85", "\\u2028") are characters of the line. Only
+in a file without a line feed, as old Macs wrote them, does each carriage return end a line.
+"""
 
 import codecs
-import io
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from minitransformer.errors import InputError
 
 BLOCK_BYTES = 1 << 20
+_MARKS = {  # the longer ones first: the mark of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
-    """The text of a file in UTF-8, with or without a byte order mark, with any line ends made "\\n".
+    """The text of a file, with each line end made "\\n".
 
-    `InputError` with the line number for a byte that is not UTF-8.
+    The file is in UTF-8, with or without a byte order mark, or begins with the mark of UTF-16 or UTF-32. `InputError`
+    with the line number for a byte that is not of its encoding.
     """
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
-    lines = 0
-    with path.open("rb") as file:
-        while True:
-            raw = file.read(block_bytes)
-            try:
-                text = decoder.decode(raw, final=not raw)
-            except UnicodeDecodeError as error:
-                line = lines + error.object.count(b"\n", 0, error.start) + 1
-                found = f"byte 0x{error.object[error.start]:02x}"
-                raise InputError(
-                    f"{path}, line {line}: {found} is not UTF-8; save the file in that encoding"
-                ) from error
-            lines += raw.count(b"\n")
-            if text:
-                yield text
-            if not raw:
-                return
+    if _ends_with_carriage_returns(path):
+        yield from (block.replace("\r", "\n") for block in _decoded(path, block_bytes))
+        return
+    waiting = ""
+    for block in _decoded(path, block_bytes):
+        text = waiting + block
+        whole = text.rstrip("\r")  # what follows shows whether these belong to a line end
+        waiting = text[len(whole) :]
+        if whole:
+            yield re.sub("\r+\n", "\n", whole) if "\r" in whole else whole
 
 
 def read_lines(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
-    """The lines of a file without their ends. Only "\\n", "\\r\\n" and "\\r" end a line, unlike in `str.splitlines`."""
+    """The lines of a file without their ends."""
     begun = list[str]()
     for block in read_blocks(path, block_bytes):
         first, *others = block.split("\n")
@@ -50,6 +55,45 @@ def read_lines(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
 
 
 def require_text(path: Path) -> None:
-    """`InputError` for a file of white space alone. Other files are read up to their first text."""
+    """`InputError` for a file of white space alone; a warning for line ends of old Macs. Other files are read up to
+    their first text."""
     if not any(block.strip() for block in read_blocks(path)):
         raise InputError(f"{path} is empty")
+    if _ends_with_carriage_returns(path):
+        warnings.warn(f"{path} has no line feed: each carriage return is read as the end of a line", stacklevel=2)
+
+
+def _ends_with_carriage_returns(path: Path) -> bool:
+    found = False
+    for block in _decoded(path, BLOCK_BYTES):
+        if "\n" in block:
+            return False
+        found = found or "\r" in block
+    return found
+
+
+def _decoded(path: Path, block_bytes: int) -> Iterator[str]:
+    line = 1
+    with path.open("rb") as file:
+        start = file.read(4096)
+        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
+        if encoding == "utf-8-sig" and start.count(0) * 4 > len(start):
+            raise InputError(f"{path}: too many of its bytes are 0 for text in UTF-8; save it in that encoding")
+        file.seek(0)
+        decoder = codecs.getincrementaldecoder(encoding)()
+        while True:
+            raw = file.read(block_bytes)
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].decode(encoding, errors="ignore").count("\n")
+                name = encoding.removesuffix("-sig").upper()
+                raise InputError(
+                    f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not {name}; "
+                    "save the file in that encoding"
+                ) from error
+            line += text.count("\n")
+            if text:
+                yield text
+            if not raw:
+                return

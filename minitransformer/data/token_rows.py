@@ -17,16 +17,18 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minitransformer.data.packages import cache_folder, make_writable
+from minitransformer.data.cache_folder import cache_folder, make_room, make_writable
 from minitransformer.files import atomic, remove_abandoned, unfinished
 
-_MAGIC = b"tokrows1"
+_MAGIC = b"tokrows2"
 """The format of the file. Change it when the layout changes: older files are then made again."""
 _HEADER = struct.Struct("<8s32sqqI4x")
-"""Format, hash of all that the rows follow from, number of ids, number of rows, checksum of all bytes after the header.
+"""Format, hash of all that the rows follow from, number of ids, number of rows, and a checksum of these numbers and of
+all bytes after the header.
 
 Safetensors cannot be the container: its header gives the shapes, so that they must be known before the first id.
 """
+_COUNTS = struct.Struct("<qq")
 _BLOCK = 1 << 20
 
 
@@ -117,7 +119,7 @@ def _verified(path: Path, digest: bytes, dtype: np.dtype, width: int) -> tuple[i
         actual = 0
         while block := file.read(_BLOCK):
             actual = zlib.crc32(block, actual)
-    return (tokens, count) if actual == checksum else None
+    return (tokens, count) if zlib.crc32(_COUNTS.pack(tokens, count), actual) == checksum else None
 
 
 def _write(path: Path, digest: bytes, dtype: np.dtype, width: int, rows: Iterable[Sequence[Any]]) -> tuple[int, int]:
@@ -125,7 +127,7 @@ def _write(path: Path, digest: bytes, dtype: np.dtype, width: int, rows: Iterabl
     tokens, checksum, columns = 0, 0, [array("i") for _ in range(width)]
     make_writable(path.parent)
     remove_abandoned(unfinished(path.parent, r"[0-9a-f]{32}\.tokens"))
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic(make_room(path)) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER.size))
         for ids, *numbers in rows:
             part = np.asarray(ids, dtype=dtype).tobytes()
@@ -138,6 +140,7 @@ def _write(path: Path, digest: bytes, dtype: np.dtype, width: int, rows: Iterabl
             part = np.asarray(column, dtype="<i4").tobytes()
             file.write(part)
             checksum = zlib.crc32(part, checksum)
+        checksum = zlib.crc32(_COUNTS.pack(tokens, len(columns[0])), checksum)
         file.seek(0)
         file.write(_HEADER.pack(_MAGIC, digest, tokens, len(columns[0]), checksum))
     return tokens, len(columns[0])

@@ -31,7 +31,7 @@ def checkpoint_folder(folder_or_hub_id: str | Path) -> Path:
         return folder
     if str(folder_or_hub_id) == "minilm" and not folder.exists():
         # Imported here: a reader of data is needed for this one name alone.
-        from minitransformer.data.packaged import minilm
+        from minitransformer.data.corpora import minilm
 
         return minilm()
     if folder.exists():

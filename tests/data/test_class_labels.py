@@ -1,6 +1,8 @@
 """Labels are numbers with names, and nothing is handed on that cannot be learned from."""
 
 import json
+import re
+import warnings
 
 import pytest
 from helpers_tables import refused, split_rows, write
@@ -71,5 +73,39 @@ def test_labels_that_no_training_text_has_are_refused_and_counted(tmp_path):
         "the labels are bad, good",
         kind="labelled",
     )
-    rare = [*ROWS, *((f"rare {n}", f"rare {n}") for n in range(20))]
-    refused(table(tmp_path / "a.jsonl", rare), "texts have a label that no training text has", "the labels are bad")
+
+
+def test_texts_with_a_label_that_train_would_lack_stay_in_training(tmp_path):
+    """The split is ours: so it does not make data unusable. No text is in two parts all the same."""
+    rare = [(f"rare {n // 2}", f"rare {n}") for n in range(40)]
+    corpus = load(table(tmp_path / "a.jsonl", [*ROWS, *rare]))
+    assert sum(corpus.num_rows.values()) == 70
+    assert {label for _, label in split_rows(corpus["train"])} == {"good", "bad", *(label for _, label in rare)}
+    texts = [set(split["text"]) for split in corpus.values()]
+    assert sum(map(len, texts)) == len(set.union(*texts)) == 50
+    refused(table(tmp_path / "b.jsonl", rare), "none is left to test on: give a folder")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "said"),
+    [
+        (("good", "good ", "bad"), ["bad", "good"], "white space around labels is left out: 'good ' and 'good'$"),
+        (("\tgood", "good ", "bad"), ["bad", "good"], "'\\\\tgood' and 'good', 'good ' and 'good'$"),
+        (("good", "Good", "bad"), ["Good", "bad", "good"], "look alike are different labels: 'good' and 'Good'$"),
+        (("e\u0301", "\xe9", "bad"), ["bad", "e\u0301", "\xe9"], "look alike .* 'é' and 'e\u0301'$"),
+        (("good", "go\u200bod", "bad"), ["bad", "good", "go\u200bod"], "look alike"),
+        (("a b", "a\xa0b", "bad"), ["a b", "a\xa0b", "bad"], "look alike"),
+        (("1.0", "1", "0"), ["0", "1", "1.0"], "look alike are different labels: '1.0' and '1'$"),
+        ((1.0, 0.0, 1), ["0", "1"], None),
+        ((True, "true", False), ["False", "True", "true"], "look alike"),
+        (("7", "07", "x"), ["07", "7", "x"], None),
+    ],
+)
+def test_labels_that_are_one_or_look_like_one_are_said(labels, names, said, tmp_path):
+    path = table(tmp_path / "a.jsonl", [(f"text {i}", labels[i % 3]) for i in range(60)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert load(path)["train"].features["label"].names == names
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == (said is not None)
+    assert said is None or re.search(said, messages[0])

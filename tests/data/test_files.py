@@ -4,17 +4,12 @@ import re
 import warnings
 
 import pytest
-from helpers_tables import as_jsonl, refused, rows_of, split_rows, write
+from helpers_tables import as_jsonl, refused, rows_of, split_rows, write, write_rows
 
 from minitransformer.data import load
 
 PAIRS = [(f"human {i}", f"iso {i}") for i in range(20)]
 LABELLED = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
-
-
-def table(path, *rows):
-    comma = "," if path.suffix == ".csv" else "\t"
-    return write(path, "".join(comma.join(row) + "\n" for row in rows))
 
 
 @pytest.fixture
@@ -68,7 +63,7 @@ def test_a_folder_without_validation_says_which_path_splits_it(aligned):
 @pytest.mark.parametrize("validation", ["validation", "val", "dev"])
 def test_a_folder_keeps_its_splits_whatever_their_formats(tmp_path, validation):
     write(tmp_path / "train.jsonl", as_jsonl({"de": a, "en": b} for a, b in PAIRS))
-    table(tmp_path / f"{validation}.csv", ("n", "en", "de"), ("1", "iso", "human"))
+    write_rows(tmp_path / f"{validation}.csv", ("n", "en", "de"), ("1", "iso", "human"))
     write(tmp_path / "test.de", "human\n")
     write(tmp_path / "test.en", "iso\n")
     write(tmp_path / "README.md", "about")
@@ -78,18 +73,18 @@ def test_a_folder_keeps_its_splits_whatever_their_formats(tmp_path, validation):
 
 
 def test_the_training_file_says_whether_there_are_headers_and_which_column_is_which(tmp_path):
-    table(tmp_path / "train.tsv", ("Good day", "Guten Tag"), *PAIRS)
-    table(tmp_path / "val.csv", ("Danke", "Thanks"), ("source", "target"))
+    write_rows(tmp_path / "train.tsv", ("Good day", "Guten Tag"), *PAIRS)
+    write_rows(tmp_path / "val.csv", ("Danke", "Thanks"), ("source", "target"))
     with pytest.warns(UserWarning, match="has no header"):
         corpus = load(tmp_path)
     assert split_rows(corpus["validation"]) == [("Danke", "Thanks"), ("source", "target")]
-    table(tmp_path / "train.tsv", ("source", "target"), *PAIRS)
-    table(tmp_path / "val.csv", ("target", "format", "source"), ("iso", "x", "human"))
+    write_rows(tmp_path / "train.tsv", ("source", "target"), *PAIRS)
+    write_rows(tmp_path / "val.csv", ("target", "format", "source"), ("iso", "x", "human"))
     assert split_rows(load(tmp_path)["validation"]) == [("human", "iso")]
-    table(tmp_path / "val.csv", ("Danke", "Thanks"), ("ja", "yes"))
+    write_rows(tmp_path / "val.csv", ("Danke", "Thanks"), ("ja", "yes"))
     refused(tmp_path, "val.csv has no column 'source' and 'target': it has ['Danke', 'Thanks']")
-    table(tmp_path / "train.tsv", *LABELLED)
-    table(tmp_path / "val.csv", ("a", "b", "c"), ("d", "e", "f"))
+    write_rows(tmp_path / "train.tsv", *LABELLED)
+    write_rows(tmp_path / "val.csv", ("a", "b", "c"), ("d", "e", "f"))
     refused(tmp_path, "val.csv has 3 columns, but", "train.tsv has 2, without a header")
 
 
@@ -105,8 +100,8 @@ def test_the_training_file_says_whether_there_are_headers_and_which_column_is_wh
 )
 def test_a_test_file_without_labels_is_left_out_and_no_other(header, test_header, rows, tmp_path):
     for name in ("train", "dev"):
-        table(tmp_path / f"{name}.tsv", *([header] if header else []), *(row[::-1] for row in LABELLED))
-    table(tmp_path / "test.tsv", *([test_header] if test_header else []), *rows)
+        write_rows(tmp_path / f"{name}.tsv", *([header] if header else []), *(row[::-1] for row in LABELLED))
+    write_rows(tmp_path / "test.tsv", *([test_header] if test_header else []), *rows)
     with pytest.warns(UserWarning, match=r"test\.tsv.*: test is left out"):
         assert sorted(load(tmp_path, kind="labelled")) == ["train", "validation"]
     (tmp_path / "test.tsv").replace(tmp_path / "dev.tsv")
@@ -119,8 +114,8 @@ def test_missing_incomplete_and_ambiguous_folders_are_refused(tmp_path):
     write(tmp_path / "train.txt", "a")
     refused(tmp_path, "no file called validation or val or dev", "it has train.txt")
     refused(tmp_path, f"give the path {tmp_path / 'train'} to have a tenth of train set apart")
-    table(tmp_path / "val.csv", ("source", "target"), ("1", "2"))
-    refused(tmp_path, "val.csv is a table, but", "train.txt is not")
+    write_rows(tmp_path / "val.csv", ("source", "target"), ("1", "2"))
+    refused(tmp_path, "val.csv is a table, but another split's file is running text")
     write(tmp_path / "val.txt", "a")
     refused(tmp_path, "val.csv, val.txt")
     write(tmp_path / "dev.txt", "a")

@@ -1,9 +1,8 @@
 """Whether a first line is a header, and which columns are read: the same for every format and every kind."""
 
-import warnings
-
+import helpers_tables
 import pytest
-from helpers_tables import refused, rows_of, split_rows, write
+from helpers_tables import refused, rows_of, split_rows, write_rows
 
 from minitransformer.data import load
 
@@ -12,18 +11,10 @@ LABELLED = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
 HEADERLESS, GUESSED = "has no header: its first line", "is taken for a header"
 
 
-def table(path, *rows):
-    comma = "," if path.suffix == ".csv" else "\t"
-    return write(path, "".join(comma.join(row) + "\n" for row in rows))
-
-
 def loaded(path, **options):
     """The rows, sorted, and what is said about the first line."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        corpus = load(path, **options)
-    messages = [str(warning.message) for warning in said]
-    return rows_of(corpus), [text for text in (HEADERLESS, GUESSED) if any(text in message for message in messages)]
+    rows, said = helpers_tables.loaded(path, **options)
+    return rows, [text for text in (HEADERLESS, GUESSED) if text in said]
 
 
 def flipped(rows):
@@ -48,7 +39,7 @@ both = pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 )
 def test_a_first_line_of_names_is_a_header_and_a_guess_is_said(suffix, first, options, said, tmp_path):
     rows = flipped(PAIRS) if first[0] == "target" else PAIRS
-    path = table(tmp_path / f"a{suffix}", first, *rows)
+    path = write_rows(tmp_path / f"a{suffix}", first, *rows)
     assert loaded(path, **options) == (sorted(PAIRS), said)
     if not options and said:  # columns are not only guessed: they can be named, in another order too
         assert loaded(path, source=first[1], target=first[0]) == (sorted(flipped(PAIRS)), [])
@@ -60,7 +51,7 @@ def test_a_first_line_of_names_is_a_header_and_a_guess_is_said(suffix, first, op
 )
 @pytest.mark.parametrize("kind", [None, "pairs"])
 def test_no_first_pair_is_lost_without_a_word(suffix, first, kind, tmp_path):
-    path = table(tmp_path / f"a{suffix}", first, *PAIRS)
+    path = write_rows(tmp_path / f"a{suffix}", first, *PAIRS)
     assert loaded(path, kind=kind) == (sorted([first, *PAIRS]), [HEADERLESS])
     refused(path, "has no header", first[0], source="de", target="en")
 
@@ -80,7 +71,7 @@ def test_no_first_pair_is_lost_without_a_word(suffix, first, kind, tmp_path):
 )
 def test_texts_and_labels_are_read_by_the_same_rules(suffix, flip, header, options, said, tmp_path):
     rows = [*([header] if header else []), *LABELLED]
-    path = table(tmp_path / f"a{suffix}", *(flipped(rows) if flip else rows))
+    path = write_rows(tmp_path / f"a{suffix}", *(flipped(rows) if flip else rows))
     assert loaded(path, **options) == (sorted(LABELLED), said)
 
 
@@ -88,10 +79,10 @@ def test_texts_and_labels_are_read_by_the_same_rules(suffix, flip, header, optio
 def test_one_word_texts_and_their_labels_are_rows(suffix, tmp_path):
     """ "bad" occurs again below, so it is a label and not the name of one."""
     rows = [("awful", "bad"), *LABELLED]
-    path = table(tmp_path / f"a{suffix}", *rows)
+    path = write_rows(tmp_path / f"a{suffix}", *rows)
     assert loaded(path, kind="labelled") == (sorted(rows), [HEADERLESS])
     rows = [("a", "b"), *((f"{n}", f"{n}") for n in range(12)), ("a", "c"), ("d", "b")]
-    path = table(tmp_path / f"b{suffix}", *rows)
+    path = write_rows(tmp_path / f"b{suffix}", *rows)
     refused(path, "has no header, and both columns have 14 different entries: add a header", kind="labelled")
 
 
@@ -100,36 +91,36 @@ def test_one_word_texts_and_their_labels_are_rows(suffix, tmp_path):
 def test_an_index_is_no_column_and_names_without_numbers_below_are_a_guess(suffix, index, tmp_path):
     """The file of the talk has a column without a name."""
     numbered = [(index, "x", "y"), *((str(i), *pair) for i, pair in enumerate(PAIRS))]
-    assert loaded(table(tmp_path / f"a{suffix}", *numbered)) == (sorted(PAIRS), [])
+    assert loaded(write_rows(tmp_path / f"a{suffix}", *numbered)) == (sorted(PAIRS), [])
     worded = [(index, "x", "y"), *((f"no {i}", *pair) for i, pair in enumerate(PAIRS))]
-    assert loaded(table(tmp_path / f"b{suffix}", *worded)) == (sorted(PAIRS), [GUESSED])
+    assert loaded(write_rows(tmp_path / f"b{suffix}", *worded)) == (sorted(PAIRS), [GUESSED])
 
 
 def test_a_format_column_is_kept(tmp_path):
     rows = [("human", "iso", "format"), *((*pair, "long") for pair in PAIRS)]
-    corpus = load(table(tmp_path / "a.csv", *rows))
+    corpus = load(write_rows(tmp_path / "a.csv", *rows))
     assert corpus["train"].column_names == ["source", "target", "format"]
     assert rows_of(corpus) == sorted((*pair, "long") for pair in PAIRS)
 
 
 def test_columns_are_chosen_by_name(tmp_path):
-    path = table(tmp_path / "a.csv", ("iso", "text", "human"), *((iso, "c", human) for human, iso in PAIRS))
+    path = write_rows(tmp_path / "a.csv", ("iso", "text", "human"), *((iso, "c", human) for human, iso in PAIRS))
     assert loaded(path, source="human", target="iso") == (sorted(PAIRS), [])
     assert loaded(path, text="human", kind="text") == ([(human,) for human, _ in sorted(PAIRS)], [])
     rows = [("n", "review", "mood", "source"), *((str(n), *row, "x") for n, row in enumerate(LABELLED))]
-    path = table(tmp_path / "b.tsv", *rows)
+    path = write_rows(tmp_path / "b.tsv", *rows)
     assert loaded(path, text="review", label="mood") == (sorted(LABELLED), [])
     refused(path, "which columns of ['n', 'review', 'mood', 'source'] to read as text and label", kind="labelled")
 
 
 def test_the_kind_asked_for_chooses_the_columns(tmp_path):
-    path = table(tmp_path / "a.csv", ("text", "label"), *LABELLED)
+    path = write_rows(tmp_path / "a.csv", ("text", "label"), *LABELLED)
     assert split_rows(load(path)["train"]) == split_rows(load(path, kind="labelled")["train"])
     assert load(path, kind="text")["train"].column_names == ["text"]
     refused(path, "which columns of ['text', 'label'] to read as source and target", kind="pairs")
-    path = table(tmp_path / "b.tsv", ("source", "target"), *PAIRS)
+    path = write_rows(tmp_path / "b.tsv", ("source", "target"), *PAIRS)
     refused(path, "which columns of ['source', 'target'] to read as text", kind="text")
-    one = table(tmp_path / "c.csv", *((text,) for text, _ in LABELLED))
+    one = write_rows(tmp_path / "c.csv", *((text,) for text, _ in LABELLED))
     assert loaded(one, kind="text") == (sorted((text,) for text, _ in LABELLED), [HEADERLESS])
 
 
@@ -147,4 +138,4 @@ def test_the_kind_asked_for_chooses_the_columns(tmp_path):
     ],
 )
 def test_a_wrong_column_is_answered_with_the_columns_there_are(options, message, tmp_path):
-    refused(table(tmp_path / "a.csv", ("one", "two", "three"), ("a", "b", "c")), message, **options)
+    refused(write_rows(tmp_path / "a.csv", ("one", "two", "three"), ("a", "b", "c")), message, **options)

@@ -2,9 +2,11 @@ import random
 
 import datasets
 import pytest
+from helpers_tables import write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitransformer.data import load
 from minitransformer.data.splits import grouped_split
 from minitransformer.errors import InputError
 
@@ -37,6 +39,13 @@ def test_parts_share_no_value_and_repeat_no_row(rows, seed):
         return
     parts = grouped_split(table, by="target", seed=seed)
     assert {part: list(zip(*split[:].values(), strict=True)) for part, split in parts.items()} == expected(rows, seed)
+
+
+def test_rows_that_repeat_another_are_counted(tmp_path):
+    path = write(tmp_path / "a.tsv", "source\ttarget\n" + "".join(f"a {n % 20}\tb {n % 20}\n" for n in range(47)))
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"a\.tsv: dropped 27 of 47 rows, which repeat an earlier one"):
+            assert sum(load(path).num_rows.values()) == 20
 
 
 def test_parts_have_fingerprints_of_their_rows():

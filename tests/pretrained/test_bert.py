@@ -23,7 +23,7 @@ from transformers import (
 
 import minitransformer
 from minitransformer import BERT, BERTConfig, InputError
-from minitransformer.data.packaged import minilm
+from minitransformer.data.corpora import minilm
 from minitransformer.models.weights import own_tensors
 from minitransformer.pretrained import ALBERTHubConfig, BERTHubConfig, RoBERTaHubConfig
 from minitransformer.tokenization import (

@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from minitransformer.data import load
-from minitransformer.data.packaged import minilm
+from minitransformer.data.corpora import minilm
 from minitransformer.models import BERT, BERTConfig, SequenceClassifier
 from minitransformer.models.bert import NO_TARGET
 from minitransformer.tokenization import load_tokenizer

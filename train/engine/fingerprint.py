@@ -5,12 +5,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from minitransformer.data import packaged
+from minitransformer.data import corpora
 from minitransformer.data.files import SPLIT_NAMES, files_called
 from minitransformer.errors import InputError
 from minitransformer.files import sha256
 
-NAMED = ("dates", "recall", *packaged.CORPORA)
+NAMED = ("dates", "recall", *corpora.CORPORA)
 INIT = "--init "
 """The prefix of the names of the `--init` model's files."""
 

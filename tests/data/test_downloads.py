@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -12,7 +14,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from minitransformer import InputError
-from minitransformer.data.packages import Package, cache_folder, fetch, unpack
+from minitransformer.data.cache_folder import cache_folder
+from minitransformer.data.downloads import Package, fetch, unpack
 
 
 def everything(path):
@@ -124,6 +127,9 @@ def test_a_damaged_archive_is_an_input_error(make, name, tmp_path, folder):
         unpack(archive, folder, wanted=everything, max_bytes=10_000)
 
 
+CHECKSUMS = f"{hashlib.sha256(b'To be').hexdigest()}  play.md\n".encode()
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A wheel in a local folder, which pip finds without a network."""
@@ -140,8 +146,8 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return Package("tiny-corpus==1.0", digest, lambda path: path == PurePosixPath("tiny_corpus/play.md"), 100)
+    digest, unpacked = (hashlib.sha256(content).hexdigest() for content in (wheel.read_bytes(), CHECKSUMS))
+    return Package("tiny-corpus==1.0", digest, unpacked, lambda path: path == PurePosixPath("tiny_corpus/play.md"), 100)
 
 
 def test_a_package_is_fetched_once_whole_by_several_and_its_code_is_not_kept(package, tmp_path, monkeypatch):
@@ -149,9 +155,39 @@ def test_a_package_is_fetched_once_whole_by_several_and_its_code_is_not_kept(pac
         folder, *others = pool.map(fetch, [package] * 3)
     assert folder == tmp_path / "cache" / "tiny-corpus-1.0"
     assert others == [folder] * 2
-    assert files_under(tmp_path / "cache") == ["tiny-corpus-1.0/play.md"]
+    assert files_under(tmp_path / "cache") == [".tiny-corpus-1.0.lock", "tiny-corpus-1.0/play.md"]
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
     assert fetch(package) == folder
+
+
+def changed(file):
+    file.write_text("to be")
+
+
+def fifo(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+def emptied(file):
+    shutil.rmtree(file.parent)
+    file.parent.mkdir()
+
+
+def more(file):
+    (file.parent / "other.md").write_text("Not to be")
+
+
+@pytest.mark.parametrize("damage", [changed, fifo, emptied, more, lambda file: file.rename(file.with_name("a.md"))])
+def test_what_is_not_as_it_was_unpacked_is_downloaded_again_or_refused(damage, package, tmp_path, monkeypatch):
+    damage(fetch(package) / "play.md")
+    with pytest.warns(UserWarning, match="is not as it was unpacked: it is downloaded again"):
+        folder = fetch(package)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == {"play.md": "To be"}
+    damage(folder / "play.md")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
+    with pytest.warns(UserWarning), pytest.raises(InputError, match="pip could not download"):
+        fetch(package)
 
 
 @pytest.mark.parametrize("wrong", ["hash", "registry"])
@@ -164,7 +200,7 @@ def test_what_cannot_be_downloaded_leaves_nothing_and_one_line_says_the_way_out(
     with pytest.raises(InputError, match=message) as error:
         fetch(package)
     assert "\n" not in str(error.value)
-    assert files_under(tmp_path / "cache") == []
+    assert files_under(tmp_path / "cache") == [".tiny-corpus-1.0.lock"]
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):

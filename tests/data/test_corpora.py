@@ -4,7 +4,7 @@ import pytest
 
 from minitransformer import InputError
 from minitransformer.data import load
-from minitransformer.data.packaged import minilm, plain_text
+from minitransformer.data.corpora import minilm, plain_text
 
 
 def test_markup_is_taken_off_a_play():

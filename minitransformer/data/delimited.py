@@ -1,0 +1,116 @@
+"""Tables of fields with a mark between them: .csv and .tsv files."""
+
+import csv
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from minitransformer.data.headers import SAMPLE, Wanted, names_without_header
+from minitransformer.data.tables import Row, Table
+from minitransformer.data.text_file import read_lines
+from minitransformer.errors import InputError
+from minitransformer.untrusted import shown
+
+_LONGEST_FIELD = (1 << 31) - 1
+"""In characters: the most that the csv module takes on every system."""
+_SEPARATOR = re.compile(r"sep=([^\w\s\"]|\t)", re.IGNORECASE)
+
+
+def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
+    """A .csv file, or a .tsv file (any other suffix), in which a quote is a character like any other (IANA's rule).
+
+    The first line is a header or not: see `names_without_header`, or, of the other files in its folder, `like`, the
+    training table, says so.
+    """
+    records = _csv_records(path, wanted) if path.suffix.lower() == ".csv" else partial(_tsv_records, path)
+    rows = [row for _, row in islice(records(), 1 + SAMPLE)]
+    first = rows[0] if rows else []
+    if not first:
+        raise InputError(f"{path}, line 1 is blank: it has to name the columns, or be the first row")
+    if like is None:
+        names = names_without_header(path, rows, wanted)
+    elif like.has_header:
+        names = None
+    else:
+        names = like.names
+        if len(first) == 1 and "label" in names:  # a test file without labels
+            names = ["text"]
+        elif len(first) != len(names):
+            raise InputError(f"{path} has {len(first)} columns, but {like.where} has {len(names)}, without a header")
+    has_header, names = names is None, first if names is None else names
+    if has_header:
+        if len(set(names) - {""}) < len(names) - names.count(""):
+            raise InputError(f"{path}: two columns have one name in {shown(names)}: rename one")
+        if len(rows) == 1:
+            raise InputError(f"{path} has a header, {shown(first)}, and no rows")
+    place_of, width = {name: place for place, name in enumerate(names)}, len(names)
+
+    def read(chosen: Sequence[str]) -> Iterator[Row]:
+        places, blank = [place_of[name] for name in chosen], [""] * width
+        for line, row in islice(records(), int(has_header), None):
+            if row and len(row) != width:
+                raise InputError(
+                    f"{path}, line {line}: {len(row)} fields, but the first line has {width}: {str(row)[:100]}"
+                )
+            fields = row or blank
+            yield line, [fields[place] for place in places]
+
+    reading = f"{path.suffix.lower()}, header {has_header}, {records.keywords}"
+    return Table(str(path), list(place_of), read, (path,), reading, has_header)
+
+
+def _tsv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    for place, line in enumerate(read_lines(path), start=1):
+        yield place, line.split("\t") if line else []
+
+
+def _csv_records(path: Path, wanted: Wanted) -> "partial[Iterator[tuple[int, list[str]]]]":
+    """How to read the records of a .csv file.
+
+    A first line "sep=;", which spreadsheets understand, names the mark between fields. Otherwise that is the first of
+    comma, semicolon and tab that gives each of the first rows the same number of fields, two or more, and the columns
+    that are `wanted`; a warning tells of one that is not the comma, and where several would do.
+    """
+    found = _SEPARATOR.fullmatch(next(read_lines(path)))
+    if found:
+        return partial(_records, path, mark=found[1], skip=1)
+    fitting = dict[str, list[str]]()
+    for mark in (",", ";", "\t"):
+        try:
+            rows = [row for _, row in islice(_records(path, mark=mark), 1 + SAMPLE) if row]
+        except InputError:
+            continue
+        if len(rows[0]) > 1 and len({*map(len, rows)}) == 1:
+            fitting[mark] = rows[0]
+    mark = next((mark for mark, first in fitting.items() if {*wanted.names} <= {*first}), next(iter(fitting), ","))
+    if mark != "," or len(fitting) > 1:
+        others = "".join(f", which {other!r} would be as well" for other in fitting if other != mark)
+        warnings.warn(
+            f"{path} is read with {mark!r} between its fields{others}: a first line sep={mark} ends this warning",
+            stacklevel=2,
+        )
+    return partial(_records, path, mark=mark)
+
+
+def _records(path: Path, *, mark: str, skip: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line it starts on; a quoted field may run over several lines."""
+    reader = csv.reader((f"{line}\n" for line in islice(read_lines(path), skip, None)), delimiter=mark, strict=True)
+    place = 1 + skip
+    try:
+        while True:
+            # The limit of a field's length, 131,072 characters, is the process's: it is lifted for our own reader only.
+            limit = csv.field_size_limit(_LONGEST_FIELD)
+            try:
+                record = next(reader, None)
+            finally:
+                csv.field_size_limit(limit)
+            if record is None:
+                return
+            yield place, record
+            place = 1 + skip + reader.line_num
+    except csv.Error as error:
+        reason = "a carriage return in a field without quotes" if "new-line character" in str(error) else error
+        raise InputError(f"{path}, line {place}: not readable as CSV: {reason}") from error

@@ -1,0 +1,126 @@
+"""Files as people have them: read as they are meant, or refused in one line that says what to do."""
+
+import json
+import os
+import warnings
+
+import pytest
+from helpers_tables import as_jsonl, as_parquet, loaded, refused, write
+
+from minitransformer.data import load
+
+PAIRS = [(f"Go {n}.", f"Geh, {n}!") for n in range(20)]
+TEXTS = [(f"film {n}, or so", str(n % 2)) for n in range(30)]
+CREDITS = "CC-BY 2.0 (France) Attribution: tatoeba.org #{} (CM) & #{} (cburgmer)"
+
+
+def tabs(*rows):
+    return "".join("\t".join(map(str, row)) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("name", ["deu.tsv", "deu.txt"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(*pair, CREDITS.format(n, n + 1)) for n, pair in enumerate(PAIRS)],
+        [(1276 + n, pair[0], 77 + n, pair[1]) for n, pair in enumerate(PAIRS)],
+        [(*pair, "") for pair in PAIRS],
+        PAIRS,
+    ],
+)
+def test_pairs_of_tatoeba_are_read_without_their_numbers_and_credits(name, rows, tmp_path):
+    found, said = loaded(write(tmp_path / name, tabs(*rows)), kind="pairs")
+    assert found == sorted(PAIRS)
+    assert "has no header: its first line" in said
+    assert ("left out: column" in said) == (len(rows[0]) > 2)
+    assert ("is read as a .tsv file" in said) == name.endswith("txt")
+
+
+def test_columns_of_a_file_without_a_header_have_numbers(tmp_path):
+    rows = [("a note", *pair, "x y") for pair in PAIRS]
+    path = write(tmp_path / "a.tsv", tabs(*rows))
+    refused(path, "which columns of ['1', '2', '3', '4'] to read as source and target", "source= and target=")
+    assert loaded(path, source="2", target="3")[0] == sorted(PAIRS)
+    refused(path, "has no header, so no column 'de' and 'en'", "by their numbers, 1 to 4", source="de", target="en")
+    path = write(tmp_path / "b.tsv", tabs(("ja", "yes"), *PAIRS))  # words, which are no header then
+    assert loaded(path, source="2", target="1")[0] == sorted(pair[::-1] for pair in [("ja", "yes"), *PAIRS])
+
+
+@pytest.mark.parametrize("first", ["", "sep=;\n", "SEP=;\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_table_of_a_spreadsheet_is_read(first, encoding, quoted, tmp_path):
+    rows = [("review", "score", "label"), *((text, "1,5", label) for text, label in TEXTS)]
+    content = "".join(";".join(f'"{cell}"' if quoted else cell for cell in row) + "\r\n" for row in rows)
+    path = write(tmp_path / "a.csv", (first + content).encode(encoding))
+    found, said = loaded(path, text="review", label="label")
+    assert found == sorted(TEXTS)
+    assert ("is read with ';' between its fields" in said) == (not first)
+
+
+def test_unicode_text_of_a_spreadsheet_has_tabs(tmp_path):
+    path = write(tmp_path / "a.csv", tabs(("source", "target"), *PAIRS).encode("utf-16"))
+    assert loaded(path)[0] == sorted(PAIRS)
+
+
+def test_commas_and_semicolons_in_texts_do_not_change_the_mark(tmp_path):
+    rows = [(f"one; two {n}", f"three; {n}") for n in range(20)]
+    path = write(tmp_path / "a.csv", "source,target\n" + "".join(f"{a},{b}\n" for a, b in rows))
+    assert loaded(path) == (sorted(rows), "")
+    path = write(tmp_path / "b.csv", "text\n" + "".join(f'"{a}, {b}"\n' for a, b in rows))
+    assert loaded(path, kind="text") == (sorted((f"{a}, {b}",) for a, b in rows), "")
+
+
+def test_quoted_fields_run_over_lines_and_lines_are_still_counted(tmp_path):
+    rows = [(f"a\n\nb {n}", f"c\r\n{n}") for n in range(12)]
+    path = write(tmp_path / "a.csv", "source,target\n" + "".join(f'"{a}","{b}"\n' for a, b in rows))
+    assert loaded(path)[0] == sorted((a, b.replace("\r", "")) for a, b in rows)
+    write(path, path.read_bytes() + b"1,2,3\n")
+    refused(path, f"line {2 + 4 * 12}: 3 fields")
+
+
+@pytest.mark.parametrize("more", [{}, {"id": 7}, {"id": None}])
+def test_objects_of_translations_are_pairs(more, tmp_path):
+    rows = [{"translation": {"de": a, "en": b}, **more} for a, b in PAIRS]
+    jsonl, parquet = write(tmp_path / "a.jsonl", as_jsonl(rows)), tmp_path / "a.parquet"
+    write(parquet, as_parquet({name: [row[name] for row in rows] for name in rows[0]}))
+    for path in (jsonl, parquet):
+        assert loaded(path, source="en", target="de") == (sorted((b, a) for a, b in PAIRS), "")
+        assert loaded(path, kind="pairs") == (sorted(PAIRS), "")
+        refused(path, "has no column 'fr'", "['de', 'en']" if not more else "'de'", source="de", target="fr")
+
+
+def test_gaps_of_pandas_are_dropped_and_counted_and_its_labels_are_whole_numbers(tmp_path):
+    rows = [{"text": text, "label": float(label)} for text, label in TEXTS]
+    gaps = [{"text": "a", "label": None}, {"text": float("nan"), "label": 1.0}, {"text": "b"}, {"label": 1}, {}]
+    jsonl = write(tmp_path / "a.jsonl", as_jsonl([*rows, *gaps]))
+    found, said = loaded(jsonl)
+    assert found == sorted(TEXTS)
+    assert "dropped 5 of 35 rows, where text or label is empty: line 31, 32, 33, 34, 35" in said
+    columns = {name: [row.get(name) for row in [*rows, gaps[0], gaps[2]]] for name in ("text", "label")}
+    columns["label"][-1] = float("nan")
+    found, said = loaded(write(tmp_path / "a.parquet", as_parquet(columns)))
+    assert found == sorted(TEXTS)
+    assert "dropped 2 of 32 rows" in said
+    refused(write(tmp_path / "b.jsonl", json.dumps({"text": "a", "label": 0.5})), "line 1: 'label' is 0.5")
+
+
+def test_running_text_keeps_its_lines(tmp_path):
+    subtitles = "".join(f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\nWell, {n}\x85\n\n" for n in range(9))
+    for end in ("\n", "\r\n", "\r"):
+        path = write(tmp_path / "a.txt", subtitles.replace("\n", end))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            splits = load(path)
+        assert "".join(text for split in splits.values() for text in split["text"]) == subtitles
+        assert any("has no line feed" in str(warning.message) for warning in caught) == (end == "\r")
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "text.txt", "pairs.jsonl", "pairs.parquet"])
+def test_what_is_no_file_is_refused(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    refused(tmp_path / name, "is neither a file nor a folder")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.mkfifo(folder / f"train.{name.rpartition('.')[2]}")
+    refused(folder, "train.", "is no file")
