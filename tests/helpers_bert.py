@@ -1,7 +1,11 @@
-"""BERT, RoBERTa and ALBERT of transformers, tiny and random, and which of their tensors are which of ours."""
+"""BERT, RoBERTa and ALBERT of transformers, tiny and random, beside ours."""
+
+import copy
 
 import torch
 import torch.nn.functional as F
+from helpers_checkpoints import edit_config
+from safetensors.torch import load_file
 from transformers import (
     AlbertConfig,
     AlbertForPreTraining,
@@ -21,6 +25,7 @@ ROBERTA = {"num_segments": 1, "position_offset": 2, "norm_eps": 1e-5, "pad_id": 
 ROBERTA |= {"pooler": False, "sentence_head": None}
 ALBERT = {"d_embedding": 7, "num_hidden_groups": 1, "activation": "gelu_tanh", "sentence_head": "sop", "dropout": 0.0}
 
+IDS = {"cls_token_id": 2, "sep_token_id": 3, "mask_token_id": 4}
 ROBERTA_THEIRS = {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "max_position_embeddings": 18}
 ALBERT_THEIRS = {"embedding_size": 7, "num_hidden_layers": 4}
 CASES = {
@@ -65,48 +70,19 @@ def ours_of(case="BERT", **changes):
     return nudged(BERT(BERTConfig(**{**OURS, **CASES[case][3], **changes})))
 
 
-def pairs(ours, theirs):
-    """Pairs (ours, [theirs, ...]) of tensors: ours is theirs, concatenated along the first dimension."""
-    body = getattr(theirs, theirs.base_model_prefix)
-    table = body.embeddings
-    yield ours.embedding.weight, [table.word_embeddings.weight]
-    yield ours.positions.embedding.weight, [table.position_embeddings.weight]
-    yield ours.segments.weight, [table.token_type_embeddings.weight]
-    modules = [(ours.embedding_norm, [table.LayerNorm])]
-    if hasattr(body.encoder, "albert_layer_groups"):
-        groups = [group.albert_layers[0] for group in body.encoder.albert_layer_groups]
-        layers = [groups[i * len(groups) // len(ours.encoder.layers)] for i in range(len(ours.encoder.layers))]
-        modules += [(ours.widen, [body.encoder.embedding_hidden_mapping_in]), (ours.pooler, [body.pooler])]
-        modules += [(ours.sentence_head, [theirs.sop_classifier.classifier])]
-        head = theirs.predictions
-        modules += [(ours.masked_head.project, [head.dense]), (ours.masked_head.norm, [head.LayerNorm])]
-    elif hasattr(theirs, "lm_head"):
-        layers, head = body.encoder.layer, theirs.lm_head
-        modules += [(ours.masked_head.project, [head.dense]), (ours.masked_head.norm, [head.layer_norm])]
-    else:
-        layers, head = body.encoder.layer, theirs.cls.predictions
-        modules += [(ours.pooler, [body.pooler.dense]), (ours.sentence_head, [theirs.cls.seq_relationship])]
-        modules += [(ours.masked_head.project, [head.transform.dense])]
-        modules += [(ours.masked_head.norm, [head.transform.LayerNorm])]
-    yield ours.masked_head.output.bias, [head.bias]
-    for mine, other in zip(ours.encoder.layers, layers, strict=True):
-        attention = other.attention
-        inner = attention if hasattr(attention, "query") else attention.self
-        outer = attention if hasattr(attention, "dense") else attention.output
-        modules += [
-            (mine.attention.project_in, [inner.query, inner.key, inner.value]),
-            (mine.attention.project_out, [outer.dense]),
-            (mine.attention_residual.norm, [outer.LayerNorm]),
-            (mine.feed_forward.expand, [other.ffn if hasattr(other, "ffn") else other.intermediate.dense]),
-            (mine.feed_forward.contract, [other.ffn_output if hasattr(other, "ffn") else other.output.dense]),
-            (
-                mine.feed_forward_residual.norm,
-                [other.full_layer_layer_norm if hasattr(other, "ffn") else other.output.LayerNorm],
-            ),
-        ]
-    for mine, others in modules:
-        yield mine.weight, [other.weight for other in others]
-        yield mine.bias, [other.bias for other in others]
+def saved(theirs, folder):
+    """Adds the ids of special tokens, which `transformers` leaves to the tokenizer, to config.json."""
+    theirs.save_pretrained(folder)
+    edit_config(folder, **({"mask_token_id": 4} if theirs.config.model_type == "roberta" else IDS))
+    return folder
+
+
+def gradients_by_their_names(ours, folder):
+    """Our gradients under the names of `transformers`: an exported model has its gradients for weights."""
+    twin = copy.deepcopy(ours)
+    for mine, parameter in zip(twin.parameters(), ours.parameters(), strict=True):
+        mine.data = parameter.grad
+    return load_file(twin.export(folder) / "model.safetensors")
 
 
 def batch(model, *, holes=False):

@@ -1,6 +1,7 @@
 """Initial weights are as each model's `init_weights` says."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -99,3 +100,11 @@ def test_initial_weights_are_as_init_weights_says(case):
         checks[ending](parameter.detach())
         used.add(ending)
     assert used == checks.keys()
+
+
+@pytest.mark.parametrize("model", [GPT(GPTConfig.tiny()), BERT(replace(BERTConfig.tiny(), pre_norm=True))])
+def test_with_zero_residual_every_pre_norm_block_starts_as_the_identity(model):
+    model.eval().init_weights(zero_residual=True)
+    states = torch.randn(2, 5, model.config.d_model)
+    for block in (model.decoder if isinstance(model, GPT) else model.encoder).layers:
+        assert torch.equal(block(states), states)
