@@ -323,27 +323,6 @@ def test_a_padded_row_gives_what_it_gives_alone(name, lengths, left):
         assert_near(output[row, real], ours(states[row, real][None], causal=True)[0], 1e-10)
 
 
-def test_packed_documents_give_what_each_gives_alone():
-    ours = random_attention(8, 2, positions=Rotary(4))
-    documents = torch.tensor([[0, 0, 0, 1, 1]])
-    states = torch.randn(1, 5, 8, dtype=torch.float64)
-    output = ours(states, mask=document_mask(documents), causal=True)
-    for document in (0, 1):
-        own = documents[0] == document
-        assert_near(output[:, own], ours(states[:, own], causal=True), 1e-10)
-
-
-@every_scheme
-def test_a_later_token_changes_no_earlier_output(name):
-    ours = random_attention(8, 2, positions=scheme(name, 2, 4))
-    states = torch.randn(1, 4, 8, dtype=torch.float64)
-    changed = states.clone()
-    changed[:, 2] += 1
-    before, after = ours(states, causal=True), ours(changed, causal=True)
-    assert torch.equal(before[:, :2], after[:, :2])
-    assert (before[:, 2:] != after[:, 2:]).all()
-
-
 def test_attention_drops_while_it_is_itself_in_training_mode_as_torchs_does():
     ours, without = random_attention(8, 2, dropout=1.0), MultiHeadAttention(8, 2).double()
     theirs = nn.MultiheadAttention(8, 2, dropout=1.0, batch_first=True, dtype=torch.float64)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitransformer import GPT, InputError, beam_search, greedy
-from minitransformer.beam import likeliest_continuations, steady_order, with_gaps_closed
+from minitransformer.beam import likeliest_continuations
 from minitransformer.models.rnn import ATTENTIONS
 
 VOCAB, LENGTH, EOS = 4, 5, 3
@@ -186,24 +186,6 @@ def test_continuations_are_those_of_one_sort_over_all_beams_and_the_vocabulary(b
     assert all(len(set(row)) == count for row in found.tolist())
 
 
-@few_examples
-@given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_every_beam_that_goes_on_keeps_its_place(beams):
-    beams = torch.tensor(beams)
-    order = steady_order(beams, 4)
-    assert torch.equal(order.sort(dim=1).values, torch.arange(4).expand_as(beams))
-    for before, after in zip(beams.tolist(), beams.gather(1, order).tolist(), strict=True):
-        assert [after[place] for place in sorted(set(before))] == sorted(set(before))
-
-
-@few_examples
-@given(st.sets(st.integers(0, 9)))
-def test_gaps_are_closed_from_the_end(places):
-    closed = with_gaps_closed(sorted(places))
-    assert set(closed) == places and len(closed) == len(places)
-    assert all(closed[place] == place for place in places if place < len(places))
-
-
 @pytest.mark.parametrize(
     "rows", [[0, 1, 2, 3, 4, 5], [1, 0, 2, 2, 5, 5], [4, 5, 1, 1], [2, 0, 0], [0, 0, 0, 1, 1, 1, 2, 2, 2]]
 )
@@ -222,22 +204,6 @@ def test_reordering_gives_what_selecting_gives(name, rows):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
-def test_beams_share_what_belongs_to_their_source():
-    model = model_of("transformer")
-    source = torch.stack(some_sources(model, 4, 4, 4))
-    _, state = model.start(source, max_new_tokens=4)
-    beams = state.select(torch.tensor([0, 0, 1, 1, 2, 2]))
-    assert beams.rows_per_source == 2
-    assert beams.memory_caches[0].keys.data_ptr() == state.memory_caches[0].keys.data_ptr()
-    reordered = beams.select(torch.tensor([1, 0, 2, 2, 5, 4]))
-    assert reordered.memory is state.memory
-    fewer = reordered.select(torch.tensor([5, 4, 0, 0]))
-    assert len(fewer.memory.valid) == len(fewer.memory_caches[0].keys) == 2
-    uneven = fewer.select(torch.tensor([0, 0, 0, 2]))
-    assert uneven.rows_per_source == 1
-    assert len(uneven.memory.valid) == 4
-
-
 class Counting:
     """A model that writes down how many rows it is asked about at each step."""
 
@@ -251,15 +217,6 @@ class Counting:
     def step(self, ids, state):
         self.rows.append(len(ids))
         return self.model.step(ids, state)
-
-
-def test_the_first_step_has_one_beam_a_source_and_finished_sources_leave():
-    model = Counting(model_of("transformer"))
-    source = torch.stack(some_sources(model.model, 4, 4, 4))
-    limits = torch.tensor([1, 2, 6])
-    found = beam_search(model, source, max_new_tokens=limits, beam_size=3, n_best=3)
-    assert model.rows[:3] == [3, 6, 3]
-    assert all(len(each.ids) <= limit for row, limit in zip(found, limits.tolist(), strict=True) for each in row)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])

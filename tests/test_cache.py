@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minitransformer import (
-    DecoderBlock,
     InputError,
     KVCache,
     MultiHeadAttention,
@@ -127,22 +126,6 @@ def test_cross_attention_projects_its_memory_once():
     rest = ours(queries[:, 1:], torch.full_like(memory, torch.nan), mask=mask, cache=cache)
     assert cache.num_seen == 3
     assert_near(torch.cat([first, rest], dim=1), ours(queries, memory, mask=mask), 1e-6)
-
-
-@every_scheme
-def test_a_cached_decoder_block_equals_uncached_after_its_rows_are_reordered(name):
-    block = DecoderBlock(D_MODEL, HEADS, 6, positions=scheme(name, HEADS, HEAD_DIM), num_kv_heads=2).eval()
-    states, memory = torch.randn(2, 5, D_MODEL), torch.randn(2, 3, D_MODEL)
-    valid = uneven_valid([3, 1], 3)
-    caches = {"cache": new_cache(5, kv_heads=2), "memory_cache": new_cache(3, kv_heads=2)}
-    first = block(states[:, :3], memory, memory_mask=padding_mask(valid), **caches)
-    rows = torch.tensor([1, 0, 1])
-    caches = {key: cache.select(rows) for key, cache in caches.items()}
-    forgotten, mask = torch.full((3, 3, D_MODEL), torch.nan), padding_mask(valid[rows])
-    steps = [block(states[rows, t : t + 1], forgotten, memory_mask=mask, **caches) for t in (3, 4)]
-    expected = block(states, memory, memory_mask=padding_mask(valid))
-    assert_near(first, expected[:, :3], 1e-5)
-    assert_near(torch.cat(steps, dim=1), expected[rows, 3:], 1e-5)
 
 
 def test_a_cache_refuses_to_be_used_with_gradients():

@@ -10,7 +10,6 @@ from helpers_models import (
     PAD,
     Scripted,
     assert_close,
-    built,
     choose_eos,
     layout,
     likeliest,
@@ -22,7 +21,7 @@ from helpers_models import (
     until,
 )
 from helpers_pieces import few_examples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import (
     MinPLogitsWarper,
@@ -49,14 +48,6 @@ def test_a_row_ends_in_eos_and_is_padded_while_others_go_on():
         model.heard = []
         assert torch.equal(greedy(model, torch.zeros(3, 2, dtype=torch.long), max_new_tokens=limit), ids[:, :limit])
         assert len(model.heard) == limit - 1
-
-
-def test_the_model_starts_with_what_greedy_was_given():
-    model, inputs, valid = Scripted([EOS]), torch.tensor([[1, 2]]), torch.tensor([[True, False]])
-    greedy(model, inputs, valid, max_new_tokens=9)
-    assert model.started_with[0] is inputs
-    assert model.started_with[1] is valid
-    assert model.started_with[2] == 9
 
 
 def writer(build, seed=0):
@@ -90,22 +81,6 @@ def test_greedy_is_the_likeliest_token_of_the_whole_model_run_anew_at_each_step(
     # Otherwise this would show less than it says.
     assert {ended for ended, *_ in written} == {True, False}
     assert len(set(written)) > 3
-
-
-@a_few_models
-def test_a_batch_writes_what_each_row_writes_alone(build):
-    model = built(build)
-
-    @settings(few_examples, max_examples=5)
-    @given(st.lists(st.integers(1, 4), min_size=2, max_size=3))
-    def check(lengths):
-        rows, valid = sources(model, *lengths), layout(lengths)
-        together = greedy(model, padded(model, rows, valid), valid, max_new_tokens=3)
-        for row, ids in zip(rows, together, strict=True):
-            alone = greedy(model, row[None], max_new_tokens=3)[0]
-            assert ids.tolist() == alone.tolist() + [model.config.pad_id] * (len(ids) - len(alone))
-
-    check()
 
 
 @pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
@@ -229,13 +204,6 @@ def test_a_seed_gives_the_same_tokens_and_leaves_torchs_own_state_alone():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_stream_gives_the_tokens_of_sample_one_by_one():
-    model, given = tiny_gpt(), torch.stack(prompts(4, 4))
-    steps = stream(model, given, choose=Sampler(0.8, generator=torch.Generator().manual_seed(3)), max_new_tokens=12)
-    tokens = torch.stack([*steps], dim=1)
-    assert torch.equal(tokens, sample(model, given, max_new_tokens=12, temperature=0.8, seed=3))
 
 
 def test_a_stream_computes_nothing_before_it_is_asked():

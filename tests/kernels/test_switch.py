@@ -59,10 +59,8 @@ def test_kernels_step_aside_while_an_operation_is_transformed_or_compiled():
     assert torch.equal(compiled(x), x)
 
 
-@pytest.mark.parametrize(("value", "on"), [("0", "False"), ("1", "True"), (None, "True")])
-def test_the_environment_switches_kernels_off(value, on):
-    environment = {key: text for key, text in os.environ.items() if key != "MINITRANSFORMER_KERNELS"}
-    environment |= {} if value is None else {"MINITRANSFORMER_KERNELS": value}
+def test_the_environment_switches_kernels_off():
+    environment = {**os.environ, "MINITRANSFORMER_KERNELS": "0"}
     program = f"from minitransformer import kernels; print(kernels.enabled({NAME!r}))"
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == on
+    assert done.stdout.strip() == "False"

@@ -1,6 +1,4 @@
-import dataclasses
 import itertools
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -165,12 +163,6 @@ def test_a_classifier_of_an_encoder_of_ones_own_is_saved_and_refused_when_loaded
         minitransformer.load(tmp_path)
 
 
-def test_the_width_of_the_states_is_given_where_no_configuration_says_it():
-    assert SequenceClassifier(OwnEncoder(), 2, d_model=8)(torch.tensor([[5]])).shape == (1, 2)
-    with pytest.raises(InputError, match=r"a OwnEncoder has no config\.d_model: give the width of its states"):
-        SequenceClassifier(OwnEncoder(), 2)
-
-
 @pytest.mark.parametrize("build", [lambda: bert(dropout=0.5), lambda: gpt(dropout=0.5), *OWN.values()])
 def test_the_modes_of_a_classifier_and_of_the_encoder_handed_in_are_independent(build):
     encoder, ids = build().train(), torch.randint(5, VOCAB, (2, 6))
@@ -271,6 +263,7 @@ def test_the_head_begins_near_zero_and_the_encoder_is_left_alone():
         (dict(pooling="sum"), "pooling='sum' must be one of first, last, mean, max, attention"),
         (dict(dropout=1.5), r"dropout=1\.5 must be at least 0 and at most 1"),
         (dict(encoder=SequenceClassifier(gpt(), 2)), r"a SequenceClassifier has no config\.d_model: give the width"),
+        (dict(encoder=OwnEncoder()), r"a OwnEncoder has no config\.d_model: give the width of its states"),
         (dict(encoder=torch.nn.Linear(2, 2)), r"a Linear has no method encode\(ids, valid\) -> Memory"),
         (dict(encoder=rnn(masked=False)), "masked=False"),
     ],
@@ -288,18 +281,6 @@ def test_segments_and_batches_without_tokens_are_refused_where_they_make_no_sens
         made("gpt", "mean")(ids, None, torch.zeros_like(ids))
     with pytest.raises(InputError, match="without a single token"):
         made("gpt", "mean")(ids[:, :0])
-
-
-def test_the_configuration_is_saved_with_that_of_its_encoder(tmp_path):
-    model = made("bert", "mean")
-    model.save(tmp_path)
-    saved = json.loads((tmp_path / "config.json").read_text())
-    assert saved["model"] == "SequenceClassifier"
-    dropped = dict(masked_head=False, sentence_head=None, pooler=False)
-    assert saved["encoder"] == {"model": "BERT", **dataclasses.asdict(bert().config), **dropped}
-    assert bert().config.pooler  # of the model handed in
-    assert made("bert", "first").encoder.config.pooler
-    assert made("gpt", "first").config.encoder == {"model": "GPT", **dataclasses.asdict(gpt().config)}
 
 
 def test_a_bert_that_has_lost_its_pooler_is_pooled_without():

@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import pytest
@@ -165,8 +164,9 @@ def test_gradients_of_both_orders_are_the_slopes_of_the_function(cell):
 
     inputs = [torch.randn(1, 2, 2, dtype=torch.float64), *parameters]
     inputs = [tensor.detach().requires_grad_() for tensor in inputs]
-    assert torch.autograd.gradcheck(run, inputs, check_batched_grad=True, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(run, inputs)
+    options = {"fast_mode": True, "check_batched_grad": True}
+    assert torch.autograd.gradcheck(run, inputs, check_forward_ad=True, **options)
+    assert torch.autograd.gradgradcheck(run, inputs, **options)
 
 
 @pytest.mark.parametrize("cell", OUR_CELLS)
@@ -411,7 +411,7 @@ def test_full_teacher_forcing_and_evaluation_give_the_cross_entropy_of_forward(t
 @every_kind_of_decoder
 def test_without_teacher_forcing_the_model_reads_its_own_choices_until_it_ends(options):
     steps, possible = [], []
-    for seed in range(4):
+    for seed in range(2):
         model = training_model(0.0, seed=seed, **options)
         with torch.no_grad():
             model.output.weight *= 3  # choices that differ from row to row
@@ -443,44 +443,25 @@ def test_without_teacher_forcing_the_model_reads_its_own_choices_until_it_ends(o
     assert any(step == most == 5 for step, most in zip(steps, possible, strict=True))
 
 
+def seeded_loss(model, batch, seed):
+    torch.manual_seed(seed)
+    return model.loss(batch)["lm"].total.item()
+
+
 def test_padding_is_not_read_even_where_the_coin_forces():
     """A forced row that has ended reads its padding, which must not change its loss."""
     model = training_model(0.5)
     batch = batch_of(model, target_lengths=(3, 3, 3))
     wider = {**batch, "target_ids": F.pad(batch["target_ids"], (0, 4), value=model.config.pad_id)}
-    losses = []
-    for each in (batch, wider):
-        torch.manual_seed(3)
-        losses.append(model.loss(each)["lm"].total)
-    assert_close(*losses)
+    assert seeded_loss(model, wider, seed=3) == pytest.approx(seeded_loss(model, batch, seed=3), abs=1e-5)
 
 
-def test_the_coin_is_thrown_for_each_row_by_torchs_generator():
-    model = training_model(0.5)
-    batch = batch_of(model, source_lengths=(3, 4), target_lengths=(5, 6))
-    forced, free = (
-        [training_model(ratio).loss(rows_of(batch, row))["lm"].total for row in range(2)] for ratio in (1.0, 0.0)
-    )
-    assert all(abs(a - b) > 1e-2 for a, b in zip(forced, free, strict=True))
-
-    def throw(seed):
-        torch.manual_seed(seed)
-        return model.loss(batch)["lm"].total.item()
-
-    possible = [(a + b).item() for a, b in itertools.product(*zip(forced, free, strict=True))]
-    thrown = [throw(seed) for seed in range(16)]
-    which = [min(range(4), key=lambda i: abs(possible[i] - total)) for total in thrown]
-    assert thrown == pytest.approx([possible[i] for i in which], abs=1e-4)
-    assert set(which) == {0, 1, 2, 3}
-    assert thrown == [throw(seed) for seed in range(16)]
-
-
-def test_teacher_forcing_is_the_chance_of_being_forced():
+def test_teacher_forcing_is_the_chance_of_each_row_to_be_forced():
     model = training_model(0.25)
     row = batch_of(model, source_lengths=(3,), target_lengths=(6,))
     forced, free = (training_model(ratio).loss(row)["lm"].total.item() for ratio in (1.0, 0.0))
-    torch.manual_seed(0)
-    total = model.loss(rows_of(row, *[0] * 400))["lm"].total.item()
+    total, again = (seeded_loss(model, rows_of(row, *[0] * 400), seed=0) for _ in range(2))
+    assert total == again
     assert (total - 400 * free) / (forced - free) == pytest.approx(100, abs=4 * math.sqrt(400 * 0.25 * 0.75))
 
 

@@ -17,20 +17,11 @@ from helpers_models import (
     step_logits,
     targets,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from minitransformer import InputError, Loss
 
 every_model = pytest.mark.parametrize("build", EVERY_MODEL)
 a_few_models = pytest.mark.parametrize("build", A_FEW_MODELS)
-
-# An arbitrary pattern of real tokens and padding, each row with at least one of the former.
-valid_patterns = st.integers(1, 7).flatmap(
-    lambda width: st.lists(
-        st.lists(st.booleans(), min_size=width, max_size=width).filter(any), min_size=1, max_size=4
-    ).map(torch.tensor)
-)
 
 
 @every_model
@@ -49,17 +40,6 @@ def test_a_batch_equals_each_row_alone_whatever_the_padding(build):
     logits = model(padded(model, rows, valid), target, valid)
     for row, ids, together in zip(rows, target, logits, strict=True):
         assert_close(together, model(row[None], ids[None])[0])
-
-
-@every_model
-@torch.no_grad()
-def test_a_later_target_token_changes_no_earlier_logit(build):
-    model = built(build)
-    [row], target = sources(model, 4), targets(model, 1, 4).repeat(2, 1)
-    target[1, 2] = (target[0, 2] + 1) % model.config.target_vocab_size
-    before, after = model(row.repeat(2, 1), target)
-    assert_close(after[:2], before[:2], tolerance=1e-6)
-    assert (after[2] - before[2]).abs().max() > 1e-3
 
 
 @every_model
@@ -83,22 +63,6 @@ def test_selected_rows_decode_as_a_batch_of_those_rows(build):
     ids = torch.tensor([5, 1, 4])
     logits, _ = model.step(ids, state)
     assert_close(logits, model(source, torch.cat([target, ids[:, None]], dim=1), valid)[:, -1])
-
-
-@a_few_models
-def test_any_pattern_of_padding_gives_what_rows_give_alone(build):
-    model = built(build)
-
-    @settings(max_examples=6, deadline=None, derandomize=True, database=None)
-    @given(valid_patterns)
-    @torch.no_grad()
-    def check(valid):
-        rows, target = sources(model, *valid.sum(dim=1).tolist()), targets(model, len(valid), 2)
-        logits = step_logits(model, padded(model, rows, valid), valid, target)
-        for row, ids, together in zip(rows, target, logits, strict=True):
-            assert_close(together, model(row[None], ids[None])[0])
-
-    check()
 
 
 @a_few_models
@@ -142,9 +106,10 @@ def test_a_source_beyond_max_length_is_refused_with_both_numbers(build):
         model(longer[None], targets(model, 1, 2))
 
 
+@pytest.mark.parametrize("pad_id", [0, 8])
 @a_few_models
-def test_loss_is_the_summed_cross_entropy_of_real_targets(build):
-    model = build()
+def test_loss_is_the_summed_cross_entropy_of_real_targets(build, pad_id):
+    model = build(pad_id=pad_id)
     batch = batch_of(model, target_lengths=(4, 2, 6))
     logits = model(batch["source_ids"], batch["target_ids"][:, :-1], batch["source_valid"])
     log_probabilities = logits.log_softmax(dim=-1)
@@ -157,7 +122,8 @@ def test_loss_is_the_summed_cross_entropy_of_real_targets(build):
     assert set(loss) == {"lm"}
     assert isinstance(loss["lm"], Loss)
     assert_close(loss["lm"].total, total)
-    assert loss["lm"].count == 3 + 1 + 5
+    for mode in (True, False):
+        assert model.train(mode).count_targets(batch)["lm"] == model.loss(batch)["lm"].count == 3 + 1 + 5
 
 
 @a_few_models
@@ -193,12 +159,3 @@ def test_label_smoothing_is_a_mix_of_the_target_and_the_whole_vocabulary_while_t
     loss = model.train().loss(batch)["lm"]
     assert_close(loss.total, total)
     assert loss.count == plain.loss(batch)["lm"].count
-
-
-@pytest.mark.parametrize("pad_id", [0, 8])
-@a_few_models
-def test_count_targets_is_the_count_of_loss(build, pad_id):
-    model = build(pad_id=pad_id)
-    batch = batch_of(model, target_lengths=(4, 2, 6))
-    for mode in (True, False):
-        assert model.train(mode).count_targets(batch)["lm"] == model.loss(batch)["lm"].count == 9
