@@ -7,9 +7,8 @@ longest, as the usual data collator does. Speed counts real tokens. Rows as long
 they show how much of the difference is the model's own.
 """
 
-import statistics
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from minitransformer.data.corpora import minilm
 from minitransformer.models import BERT, BERTConfig, SequenceClassifier
 from minitransformer.models.bert import NO_TARGET
 from minitransformer.tokenization import load_tokenizer
-from train.benchmark.timing import Machine, epoch_of, in_turns, our_loss, ratio
+from train.benchmark.timing import Machine, epoch_of, in_turns, our_loss, speeds
 
 # layers, width, heads, vocabulary, length, rows a batch, batches
 TRAINING = [(4, 128, 4, 4000, 64, 32, 16), (6, 384, 6, 8000, 128, 8, 8)]
@@ -54,6 +53,11 @@ def batched(rows: Sequence[tuple[Tensor, Tensor]], size: int, *, by_length: bool
         targets = pad([targets for _, targets in chosen], batch_first=True, padding_value=NO_TARGET)
         batches.append({"ids": ids, "valid": ids != PAD, "targets": targets})
     return [batches[i] for i in torch.randperm(len(batches)).tolist()]
+
+
+def real_shares(batches: Mapping[str, Sequence[dict[str, Tensor]]], real: int) -> dict[str, float]:
+    """The share of real tokens in the slots of each side's batches."""
+    return {f"{name}_real_tokens": real / sum(b["ids"].numel() for b in own) for name, own in batches.items()}
 
 
 def their_loss(model: Any) -> Callable[[dict[str, Tensor]], Tensor]:
@@ -103,15 +107,9 @@ def bert_training(settings: Any, machine: Machine, console: Console) -> list[dic
                     "ours": epoch_of(ours, our_loss(ours), batches["ours"], dtype),
                     "theirs": epoch_of(theirs, their_loss(theirs), batches["theirs"], dtype),
                 }
-                seconds = in_turns(contenders, rounds=settings.rounds, repeats=1)
-                row: dict[str, Any] = {
-                    "setting": f"{layers} x {width}, {kind}, {size} a batch",
-                    "precision": precision,
-                    "ratio": ratio(seconds["theirs"], seconds["ours"]),
-                }
-                for name, times in seconds.items():
-                    row[name] = real / statistics.median(times)
-                    row[f"{name}_real_tokens"] = real / sum(batch["ids"].numel() for batch in batches[name])
+                setting = f"{layers} x {width}, {kind}, {size} a batch"
+                row: dict[str, Any] = {"setting": setting, "precision": precision}
+                row |= speeds(contenders, real, rounds=settings.rounds, repeats=1) | real_shares(batches, real)
                 console.print(
                     f"masked tokens {row['setting']}, {precision}: {row['ours']:,.0f} tokens/s "
                     f"({row['ours_real_tokens']:.0%} of the slots are real) against {row['theirs']:,.0f} "
@@ -151,12 +149,9 @@ def minilm_finetuning(settings: Any, machine: Machine, console: Console) -> list
             "theirs": epoch_of(theirs, their_loss(theirs), batches["theirs"], dtype),
         }
         in_turns(contenders, rounds=1, repeats=1, warm_up=False)  # warms up once: what is timed is long enough
-        seconds = in_turns(contenders, rounds=min(settings.rounds, 3), repeats=1, warm_up=False)
-        row: dict[str, Any] = {"precision": precision, "ratio": ratio(seconds["theirs"], seconds["ours"])}
-        for name, times in seconds.items():
-            row[name] = count / statistics.median(times)
-            row[f"{name}_epoch_seconds"] = len(corpus["text"]) / row[name]
-            row[f"{name}_real_tokens"] = real / sum(batch["ids"].numel() for batch in batches[name])
+        row: dict[str, Any] = {"precision": precision, **real_shares(batches, real)}
+        row |= speeds(contenders, count, rounds=min(settings.rounds, 3), repeats=1, warm_up=False)
+        row |= {f"{name}_epoch_seconds": len(corpus["text"]) / row[name] for name in contenders}
         console.print(
             f"fine-tuning MiniLM, {precision}: {row['ours']:.1f} sentences/s, an epoch of reviews in "
             f"{row['ours_epoch_seconds']:.0f} s ({row['ours_real_tokens']:.0%} of the slots are real) against "

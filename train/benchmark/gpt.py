@@ -1,6 +1,5 @@
 """GPT against `transformers.GPT2LMHeadModel`: training speed, generation speed, and time to a validation loss."""
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,7 @@ from minitransformer.models import GPT, GPTConfig, Loss
 from minitransformer.models.base import target_loss
 from minitransformer.optim import adamw, learning_rate, muon, set_learning_rate
 from minitransformer.tokenization import end_of_text_id, train_character_tokenizer
-from train.benchmark.timing import Machine, epoch_of, in_turns, our_loss, ratio, step_of
+from train.benchmark.timing import Machine, epoch_of, our_loss, speeds, step_of
 from train.engine.allocator import keep_freed_memory
 from train.pretrain.gpt.stream_loss import stream_loss
 from train.pretrain.settings import MODERN
@@ -86,18 +85,11 @@ def gpt_training(settings: Any, machine: Machine, console: Console) -> list[dict
                 for name, model in (("ours", our_gpt(**sizes)), ("theirs", Rival(**sizes)))
             }
             repeats = 2 if settings.quick else max(3, round(30 * 1e6 / (width * width * layers * context)))
-            seconds = in_turns(contenders, rounds=settings.rounds, repeats=repeats)
-            tokens = batch_size * context
-            row = {
-                "setting": f"{layers} x {width}, context {context}, batch {batch_size}",
-                "precision": precision,
-                "ratio": ratio(seconds["theirs"], seconds["ours"]),
-            }
+            setting = f"{layers} x {width}, context {context}, batch {batch_size}"
+            row: dict[str, Any] = {"setting": setting, "precision": precision}
+            row |= speeds(contenders, batch_size * context, rounds=settings.rounds, repeats=repeats)
             flops = flops_per_token(our_gpt(**sizes), context)
-            for name, times in seconds.items():
-                speed = tokens / statistics.median(times)
-                row[name] = speed
-                row[f"{name}_share_of_peak"] = speed * flops / peak
+            row |= {f"{name}_share_of_peak": row[name] * flops / peak for name in contenders}
             console.print(
                 f"training {row['setting']}, {precision}: {row['ours']:,.0f} tokens/s "
                 f"({row['ours_share_of_peak']:.0%} of the matmul peak) against {row['theirs']:,.0f} "
@@ -132,15 +124,9 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
 
                 large = width > 500  # a turn takes up to a minute: its first call is a small part of it
                 rounds = min(settings.rounds, 2) if large else settings.rounds
-                seconds = in_turns(
-                    {"ours": our_turn, "theirs": their_turn}, rounds=rounds, repeats=1, warm_up=not large
-                )
-                row: dict[str, Any] = {
-                    "setting": f"{layers} x {width}, batch {batch_size}",
-                    "precision": precision,
-                    "ratio": ratio(seconds["theirs"], seconds["ours"]),
-                    **{name: batch_size * new / statistics.median(times) for name, times in seconds.items()},
-                }
+                contenders = {"ours": our_turn, "theirs": their_turn}
+                row: dict[str, Any] = {"setting": f"{layers} x {width}, batch {batch_size}", "precision": precision}
+                row |= speeds(contenders, batch_size * new, rounds=rounds, repeats=1, warm_up=not large)
                 weights = sum(p.numel() * p.element_size() for p in ours.parameters())
                 row["bytes_per_second"] = weights * row["ours"] / batch_size
                 console.print(

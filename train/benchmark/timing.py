@@ -117,6 +117,13 @@ def in_turns(
     return seconds
 
 
+def speeds(contenders: Mapping[str, Callable[[], Any]], work: float, **turns: Any) -> dict[str, float]:
+    """What "ours" and "theirs" do of the `work` of a call per second, medians over rounds, and their `ratio`."""
+    seconds = in_turns(contenders, **turns)
+    medians = {name: work / statistics.median(times) for name, times in seconds.items()}
+    return {"ratio": ratio(seconds["theirs"], seconds["ours"]), **medians}
+
+
 def ratio(theirs: list[float], ours: list[float]) -> float:
     """How many times as fast ours is: the median over rounds, each of which compares neighbours in time."""
     return statistics.median(their / our for their, our in zip(theirs, ours, strict=True))

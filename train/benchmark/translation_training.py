@@ -5,7 +5,6 @@ and a fused AdamW. They are compared twice. On the same batches, the difference 
 own, each side batches as it usually does: ours by length, theirs at random and padded to the longest.
 """
 
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from minitransformer.data.batching import token_batches
 from minitransformer.models import Transformer
 from minitransformer.text_encoding import pad
-from train.benchmark.timing import Machine, epoch_of, in_turns, our_loss, ratio
+from train.benchmark.timing import Machine, epoch_of, our_loss, speeds
 from train.benchmark.translation import BOS, LENGTHS, PAD, SIZES, VOCAB, both_models, random_sentences
 from train.engine.allocator import keep_freed_memory
 
@@ -53,12 +52,10 @@ def translation_training(settings: Any, machine: Machine, console: Console) -> l
                 "ours": our_epoch,
                 "theirs": epoch_of(theirs, their_loss(theirs), batches_of(pairs, their_rows), dtype),
             }
-            seconds = in_turns(contenders, rounds=settings.rounds, repeats=1)
             real = int(lengths[:, 1].sum()) - count  # BOS is no target
             row: dict[str, Any] = {"kind": kind, "precision": precision}
-            row |= {name: real / statistics.median(times) for name, times in seconds.items()}
-            row["ratio"] = ratio(seconds["theirs"], seconds["ours"])
-            row["share_of_peak"] = operations(ours, lengths) / statistics.median(seconds["ours"]) / peak
+            row |= speeds(contenders, real, rounds=settings.rounds, repeats=1)
+            row["share_of_peak"] = operations(ours, lengths) * row["ours"] / real / peak
             row["real_tokens"] = int(lengths.sum()) / sum(
                 len(rows) * int(lengths[rows].max(dim=0).values.sum()) for rows in by_length
             )
