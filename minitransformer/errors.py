@@ -1,6 +1,8 @@
 """Errors that a user's input causes, and how a program reports them."""
 
+import dataclasses
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -44,3 +46,27 @@ def reported_to_user() -> Iterator[None]:
     plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))
     print(f"error: {plain}", file=sys.stderr)
     raise SystemExit(2)
+
+
+@contextmanager
+def naming_flags(settings: type) -> Iterator[None]:
+    """Within the block, messages name flags of a command instead of parameters of a function: `source='de'` becomes
+    `--source 'de'`, where `settings`, a dataclass, has a field of that name."""
+    names = "|".join(field.name for field in dataclasses.fields(settings))
+    parameter = re.compile(rf"(?<![\w.-])({names})=(?=(\S)?)")
+
+    def in_flags(message: object) -> str:
+        return parameter.sub(
+            lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2] and found[2] not in ',;:)' else ''}",
+            str(message),
+        )
+
+    showwarning = warnings.showwarning
+    warnings.showwarning = lambda message, *rest, **more: showwarning(in_flags(message), *rest, **more)
+    try:
+        yield
+    except InputError as error:
+        error.args = (in_flags(error),)
+        raise
+    finally:
+        warnings.showwarning = showwarning

@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+import warnings
+from dataclasses import dataclass
 
 import pytest
 
 import minitransformer
-from minitransformer.errors import InputError, reported_to_user
+from minitransformer.errors import InputError, naming_flags, reported_to_user
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,22 @@ def test_errors_of_input_and_operating_system_become_one_line_and_exit_code_2(er
         raise error
     assert exit_.value.code == 2
     assert capsys.readouterr() == ("", f"error: {line}\n")
+
+
+@dataclass
+class Flags:
+    source: str = ""
+    max_length: int = 1
+
+
+def test_messages_of_a_command_name_its_flags_instead_of_parameters(capsys):
+    with pytest.raises(SystemExit), reported_to_user(), naming_flags(Flags):
+        warnings.warn("name it (source= and max_length=, or resource= and text=)", stacklevel=1)
+        raise InputError("source='de' and target=None: max_length=3; x.source=1 and --source=2 stay, like kind='text'")
+    assert capsys.readouterr().err == (
+        "warning: name it (--source and --max-length, or resource= and text=)\n"
+        "error: --source 'de' and target=None: --max-length 3; x.source=1 and --source=2 stay, like kind='text'\n"
+    )
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyError, RuntimeError, AssertionError, KeyboardInterrupt, SystemExit])
