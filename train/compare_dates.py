@@ -24,7 +24,8 @@ from minitransformer.pipelines.translator import Translator
 from minitransformer.untrusted import read_json
 from minitransformer.validation import require_number
 from train.engine.console import table, wide_console
-from train.translate.exact_match import exact_match, exact_match_by_group, worst_locales, write_by_locale
+from train.translate.exact_match import exact_match, worst_locales, write_by_locale
+from train.translate.reports import by_group
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def compare(settings: CompareDatesSettings, console: Console) -> None:
             "exact_match": exact_match(dates, targets),
             "exact_match_in_known_locales": exact_match(*zip(*in_known, strict=True)) if in_known else None,
             "milliseconds_a_string": 1000 * seconds / len(rows),
-            "by_locale": exact_match_by_group(dates, targets, locales),
+            "by_locale": by_group("exact_match", exact_match, dates, targets, locales),
         }
     results = {
         "pairs": len(rows),

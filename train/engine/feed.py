@@ -5,6 +5,15 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+LOGITS = 1 << 25
+"""The most logits of an evaluation at once: 128 MB, and as much again for their softmax."""
+
+
+def evaluation_tokens(vocab_size: int, *, most: int = 8192) -> int:
+    """How many tokens to predict at once in an evaluation, so that it takes little more memory than a step, whatever
+    the size of the vocabulary."""
+    return max(1, min(most, LOGITS // vocab_size))
+
 
 @runtime_checkable
 class Batched(Protocol):

@@ -34,7 +34,8 @@ from train.pretrain.gpt import __main__ as gpt
 from train.pretrain.gpt import starting_model as causal_model
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.gpt.stream_loss import stream_loss
-from train.translate.data import TranslationData, are_sentences, tokenizers_for
+from train.translate.data import TranslationData, tokenizers_for
+from train.translate.texts import are_sentences, sample
 
 CONTEXT, MASKED_CONTEXT = 128, 64
 Prepared = tuple[Model, TrainingData, Callable[[], Any]]
@@ -94,7 +95,7 @@ def prepare_bert(settings: Any, path: Path, figures: dict[str, Any]) -> Prepared
 def prepare_translate(settings: Any, folder: Path, figures: dict[str, Any]) -> Prepared:
     with timed_as("read_seconds", figures):
         corpus = load(folder, source="from", target="to")
-        are_sentences(corpus["train"])
+        are_sentences(sample(corpus["train"]))
     figures["pairs"] = len(corpus["train"])
     with timed_as("tokenizer_seconds", figures):
         tokenizers = tokenizers_for(corpus["train"], "bpe", vocab_size=1000, joint=True)

@@ -35,11 +35,16 @@ from train.engine.signals import resumable
 from train.engine.state import State
 from train.translate.averaging import average_evaluated
 from train.translate.bleu import Bleu
-from train.translate.data import TranslationData, are_sentences, tokenizers_for
+from train.translate.data import TranslationData, tokenizers_for
 from train.translate.exact_match import ExactMatch
 from train.translate.recipes import Recipe, Seq2SeqModel
 from train.translate.settings import TranslateSettings
+from train.translate.texts import are_sentences, bleu_tokenizer, sample
 
+GUESSES = {
+    "bpe": "the texts look like sentences: subwords and BLEU; for short strings, such as names: --tokenizer character",
+    "character": "the texts look like short strings: characters and exact match; for sentences: --tokenizer bpe",
+}
 LOCALES_VALIDATION = 2_000
 """Validation pairs used of dates in several locales. Pairs come in random order, so the first are a fair sample."""
 
@@ -52,6 +57,8 @@ class Comparison:
     data: TranslationData
     measure: Bleu | ExactMatch
     preset: str
+    guess: str | None
+    """What the texts were taken for, if no flag says it, and the flag that changes it."""
 
     @property
     def average(self) -> int:
@@ -73,6 +80,8 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> None
     create_run(folder, settings)
     sizes = ", ".join(f"{len(pairs):,} {split}" for split, pairs in data.pairs.items())
     console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
+    if comparison.guess:
+        console.print(comparison.guess)
 
     models = {name: train_one(name, recipe, comparison, folder / name, console) for name, recipe in recipes.items()}
     if not Processes.current().is_rank_0:
@@ -89,15 +98,19 @@ def prepare(settings: TranslateSettings) -> Comparison:
     """Read the pairs, train tokenizers on them, encode them, and choose the measure and the preset that suit them."""
     processes = Processes.current()
     corpus = processes.local_rank_0_first(lambda: load_pairs(settings))
-    sentences = settings.data != "dates" and are_sentences(corpus["train"])
-    kind = settings.tokenizer or ("bpe" if sentences else "character")
+    pairs = sample(corpus["train"])
+    kind, guess = settings.tokenizer_kind, None
+    if kind is None:
+        kind = "bpe" if are_sentences(pairs) else "character"
+        guess = GUESSES[kind]
     sizes: dict[str, Any] = dict(vocab_size=settings.vocab_size, joint=settings.joint)
     tokenizers = processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
     limit = settings.max_length if kind == "bpe" else None
     data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
     if kind == "bpe":
-        return Comparison(settings, data, Bleu(), settings.preset or "tiny")
-    return Comparison(settings, data, ExactMatch(settings.several_locales), settings.preset or "characters")
+        measure = Bleu(bleu_tokenizer(target for _, target in pairs))
+        return Comparison(settings, data, measure, settings.preset or "tiny", guess)
+    return Comparison(settings, data, ExactMatch(settings.several_locales), settings.preset or "characters", guess)
 
 
 def load_pairs(settings: TranslateSettings) -> Mapping[str, datasets.Dataset]:

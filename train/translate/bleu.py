@@ -1,133 +1,101 @@
 """BLEU and chrF, for sentences: how they are computed, watched, reported, shown and drawn."""
 
-from collections import Counter, defaultdict
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, ClassVar
 
 import datasets
 from rich.table import Table
 from sacrebleu.metrics import BLEU, CHRF
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 
 from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
-from minitransformer.plots import learning_curves
 from train.engine.console import table
-from train.translate.tables_and_pictures import History, Reports, draw_attention
+from train.translate.reports import Groups, History, Reports, by_group, draw, groups_table
+from train.translate.texts import words
 
-# The largest size in each group of sentences. Below the first group is "never", above the last "101+", say.
-LENGTHS = (5, 10, 15, 20)
-TIMES_SEEN = (2, 10, 100)
-MAP_TOKENS = 12
-"""Source tokens, EOS included, of the sentences whose attention is drawn: more would not be readable."""
-
-# Letters with their marks, and numbers; hyphens and apostrophes join them.
-_WORD = pre_tokenizers.Split(Regex(r"[\p{L}\p{M}\p{N}]+(?:[-'’][\p{L}\p{M}\p{N}]+)*"), behavior="removed", invert=True)
+LENGTHS, LENGTH_GROUPS = (5, 10, 15, 20), ("1-5", "6-10", "11-15", "16-20", "21+")
+SEEN, SEEN_GROUPS = (0, 2, 10, 100), ("never", "1-2", "3-10", "11-100", "101+")
+"""The largest size in each group of sentences but the last, and what the groups are called."""
+MAP_TOKENS = 24
+"""The most source tokens, EOS included, of sentences whose attention is drawn, if there are such: more are hard to
+read."""
 
 
-def bleu(outputs: Sequence[str], references: Sequence[str]) -> float:
+def bleu(outputs: Sequence[str], references: Sequence[str], tokenize: str = "13a") -> float:
     """`translation_scores(...)["bleu"]` alone, in a quarter of the time."""
-    _require_same_count(outputs=outputs, references=references)
-    return BLEU(force=True).corpus_score(outputs, [references]).score
+    _require_same_count(outputs, references)
+    return BLEU(force=True, tokenize=tokenize).corpus_score(outputs, [references]).score
 
 
-def translation_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """`bleu` (Papineni et al. 2002; tokens "13a"), `bleu_lowercase` and `chrf` (Popović 2015) of the whole corpus, from
-    0 to 100, and sacreBLEU's `signatures` (Post 2018): only scores of the same signature can be compared.
+def translation_scores(outputs: Sequence[str], references: Sequence[str], tokenize: str = "13a") -> dict[str, Any]:
+    """`bleu` (Papineni et al. 2002), `bleu_lowercase` and `chrf` (Popović 2015) of the whole corpus, from 0 to 100, and
+    sacreBLEU's `signatures` (Post 2018): only scores of the same signature can be compared.
 
-    Both sides are plain text, not tokens. An empty output is scored like any other. Raises `InputError` for no
-    sentences and for unequal numbers of them.
+    Both sides are plain text, which BLEU cuts into tokens as sacreBLEU's `tokenize` says. An empty output is scored
+    like any other. Raises `InputError` for no sentences and for unequal numbers of them.
     """
-    _require_same_count(outputs=outputs, references=references)
+    _require_same_count(outputs, references)
     # sacreBLEU warns about text that looks tokenized; `force` silences all warnings but the first.
-    metrics = {"bleu": BLEU(), "bleu_lowercase": BLEU(lowercase=True, force=True), "chrf": CHRF()}
+    tokens: dict[str, Any] = {"tokenize": tokenize}
+    metrics = {"bleu": BLEU(**tokens), "bleu_lowercase": BLEU(lowercase=True, force=True, **tokens), "chrf": CHRF()}
     scores = {name: metric.corpus_score(outputs, [references]).score for name, metric in metrics.items()}
     return {**scores, "signatures": {name: str(metric.get_signature()) for name, metric in metrics.items()}}
 
 
-def by_length(sources: Sequence[str], outputs: Sequence[str], references: Sequence[str]) -> list[dict[str, Any]]:
-    """BLEU of sentences whose sources have 1-5, 6-10, 11-15, 16-20 and 21+ words, as
-    {"words": "1-5", "count": sentences, "bleu": score}. Groups without sentences are left out."""
-    _require_same_count(sources=sources, outputs=outputs, references=references)
-    return _by_size("words", [len(words(source)) for source in sources], LENGTHS, outputs, references)
-
-
-def by_rarest_word(
-    sources: Sequence[str], outputs: Sequence[str], references: Sequence[str], train_sources: Iterable[str]
-) -> list[dict[str, Any]]:
-    """BLEU of sentences by how often the rarest word of the source, in any case, occurs in the training sources: never,
-    1-2, 3-10, 11-100 and 101+ times, as {"seen": "1-2", "count": sentences, "bleu": score}. Groups without sentences
-    are left out."""
-    _require_same_count(sources=sources, outputs=outputs, references=references)
-    lowered = [words(source.lower()) for source in sources]
-    known = set(chain.from_iterable(lowered))  # to count all words of a large corpus would take too much memory
-    seen = Counter(word for text in train_sources for word in words(text.lower()) if word in known)
-    return _by_size("seen", [min(seen[word] for word in found) for found in lowered], TIMES_SEEN, outputs, references)
-
-
-def words(text: str) -> list[str]:
-    """The words of a text without punctuation; of a text that is all punctuation, its pieces between spaces.
-
-    In writing without spaces, such as Chinese, everything between two punctuation marks is one word. Raises
-    `InputError` for a blank text.
-    """
-    found = [word for word, _ in _WORD.pre_tokenize_str(text)] or text.split()
-    if not found:
-        raise InputError(f"a source is {text!r}, which has no words: leave out pairs with an empty side")
-    return found
-
-
-def _by_size(
-    name: str, sizes: Sequence[int], ends: Sequence[int], outputs: Sequence[str], references: Sequence[str]
-) -> list[dict[str, Any]]:
-    """BLEU of the sentences whose size is 0, up to each of `ends`, and larger than the last."""
-    starts = (0, 1, *(end + 1 for end in ends))
-    labels = ["never", *(f"{start}-{end}" for start, end in zip(starts[1:], ends, strict=False)), f"{starts[-1]}+"]
-    groups: dict[int, list[int]] = defaultdict(list)
-    for row, size in enumerate(sizes):
-        groups[max(place for place, start in enumerate(starts) if start <= size)].append(row)
-    return [
-        {
-            name: labels[place],
-            "count": len(rows),
-            "bleu": bleu([outputs[row] for row in rows], [references[row] for row in rows]),
-        }
-        for place, rows in sorted(groups.items())
-    ]
-
-
-def _require_same_count(**columns: Sequence[str]) -> None:
-    counts = {name: len(column) for name, column in columns.items()}
-    if len(set(counts.values())) > 1 or 0 in counts.values():
+def _require_same_count(outputs: Sequence[str], references: Sequence[str]) -> None:
+    if not len(outputs) == len(references) > 0:
         raise InputError(
-            f"scores need one sentence or more, and equally many on each side, but the numbers are {counts}"
+            f"scores need one sentence or more on each side, equally many, not {len(outputs)} and {len(references)}"
         )
 
 
-class Bleu:
-    """The measure of a comparison on sentences."""
+def length_groups(sources: Iterable[str]) -> list[str]:
+    """The group of each source by its number of words."""
+    return [LENGTH_GROUPS[bisect_left(LENGTHS, len(words(source)))] for source in sources]
 
-    name = "bleu"
-    beam = 5
+
+def rarity_groups(sources: Sequence[str], train_sources: Iterable[str]) -> list[str]:
+    """The group of each source by how often its rarest word, in any case, occurs in the training sources."""
+    lowered = [words(source.lower()) for source in sources]
+    known = set(chain.from_iterable(lowered))  # to count all words of a large corpus would take too much memory
+    seen = Counter(word for text in train_sources for word in words(text.lower()) if word in known)
+    return [SEEN_GROUPS[bisect_left(SEEN, min((seen[word] for word in found), default=0))] for found in lowered]
+
+
+@dataclass(frozen=True)
+class Bleu:
+    """The measure of a comparison on sentences, whose tokens are those of sacreBLEU's `tokenize`."""
+
+    tokenize: str = "13a"
+
+    name: ClassVar[str] = "bleu"
+    beam: ClassVar[int] = 5
     """Default of --beam."""
-    average = 5
+    average: ClassVar[int] = 5
     """Default of --average."""
 
     def watched(self, outputs: Sequence[str], references: Sequence[str]) -> float:
         """The score during training."""
-        return bleu(outputs, references)
+        return bleu(outputs, references, self.tokenize)
 
     def report(
         self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Iterable[str], history: History
     ) -> dict[str, Any]:
         """The scores of a trained model on `pairs`, for which its outputs are given."""
-        sources, references = pairs["source"], pairs["target"]
+        sources, references = list(pairs["source"]), list(pairs["target"])
+        scores = partial(by_group, self.name, self.watched, outputs, references)
         return {
-            **translation_scores(outputs, references),
-            "by_length": by_length(sources, outputs, references),
-            "by_rarest_word": by_rarest_word(sources, outputs, references, train_sources),
+            **translation_scores(outputs, references, self.tokenize),
+            "by_length": scores(length_groups(sources)),
+            "by_rarest_word": scores(rarity_groups(sources, train_sources)),
         }
 
     def tables(self, models: Reports) -> Iterator[Table]:
@@ -148,29 +116,20 @@ class Bleu:
         title = f"on the {first['scored_on']} pairs; beam {first['beam']}, length penalty {first['alpha']:g}"
         signatures = "\n".join(f"{name}: {signature}" for name, signature in first["signatures"].items())
         yield table(title, ("model", *columns), rows, caption=signatures)
-        for breakdown, label, title in (
-            ("by_length", "words", "BLEU by the length of the source"),
-            ("by_rarest_word", "seen", "BLEU by how often training text has the rarest word of the source"),
+        for breakdown, label, all_groups, title in (
+            ("by_length", "words", LENGTH_GROUPS, "BLEU by the length of the source"),
+            ("by_rarest_word", "seen", SEEN_GROUPS, "BLEU by how often training text has the rarest source word"),
         ):
-            of_models = zip(*(report[breakdown] for report in models.values()), strict=True)
-            rows = [
-                (groups[0][label], f"{groups[0]['count']:,}", *(f"{group['bleu']:.1f}" for group in groups))
-                for groups in of_models
-            ]
-            yield table(title, (label, "sentences", *models), rows)
+            columns_of: dict[str, Groups] = {name: report[breakdown] for name, report in models.items()}
+            names = [group for group in all_groups if group in first[breakdown]]
+            yield groups_table(title, label, columns_of, names, self.name)
 
     def draw(self, models: Reports, pairs: datasets.Dataset, folder: Path) -> None:
-        """Write BLEU against minutes, and the attention of every model over the same short sentences, as pictures."""
-        curves = {
-            name: [(0.0, 0.0)] + [(e["seconds"] / 60, e["bleu"]) for e in report["validation"]]
-            for name, report in models.items()
-        }
-        path, labels = folder / "learning_curves.png", ("training time, minutes", "BLEU on validation pairs")
-        learning_curves(curves, path, xlabel=labels[0], ylabel=labels[1], percent=False)
-        translators = {name: Translator.load(folder / name) for name in models}
-        tokenizer = next(iter(translators.values())).source_tokenizer
+        """Write BLEU against minutes, and the attention of every model over the same sentences, as pictures."""
+        tokenizer = Translator.load(folder / next(iter(models))).source_tokenizer
         # Good translations seldom equal their reference, so none is marked as wrong.
-        draw_attention(translators, [(text, None) for text in chosen_sentences(pairs["source"], tokenizer)], folder)
+        examples = [(text, None) for text in chosen_sentences(pairs["source"], tokenizer)]
+        draw(models, examples, folder, self.name, unit="minutes", of_unit=60)
 
 
 def validation_bleu(report: Mapping[str, Any]) -> str:
@@ -182,9 +141,10 @@ def validation_bleu(report: Mapping[str, Any]) -> str:
 
 
 def chosen_sentences(sources: Iterable[str], tokenizer: Tokenizer, most: int = 4) -> list[str]:
-    """The first of the longest sentences of up to `MAP_TOKENS` tokens; if there are too few, the shortest of the others
-    too."""
+    """Typical sentences: the first of those whose length is nearest to the median, or to `MAP_TOKENS` if that is
+    less. None has more tokens while there are shorter ones."""
     distinct = list(dict.fromkeys(sources))
     encodings = tokenizer.encode_batch(distinct, add_special_tokens=False)
     lengths = {text: len(encoding.ids) + 1 for text, encoding in zip(distinct, encodings, strict=True)}
-    return sorted(distinct, key=lambda text: (lengths[text] > MAP_TOKENS, abs(lengths[text] - MAP_TOKENS)))[:most]
+    typical = min(MAP_TOKENS, median(lengths.values()))
+    return sorted(distinct, key=lambda text: (lengths[text] > MAP_TOKENS, abs(lengths[text] - typical)))[:most]

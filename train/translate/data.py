@@ -14,15 +14,9 @@ from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
+from train.engine.feed import evaluation_tokens
 from train.engine.tokenizer_text import first
 from train.translate.recipes import Seq2SeqModel
-
-LONGEST_STRING = 40
-"""In characters. Texts with a longer source than this are sentences, which subwords suit better than characters."""
-
-
-def are_sentences(split: datasets.Dataset) -> bool:
-    return any(len(text) > LONGEST_STRING for text in texts(split, "source"))
 
 
 def tokenizers_for(split: datasets.Dataset, kind: str, *, vocab_size: int, joint: bool) -> tuple[Tokenizer, Tokenizer]:
@@ -104,6 +98,6 @@ class TranslationData:
         pairs = self.pairs[split]
         losses = [
             model.loss({key: value.to(model.device) for key, value in pairs.batch(rows).items()})["lm"]
-            for rows in pairs.batches(8192, seed=None)
+            for rows in pairs.batches(evaluation_tokens(model.config.target_vocab_size), seed=None)
         ]
         return sum(part.total.item() for part in losses) / sum(part.count.item() for part in losses)

@@ -12,13 +12,8 @@ from rich.table import Table
 
 from minitransformer.data.dates import format_of, locale_of
 from minitransformer.files import atomic
-from minitransformer.pipelines.translator import Translator
-from minitransformer.plots import learning_curves
 from train.engine.console import table
-from train.translate.tables_and_pictures import History, Reports, draw_attention
-
-Groups = Mapping[str, Mapping[str, int | float]]
-"""`count` and `exact_match` of each group, as `exact_match_by_group` returns them."""
+from train.translate.reports import Groups, History, Reports, by_group, draw, groups_table
 
 
 def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
@@ -31,17 +26,6 @@ def character_accuracy(outputs: Sequence[str], references: Sequence[str]) -> flo
     pairs = list(zip(outputs, references, strict=True))
     right = sum(a == b for output, reference in pairs for a, b in zip(output, reference, strict=False))
     return right / max(1, sum(max(len(output), len(reference)) for output, reference in pairs))
-
-
-def exact_match_by_group(
-    outputs: Sequence[str], references: Sequence[str], groups: Sequence[str]
-) -> dict[str, dict[str, int | float]]:
-    """The size of each group of rows and its share of exact matches, largest group first."""
-    right: dict[str, list[bool]] = defaultdict(list)
-    for output, reference, group in zip(outputs, references, groups, strict=True):
-        right[group].append(output == reference)
-    largest_first = sorted(right.items(), key=lambda item: -len(item[1]))
-    return {group: {"count": len(hits), "exact_match": sum(hits) / len(hits)} for group, hits in largest_first}
 
 
 @dataclass(frozen=True)
@@ -64,7 +48,7 @@ class ExactMatch:
         self, pairs: datasets.Dataset, outputs: Sequence[str], train_sources: Iterable[str], history: History
     ) -> dict[str, Any]:
         """The scores of a trained model on `pairs`, for which its outputs are given."""
-        references = pairs["target"]
+        references = list(pairs["target"])
         report: dict[str, Any] = {
             "exact_match": exact_match(outputs, references),
             "character_accuracy": character_accuracy(outputs, references),
@@ -72,9 +56,9 @@ class ExactMatch:
         formats = [format_of(text) for text in pairs["source"]]
         if self.by_locale:
             locales = [locale_of(name) for name in pairs["format"]]
-            report["by_locale"] = exact_match_by_group(outputs, references, locales)
+            report["by_locale"] = by_group(self.name, exact_match, outputs, references, locales)
         elif set(formats) != {"other"}:
-            report["by_format"] = exact_match_by_group(outputs, references, formats)
+            report["by_format"] = by_group(self.name, exact_match, outputs, references, formats)
         return {**report, "seconds_to_99": next((e["seconds"] for e in history if e["exact_match"] >= 0.99), None)}
 
     def tables(self, models: Reports) -> Iterator[Table]:
@@ -96,21 +80,15 @@ class ExactMatch:
             rows.append(row)
         yield table(f"on the {first['scored_on']} pairs", ("model", *columns), rows)
         if "by_format" in first:
-            yield groups_table("exact match by format", "format", by_model(models, "by_format"), first["by_format"])
+            columns_of, names = by_model(models, "by_format"), first["by_format"]
+            yield groups_table("exact match by format", "format", columns_of, names, self.name)
         if "by_locale" in first:
             yield worst_locales(by_model(models, "by_locale"))
 
     def draw(self, models: Reports, pairs: datasets.Dataset, folder: Path) -> None:
         """Write exact match against seconds and the attention of every model over the same pairs, as pictures; and
         `by_locale.csv`."""
-        curves = {
-            name: [(0.0, 0.0)] + [(e["seconds"], e["exact_match"]) for e in report["validation"]]
-            for name, report in models.items()
-        }
-        path, labels = folder / "learning_curves.png", ("training time, seconds", "exact match on validation pairs")
-        learning_curves(curves, path, xlabel=labels[0], ylabel=labels[1])
-        translators = {name: Translator.load(folder / name) for name in models}
-        draw_attention(translators, chosen_examples(pairs), folder)
+        draw(models, chosen_examples(pairs), folder, self.name, unit="seconds", of_unit=1)
         if self.by_locale:
             write_by_locale(by_model(models, "by_locale"), folder / "by_locale.csv")
 
@@ -119,23 +97,13 @@ def by_model(models: Reports, key: str) -> dict[str, Groups]:
     return {name: report[key] for name, report in models.items()}
 
 
-def groups_table(title: str, label: str, columns: Mapping[str, Groups], names: Iterable[str]) -> Table:
-    """A row for each named group, and a column for each of `columns`."""
-    first = next(iter(columns.values()))
-    rows = [
-        (name, f"{first[name]['count']:.0f}", *(f"{column[name]['exact_match']:.1%}" for column in columns.values()))
-        for name in names
-    ]
-    return table(title, (label, "pairs", *columns), rows)
-
-
 def worst_locales(columns: Mapping[str, Groups], *, most: int = 20) -> Table:
     """The locales in which the last of `columns` is right least often."""
     *_, last = columns.values()
     worst = sorted(last, key=lambda locale: (last[locale]["exact_match"], locale))[:most]
     perfect = sum(row["exact_match"] == 1 for row in last.values())
     title = f"exact match by locale, worst first; {perfect} of {len(last)} perfect"
-    return groups_table(title, "locale", columns, worst)
+    return groups_table(title, "locale", columns, worst, "exact_match")
 
 
 def write_by_locale(columns: Mapping[str, Groups], path: Path) -> None:

@@ -32,11 +32,12 @@ class TranslateSettings(Settings):
     rnn-location (the talk's attention) and talk (the talk's own training). Default: transformer; on short strings
     rnn-location,rnn-additive,transformer."""
     preset: Literal["characters", "tiny", "small"] | None = None
-    """Sizes and rates. Default: characters (66,000 parameters, chosen on dates) with the character tokenizer, else
-    tiny."""
+    """Sizes and rates: tiny and small are for sentences. Default: characters (66,000 parameters, chosen on dates) with
+    the character tokenizer, else tiny."""
 
     tokenizer: Literal["character", "bpe"] | None = None
-    """Default: bpe if a source is longer than 40 characters, which makes the texts sentences; else character."""
+    """bpe takes the texts for sentences, which are scored by BLEU; character for short strings, which must match
+    exactly. Default: what the texts look like, which the job says."""
     vocab_size: int = 4000
     """Tokens of a bpe vocabulary."""
     joint: bool = True
@@ -87,6 +88,15 @@ class TranslateSettings(Settings):
         self.require("beam", at_least=1)
         self.require("alpha", "warmup_steps", at_least=0)
         self.check_models(self.preset)
+
+    @property
+    def tokenizer_kind(self) -> str | None:
+        """The tokenizer that flags or a generated data set decide."""
+        if self.tokenizer is not None:
+            return self.tokenizer
+        if self.preset is not None:
+            return "character" if self.preset == "characters" else "bpe"
+        return "character" if self.data in ("dates", "recall") else None
 
     @property
     def several_locales(self) -> bool:

@@ -15,17 +15,8 @@ from minitransformer.errors import InputError
 from minitransformer.models import RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 from minitransformer.pipelines.translator import Translator
 from minitransformer.tokenization import train_bpe_tokenizer
-from train.translate import bleu as module
-from train.translate.bleu import (
-    MAP_TOKENS,
-    Bleu,
-    bleu,
-    by_length,
-    by_rarest_word,
-    chosen_sentences,
-    translation_scores,
-    words,
-)
+from train.translate import reports
+from train.translate.bleu import Bleu, bleu, chosen_sentences, length_groups, rarity_groups, translation_scores
 
 REFERENCES = ["A man sleeping in a green room on a couch.", "Two dogs run; one jumps.", "The boy wears headphones."]
 OUTPUTS = ["A man sleeps in a green room on a Couch.", "Two dogs run.", ""]
@@ -43,11 +34,13 @@ def test_scores_are_those_of_sacrebleu_for_empty_sentences_too(pairs):
     assert scores["chrf"] == sacrebleu.corpus_chrf(outputs, [references]).score
 
 
-def test_scores_and_signatures_are_what_the_command_of_sacrebleu_prints(tmp_path):
-    scores = translation_scores(OUTPUTS, REFERENCES)
+@pytest.mark.parametrize("tokenize", ["13a", "char"])
+def test_scores_and_signatures_are_what_the_command_of_sacrebleu_prints(tokenize, tmp_path):
+    scores = translation_scores(OUTPUTS, REFERENCES, tokenize)
     for name, lines in (("out", OUTPUTS), ("ref", REFERENCES)):
         (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for name, flags in (("bleu", []), ("bleu_lowercase", ["-lc"]), ("chrf", ["-m", "chrf"])):
+    tokens = ["-tok", tokenize]
+    for name, flags in (("bleu", tokens), ("bleu_lowercase", [*tokens, "-lc"]), ("chrf", ["-m", "chrf"])):
         command = [sys.executable, "-m", "sacrebleu", str(tmp_path / "ref"), "-i", str(tmp_path / "out"), "-f", "text"]
         printed = subprocess.run([*command, *flags, "-w", "6"], capture_output=True, text=True, check=True).stdout
         metric, signature = printed.split(" = ")[0].split("|", 1)
@@ -57,14 +50,10 @@ def test_scores_and_signatures_are_what_the_command_of_sacrebleu_prints(tmp_path
 
 
 def test_no_sentences_or_different_numbers_of_them_are_refused():
-    with pytest.raises(InputError, match=r"\{'outputs': 0, 'references': 0\}"):
+    with pytest.raises(InputError, match="not 0 and 0"):
         translation_scores([], [])
-    with pytest.raises(InputError, match=r"\{'outputs': 1, 'references': 2\}"):
+    with pytest.raises(InputError, match="not 1 and 2"):
         bleu(["a"], ["a", "b"])
-    with pytest.raises(InputError, match=r"\{'sources': 1, 'outputs': 2, 'references': 2\}"):
-        by_length(["a"], ["a", "b"], ["a", "b"])
-    with pytest.raises(InputError, match="which has no words"):
-        by_rarest_word(["a", " "], ["a", "b"], ["a", "b"], ["a"])
 
 
 def test_every_sentence_is_in_the_group_of_its_length():
@@ -72,28 +61,22 @@ def test_every_sentence_is_in_the_group_of_its_length():
     sources = [" ".join(["Wort"] * length) + "." for length in lengths]
     references = [f"sentence number {i} has quite a few words" for i in range(len(lengths))]
     outputs = [references[i] if i % 2 else "something else that differs in everything" for i in range(len(lengths))]
-    groups = by_length(sources, outputs, references)
+    pairs = datasets.Dataset.from_dict({"source": sources, "target": references})
+    groups = Bleu().report(pairs, outputs, sources, [])["by_length"]
     rows = {"1-5": [1, 2, 7], "6-10": [3, 4], "16-20": [5, 6], "21+": [0, 8]}
-    assert [(group["words"], group["count"]) for group in groups] == [(name, len(kept)) for name, kept in rows.items()]
-    for group, kept in zip(groups, rows.values(), strict=True):
+    assert {name: group["count"] for name, group in groups.items()} == {name: len(kept) for name, kept in rows.items()}
+    for name, kept in rows.items():
         expected = sacrebleu.corpus_bleu([outputs[i] for i in kept], [[references[i] for i in kept]]).score
-        assert group["bleu"] == expected
+        assert groups[name]["bleu"] == expected
+    assert length_groups(["我们今天走吧。"]) == ["6-10"]
 
 
 def test_the_rarest_word_of_the_source_decides_the_group():
     seen = {"eins": 1, "zwei": 2, "drei": 3, "zehn": 10, "elf": 11, "hundert": 100, "mehr": 101}
     training = [word for word, times in seen.items() for _ in range(times)]
     sources = ["Mehr, nie.", "mehr Eins", "zwei", "„drei“ Mehr", "zehn", "elf!", "hundert mehr", "mehr"]
-    groups = by_rarest_word(sources, ["a"] * 8, ["a"] * 8, training)
-    counts = {group["seen"]: group["count"] for group in groups}
-    assert counts == {"never": 1, "1-2": 2, "3-10": 2, "11-100": 2, "101+": 1}
-    assert [group["seen"] for group in by_rarest_word(["mehr"], ["a"], ["a"], training)] == ["101+"]
-
-
-def test_words_come_without_punctuation_and_keep_their_marks():
-    assert words("„Ein T-Shirt“, l'homme & Tom’s dog: 3.") == ["Ein", "T-Shirt", "l'homme", "Tom’s", "dog", "3"]
-    assert words("हिन्दी cafe\u0301") == ["हिन्दी", "cafe\u0301"]
-    assert words("?! …") == ["?!", "…"]
+    groups = ["never", "1-2", "1-2", "3-10", "3-10", "11-100", "11-100", "101+"]
+    assert rarity_groups(sources, training) == groups
 
 
 SENTENCES = [" ".join(["Hund", "sieht", "Katze"][i % 3] for i in range(n)) for n in (1, 30, 4, 11, 11, 15, 9)]
@@ -111,10 +94,8 @@ def report(bleu, groups=((5, 20.0), (3, 10.0))):
         "bleu_lowercase": bleu + 1,
         "chrf": 50.26,
         "signatures": {"bleu": "nrefs:1|case:mixed", "chrf": "nrefs:1|nc:6"},
-        "by_length": [
-            {"words": name, "count": n, "bleu": x} for name, (n, x) in zip(["1-5", "21+"], groups, strict=True)
-        ],
-        "by_rarest_word": [{"seen": "never", "count": 8, "bleu": bleu / 2}],
+        "by_length": {name: {"count": n, "bleu": x} for name, (n, x) in zip(["21+", "1-5"], groups, strict=True)},
+        "by_rarest_word": {"never": {"count": 8, "bleu": bleu / 2}},
         "parameters": 1_234_567,
         "seconds": 90.0,
         "tokens_per_second": 2345.6,
@@ -144,8 +125,9 @@ def test_tables_have_every_figure_of_every_model_and_say_how_it_was_scored():
     assert "beam 5, length penalty 0.6" in text
     assert "bleu: nrefs:1|case:mixed" in text and "chrf: nrefs:1|nc:6" in text
     text = shown({"a": report(30.0), "b": report(40.0, groups=((5, 33.0), (3, 44.0)))})
-    assert row(text, "1-5") == ["1-5", "5", "20.0", "33.0"]
-    assert row(text, "21+") == ["21+", "3", "10.0", "44.0"]
+    assert row(text, "21+") == ["21+", "5", "20.0", "33.0"]
+    assert row(text, "1-5") == ["1-5", "3", "10.0", "44.0"]
+    assert text.index(" 1-5 ") < text.index(" 21+ ")
     assert row(text, "never") == ["never", "8", "15.0", "20.0"]
 
 
@@ -157,15 +139,14 @@ def test_the_validation_score_is_that_of_the_weights_that_were_saved():
     assert [row(text, name)[5] for name in "abc"] == ["18.0", "20.0", "none"]
 
 
-def test_the_longest_sentences_that_fit_a_map_are_chosen_else_the_shortest(tokenizer):
-    def tokens(text):
-        return len(tokenizer.encode(text, add_special_tokens=False).ids) + 1
+def test_typical_sentences_are_drawn_and_none_longer_than_a_map_shows_while_there_are_shorter_ones(tokenizer):
+    def lengths(sentences):
+        return [len(tokenizer.encode(text, add_special_tokens=False).ids) + 1 for text in sentences]
 
-    chosen = chosen_sentences([*SENTENCES, *SENTENCES], tokenizer)
-    assert chosen == [SENTENCES[3], SENTENCES[7], SENTENCES[6], SENTENCES[2]]
-    assert [tokens(text) for text in chosen] == [MAP_TOKENS, MAP_TOKENS, 10, 5]
-    long = [SENTENCES[1], SENTENCES[5]]
-    assert chosen_sentences(long, tokenizer, most=1) == [SENTENCES[5]]
+    assert lengths(SENTENCES) == [2, 31, 5, 12, 12, 16, 10, 12]
+    assert lengths(chosen_sentences([*SENTENCES, *SENTENCES], tokenizer)) == [12, 12, 10, 16]
+    long = [" ".join(["Hund"] * count) for count in (30, 40, 50, 2)]
+    assert lengths(chosen_sentences(long, tokenizer, most=2)) == [3, 31]
 
 
 def test_curves_are_bleu_against_minutes_and_maps_have_subwords_as_labels(tokenizer, tmp_path, monkeypatch):
@@ -185,7 +166,7 @@ def test_curves_are_bleu_against_minutes_and_maps_have_subwords_as_labels(tokeni
     for name, model in (("transformer", Transformer(transformer)), ("rnn-none", RNNSeq2Seq(rnn))):
         Translator(model, tokenizer, tokenizer).save(tmp_path / name)
     curves, figures = [], {}
-    monkeypatch.setattr(module, "learning_curves", lambda *args, **options: curves.append((args, options)))
+    monkeypatch.setattr(reports, "learning_curves", lambda *args, **options: curves.append((args, options)))
     monkeypatch.setattr(plots, "_save", lambda figure, path: figures.update({path.name: figure}) or path)
     split = datasets.Dataset.from_dict({"source": SENTENCES, "target": SENTENCES})
     Bleu().draw({"transformer": report(36.0), "rnn-none": report(20.0)}, split, tmp_path)

@@ -4,7 +4,7 @@ import datasets
 import pytest
 
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
-from train.translate.data import are_sentences, tokenizers_for
+from train.translate.data import tokenizers_for
 
 SOURCES = [f"der Hund {n % 7} sieht" for n in range(2500)]
 TARGETS = [f"the dog sees {n % 5}" for n in range(2500)]
@@ -25,9 +25,3 @@ def test_tokenizers_learn_from_all_texts_in_order(split):
     assert [each.to_str() for each in sides] == [
         train_character_tokenizer(side).to_str() for side in (SOURCES, TARGETS)
     ]
-
-
-@pytest.mark.parametrize(("length", "found"), [(40, False), (41, True)])
-def test_one_long_source_makes_the_texts_sentences(length, found):
-    split = datasets.Dataset.from_dict({"source": ["a"] * 1200 + ["d" * length], "target": ["e" * 50] * 1201})
-    assert are_sentences(split) is found

@@ -65,15 +65,36 @@ def test_one_locale_is_trained_for_a_minute_and_several_for_ten(locales, several
     assert loop_options(comparison.settings.recipes(comparison.preset)["transformer"], comparison).minutes is None
 
 
-@pytest.mark.parametrize(("longest", "preset", "measure"), [(40, "characters", ExactMatch), (41, "tiny", Bleu)])
-def test_a_source_of_more_than_40_characters_makes_a_comparison_one_of_sentences(longest, preset, measure, tmp_path):
-    rows = [f"{'ab ' * (n % 13)}{n}\t{n}" for n in range(59)] + [f"{'c' * longest}\t{'d' * 50}"]
+CHINESE = [(f"第{n}天我们去学校。", f"on day {n} we go to school.") for n in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "flags", "preset", "measure", "said"),
+    [
+        ([(f"the {n} dogs", f"die {n} Hunde") for n in range(60)], {}, "characters", ExactMatch(), "--tokenizer bpe"),
+        (
+            [(f"we see {n} dogs", f"wir sehen {n} Hunde") for n in range(60)],
+            {},
+            "tiny",
+            Bleu(),
+            "--tokenizer character",
+        ),
+        ([(english, chinese) for chinese, english in CHINESE], {}, "tiny", Bleu("zh"), "--tokenizer character"),
+        (CHINESE, {"tokenizer": "character"}, "characters", ExactMatch(), None),
+        ([(f"dog {n}", f"Hund {n}") for n in range(60)], {"preset": "tiny"}, "tiny", Bleu(), None),
+    ],
+)
+def test_what_the_texts_look_like_chooses_the_measure_and_is_said_with_the_flag_that_changes_it(
+    pairs, flags, preset, measure, said, tmp_path
+):
     folder = tmp_path / "data"
     folder.mkdir()
-    for split, lines in (("train", rows), ("val", rows[:3])):
-        (folder / f"{split}.tsv").write_text("\n".join(["source\ttarget", *lines]) + "\n", encoding="utf-8")
-    comparison = prepare(TranslateSettings(data=str(folder), vocab_size=60))
-    assert (comparison.preset, type(comparison.measure)) == (preset, measure)
+    for split, rows in (("train", pairs), ("val", pairs[:3])):
+        lines = ["source\ttarget", *("\t".join(row) for row in rows)]
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    comparison = prepare(TranslateSettings(data=str(folder), vocab_size=90, **flags))
+    assert (comparison.preset, comparison.measure) == (preset, measure)
+    assert comparison.guess is None if said is None else said in comparison.guess
 
 
 def test_a_run_stopped_by_ctrl_c_resumes_to_the_same_weights_and_keeps_finished_models(

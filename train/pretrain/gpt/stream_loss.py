@@ -7,16 +7,20 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from train.engine.feed import evaluation_tokens
+
 
 @torch.inference_mode()
 def stream_loss(
-    model: Any, ids: Int[Tensor, "tokens"], context: int, *, every: int = 1, batch_tokens: int = 8192
+    model: Any, ids: Int[Tensor, "tokens"], context: int, *, every: int = 1, batch_tokens: int | None = None
 ) -> float:
     """Mean loss, in nats per token, of every token of a stream but the first.
 
     The stream is read in separate windows of `context` tokens: the first target of a window is predicted from one
-    token, the last from the whole window. `every=n` reads only every n-th window, which is faster.
+    token, the last from the whole window. `every=n` reads only every n-th window, which is faster. `batch_tokens` are
+    predicted at once, by default as many as the memory of a large vocabulary allows, but one window at least.
     """
+    batch_tokens = batch_tokens or evaluation_tokens(model.config.vocab_size)
     starts = torch.arange(0, len(ids) - 1, context)[::every]
     whole = starts[starts + context < len(ids)]
     groups = whole.split(max(1, batch_tokens // context))
