@@ -139,7 +139,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
         "scored_on": test,
         "texts": {name: len(split) for name, split in corpus.items()},
         "rows": {name: summary(settings.seed_numbers(), runs) for name, runs in rows.items()},
-        "baselines": baselines(corpus, test, len(names)),
+        "baselines": baselines(corpus, test, names),
     }
     with atomic(folder / "table.md") as temporary:
         temporary.write_text(markdown(results), encoding="utf-8")

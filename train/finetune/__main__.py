@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Int
 from rich.console import Console
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from minitransformer.models import SequenceClassifier
 from minitransformer.optim import adamw, layer_heights, layer_scales
 from minitransformer.pipelines.base import warn_of_cut
 from train.engine.console import wide_console
-from train.engine.feed import Feed
+from train.engine.feed import Feed, evaluation_tokens
 from train.engine.loop import LoopOptions, train
 from train.engine.processes import Processes, joined
 from train.engine.run_figures import run_figures
@@ -32,13 +32,9 @@ from train.engine.run_folder import create_run, open_run
 from train.engine.signals import resumable
 from train.engine.tokenizer_text import warn_of_small_vocabulary
 from train.finetune.baselines import baselines
-from train.finetune.metrics import scores
-from train.finetune.recipes import Recipe
-from train.finetune.report import show
+from train.finetune.metrics import scores, show, shown_labels
 from train.finetune.settings import FinetuneSettings
-from train.finetune.starting_model import DEFAULT_VOCAB_SIZE, starting_model
-
-EVALUATION_TOKENS = 8192
+from train.finetune.starting_model import DEFAULT_VOCAB_SIZE, Recipe, starting_model
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -75,7 +71,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     create_run(folder, settings)
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in data.items())
     console.print(
-        f"{settings.data}: {sizes} texts, labels {', '.join(names)}; {origin}; writes {folder}",
+        f"{settings.data}: {sizes} texts, labels {shown_labels(names)}; {origin}; writes {folder}",
         markup=False,
     )
 
@@ -107,7 +103,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     classifier.save(folder)
 
     test = "test" if "test" in data else "validation"
-    predicted = all_logits(model, data[test]).argmax(dim=1).tolist()
+    predicted, _ = guesses_and_loss(model, data[test])
     results = {
         "data": settings.data,
         "init": str(settings.init),
@@ -115,10 +111,10 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         "pooling": model.config.pooling,
         "labels": names,
         "scored_on": test,
-        **scores(predicted, data[test].labels.tolist(), len(names)),
+        **scores(predicted.tolist(), data[test].labels.tolist(), names),
         "validation_accuracy": max(evaluation["accuracy"] for evaluation in state.history),
         **run_figures(parameters, state, unit="texts"),
-        "baselines": baselines(corpus, test, len(names)) if settings.baselines else {},
+        "baselines": baselines(corpus, test, names) if settings.baselines else {},
         "history": state.history,
     }
     write_json(folder / "results.json", results)
@@ -150,21 +146,20 @@ def freeze(model: SequenceClassifier, blocks: int) -> None:
 
 def evaluate(model: SequenceClassifier, data: LabelledData) -> dict[str, float]:
     """Accuracy and mean loss, in nats."""
-    logits = all_logits(model, data)
-    return {
-        "accuracy": (logits.argmax(dim=1) == data.labels).float().mean().item(),
-        "loss": F.cross_entropy(logits, data.labels.long()).item(),
-    }
+    guesses, loss = guesses_and_loss(model, data)
+    return {"accuracy": (guesses == data.labels).float().mean().item(), "loss": loss}
 
 
 @torch.inference_mode()
-def all_logits(model: SequenceClassifier, data: LabelledData) -> Float[Tensor, "texts labels"]:
-    """The logits of every text, in order."""
-    logits = torch.empty(len(data), model.config.num_labels)
-    for rows in data.batches(EVALUATION_TOKENS, seed=None):
+def guesses_and_loss(model: SequenceClassifier, data: LabelledData) -> tuple[Int[Tensor, "texts"], float]:
+    """The likeliest label of every text, in order, and the mean loss."""
+    guesses, nats = torch.empty(len(data), dtype=torch.long), 0.0
+    for rows in data.batches(evaluation_tokens(model.config.num_labels), seed=None):
         batch = {name: tensor.to(model.device) for name, tensor in data.batch(rows).items()}
-        logits[rows] = model(batch["ids"], batch.get("valid")).float().cpu()
-    return logits
+        logits = model(batch["ids"], batch.get("valid")).float()
+        guesses[rows] = logits.argmax(dim=1).cpu()
+        nats += F.cross_entropy(logits, batch["labels"], reduction="sum").item()
+    return guesses, nats / len(data)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Each has one setting, chosen by accuracy on the validation split; the test split
 import importlib.util
 import random
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -16,6 +16,10 @@ from train.finetune.metrics import scores
 
 LEARNED_BYTES = 10_000_000
 """The most training text: counts of words and pairs of words take about sixty times its memory."""
+MOST_LABELS = 1000
+"""Of more labels there are no baselines. Both keep a number for each label and each word or pair of words."""
+MOST_NUMBERS = 250_000_000
+"""The most of those numbers, 2 GB; there is a word or pair of words for every ten bytes of text, about."""
 # By default scikit-learn ignores words of one letter, such as "I".
 _COUNTED: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
 
@@ -46,23 +50,27 @@ BASELINES: dict[str, tuple[Callable[[float], Any], tuple[float, ...]]] = {
 
 
 def baselines(
-    splits: Mapping[str, datasets.Dataset], test: str, num_labels: int, *, learned_bytes: int = LEARNED_BYTES
+    splits: Mapping[str, datasets.Dataset], test: str, names: Sequence[str], *, learned_bytes: int = LEARNED_BYTES
 ) -> dict[str, dict[str, Any]]:
     """The `scores` of each on the split called `test`, with its `setting` and the `validation_accuracy` that chose it.
 
-    They learn from at most about `learned_bytes` of training texts; a warning says if that is not all. A baseline that
-    finds no word in them is left out. Without scikit-learn there are none, and a warning says how to install it.
+    They learn from at most about `learned_bytes` of training texts, or fewer for many labels; a warning says if that is
+    not all. A baseline that finds no word in them is left out. Without scikit-learn and for more than 1,000 labels
+    there are none, which a warning says.
     """
+    if len(names) > MOST_LABELS:
+        warnings.warn(f"no baselines: {len(names):,} labels would take them too much memory", stacklevel=2)
+        return {}
     if importlib.util.find_spec("sklearn") is None:
         warnings.warn("no baselines: they need scikit-learn, pip install 'minitransformer[baselines]'", stacklevel=2)
         return {}
-    learned, labels = sample_of(splits["train"], learned_bytes)
+    learned, labels = sample_of(splits["train"], min(learned_bytes, 10 * MOST_NUMBERS // len(names)))
     true = {name: splits[name]["label"][:] for name in ("validation", test)}
 
     def scored(model: Any, split: str) -> dict[str, Any]:
         batches = text_batches(splits[split], "text")
         guesses = [int(label) for rows in batches for label in model.predict(rows["text"])]
-        return scores(guesses, true[split], num_labels)
+        return scores(guesses, true[split], names)
 
     results = {}
     for name, (build, settings) in BASELINES.items():

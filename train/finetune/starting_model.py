@@ -1,7 +1,7 @@
-"""The classifier that a run starts from, with its tokenizer: a pretrained encoder, or a new one."""
+"""The classifier that a run starts from, with its tokenizer and recipe: a pretrained encoder, or a new one."""
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,12 +29,32 @@ from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.text_encoding import text_frame
 from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
 from train.engine.tokenizer_text import first
-from train.finetune.recipes import NEW, NEW_RNN, PRETRAINED, SMALL_PRETRAINED, SMALL_WIDTH, Recipe
+from train.finetune.metrics import shown_labels
 from train.finetune.settings import FinetuneSettings
 
 DEFAULT_VOCAB_SIZE = 8000
 LONGEST = 512
 """The most tokens of a text that a new encoder reads."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an encoder is fine-tuned best: the defaults of flags that are left out, found on film reviews."""
+
+    lr: float
+    epochs: int
+    pooling: str
+    dropout: float | None = None
+    """None keeps the dropout of the pretrained encoder."""
+    layer_decay: float = 1.0
+
+
+PRETRAINED = Recipe(lr=1.5e-4, epochs=2, pooling="mean", layer_decay=0.85)
+SMALL_PRETRAINED = Recipe(lr=5e-4, epochs=5, pooling="mean", dropout=0.1)
+SMALL_WIDTH = 384
+"""Narrower pretrained encoders, as `train.pretrain` makes them, take the small recipe."""
+NEW = Recipe(lr=5e-4, epochs=4, pooling="mean", dropout=0.3)
+NEW_RNN = Recipe(lr=2e-3, epochs=4, pooling="attention", dropout=0.3)
 
 
 class StartingModel(NamedTuple):
@@ -66,7 +86,7 @@ def starting_model(settings: FinetuneSettings, train_split: datasets.Dataset) ->
             if c.labels == labels and settings.pooling in (None, c.pooling) and settings.dropout is None:
                 model.config = replace(c, label_smoothing=settings.label_smoothing)
                 return StartingModel(Classifier(model, tokenizer), recipe, f"{settings.init} with its head")
-            origin = f"the head of {settings.init} is dropped (its labels are {', '.join(c.labels or '?')}): a new"
+            origin = f"the head of {settings.init} is dropped (its labels are {shown_labels(c.labels or '?')}): a new"
         else:
             origin = f"{settings.init} has no classification head: a new"
         origin += f" one for {len(labels)} labels"

@@ -62,7 +62,7 @@ def tried(monkeypatch):
 def test_settings_are_chosen_on_validation_and_the_test_is_scored_with_them(tried):
     # What is best on the one is worst on the other.
     splits = {"train": TRAIN, "validation": labelled(["a", "b"], [1, 1]), "test": labelled(["c"], [0])}
-    result = baselines(splits, "test", 2)["constant"]
+    result = baselines(splits, "test", "ab")["constant"]
     assert (result["setting"], result["validation_accuracy"], result["accuracy"]) == (2.0, 1.0, 0.0)
     assert tried == [(TRAIN["text"][:], TRAIN["label"][:])] * 3
 
@@ -72,7 +72,7 @@ def test_baselines_learn_from_some_of_many_texts_and_from_every_label(tried):
     labels = [0] * 200 + [1] * 200 + [2]
     splits = dict.fromkeys(("train", "validation"), labelled(texts, labels))
     with pytest.warns(UserWarning, match=r"the baselines learn from 0 MB of the texts, \d\d of 401, drawn at random"):
-        baselines(splits, "validation", 3, learned_bytes=1000)
+        baselines(splits, "validation", "abc", learned_bytes=1000)
     some, theirs = tried[0]
     assert 500 < sum(map(len, some)) < 1500
     assert set(zip(some, theirs, strict=True)) < set(zip(texts, labels, strict=True))
@@ -81,11 +81,16 @@ def test_baselines_learn_from_some_of_many_texts_and_from_every_label(tried):
 
 
 def test_both_learn_what_words_tell():
-    results = baselines({"train": TRAIN, "validation": HELD_OUT}, "validation", 2)
+    results = baselines({"train": TRAIN, "validation": HELD_OUT}, "validation", "ab")
     assert results.keys() == BASELINES.keys()
     assert [result["accuracy"] for result in results.values()] == [1.0, 1.0]
 
 
 def test_texts_without_words_have_no_baselines():
     splits = dict.fromkeys(("train", "validation"), labelled(["?!", "..."], [0, 1]))
-    assert baselines(splits, "validation", 2) == {}
+    assert baselines(splits, "validation", "ab") == {}
+
+
+def test_very_many_labels_have_no_baselines():
+    with pytest.warns(UserWarning, match="no baselines: 5,000 labels would take them too much memory"):
+        assert baselines({"train": TRAIN, "validation": HELD_OUT}, "validation", range(5000)) == {}

@@ -1,4 +1,6 @@
+import json
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix as their_confusion
 from sklearn.metrics import f1_score
 
-from train.finetune.metrics import confusion_matrix, macro_f1, wilson_interval
+from train.finetune.metrics import MOST_COUNTED, scores, shown_labels, wilson_interval
 
 pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30)
 
@@ -14,11 +16,27 @@ pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, ma
 @given(pairs)
 def test_confusion_and_macro_f1_are_those_of_scikit_learn(both):
     predicted, true = zip(*both, strict=True)
-    ours = confusion_matrix(predicted, true, 4)
-    assert ours == their_confusion(true, predicted, labels=range(4)).tolist()
+    ours = scores(predicted, true, "abcd")
+    assert ours["confusion"] == their_confusion(true, predicted, labels=range(4)).tolist()
     present = sorted({*predicted, *true})
     expected = f1_score(true, predicted, labels=present, average="macro", zero_division=0)
-    assert macro_f1(ours) == pytest.approx(expected)
+    assert ours["macro_f1"] == pytest.approx(expected)
+    assert ours["accuracy"] == pytest.approx(sum(p == t for p, t in both) / len(both))
+    mistakes = Counter(("abcd"[t], "abcd"[p]) for p, t in both if p != t)
+    assert [row["texts"] for row in ours["confused"]] == [count for _, count in mistakes.most_common(10)]
+    assert all(mistakes[row["label"], row["given"]] == row["texts"] for row in ours["confused"])
+
+
+def test_many_labels_have_no_confusion_matrix_but_the_pairs_mistaken_most_often():
+    names = [f"label {n}" for n in range(50_000)]
+    true = [n % 50_000 for n in range(60_000)]
+    predicted = [7 if label == 49_999 else 5 if label == 3 else label for label in true]
+    found = scores(predicted, true, names)
+    assert found["confusion"] is None
+    assert found["confused"][0] == {"label": "label 3", "given": "label 5", "texts": 2}
+    assert len(json.dumps(found)) < 1000
+    assert scores([0, 1], [0, 1], names[:MOST_COUNTED])["confusion"] is not None
+    assert shown_labels(names) == ", ".join(names[:12]) + ", ... (50,000 labels)"
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 10), (7, 10), (10, 10), (880, 1056)])
