@@ -17,6 +17,7 @@ from minitransformer.models import BERT
 from minitransformer.pipelines.base import save
 from minitransformer.tokenization import masked_specials
 from train.engine.console import table, wide_console
+from train.engine.feed import evaluation_tokens
 from train.engine.loop import train
 from train.engine.processes import Processes, joined
 from train.engine.run_figures import run_figures, show_run
@@ -71,12 +72,13 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     vocabulary, pad_id = MaskVocabulary.of(tokenizer), masked_specials(tokenizer).pad_id
     batches = partial(MaskedBatches, vocabulary=vocabulary, pad_id=pad_id, units=settings.mask_units)
     feed = batches(rows.train, max_tokens=settings.batch_tokens, seed=settings.seed, rate=settings.mask_rate)
+    size = tokenizer.get_vocab_size()
+    tokens = evaluation_tokens(1 + size // 7)  # one in seven is predicted
     # Every held-out token to predict is masked: a token left as it is would give itself away.
-    scored = partial(batches, max_tokens=8192, seed=HELD_OUT_SEED, masked=1.0, replaced=0.0)
+    scored = partial(batches, max_tokens=tokens, seed=HELD_OUT_SEED, masked=1.0, replaced=0.0)
     held_out = {split: {name: scored(part) for name, part in parts.items()} for split, parts in rows.held_out.items()}
     settings.set_threads(model.num_parameters())
     create_run(folder, settings)
-    size = tokenizer.get_vocab_size()
     console.print(
         f"{settings.data}: {len(rows.train.ids):,} training tokens in {len(rows.train):,} rows, "
         f"{size:,} kinds; writes {folder}"
