@@ -100,7 +100,7 @@ def test_smoothed_probabilities_of_the_neighbour_baseline_add_up_to_one():
     baselines = CountingBaselines(rows_of([[5, 6, 7, 5, 6, 8], [6, 6, 9]]), VOCABULARY)
     tokens = torch.arange(5, TOKENIZER.get_vocab_size())
     for left, right in ((5, 7), (6, 6), (SPECIALS.cls_id, 6), (SPECIALS.mask_id, 6), (18, 17)):
-        probabilities = baselines.probability(torch.full_like(tokens, left), torch.full_like(tokens, right), tokens)
+        _, probabilities = baselines.between(torch.full_like(tokens, left), torch.full_like(tokens, right), tokens)
         assert probabilities.sum().item() == pytest.approx(1)
 
 

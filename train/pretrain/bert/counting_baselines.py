@@ -34,20 +34,16 @@ class Contexts:
         ranks = torch.from_numpy(np.maximum.reduceat((counts + 1) * vocab_size - pairs % vocab_size, starts)) - 1
         self.best, self.shares = vocab_size - 1 - ranks % vocab_size, ranks // vocab_size / self.totals
 
-    def most_frequent(self, contexts: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-        """The most frequent token of each context, and its share there: 0 if the context was never seen."""
-        place, found = _find(self.contexts, contexts)
-        return self.best[place], self.shares[place] * found
-
-    def smoothed(
+    def look_up(
         self, contexts: Int[Tensor, " n"], tokens: Int[Tensor, " n"], backoff: Float[Tensor, " n"]
-    ) -> Float[Tensor, " n"]:
-        """P(token | context) = (count + kinds · backoff) / (total + kinds) (Witten and Bell 1991)."""
+    ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """The most frequent token of each context; its share there, 0 if the context was never seen; and
+        P(token | context) = (count + kinds · backoff) / (total + kinds) (Witten and Bell 1991)."""
         place, found = _find(self.contexts, contexts)
         pair, seen = _find(self.pairs, contexts * self.vocab_size + tokens)
         kinds = self.kinds[place]
         estimate = (self.counts[pair] * seen + kinds * backoff) / (self.totals[place] + kinds)
-        return torch.where(found, estimate, backoff)
+        return self.best[place], self.shares[place] * found, torch.where(found, estimate, backoff)
 
 
 class CountingBaselines:
@@ -84,25 +80,22 @@ class CountingBaselines:
             targets, seen = batch["targets"][row, place], batch["ids"]
             left, right = seen[row, place - 1], seen[row, place + 1]
             guesses = {"unigram": (self.commonest.expand_as(targets), self.unigram[targets])}
-            guesses["neighbours"] = (self._guess(left, right), self.probability(left, right, targets))
+            guesses["neighbours"] = self.between(left, right, targets)
             for name, (guess, probability) in guesses.items():
                 score = Score(-probability.log().sum().item(), int((guess == targets).sum()), len(targets))
                 scores[name].append(score)
         return {name: total(parts) for name, parts in scores.items()}
 
-    def _guess(self, left: Tensor, right: Tensor) -> Tensor:
-        between, share = self.both.most_frequent(left * self.vocab_size + right)
-        after, after_share = self.left.most_frequent(left)
-        before, before_share = self.right.most_frequent(right)
+    def between(self, left: Tensor, right: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The guess between each two neighbours, and the probability of the target there."""
+        alone = self.unigram[targets].double()
+        after, after_share, after_left = self.left.look_up(left, targets, alone)
+        before, before_share, before_right = self.right.look_up(right, targets, alone)
+        both = left * self.vocab_size + right
+        guess, share, probability = self.both.look_up(both, targets, (after_left + before_right) / 2)
         one_side = torch.where(after_share >= before_share, after, before)
         one_side = torch.where(after_share + before_share > 0, one_side, self.commonest)
-        return torch.where(share > 0, between, one_side)
-
-    def probability(self, left: Tensor, right: Tensor, targets: Tensor) -> Tensor:
-        """The probability of each of `targets` between its neighbours `left` and `right`."""
-        alone = self.unigram[targets].double()
-        sides = (self.left.smoothed(left, targets, alone) + self.right.smoothed(right, targets, alone)) / 2
-        return self.both.smoothed(left * self.vocab_size + right, targets, sides)
+        return torch.where(share > 0, guess, one_side), probability
 
 
 def _spread(rows: TokenRows, most_tokens: int, run: int) -> Int[Tensor, " tokens"]:

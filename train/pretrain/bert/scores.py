@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import IGNORED
+from minitransformer.errors import InputError
 from minitransformer.models import BERT
 
 
@@ -22,7 +23,9 @@ class Score(NamedTuple):
 
     def figures(self) -> dict[str, float]:
         """Mean loss and accuracy over the masked tokens, and `sentence_accuracy` if there were pairs."""
-        figures = {"loss": self.nats / max(1, self.tokens), "accuracy": self.right / max(1, self.tokens)}
+        if not self.tokens:
+            raise InputError("held-out text has no token to mask and predict: the tokenizer knows none of it")
+        figures = {"loss": self.nats / self.tokens, "accuracy": self.right / self.tokens}
         return figures | ({"sentence_accuracy": self.right_pairs / self.pairs} if self.pairs else {})
 
 
