@@ -1,27 +1,21 @@
 """Rows of corpora that are read in several parts, here of a few kilobytes."""
 
-import json
 from itertools import chain
 
 import datasets
 import pytest
 import torch
 from helpers_rows import content
-from helpers_scripts import interrupted_at
 
-import minitransformer
 from minitransformer.data import sentences as sentences_module
-from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.packing import next_sentence_rows, single_rows
 from minitransformer.data.sentences import LINE_ENDS, encode_documents
 from minitransformer.tokenization import masked_specials, train_roberta_tokenizer, train_wordpiece_tokenizer
-from train.pretrain.__main__ import main
 from train.pretrain.bert import rows as masked_rows
 from train.pretrain.bert.corpora import Corpus, read_corpora, sentences_for_tokenizers
 from train.pretrain.bert.rows import CorpusRows, corpora_rows
 
 COLOURS = ("green", "red", "blue", "white")
-SMALL = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2", "--context", "24", "--batch-tokens", "200"]
 
 
 @pytest.fixture(scope="module")
@@ -116,25 +110,6 @@ def test_files_are_made_once_and_are_those_of_what_the_rows_follow_from(folder, 
         assert len(list(cache.iterdir())) == before + new
     monkeypatch.setattr(masked_rows, "encode_documents", None)
     assert same(made(), first)
-
-
-@pytest.mark.parametrize("data", ["text.txt", "text.txt,films.csv"])
-def test_a_run_on_parts_resumes_exactly_and_finds_the_rows(data, folder, tmp_path, in_parts, cache, monkeypatch):
-    data = ",".join(str(folder / name) for name in data.split(","))
-    options = ["bert", "--data", data, *SMALL, "--vocab-size", "90", "--threads", "1", "--steps", "20"]
-    main([*options, "--out", str(tmp_path / "whole")])
-    written = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
-    interrupted_at(21, MaskedBatches, monkeypatch, main, [*options, "--out", str(tmp_path / "stopped")])
-    with monkeypatch.context() as patch:
-        patch.setattr(masked_rows, "encode_documents", None)
-        main(["bert", "--resume", str(tmp_path / "stopped")])
-    assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == written
-    one, other = (minitransformer.load(tmp_path / name) for name in ("whole", "stopped"))
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "stopped")]
-    assert len(results[0]["by_data"]) == len(data.split(","))
-    for name in ("validation_loss", "accuracy", "baselines", "by_data"):
-        assert results[0][name] == results[1][name]
 
 
 def test_a_tokenizer_learns_from_the_first_sentences_of_every_corpus(folder):
