@@ -36,6 +36,8 @@ def average_evaluated(
     """
     best_first = sorted(state.history, key=lambda evaluation: rank(score(evaluation)), reverse=True)
     chosen = best_first[:count] if of == "best" else state.history[-count:]
+    if len(chosen) < 2:
+        return []
     checkpoints = Checkpoints(folder / "checkpoints")
     damage = {evaluation["step"]: checkpoints.damage("evaluated", evaluation["step"]) for evaluation in chosen}
     for error in filter(None, damage.values()):

@@ -91,11 +91,12 @@ class Bleu:
     ) -> dict[str, Any]:
         """The scores of a trained model on `pairs`, for which its outputs are given."""
         sources, references = list(pairs["source"]), list(pairs["target"])
-        scores = partial(by_group, self.name, self.watched, outputs, references)
+        score = partial(bleu, tokenize=self.tokenize)
+        groups = partial(by_group, self.name, score, outputs, references)
         return {
             **translation_scores(outputs, references, self.tokenize),
-            "by_length": scores(length_groups(sources)),
-            "by_rarest_word": scores(rarity_groups(sources, train_sources)),
+            "by_length": groups(length_groups(sources)),
+            "by_rarest_word": groups(rarity_groups(sources, train_sources)),
         }
 
     def tables(self, models: Reports) -> Iterator[Table]:
@@ -129,7 +130,7 @@ class Bleu:
         tokenizer = Translator.load(folder / next(iter(models))).source_tokenizer
         # Good translations seldom equal their reference, so none is marked as wrong.
         examples = [(text, None) for text in chosen_sentences(pairs["source"], tokenizer)]
-        draw(models, examples, folder, self.name, unit="minutes", of_unit=60)
+        draw(models, examples, folder, self.name, unit="minutes", of_unit=60.0)
 
 
 def validation_bleu(report: Mapping[str, Any]) -> str:

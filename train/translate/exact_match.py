@@ -88,7 +88,7 @@ class ExactMatch:
     def draw(self, models: Reports, pairs: datasets.Dataset, folder: Path) -> None:
         """Write exact match against seconds and the attention of every model over the same pairs, as pictures; and
         `by_locale.csv`."""
-        draw(models, chosen_examples(pairs), folder, self.name, unit="seconds", of_unit=1)
+        draw(models, chosen_examples(pairs), folder, self.name, unit="seconds", of_unit=1.0)
         if self.by_locale:
             write_by_locale(by_model(models, "by_locale"), folder / "by_locale.csv")
 

@@ -93,4 +93,4 @@ def test_texts_without_words_have_no_baselines():
 
 def test_very_many_labels_have_no_baselines():
     with pytest.warns(UserWarning, match="no baselines: 5,000 labels would take them too much memory"):
-        assert baselines({"train": TRAIN, "validation": HELD_OUT}, "validation", range(5000)) == {}
+        assert baselines({"train": TRAIN, "validation": HELD_OUT}, "validation", "ab" * 2500) == {}

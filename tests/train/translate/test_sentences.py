@@ -75,7 +75,7 @@ def test_a_run_on_sentences_reports_the_bleu_of_the_saved_models_on_the_test_spl
     source, target = ((corpus / f"test.{side}").read_text().splitlines() for side in ("de", "en"))
     for name, report in reports_of(run).items():
         assert (report["scored_on"], report["beam"]) == ("test", 5)
-        assert sum(group["count"] for group in report["by_length"]) == 9
+        assert sum(group["count"] for group in report["by_length"].values()) == 9
         assert [e["step"] for e in report["validation"] if "averaged" not in e] == [20, 40]
         assert not list((run / name / "checkpoints").glob("evaluated-*"))
         assert (run / name / "tokenizer.json").is_file()  # one vocabulary for both sides
