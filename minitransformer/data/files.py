@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import datasets
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
-_READABLE = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+_READABLE = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
 
 
 def read(path: Path, wanted: Wanted, seed: int) -> dict[str, "datasets.Dataset"]:
@@ -78,7 +78,7 @@ def read_table(paths: Sequence[Path], wanted: Wanted, like: Table | None = None)
         return aligned_table(*paths)
     if kind == ".txt":
         warnings.warn(f"{paths[0]} is read as a .tsv file: columns with tabs between them", stacklevel=2)
-    return jsonl_table(paths[0]) if kind == ".jsonl" else delimited_table(paths[0], wanted, like)
+    return jsonl_table(paths[0]) if kind in (".jsonl", ".json") else delimited_table(paths[0], wanted, like)
 
 
 def _is_running_text(path: Path, wanted: Wanted) -> bool:
@@ -94,7 +94,8 @@ def _read_text(files: dict[str, tuple[Path, ...]], wanted: Wanted, *, whole: boo
             raise InputError(f"{path} is a table, but another split's file is running text: they must be alike")
         if wanted.names or wanted.kind not in (None, "text"):
             raise InputError(
-                f"{path} is running text: it has no columns {' and '.join(map(repr, wanted.names)) or wanted.kind}"
+                f"{path} is running text: it has no columns {' and '.join(map(repr, wanted.names)) or wanted.kind}; a "
+                "table in a .txt file has tabs between its columns"
             )
     if whole:
         return {split: text_pieces(path) for split, (path, *_) in files.items()}
@@ -109,7 +110,7 @@ def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
         return {"train": (path,)}
     if not path.is_dir():
         if path.exists():
-            raise InputError(f"{path} is neither a file nor a folder: write what it gives into a file")
+            raise InputError(f"{path} is neither a file nor a folder: write what it holds into a file")
         files = files_called(path.parent, (path.name,))
         if not files:
             raise FileNotFoundError(errno.ENOENT, "no such file or folder, nor files with a suffix", str(path))
@@ -132,7 +133,7 @@ def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
     for file in files:
         require_sane_file(file, most_bytes=None)
         if file.exists() and not file.is_file():
-            raise InputError(f"{file} is no file: write what it gives into one")
+            raise InputError(f"{file} is no regular file: write what it holds into one")
     return files
 
 

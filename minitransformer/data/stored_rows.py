@@ -46,8 +46,8 @@ def table_rows(table: Table, columns: Mapping[str, str]) -> "datasets.Dataset":
             for (there, here), value in zip(columns.items(), values, strict=True):
                 if (text := _text(value, here)) is None:
                     shown = repr(value)[:100]
-                    wrong = "which holds half a character" if isinstance(value, str) else "which is not text"
-                    raise InputError(f"{table.where}, {table.unit} {place}: {there!r} is {shown}, {wrong}")
+                    wrong = "holds half a character" if isinstance(value, str) else "is not text: write it as text"
+                    raise InputError(f"{table.where}, {table.unit} {place}: {there!r} is {shown}, which {wrong}")
                 row[here] = text
             count += 1
             if all(text != "" and not text.isspace() for here, text in row.items() if here != "format"):

@@ -1,4 +1,4 @@
-"""Tables, each read row by row: what one is, and those of .jsonl files and of two line-aligned files."""
+"""Tables, each read row by row: what one is, and those of .jsonl (or .json) files and of two line-aligned files."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 from minitransformer.data.headers import SAMPLE
 from minitransformer.data.text_file import read_lines
 from minitransformer.errors import InputError
+from minitransformer.untrusted import shown
 
 PAIR = "translation"
 """The column of the hub's data sets for translation. It holds objects such as {"de": ..., "en": ...}, whose keys are
@@ -61,14 +62,23 @@ def jsonl_table(path: Path) -> Table:
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, text in enumerate(read_lines(path), start=1):
         try:
-            row = json.loads(text) if text.strip() else {}
+            row = json.loads(text, object_pairs_hook=_object) if text.strip() else {}
         except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no JSONDecodeError
             raise InputError(f"{path}, line {line}: not readable as JSON: {error}") from error
         if not isinstance(row, dict):
-            raise InputError(f"{path}, line {line}: {text[:100]!r} is not a JSON object with a key for each column")
+            raise InputError(
+                f"{path}, line {line}: {text[:100]!r} is not a JSON object with a key for each column; write one a line"
+            )
         if isinstance(row.get(PAIR), dict):
             row |= row.pop(PAIR)
         yield line, row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"a key is given twice among {shown([key for key, _ in pairs])}")
+    return values
 
 
 def aligned_table(source: Path, target: Path) -> Table:

@@ -123,4 +123,4 @@ def test_what_is_no_file_is_refused(name, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     os.mkfifo(folder / f"train.{name.rpartition('.')[2]}")
-    refused(folder, "train.", "is no file")
+    refused(folder, "train.", "is no regular file")

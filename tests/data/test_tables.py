@@ -106,6 +106,12 @@ def test_fields_of_any_length_are_read(suffix, tmp_path):
         ("a.csv", "x,y,z\n1,2,3\n", "which columns of ['x', 'y', 'z'] to read as source and target"),
         ("a.csv", "x,y\n" + "1,2\n" * 20, "1 distinct values of 'target' are too few to split"),
         ("a.jsonl", '{"x": "a"}\n{"x": \n', "line 2: not readable as JSON"),
+        ("a.json", '[{"x": "a", "y": "b"}]', "is not a JSON object with a key for each column; write one a line"),
+        (
+            "a.jsonl",
+            '{"x": "a", "y": "b"}\n{"x": "a", "y": "b", "x": "c"}\n',
+            "line 2: not readable as JSON: a key is given",
+        ),
         ("a.jsonl", '{"x": "a"}\n["a"]\n', "line 2: '[\"a\"]' is not a JSON object"),
         ("a.jsonl", '{"x": "a", "y": "b"}\n{"x": "a", "y": 7}\n', "line 2: 'y' is 7, which is not text"),
         ("a.jsonl", '{"text": "a", "label": 0.5}\n', "line 1: 'label' is 0.5, which is not text"),
@@ -119,7 +125,7 @@ def test_fields_of_any_length_are_read(suffix, tmp_path):
         ("a.parquet", as_parquet({"x": ["a"], "y": [1.5]}), "row 1: 'y' is 1.5, which is not text"),
         ("a.parquet", as_parquet({"x": ["a", "b"], "y": ["c", None]})[:-20] + b"PAR1", "is not readable as Parquet"),
         ("a.parquet", as_parquet({"text": ["x" * 20_000] * 5000}), "unpacks to over 2,000 times its size"),
-        ("a.xlsx", "x", "files end in .csv, .tsv, .jsonl, .parquet, .txt"),
+        ("a.xlsx", "x", "files end in .csv, .tsv, .jsonl, .json, .parquet, .txt"),
         ("a.pkl", "x", "a.pkl is refused: it is a pickle"),
     ],
 )
