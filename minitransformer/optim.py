@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from minitransformer.blocks import Stack
 from minitransformer.errors import InputError
-from minitransformer.hardware import multiplies_bfloat16
 
 SCHEDULES = ("constant", "noam", "cosine", "linear", "wsd")
 
@@ -228,3 +227,11 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -
     if max_norm is not None and not length <= max_norm:  # saves a pass over the gradients if nothing is clipped
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return length
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products are faster than float32's. A CPU without instructions for them emulates them, at
+    a hundredth of the speed."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

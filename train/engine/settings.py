@@ -10,7 +10,7 @@ import torch
 import tyro
 
 from minitransformer.errors import InputError
-from minitransformer.hardware import multiplies_bfloat16
+from minitransformer.optim import multiplies_bfloat16
 from minitransformer.validation import require_number
 from train.engine.processes import local_world_size
 
