@@ -92,15 +92,9 @@ class KVCache:
         _, heads, slots, head_dim = self.keys.shape
         cache = KVCache(len(rows), heads, slots, head_dim, dtype=self.keys.dtype, device=self.keys.device)
         cache.num_seen = self.num_seen
-        if filled := self.length:
-            runs = (rows[:, None] * 2 * heads + torch.arange(2 * heads, device=rows.device)).flatten()
-            torch.index_select(self._filled_runs(), 0, runs, out=cache._filled_runs())
-            cache.positions[:, :filled] = self.positions[:, :filled].index_select(0, rows)
+        for old, new, slots in ((self.pairs, cache.pairs, 2), (self.positions, cache.positions, 1)):
+            torch.index_select(old.narrow(slots, 0, self.length), 0, rows, out=new.narrow(slots, 0, self.length))
         return cache
-
-    def _filled_runs(self) -> Tensor:
-        """The filled slots of each head are one run of memory, which is copied as such: (B · 2 Hkv, filled · K)."""
-        return self.pairs.flatten(2).flatten(0, 1)[:, : self.length * self.pairs.shape[3]]
 
 
 def reordered(caches: Sequence[KVCache], rows: Int[Tensor, " rows"]) -> list[KVCache]:
