@@ -1,7 +1,7 @@
 """Transformer blocks: attention and a feed-forward network, each with a residual connection and a norm."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
@@ -58,8 +58,19 @@ class Residual(nn.Module):
         return states + update if self.pre_norm else self.norm(states + update)
 
 
-class EncoderBlock(nn.Module):
-    """Self-attention, then feed-forward. With `causal=True` it is the block of a GPT."""
+class Block(nn.Module):
+    """The sublayers of a block, each with its residual: what an encoder's and a decoder's are both made of.
+
+    `dropout` falls on residuals; `attention_dropout` on the attention weights and `activation_dropout` inside the
+    feed-forward, None for the same rate. `norm` and `activation` are names, or callables and module classes (see
+    `make_norm`, `make_activation`); `bias=False` takes biases from the named norms too. `positions` acts in
+    self-attention alone, `qk_norm` in every attention.
+    """
+
+    attentions: ClassVar[tuple[str, ...]] = ("attention",)
+    attention: MultiHeadAttention
+    attention_residual: Residual
+    feed_forward_residual: Residual
 
     def __init__(
         self,
@@ -73,33 +84,37 @@ class EncoderBlock(nn.Module):
         activation: Activation = "relu",
         dropout: float = 0.0,
         attention_dropout: float | None = None,
+        activation_dropout: float | None = None,
         num_kv_heads: int | None = None,
         positions: AttentionPositions | None = None,
         bias: bool = True,
-        causal: bool = False,
-        activation_dropout: float | None = None,
         qk_norm: bool = False,
     ):
-        """`dropout` falls on residuals; `attention_dropout` on the attention weights and `activation_dropout` inside
-        the feed-forward, None for the same rate. `norm` and `activation` are names, or callables and module classes
-        (see `make_norm`, `make_activation`); `bias=False` takes biases from the named norms too."""
         super().__init__()
-        self.causal = causal
-        self.attention = MultiHeadAttention(
-            d_model,
-            num_heads,
-            num_kv_heads=num_kv_heads,
-            bias=bias,
-            positions=positions,
-            dropout=dropout if attention_dropout is None else attention_dropout,
-            qk_norm=qk_norm,
-        )
+        for name in self.attentions:
+            attention = MultiHeadAttention(
+                d_model,
+                num_heads,
+                num_kv_heads=num_kv_heads,
+                bias=bias,
+                positions=positions if name == "attention" else None,
+                dropout=dropout if attention_dropout is None else attention_dropout,
+                qk_norm=qk_norm,
+            )
+            self.add_module(name, attention)
         inner = dropout if activation_dropout is None else activation_dropout
         self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=inner, bias=bias)
-        self.attention_residual, self.feed_forward_residual = (
-            Residual(make_norm(norm, d_model, eps=norm_eps, bias=bias), pre_norm=pre_norm, dropout=dropout)
-            for _ in range(2)
-        )
+        for name in (*self.attentions, "feed_forward"):
+            normed = make_norm(norm, d_model, eps=norm_eps, bias=bias)
+            self.add_module(f"{name}_residual", Residual(normed, pre_norm=pre_norm, dropout=dropout))
+
+
+class EncoderBlock(Block):
+    """Self-attention, then feed-forward. With `causal=True` it is the block of a GPT. The `options` are `Block`'s."""
+
+    def __init__(self, d_model: int, num_heads: int, d_ff: int, *, causal: bool = False, **options: Any):
+        super().__init__(d_model, num_heads, d_ff, **options)
+        self.causal = causal
 
     def forward(
         self,
@@ -120,47 +135,12 @@ class EncoderBlock(nn.Module):
         return self.feed_forward_residual(states, self.feed_forward)
 
 
-class DecoderBlock(nn.Module):
+class DecoderBlock(Block):
     """Causal self-attention, attention to an encoder's states, then feed-forward."""
 
-    def __init__(
-        self,
-        d_model: int,
-        num_heads: int,
-        d_ff: int,
-        *,
-        pre_norm: bool = False,
-        norm: Norm = "layernorm",
-        norm_eps: float = 1e-5,
-        activation: Activation = "relu",
-        dropout: float = 0.0,
-        attention_dropout: float | None = None,
-        num_kv_heads: int | None = None,
-        positions: AttentionPositions | None = None,
-        bias: bool = True,
-        activation_dropout: float | None = None,
-        qk_norm: bool = False,
-    ):
-        """As `EncoderBlock`. `positions` acts in the self-attention alone, `qk_norm` in both attentions."""
-        super().__init__()
-        self.attention, self.cross_attention = (
-            MultiHeadAttention(
-                d_model,
-                num_heads,
-                num_kv_heads=num_kv_heads,
-                bias=bias,
-                positions=scheme,
-                dropout=dropout if attention_dropout is None else attention_dropout,
-                qk_norm=qk_norm,
-            )
-            for scheme in (positions, None)
-        )
-        inner = dropout if activation_dropout is None else activation_dropout
-        self.feed_forward = FeedForward(d_model, d_ff, activation=activation, dropout=inner, bias=bias)
-        self.attention_residual, self.cross_attention_residual, self.feed_forward_residual = (
-            Residual(make_norm(norm, d_model, eps=norm_eps, bias=bias), pre_norm=pre_norm, dropout=dropout)
-            for _ in range(3)
-        )
+    attentions = ("attention", "cross_attention")
+    cross_attention: MultiHeadAttention
+    cross_attention_residual: Residual
 
     def forward(
         self,

@@ -25,6 +25,10 @@ MOST_LAYERS = 10_000
 LARGEST_NUMBER = 1 << 40
 """No size, id or rate of a model is larger."""
 
+Ids = Int[Tensor, "batch time"]
+Valid = Bool[Tensor, "batch time"]
+"""Which tokens are real."""
+
 
 class Memory(NamedTuple):
     """What `encode` returns: hidden states (B, S, D), which of them are real, and an RNN's last state."""

@@ -4,7 +4,7 @@ RoBERTa (Liu et al. 2019) and ALBERT (Lan et al. 2020)."""
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -12,11 +12,11 @@ from minitransformer.activations import ACTIVATIONS
 from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import Loss, Memory, Model, target_loss
+from minitransformer.models.base import Ids, Loss, Memory, Model, Valid, target_loss
 from minitransformer.models.bert_config import BERTConfig
 from minitransformer.models.transformer_parts import (
     attention_positions,
-    block_options,
+    block_arguments,
     final_norm,
     padding_and_positions,
 )
@@ -67,14 +67,10 @@ class BERT(Model):
         self.embedding_norm = make_norm(c.norm, width, eps=c.norm_eps, bias=c.bias)
         self.dropout = Dropout(c.dropout)
         self.widen = None if c.d_embedding is None else nn.Linear(width, c.d_model, bias=c.bias)
-        options = block_options(c) | {
-            "pre_norm": c.pre_norm,
-            "positions": attention_positions(c, bidirectional=True),
-            "qk_norm": c.qk_norm,
-            "activation_dropout": 0.0,  # BERT has none inside its feed-forward
-        }
+        scheme = attention_positions(c, bidirectional=True)
         blocks = [
-            EncoderBlock(c.d_model, c.num_heads, c.d_ff or 4 * c.d_model, **options)
+            # BERT has no dropout inside its feed-forward.
+            EncoderBlock(positions=scheme, activation_dropout=0.0, **block_arguments(c))
             for _ in range(c.num_hidden_groups or c.num_layers)
         ]
         # With groups, each block is used in several neighbouring layers.
@@ -99,26 +95,18 @@ class BERT(Model):
                 nn.init.ones_(parameter)
 
     def forward(
-        self,
-        ids: Int[Tensor, "batch time"],
-        valid: Bool[Tensor, "batch time"] | None = None,
-        segment_ids: Int[Tensor, "batch time"] | None = None,
+        self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None
     ) -> Float[Tensor, "batch time d_model"]:
         """Hidden states. `valid` defaults to `ids != pad_id`, `segment_ids` to 0."""
         return self.encode(ids, valid, segment_ids).states
 
-    def encode(
-        self,
-        ids: Int[Tensor, "batch time"],
-        valid: Bool[Tensor, "batch time"] | None = None,
-        segment_ids: Int[Tensor, "batch time"] | None = None,
-    ) -> Memory:
+    def encode(self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None) -> Memory:
         """Hidden states and which of them belong to real tokens."""
         valid = ids != self.config.pad_id if valid is None else valid
         return Memory(self._states(ids, valid, segment_ids), valid)
 
     def pool(
-        self, states: Float[Tensor, "batch time d_model"], valid: Bool[Tensor, "batch time"] | None = None
+        self, states: Float[Tensor, "batch time d_model"], valid: Valid | None = None
     ) -> Float[Tensor, "batch d_model"]:
         """tanh(W h), where h is the state of [CLS]: of the first column, or of the first token that is `valid`."""
         if self.pooler is None:
@@ -134,7 +122,7 @@ class BERT(Model):
         return self.masked_head(states)
 
     def predict_sentence(
-        self, states: Float[Tensor, "batch time d_model"], valid: Bool[Tensor, "batch time"] | None = None
+        self, states: Float[Tensor, "batch time d_model"], valid: Valid | None = None
     ) -> Float[Tensor, "batch 2"]:
         """Logits of a pair of sentences: 0 is consecutive ("nsp") or in order ("sop"), 1 is not."""
         if self.sentence_head is None:

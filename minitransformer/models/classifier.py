@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import MOST_PARAMETERS, Config, Loss, Memory, Model, target_loss
+from minitransformer.models.base import MOST_PARAMETERS, Config, Ids, Loss, Memory, Model, Valid, target_loss
 from minitransformer.models.bert import BERT
 from minitransformer.models.gpt import GPT
 from minitransformer.models.pooling import POOLINGS, make_pooling
@@ -160,20 +160,12 @@ class SequenceClassifier(Model):
         return cls(encoder_class(encoder_config), config.num_labels, **options)
 
     def forward(
-        self,
-        ids: Int[Tensor, "batch time"],
-        valid: Bool[Tensor, "batch time"] | None = None,
-        segment_ids: Int[Tensor, "batch time"] | None = None,
+        self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None
     ) -> Float[Tensor, "batch labels"]:
         """Logits. `valid` and `segment_ids` are the encoder's arguments; only a BERT has segments."""
         return self.output(self.dropout(self.pool(self.encode(ids, valid, segment_ids))))
 
-    def encode(
-        self,
-        ids: Int[Tensor, "batch time"],
-        valid: Bool[Tensor, "batch time"] | None = None,
-        segment_ids: Int[Tensor, "batch time"] | None = None,
-    ) -> Memory:
+    def encode(self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None) -> Memory:
         if not ids.shape[1]:
             raise InputError("a batch without a single token cannot be classified")
         if segment_ids is None:

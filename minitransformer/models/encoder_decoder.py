@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
-from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
+from minitransformer.models.base import Config, Ids, Loss, Memory, Model, Valid, target_loss
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class EncoderDecoder(Model):
     output: nn.Linear
 
     @abstractmethod
-    def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
+    def encode(self, ids: Ids, valid: Valid | None = None) -> Memory:
         """States of the source. All of `ids` are real unless `valid` says otherwise."""
 
     @abstractmethod
@@ -73,17 +73,13 @@ class EncoderDecoder(Model):
 
     @torch.no_grad()
     def start(
-        self,
-        inputs: Int[Tensor, "batch source"],
-        valid: Bool[Tensor, "batch source"] | None = None,
-        *,
-        max_new_tokens: int,
+        self, inputs: Ids, valid: Valid | None = None, *, max_new_tokens: int
     ) -> tuple[Float[Tensor, "batch vocab"], Any]:
         """Encode the source and read BOS: logits of the first target token, and the state."""
         state = self.state_before_bos(self.encode(inputs, valid), max_new_tokens=max_new_tokens)
         return self.step(torch.full((len(inputs),), self.config.bos_id, device=inputs.device), state)
 
-    def check_source(self, ids: Int[Tensor, "batch source"]) -> None:
+    def check_source(self, ids: Ids) -> None:
         if ids.shape[1] > self.config.max_length:
             raise InputError(
                 f"a source of {ids.shape[1]} tokens is longer than the model's max_length={self.config.max_length}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -16,11 +16,11 @@ from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.kernels import enabled
 from minitransformer.kernels.gpt_step import FlatStep
-from minitransformer.models.base import Config, Loss, Memory, Model, target_loss
+from minitransformer.models.base import Config, Ids, Loss, Memory, Model, Valid, target_loss
 from minitransformer.models.gpt_state import GPTState
 from minitransformer.models.transformer_parts import (
     attention_positions,
-    block_options,
+    block_arguments,
     check_block_fields,
     final_norm,
     left_padded,
@@ -100,17 +100,8 @@ class GPT(Model):
         self.dropout = Dropout(c.dropout)
         scheme = attention_positions(c, bidirectional=False)
         blocks = [
-            EncoderBlock(
-                c.d_model,
-                c.num_heads,
-                c.d_ff or 4 * c.d_model,
-                pre_norm=True,
-                causal=True,
-                positions=scheme,
-                qk_norm=c.qk_norm,
-                activation_dropout=0.0,  # GPT-2 has none inside its feed-forward
-                **block_options(c),
-            )
+            # GPT-2 has no dropout inside its feed-forward.
+            EncoderBlock(pre_norm=True, causal=True, positions=scheme, activation_dropout=0.0, **block_arguments(c))
             for _ in range(c.num_layers)
         ]
         self.decoder = Stack(blocks, final_norm(c))
@@ -131,13 +122,11 @@ class GPT(Model):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def forward(
-        self, ids: Int[Tensor, "batch time"], valid: Bool[Tensor, "batch time"] | None = None
-    ) -> Float[Tensor, "batch time vocab"]:
+    def forward(self, ids: Ids, valid: Valid | None = None) -> Float[Tensor, "batch time vocab"]:
         """All of `ids` are real unless `valid` says otherwise."""
         return self._logits(self.encode(ids, valid).states)
 
-    def encode(self, ids: Int[Tensor, "batch time"], valid: Bool[Tensor, "batch time"] | None = None) -> Memory:
+    def encode(self, ids: Ids, valid: Valid | None = None) -> Memory:
         """Hidden states, in which no token has seen a later one."""
         if self.positions is not None and ids.shape[1] > self.config.max_length:
             raise InputError(f"{ids.shape[1]} tokens are more than the model's max_length={self.config.max_length}")
@@ -160,11 +149,7 @@ class GPT(Model):
 
     @torch.no_grad()
     def start(
-        self,
-        inputs: Int[Tensor, "batch prompt"],
-        valid: Bool[Tensor, "batch prompt"] | None = None,
-        *,
-        max_new_tokens: int,
+        self, inputs: Ids, valid: Valid | None = None, *, max_new_tokens: int
     ) -> tuple[Float[Tensor, "batch vocab"], GPTState]:
         """Read the prompts, with padding anywhere: logits of the first new token.
 

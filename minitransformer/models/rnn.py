@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from einops import repeat
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import Loss, Memory
+from minitransformer.models.base import Ids, Loss, Memory, Valid
 from minitransformer.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets
 from minitransformer.models.rnn_cells import CELLS, RecurrentStack, State
 from minitransformer.models.rnn_decoders import (
@@ -121,7 +121,7 @@ class RNNSeq2Seq(EncoderDecoder):
             else:
                 nn.init.zeros_(parameter)
 
-    def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
+    def encode(self, ids: Ids, valid: Valid | None = None) -> Memory:
         self.check_source(ids)
         if not ids.shape[1]:
             raise InputError("a recurrent encoder needs at least one token: the source is empty")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from minitransformer.attention import KVCache
@@ -14,11 +14,11 @@ from minitransformer.cache import reordered
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
-from minitransformer.models.base import Memory
+from minitransformer.models.base import Ids, Memory, Valid
 from minitransformer.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from minitransformer.models.transformer_parts import (
     attention_positions,
-    block_options,
+    block_arguments,
     check_block_fields,
     final_norm,
     padding_and_positions,
@@ -127,11 +127,10 @@ class Transformer(EncoderDecoder):
         self.source_positions, self.target_positions = self._input_positions(), self._input_positions()
         self.embedding_scale = math.sqrt(c.d_model) if c.scale_embedding else 1.0
         self.dropout = Dropout(c.dropout)
-        options = {"pre_norm": c.pre_norm, **block_options(c)}
-        sizes = c.d_model, c.num_heads, c.d_ff
-        encoder_positions, decoder_positions = (attention_positions(c, bidirectional=both) for both in (True, False))
-        encoder = [EncoderBlock(*sizes, positions=encoder_positions, **options) for _ in range(c.num_encoder_layers)]
-        decoder = [DecoderBlock(*sizes, positions=decoder_positions, **options) for _ in range(c.num_decoder_layers)]
+        parts, both_sides = block_arguments(c), attention_positions(c, bidirectional=True)
+        encoder = [EncoderBlock(positions=both_sides, **parts) for _ in range(c.num_encoder_layers)]
+        one_side = attention_positions(c, bidirectional=False)
+        decoder = [DecoderBlock(positions=one_side, **parts) for _ in range(c.num_decoder_layers)]
         self.encoder, self.decoder = (
             Stack(layers, final_norm(c) if c.pre_norm else None) for layers in (encoder, decoder)
         )
@@ -160,7 +159,7 @@ class Transformer(EncoderDecoder):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def encode(self, ids: Int[Tensor, "batch source"], valid: Bool[Tensor, "batch source"] | None = None) -> Memory:
+    def encode(self, ids: Ids, valid: Valid | None = None) -> Memory:
         self.check_source(ids)
         mask, valid, position_ids = padding_and_positions(ids, valid)
         states = self._embed(ids, position_ids, self.source_embedding, self.source_positions)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from minitransformer.activations import ACTIVATIONS
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
-from minitransformer.models.base import Config
+from minitransformer.models.base import Config, Ids, Valid
 from minitransformer.norms import NORMS, make_norm
 from minitransformer.positions import ALiBi, AttentionPositions, RelativeBias, Rotary, token_positions
 
@@ -34,10 +34,12 @@ def check_block_fields(config: Any, positions: tuple[str, ...]) -> None:
         )
 
 
-def block_options(config: Any) -> dict[str, Any]:
-    """The keyword arguments of a block that are fields of the configuration."""
-    names = ("norm", "norm_eps", "activation", "dropout", "attention_dropout", "num_kv_heads", "bias")
-    return {name: getattr(config, name) for name in names}
+def block_arguments(config: Any) -> dict[str, Any]:
+    """The arguments of a block that are fields of the configuration; `d_ff` is 4 · `d_model` unless given."""
+    sizes = ("d_model", "num_heads", "num_kv_heads")
+    options = ("pre_norm", "norm", "norm_eps", "activation", "dropout", "attention_dropout", "bias", "qk_norm")
+    given = {name: getattr(config, name) for name in (*sizes, *options) if hasattr(config, name)}
+    return given | {"d_ff": config.d_ff or 4 * config.d_model}
 
 
 def attention_positions(config: Any, *, bidirectional: bool) -> AttentionPositions | None:
@@ -56,8 +58,8 @@ def final_norm(config: Any) -> nn.Module:
 
 
 def padding_and_positions(
-    ids: Int[Tensor, "batch time"], valid: Bool[Tensor, "batch time"] | None
-) -> tuple[Bool[Tensor, "batch 1 1 time"] | None, Bool[Tensor, "batch time"], Int[Tensor, "#batch time"]]:
+    ids: Ids, valid: Valid | None
+) -> tuple[Bool[Tensor, "batch 1 1 time"] | None, Valid, Int[Tensor, "#batch time"]]:
     """The padding mask, which tokens are real, and their positions.
 
     Unpadded rows need no mask, without which attention is faster, and share one row of positions.
@@ -67,9 +69,7 @@ def padding_and_positions(
     return padding_mask(valid), valid, token_positions(valid)
 
 
-def left_padded(
-    ids: Int[Tensor, "batch time"], valid: Bool[Tensor, "batch time"]
-) -> tuple[Int[Tensor, "batch width"], Bool[Tensor, "batch width"] | None]:
+def left_padded(ids: Ids, valid: Valid) -> tuple[Int[Tensor, "batch width"], Bool[Tensor, "batch width"] | None]:
     """The real tokens of each row moved to its end, in as few columns as hold them; None: no row is padded."""
     counts = valid.sum(dim=1)
     width = int(counts.max())
