@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from minitransformer.errors import InputError
 
+Heads = Float[Tensor, "batch heads time head_dim"]
+
 
 def token_positions(valid: Bool[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
     """The number of real tokens before each real one; padding may stand on either side."""
@@ -54,9 +56,7 @@ class AttentionPositions(nn.Module):
     def check_sizes(self, num_heads: int, head_dim: int) -> None:
         """Raises `InputError` if the scheme was made for attention of other sizes."""
 
-    def rotate(
-        self, x: Float[Tensor, "batch heads time head_dim"], positions: Int[Tensor, "#batch time"]
-    ) -> Float[Tensor, "batch heads time head_dim"]:
+    def rotate(self, x: Heads, positions: Int[Tensor, "#batch time"]) -> Heads:
         """Queries or keys that hold their positions."""
         return x
 
@@ -84,9 +84,7 @@ class Rotary(AttentionPositions):
         if head_dim != self.head_dim:
             raise InputError(f"Rotary({self.head_dim}) does not fit attention of head_dim={head_dim}")
 
-    def rotate(
-        self, x: Float[Tensor, "batch heads time head_dim"], positions: Int[Tensor, "#batch time"]
-    ) -> Float[Tensor, "batch heads time head_dim"]:
+    def rotate(self, x: Heads, positions: Int[Tensor, "#batch time"]) -> Heads:
         return turned(x, *self.turns(positions, x.dtype))
 
     def turns(
@@ -176,11 +174,7 @@ class RelativeBias(AttentionPositions):
         return offset + torch.where(distance < exact, distance, far)
 
 
-def turned(
-    x: Float[Tensor, "batch heads time head_dim"],
-    cos: Float[Tensor, "#batch 1 time half"],
-    sin: Float[Tensor, "#batch 1 time half"],
-) -> Float[Tensor, "batch heads time head_dim"]:
+def turned(x: Heads, cos: Float[Tensor, "#batch 1 time half"], sin: Float[Tensor, "#batch 1 time half"]) -> Heads:
     """Each pair (x_i, x_{i + head_dim / 2}) turned by its angle."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

@@ -14,6 +14,12 @@ from minitransformer.attention import AttentionMap
 from minitransformer.errors import InputError
 from minitransformer.positions import token_positions
 
+Query = Float[Tensor, "batch target query_dim"]
+Keys = Float[Tensor, "batch source key_dim"]
+States = Float[Tensor, "batch source memory_dim"]
+Valid = Bool[Tensor, "batch source"]
+Scores = Float[Tensor, "batch target source"]
+
 
 class ReadMemory(AttentionMap):
     """Softmax over the scores of the source tokens that are `allowed`, then the weighted sum of their states.
@@ -23,10 +29,10 @@ class ReadMemory(AttentionMap):
 
     def forward(
         self,
-        scores: Float[Tensor, "batch target source"],
-        states: Float[Tensor, "batch source memory_dim"],
+        scores: Scores,
+        states: States,
         allowed: Bool[Tensor, "batch #target source"],
-        factor: Float[Tensor, "batch target source"] | None = None,
+        factor: Scores | None = None,
     ) -> Float[Tensor, "batch target memory_dim"]:
         weights = _weights(scores, allowed, factor)
         return weights @ states.to(weights.dtype)
@@ -44,26 +50,15 @@ class RecurrentAttention(nn.Module):
         super().__init__()
         self.read = ReadMemory()
 
-    def keys(self, states: Float[Tensor, "batch source memory_dim"]) -> Float[Tensor, "batch source key_dim"]:
+    def keys(self, states: States) -> Keys:
         """What the scores need of the encoder states, computed once per source."""
         return states
 
-    def scores(
-        self,
-        query: Float[Tensor, "batch target query_dim"],
-        keys: Float[Tensor, "batch source key_dim"],
-        valid: Bool[Tensor, "batch source"],
-    ) -> Float[Tensor, "batch target source"]:
+    def scores(self, query: Query, keys: Keys, valid: Valid) -> Scores:
         raise TypeError(f"{type(self).__name__} does not say how it scores")
 
     def forward(
-        self,
-        query: Float[Tensor, "batch target query_dim"],
-        keys: Float[Tensor, "batch source key_dim"],
-        states: Float[Tensor, "batch source memory_dim"],
-        valid: Bool[Tensor, "batch source"],
-        *,
-        position: int = 0,
+        self, query: Query, keys: Keys, states: States, valid: Valid, *, position: int = 0
     ) -> Float[Tensor, "batch target memory_dim"]:
         """`position` is the number of target tokens before the first query; only `Local` uses it."""
         return self.read(self.scores(query, keys, valid), states, rearrange(valid, "batch source -> batch 1 source"))
@@ -81,15 +76,10 @@ class Additive(RecurrentAttention):
         self.project_key = nn.Linear(memory_dim, attention_dim, bias=False)
         self.v = nn.Parameter(torch.zeros(attention_dim))
 
-    def keys(self, states: Float[Tensor, "batch source memory_dim"]) -> Float[Tensor, "batch source key_dim"]:
+    def keys(self, states: States) -> Keys:
         return self.project_key(states)
 
-    def scores(
-        self,
-        query: Float[Tensor, "batch target query_dim"],
-        keys: Float[Tensor, "batch source key_dim"],
-        valid: Bool[Tensor, "batch source"],
-    ) -> Float[Tensor, "batch target source"]:
+    def scores(self, query: Query, keys: Keys, valid: Valid) -> Scores:
         # tanh(x) = 2 σ(2x) - 1, and torch's sigmoid is four times as fast as its tanh on a CPU. One target at a time:
         # the sums for all of them at once would not fit in the CPU's cache.
         query, keys, v = 2 * self.project_query(query), 2 * keys, self.v.to(keys.dtype)
@@ -109,15 +99,10 @@ class Multiplicative(RecurrentAttention):
             )
         self.project_key = nn.Linear(memory_dim, query_dim, bias=False) if weighted else nn.Identity()
 
-    def keys(self, states: Float[Tensor, "batch source memory_dim"]) -> Float[Tensor, "batch source key_dim"]:
+    def keys(self, states: States) -> Keys:
         return self.project_key(states)
 
-    def scores(
-        self,
-        query: Float[Tensor, "batch target query_dim"],
-        keys: Float[Tensor, "batch source key_dim"],
-        valid: Bool[Tensor, "batch source"],
-    ) -> Float[Tensor, "batch target source"]:
+    def scores(self, query: Query, keys: Keys, valid: Valid) -> Scores:
         return einsum(query, keys, "batch target dim, batch source dim -> batch target source")
 
 
@@ -132,12 +117,7 @@ class Location(RecurrentAttention):
         super().__init__()
         self.score = nn.Linear(query_dim, max_length)
 
-    def scores(
-        self,
-        query: Float[Tensor, "batch target query_dim"],
-        keys: Float[Tensor, "batch source key_dim"],
-        valid: Bool[Tensor, "batch source"],
-    ) -> Float[Tensor, "batch target source"]:
+    def scores(self, query: Query, keys: Keys, valid: Valid) -> Scores:
         if keys.shape[1] > self.score.out_features:
             raise InputError(f"a source of {keys.shape[1]} tokens is longer than max_length={self.score.out_features}")
         place = repeat(token_positions(valid), "batch source -> batch target source", target=query.shape[1])
@@ -161,12 +141,10 @@ class Local(RecurrentAttention):
         self.project = nn.Linear(query_dim, query_dim, bias=False) if predictive else None
         self.v = nn.Parameter(torch.zeros(query_dim)) if predictive else None
 
-    def keys(self, states: Float[Tensor, "batch source memory_dim"]) -> Float[Tensor, "batch source key_dim"]:
+    def keys(self, states: States) -> Keys:
         return self.scorer.keys(states)
 
-    def centre(
-        self, query: Float[Tensor, "batch target query_dim"], valid: Bool[Tensor, "batch source"], position: int = 0
-    ) -> Float[Tensor, "batch target"]:
+    def centre(self, query: Query, valid: Valid, position: int = 0) -> Float[Tensor, "batch target"]:
         """p_t of each query."""
         if self.project is None or self.v is None:
             places = torch.arange(position, position + query.shape[1], device=query.device, dtype=query.dtype)
@@ -175,13 +153,7 @@ class Local(RecurrentAttention):
         return valid.sum(dim=1, keepdim=True) * share
 
     def forward(
-        self,
-        query: Float[Tensor, "batch target query_dim"],
-        keys: Float[Tensor, "batch source key_dim"],
-        states: Float[Tensor, "batch source memory_dim"],
-        valid: Bool[Tensor, "batch source"],
-        *,
-        position: int = 0,
+        self, query: Query, keys: Keys, states: States, valid: Valid, *, position: int = 0
     ) -> Float[Tensor, "batch target memory_dim"]:
         place = rearrange(token_positions(valid), "batch source -> batch 1 source")
         distance = place - rearrange(self.centre(query, valid, position), "batch target -> batch target 1")

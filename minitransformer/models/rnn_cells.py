@@ -19,6 +19,7 @@ from minitransformer.dropout import Dropout
 State = tuple[Tensor, ...]
 Step = Callable[[Float[Tensor, "batch gates"], State], State]
 """Takes what the inputs add to the gates, and the state; returns the next state."""
+Rest = Callable[[Float[Tensor, "batch width"]], Float[Tensor, "batch gates"]]
 
 
 class Cell(nn.Module):
@@ -44,10 +45,10 @@ class Cell(nn.Module):
         weight, width = self.weight_ih, x.shape[-1]
         return F.linear(x, weight if width == weight.shape[1] else weight[:, :width], self.bias_ih)
 
-    def rest(self, width: int) -> Callable[[Float[Tensor, "batch width"]], Float[Tensor, "batch gates"]]:
-        """For one loop: what the last `width` numbers of the input add to the gates."""
+    def rest(self, width: int) -> Rest:
+        """For one loop: what the input after its first `width` numbers adds to the gates."""
         # Sliced once: the gradient of a slice is as large as the whole matrix.
-        weight = self.weight_ih[:, -width:]
+        weight = self.weight_ih[:, width:]
         return lambda x: F.linear(x, weight)
 
     def steps(self) -> Step:

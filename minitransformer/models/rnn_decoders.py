@@ -1,10 +1,9 @@
 """One recurrent decoder for each way of using attention.
 
-A decoder reads T tokens in three parts: `prepare` computes for all of them at once, `steps` goes through them one by
+A decoder reads T tokens in three parts: `prepare` computes for all of them at once, `step` goes through them one by
 one, and `finish` computes for all of them again. A step of decoding is the same with T = 1.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,8 +13,11 @@ from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
 from minitransformer.models.base import Memory
-from minitransformer.models.rnn_cells import RecurrentStack, State
+from minitransformer.models.rnn_cells import RecurrentStack, Rest, State, Step
 from minitransformer.recurrent import RecurrentAttention
+
+Embedded = Float[Tensor, "batch target input"]
+Features = Float[Tensor, "batch target features"]
 
 
 @dataclass
@@ -46,10 +48,6 @@ class RNNState:
         )
 
 
-DecoderStep = Callable[[Tensor, RNNState], tuple[tuple[Tensor, ...], RNNState]]
-"""Takes what `prepare` gives for a token, and the state; returns what `finish` needs, and the next state."""
-
-
 class Decoder(nn.Module):
     """Embedded tokens (B, T, E) in; out come features (B, T, `output_size`), from which the output layer predicts.
 
@@ -66,30 +64,25 @@ class Decoder(nn.Module):
         rows = torch.arange(len(keys), device=keys.device)
         return RNNState(Memory(memory.states, memory.valid), keys, rows, recurrent)
 
-    def forward(
-        self, x: Float[Tensor, "batch target input"], state: RNNState
-    ) -> tuple[Float[Tensor, "batch target features"], RNNState]:
-        step, collected, before = self.steps(state), [], state
-        for now in self.prepare(x).transpose(0, 1).unbind():
-            outputs, state = step(now, state)
+    def forward(self, x: Embedded, state: RNNState) -> tuple[Features, RNNState]:
+        rnn, rest, collected, before = self.rnn.steps(), self.rnn.first.rest(x.shape[-1]), [], state
+        for inputs in self.prepare(x).transpose(0, 1).unbind():
+            outputs, state = self.step(inputs, state, rnn, rest)
             state = replace(state, position=state.position + 1)
             collected.append(outputs)
         each = [torch.stack(outputs, dim=1) for outputs in zip(*collected, strict=True)]
         return self.finish(x, before, *each), state
 
-    def prepare(self, x: Float[Tensor, "batch target input"]) -> Float[Tensor, "batch target gates"]:
+    def prepare(self, x: Embedded) -> Float[Tensor, "batch target gates"]:
         return self.rnn.first.inputs(x)
 
-    def steps(self, state: RNNState) -> DecoderStep:
-        rnn = self.rnn.steps()
+    def step(self, inputs: Tensor, state: RNNState, rnn: Step, rest: Rest) -> tuple[tuple[Tensor, ...], RNNState]:
+        """What `finish` needs of one token, and the next state. `inputs` is the token's part of what `prepare` gives,
+        `rnn` the cells for this loop, and `rest` what their inputs beside the token add to the gates."""
+        recurrent = rnn(inputs, state.recurrent)
+        return (self.rnn.top(recurrent),), replace(state, recurrent=recurrent)
 
-        def step(inputs: Tensor, state: RNNState) -> tuple[tuple[Tensor, ...], RNNState]:
-            recurrent = rnn(inputs, state.recurrent)
-            return (self.rnn.top(recurrent),), replace(state, recurrent=recurrent)
-
-        return step
-
-    def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Float[Tensor, "batch target features"]:
+    def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Features:
         [features] = collected
         return features
 
@@ -110,19 +103,13 @@ class TalkDecoder(Decoder):
         super().__init__(rnn, hidden_size, attention)
         self.combine = nn.Linear(input_size + memory_size, hidden_size)
 
-    def prepare(self, x: Float[Tensor, "batch target input"]) -> Float[Tensor, "batch target input"]:
+    def prepare(self, x: Embedded) -> Embedded:
         return x
 
-    def steps(self, state: RNNState) -> DecoderStep:
-        rnn, read = self.rnn.steps(), self.rnn.first.inputs
-
-        def step(x: Tensor, state: RNNState) -> tuple[tuple[Tensor, ...], RNNState]:
-            context = self.context(torch.cat([x, self.rnn.top(state.recurrent)], dim=-1), state)
-            mixed = self.combine(torch.cat([x, context], dim=-1)).relu()
-            recurrent = rnn(read(mixed), state.recurrent)
-            return (self.rnn.top(recurrent),), replace(state, recurrent=recurrent)
-
-        return step
+    def step(self, inputs: Tensor, state: RNNState, rnn: Step, rest: Rest) -> tuple[tuple[Tensor, ...], RNNState]:
+        context = self.context(torch.cat([inputs, self.rnn.top(state.recurrent)], dim=-1), state)
+        mixed = self.combine(torch.cat([inputs, context], dim=-1)).relu()
+        return super().step(self.rnn.first.inputs(mixed), state, rnn, rest)
 
 
 class BahdanauDecoder(Decoder):
@@ -144,22 +131,17 @@ class BahdanauDecoder(Decoder):
         dropout: float,
     ):
         super().__init__(rnn, hidden_size, attention)
-        self.output_size, self.memory_size = output_size, memory_size
+        self.output_size = output_size
         self.readout = nn.Linear(hidden_size + input_size + memory_size, 2 * output_size)
         self.dropout = Dropout(dropout)
 
-    def steps(self, state: RNNState) -> DecoderStep:
-        rnn, read_context = self.rnn.steps(), self.rnn.first.rest(self.memory_size)
+    def step(self, inputs: Tensor, state: RNNState, rnn: Step, rest: Rest) -> tuple[tuple[Tensor, ...], RNNState]:
+        before = self.rnn.top(state.recurrent)
+        context = self.context(before, state)
+        recurrent = rnn(inputs + rest(context), state.recurrent)
+        return (before, context), replace(state, recurrent=recurrent)
 
-        def step(inputs: Tensor, state: RNNState) -> tuple[tuple[Tensor, ...], RNNState]:
-            before = self.rnn.top(state.recurrent)
-            context = self.context(before, state)
-            recurrent = rnn(inputs + read_context(context), state.recurrent)
-            return (before, context), replace(state, recurrent=recurrent)
-
-        return step
-
-    def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Float[Tensor, "batch target features"]:
+    def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Features:
         states, contexts = collected
         pairs = self.readout(torch.cat([states, x, contexts], dim=-1))
         return self.dropout(
@@ -180,7 +162,7 @@ class LuongDecoder(Decoder):
         self.combine = nn.Linear(memory_size + hidden_size, hidden_size, bias=False)
         self.dropout = Dropout(dropout)
 
-    def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Float[Tensor, "batch target features"]:
+    def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Features:
         [hidden] = collected
         return self.mixed(self.context(hidden, before), hidden)
 
@@ -194,18 +176,11 @@ class FeedingLuongDecoder(LuongDecoder):
     def start(self, memory: Memory, recurrent: State) -> RNNState:
         return replace(super().start(memory, recurrent), fed=torch.zeros_like(self.rnn.top(recurrent)))
 
-    def steps(self, state: RNNState) -> DecoderStep:
-        rnn, read_fed = self.rnn.steps(), self.rnn.first.rest(self.output_size)
+    def step(self, inputs: Tensor, state: RNNState, rnn: Step, rest: Rest) -> tuple[tuple[Tensor, ...], RNNState]:
+        assert state.fed is not None
+        recurrent = rnn(inputs + rest(state.fed), state.recurrent)
+        hidden = self.rnn.top(recurrent)
+        features = self.mixed(self.context(hidden, state), hidden)
+        return (features,), replace(state, recurrent=recurrent, fed=features)
 
-        def step(inputs: Tensor, state: RNNState) -> tuple[tuple[Tensor, ...], RNNState]:
-            assert state.fed is not None
-            recurrent = rnn(inputs + read_fed(state.fed), state.recurrent)
-            hidden = self.rnn.top(recurrent)
-            features = self.mixed(self.context(hidden, state), hidden)
-            return (features,), replace(state, recurrent=recurrent, fed=features)
-
-        return step
-
-    def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Float[Tensor, "batch target features"]:
-        [features] = collected
-        return features
+    finish = Decoder.finish
