@@ -19,9 +19,15 @@ from minitransformer.errors import InputError
 Heads = Float[Tensor, "batch heads time head_dim"]
 
 
-def token_positions(valid: Bool[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
-    """The number of real tokens before each real one; padding may stand on either side."""
-    return (valid.long().cumsum(dim=1) - 1).clamp(min=0)
+def token_positions(
+    valid: Bool[Tensor, "batch time"], document_ids: Int[Tensor, "batch time"] | None = None
+) -> Int[Tensor, "batch time"]:
+    """The number of real tokens before each real one, of its own document if there are `document_ids`; padding may
+    stand anywhere."""
+    if document_ids is None:
+        return (valid.long().cumsum(dim=1) - 1).clamp(min=0)
+    same = rearrange(document_ids, "batch time -> batch time 1") == rearrange(document_ids, "batch key -> batch 1 key")
+    return (same.tril(-1) & rearrange(valid, "batch key -> batch 1 key")).sum(dim=2)
 
 
 class SinusoidalPositions(nn.Module):

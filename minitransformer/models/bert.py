@@ -19,6 +19,7 @@ from minitransformer.models.transformer_parts import (
     block_arguments,
     final_norm,
     padding_and_positions,
+    require_length,
 )
 from minitransformer.norms import make_norm
 from minitransformer.positions import LearnedPositions
@@ -95,15 +96,28 @@ class BERT(Model):
                 nn.init.ones_(parameter)
 
     def forward(
-        self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None
+        self,
+        ids: Ids,
+        valid: Valid | None = None,
+        segment_ids: Ids | None = None,
+        *,
+        document_ids: Ids | None = None,
     ) -> Float[Tensor, "batch time d_model"]:
-        """Hidden states. `valid` defaults to `ids != pad_id`, `segment_ids` to 0."""
-        return self.encode(ids, valid, segment_ids).states
+        """Hidden states. `valid` defaults to `ids != pad_id`, `segment_ids` to 0. Rows may be packed: tokens with the
+        same number in `document_ids` are a document, which gets the states that it gets in a row of its own."""
+        return self.encode(ids, valid, segment_ids, document_ids=document_ids).states
 
-    def encode(self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None) -> Memory:
+    def encode(
+        self,
+        ids: Ids,
+        valid: Valid | None = None,
+        segment_ids: Ids | None = None,
+        *,
+        document_ids: Ids | None = None,
+    ) -> Memory:
         """Hidden states and which of them belong to real tokens."""
         valid = ids != self.config.pad_id if valid is None else valid
-        return Memory(self._states(ids, valid, segment_ids), valid)
+        return Memory(self._states(ids, valid, segment_ids, document_ids), valid)
 
     def pool(
         self, states: Float[Tensor, "batch time d_model"], valid: Valid | None = None
@@ -131,14 +145,17 @@ class BERT(Model):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `ids` (B, T), already masked, and `targets` (B, T): the masked tokens, elsewhere -100. It may
-        have `valid` and `segment_ids`, as for `forward`, and `sentence_labels` (B,), which add a second term."""
-        ids, targets = batch["ids"], batch["targets"]
+        have `valid`, `segment_ids` and `document_ids`, as for `forward`, and `sentence_labels` (B,), which add a second
+        term. Raises `InputError` for `sentence_labels` of packed rows, which hold more than one pair of sentences."""
+        ids, targets, document_ids = batch["ids"], batch["targets"], batch.get("document_ids")
+        if document_ids is not None and "sentence_labels" in batch:
+            raise InputError("sentence_labels are one for each row, but document_ids pack several documents into a row")
         valid = batch.get("valid", ids != self.config.pad_id)
         is_target = targets != NO_TARGET
         first = _first_places(valid)
         wanted = is_target.scatter(1, first[:, None], True) if "sentence_labels" in batch else is_target
         rows = wanted.flatten().nonzero().squeeze(1)
-        states = self._states(ids, valid, batch.get("segment_ids"), rows)
+        states = self._states(ids, valid, batch.get("segment_ids"), document_ids, rows)
         masked = states[is_target.flatten()[rows]] if "sentence_labels" in batch else states
         counts = self.count_targets(batch)
         losses = {"mlm": Loss(target_loss(self.predict_tokens(masked), targets[is_target]), counts["mlm"])}
@@ -156,16 +173,22 @@ class BERT(Model):
             counts[self.config.sentence_head] = labels.new_tensor(len(labels))
         return counts
 
-    def _states(self, ids: Tensor, valid: Tensor, segment_ids: Tensor | None, rows: Tensor | None = None) -> Tensor:
+    def _states(
+        self,
+        ids: Tensor,
+        valid: Tensor,
+        segment_ids: Tensor | None,
+        document_ids: Tensor | None,
+        rows: Tensor | None = None,
+    ) -> Tensor:
         """States (B, T, D), or (N, D) of the given `rows` alone, with less work in the last block."""
-        if self.positions is not None and ids.shape[1] > self.config.max_length:
-            raise InputError(f"{ids.shape[1]} tokens are more than the model's max_length={self.config.max_length}")
         # A graph of torch.compile cannot depend on the values, so it always has a mask.
         unpadded = not torch.compiler.is_compiling() and bool(valid.all())
-        mask, _, position_ids = padding_and_positions(ids, None if unpadded else valid)
+        mask, _, position_ids = padding_and_positions(ids, None if unpadded else valid, document_ids)
         segments = self.segments.weight[0] if segment_ids is None else self.segments(segment_ids)
         states = self.embedding(ids) + segments
         if self.positions is not None:
+            require_length(position_ids, self.config.max_length, packed=document_ids is not None)
             states = states + self.positions(position_ids + self.config.position_offset)
         states = self.dropout(self.embedding_norm(states))
         if self.widen is not None:

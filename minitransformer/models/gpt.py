@@ -25,6 +25,7 @@ from minitransformer.models.transformer_parts import (
     final_norm,
     left_padded,
     padding_and_positions,
+    require_length,
 )
 from minitransformer.positions import LearnedPositions
 from minitransformer.pretrained import GPT2HubConfig, export_pretrained, load_pretrained
@@ -122,26 +123,32 @@ class GPT(Model):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def forward(self, ids: Ids, valid: Valid | None = None) -> Float[Tensor, "batch time vocab"]:
-        """All of `ids` are real unless `valid` says otherwise."""
-        return self._logits(self.encode(ids, valid).states)
+    def forward(
+        self, ids: Ids, valid: Valid | None = None, *, document_ids: Ids | None = None
+    ) -> Float[Tensor, "batch time vocab"]:
+        """All of `ids` are real unless `valid` says otherwise. Rows may be packed: tokens with the same number in
+        `document_ids` are a document, which gets the logits that it gets in a row of its own."""
+        return self._logits(self.encode(ids, valid, document_ids=document_ids).states)
 
-    def encode(self, ids: Ids, valid: Valid | None = None) -> Memory:
-        """Hidden states, in which no token has seen a later one."""
-        if self.positions is not None and ids.shape[1] > self.config.max_length:
-            raise InputError(f"{ids.shape[1]} tokens are more than the model's max_length={self.config.max_length}")
-        mask, valid, position_ids = padding_and_positions(ids, valid)
+    def encode(self, ids: Ids, valid: Valid | None = None, *, document_ids: Ids | None = None) -> Memory:
+        """Hidden states, in which no token has seen a later one, or one of another document."""
+        mask, valid, position_ids = padding_and_positions(ids, valid, document_ids)
+        if self.positions is not None:
+            require_length(position_ids, self.config.max_length, packed=document_ids is not None)
         return Memory(self._states(ids, position_ids, mask), valid)
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
-        """`batch` has `ids` (B, T), and `valid` (B, T) where they are padded: each token predicts the next real one."""
+        """`batch` has `ids` (B, T), `valid` (B, T) where they are padded, and `document_ids` (B, T) where packed:
+        each token predicts the next real one of its document."""
         ids, targets = batch["ids"][:, :-1], batch["ids"][:, 1:]
-        if "valid" not in batch:  # nothing to select, which saves a pass over the states, and another backward
+        selected = "valid" in batch or "document_ids" in batch
+        if not selected:  # which saves a pass over the states, and another backward
             states = self.encode(ids).states
             total = target_loss(self._logits(states).flatten(0, 1), targets.flatten())
             return {"lm": Loss(total, torch.tensor(targets.numel(), device=ids.device))}
         is_target = self._is_target(batch)
-        states = self.encode(ids, batch["valid"][:, :-1]).states
+        valid, document_ids = (batch[name][:, :-1] if name in batch else None for name in ("valid", "document_ids"))
+        states = self.encode(ids, valid, document_ids=document_ids).states
         return {"lm": Loss(target_loss(self._logits(states[is_target]), targets[is_target]), is_target.sum())}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -213,10 +220,13 @@ class GPT(Model):
         return self.decoder(self.dropout(states), mask=mask, position_ids=position_ids, per_layer=per_layer)
 
     def _is_target(self, batch: dict[str, Tensor]) -> Tensor:
-        """A token is a target where it is real and has a real one before it to predict it."""
-        if "valid" not in batch:
-            return torch.ones_like(batch["ids"][:, 1:], dtype=torch.bool)
-        return batch["valid"][:, 1:] & batch["valid"][:, :-1]
+        """A token is a target where it is real and has a real one of its document before it to predict it."""
+        is_target = torch.ones_like(batch["ids"][:, 1:], dtype=torch.bool)
+        if "valid" in batch:
+            is_target = batch["valid"][:, 1:] & batch["valid"][:, :-1]
+        if "document_ids" in batch:
+            is_target = is_target & (batch["document_ids"][:, 1:] == batch["document_ids"][:, :-1])
+        return is_target
 
     def _logits(self, states: Tensor) -> Tensor:
         logits, cap = self.output(states), self.config.logit_softcap

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from minitransformer.activations import ACTIVATIONS
 from minitransformer.errors import InputError
-from minitransformer.masks import padding_mask
+from minitransformer.masks import document_mask, padding_mask
 from minitransformer.models.base import Config, Ids, Valid
 from minitransformer.norms import NORMS, make_norm
 from minitransformer.positions import ALiBi, AttentionPositions, RelativeBias, Rotary, token_positions
@@ -58,15 +58,27 @@ def final_norm(config: Any) -> nn.Module:
 
 
 def padding_and_positions(
-    ids: Ids, valid: Valid | None
-) -> tuple[Bool[Tensor, "batch 1 1 time"] | None, Valid, Int[Tensor, "#batch time"]]:
-    """The padding mask, which tokens are real, and their positions.
+    ids: Ids, valid: Valid | None, document_ids: Ids | None = None
+) -> tuple[Bool[Tensor, "batch 1 #time time"] | None, Valid, Int[Tensor, "#batch time"]]:
+    """The mask of padding and of other documents, which tokens are real, and their positions in their documents.
 
     Unpadded rows need no mask, without which attention is faster, and share one row of positions.
     """
+    real = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
+    if document_ids is not None:
+        return padding_mask(real) & document_mask(document_ids), real, token_positions(real, document_ids)
     if valid is None:
-        return None, torch.ones_like(ids, dtype=torch.bool), torch.arange(ids.shape[1], device=ids.device)[None]
+        return None, real, torch.arange(ids.shape[1], device=ids.device)[None]
     return padding_mask(valid), valid, token_positions(valid)
+
+
+def require_length(position_ids: Int[Tensor, "#batch time"], max_length: int, *, packed: bool) -> None:
+    """`InputError` for rows of more than `max_length` tokens; for `packed` rows, if one of their documents has more."""
+    length = position_ids.shape[1]
+    if packed and length > max_length:
+        length = int(position_ids.max()) + 1
+    if length > max_length:
+        raise InputError(f"{length} tokens are more than the model's max_length={max_length}")
 
 
 def left_padded(ids: Ids, valid: Valid) -> tuple[Int[Tensor, "batch width"], Bool[Tensor, "batch width"] | None]:

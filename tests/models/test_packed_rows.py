@@ -1,0 +1,137 @@
+"""Documents packed into one row compute what they compute in rows of their own."""
+
+import pytest
+import torch
+from helpers_models import assert_close, nudged
+
+from minitransformer import BERT, GPT, BERTConfig, GPTConfig, InputError, kernels
+
+SIZES = {"vocab_size": 30, "d_model": 16, "num_heads": 4, "num_layers": 2, "dropout": 0.0}
+GPTS = {
+    "learned": {"positions": "learned"},
+    "rotary": {"positions": "rotary", "num_kv_heads": 2, "norm": "rmsnorm", "qk_norm": True, "activation": "swiglu"},
+    "alibi": {"positions": "alibi"},
+    "none": {"positions": "none"},
+}
+BERTS = {
+    "learned": {},
+    "rotary": {"positions": "rotary", "pre_norm": True},
+    "roberta": {"position_offset": 2, "num_segments": 1, "pooler": False, "sentence_head": None},
+}
+LENGTHS = [[4, 3, 1, 6], [9, 2], [1, 1, 5]]
+
+
+def gpt(**options):
+    torch.manual_seed(0)
+    return nudged(GPT(GPTConfig(**SIZES, max_length=10, eos_id=0, **options))).eval()
+
+
+def bert(**options):
+    torch.manual_seed(0)
+    return nudged(BERT(BERTConfig(**SIZES, max_length=10, pad_id=0, cls_id=2, sep_id=3, mask_id=4, **options))).eval()
+
+
+def packed(lengths, width=17):
+    """Documents, and one padded row for each list of their lengths: ids, valid, document_ids. Their numbers fall."""
+    documents = [[torch.randint(5, 30, (1, length)) for length in row] for row in lengths]
+    ids, document_ids = torch.full((len(lengths), width), 7), torch.full((len(lengths), width), 50)
+    valid = torch.zeros(len(lengths), width, dtype=torch.bool)
+    for row, several in enumerate(documents):
+        length = sum(one.shape[1] for one in several)
+        start = row  # some rows are padded on the left too
+        ids[row, start : start + length] = torch.cat(several, dim=1)
+        numbers = [torch.full((one.shape[1],), 9 - place) for place, one in enumerate(several)]
+        document_ids[row, start : start + length] = torch.cat(numbers)
+        valid[row, start : start + length] = True
+    return documents, ids, valid, document_ids
+
+
+def of_each(documents, document_ids, states):
+    for row, several in enumerate(documents):
+        for place, one in enumerate(several):
+            yield one, states[row][document_ids[row] == 9 - place]
+
+
+@pytest.fixture(params=["kernels", "formulas"])
+def computed(request):
+    if request.param == "kernels":
+        yield
+    else:
+        with kernels.disabled():
+            yield
+
+
+@pytest.mark.parametrize("build", [*[(gpt, GPTS[name]) for name in GPTS], *[(bert, BERTS[name]) for name in BERTS]])
+def test_every_document_gets_what_it_gets_alone(build, computed):
+    model = build[0](**build[1])
+    documents, ids, valid, document_ids = packed(LENGTHS)
+    together = model(ids, valid, document_ids=document_ids)
+    for one, states in of_each(documents, document_ids, together):
+        assert_close(states, model(one)[0])
+
+
+def test_tokens_of_a_document_need_not_be_neighbours():
+    model = gpt(positions="rotary")
+    ids = torch.randint(5, 30, (1, 8))
+    document_ids = torch.tensor([[0, 1, 0, 1, 1, 0, 0, 1]])
+    together = model(ids, document_ids=document_ids)
+    for number in (0, 1):
+        chosen = document_ids[0] == number
+        assert_close(together[:, chosen], model(ids[:, chosen]))
+
+
+def loss_and_gradients(model, batches):
+    model.zero_grad()
+    total, count = 0.0, 0
+    for batch in batches:
+        [(total_of_one, count_of_one)] = model.loss(batch).values()
+        assert next(iter(model.count_targets(batch).values())) == count_of_one
+        total, count = total + total_of_one, count + count_of_one
+    total.backward()
+    return total, count, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("name", GPTS)
+def test_a_gpt_predicts_no_token_from_another_document(name, computed):
+    model = gpt(**GPTS[name])
+    documents, ids, valid, document_ids = packed(LENGTHS)
+    total, count, gradients = loss_and_gradients(model, [{"ids": ids, "valid": valid, "document_ids": document_ids}])
+    alone = loss_and_gradients(model, [{"ids": one} for several in documents for one in several])
+    assert count == alone[1] == sum(sum(row) - len(row) for row in LENGTHS)
+    assert_close(total, alone[0])
+    for ours, theirs in zip(gradients, alone[2], strict=True):
+        assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", BERTS)
+def test_a_masked_model_restores_tokens_from_their_document_alone(name, computed):
+    model = bert(**BERTS[name])
+    documents, ids, valid, document_ids = packed(LENGTHS)
+    targets = torch.where(valid & (ids % 3 > 0), ids, -100)
+    total, count, gradients = loss_and_gradients(
+        model, [{"ids": ids, "valid": valid, "targets": targets, "document_ids": document_ids}]
+    )
+    each = [{"ids": one, "targets": torch.where(one % 3 > 0, one, -100)} for several in documents for one in several]
+    alone = loss_and_gradients(model, each)
+    assert count == alone[1]
+    assert_close(total, alone[0])
+    for ours, theirs in zip(gradients, alone[2], strict=True):
+        assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("build", [gpt, bert])
+def test_learned_positions_bound_the_document_not_the_row(build):
+    model = build()
+    ids = torch.randint(5, 30, (1, 21))
+    document_ids = torch.tensor([[0] * 10 + [1] * 10 + [2]])
+    assert model(ids, document_ids=document_ids).shape[1] == 21
+    document_ids[0, 10] = 0
+    with pytest.raises(InputError, match="11 tokens are more than the model's max_length=10"):
+        model(ids, document_ids=document_ids)
+
+
+def test_a_row_of_several_documents_has_no_label_of_one_pair():
+    ids = torch.randint(5, 30, (2, 6))
+    batch = {"ids": ids, "targets": ids, "document_ids": ids % 2, "sentence_labels": torch.tensor([0, 1])}
+    with pytest.raises(InputError, match="sentence_labels"):
+        bert().loss(batch)
