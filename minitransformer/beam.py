@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from minitransformer.decodable import Decodable
+from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.validation import require_number
+
+MOST_BEAMS = 10_000
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ def beam_search(
     beam_size: int = 5,
     alpha: float = 0.6,
     n_best: int = 1,
+    vocab_size: int | None = None,
 ) -> list[list[Hypothesis]]:
     """For each row the `n_best` hypotheses of the highest log P / `length_penalty`, best first.
 
@@ -46,29 +49,35 @@ def beam_search(
     EOS or at `max_new_tokens` (one number, or one per row), leave the beam as hypotheses; the others are the next beam.
     A row is finished, and leaves the batch, once nothing in its beam can reach the score of the `n_best`-th hypothesis.
     As log P only falls, log P / `length_penalty(max_new_tokens)` bounds what it can reach, so that to stop there
-    changes nothing. `beam_size=1` is `greedy`. A row has fewer than `n_best` hypotheses only if it has fewer texts.
-    The model should be in evaluation mode. Raises `InputError` for values out of range.
+    changes nothing. `beam_size=1` is `greedy`. A row has fewer than `n_best` hypotheses only if it has fewer texts;
+    without any new token its text is empty. With a `vocab_size` only the ids below it are ever chosen. The model should
+    be in evaluation mode, or there is a warning. Raises `InputError` for values out of range.
     """
     limits = max_new_tokens.tolist() if isinstance(max_new_tokens, Tensor) else [max_new_tokens] * len(inputs)
-    require_number("max_new_tokens", min(limits, default=None), at_least=1)
-    require_number("beam_size", beam_size, at_least=1)
-    require_number("alpha", alpha, at_least=0)
+    for limit in limits:
+        require_number("max_new_tokens", limit, at_least=0, at_most=MOST_NEW_TOKENS, whole=True)
+    require_number("beam_size", beam_size, at_least=1, at_most=MOST_BEAMS, whole=True)
+    require_number("alpha", alpha, at_least=0, at_most=10)
     if not 1 <= n_best <= beam_size:
         raise InputError(f"n_best={n_best} must be at least 1 and at most beam_size={beam_size}")
     if len(limits) != len(inputs):
         raise InputError(f"max_new_tokens has {len(limits)} limits for {len(inputs)} rows: give one, or one per row")
-    if not limits:
-        return []
+    warn_in_training(model)
     eos_id = model.config.eos_id
-    found: list[list[Hypothesis]] = [[] for _ in limits]
+    found = [[Hypothesis([], 0.0, 0.0)] if limit == 0 else [] for limit in limits]
+    searched = [row for row, limit in enumerate(limits) if limit != 0]  # which rows are in the batch
+    if not searched:
+        return found
+    if len(searched) < len(limits):
+        inputs, valid = inputs[searched], None if valid is None else valid[searched]
     logits, state = model.start(inputs, valid, max_new_tokens=max(limits))
-    searched = list(range(len(limits)))  # which rows are in the batch
+    require_number("vocab_size", vocab_size, at_least=1, at_most=logits.shape[1], whole=True)
     # A row starts from one beam: copies of it would all continue alike.
-    log_p = logits.new_zeros(len(limits), 1, dtype=torch.promote_types(logits.dtype, torch.float32))
-    texts = torch.zeros(len(limits), 1, 0, dtype=torch.long, device=logits.device)
+    log_p = logits.new_zeros(len(searched), 1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    texts = torch.zeros(len(searched), 1, 0, dtype=torch.long, device=logits.device)
     for length in range(1, max(limits) + 1):
         num_beams = log_p.shape[1]
-        log_p, beams, ids = likeliest_continuations(log_p, logits, beam_size)
+        log_p, beams, ids = likeliest_continuations(log_p, logits[:, :vocab_size], beam_size)
         texts = torch.cat([texts.gather(1, beams[..., None].expand(-1, -1, length - 1)), ids[..., None]], dim=2)
         at_limit = [limits[row] == length for row in searched]
         ended = ids == eos_id

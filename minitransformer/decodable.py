@@ -1,9 +1,12 @@
 """The decoding protocol: what `greedy`, `sample`, `stream` and `beam_search` ask of a model."""
 
+import warnings
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+
+MOST_NEW_TOKENS = 1_000_000
 
 
 @runtime_checkable
@@ -31,3 +34,9 @@ class Decodable(Protocol):
     ) -> tuple[Float[Tensor, "batch vocab"], Any]: ...
 
     def step(self, ids: Int[Tensor, " batch"], state: Any) -> tuple[Float[Tensor, "batch vocab"], Any]: ...
+
+
+def warn_in_training(model: Any) -> None:
+    """A warning for a model in training mode, whose dropout makes its choices random."""
+    if getattr(model, "training", False):
+        warnings.warn("the model decodes in training mode, with dropout: call model.eval() first", stacklevel=3)

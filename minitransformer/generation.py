@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from minitransformer.beam import Hypothesis, beam_search
-from minitransformer.decodable import Decodable
+from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.validation import require_number
 
@@ -42,8 +42,8 @@ class Sampler:
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        require_number("temperature", self.temperature, at_least=0)
-        require_number("top_k", self.top_k, at_least=1)
+        require_number("temperature", self.temperature, at_least=0, at_most=1e38)
+        require_number("top_k", self.top_k, at_least=1, whole=True)
         require_number("top_p", self.top_p, more_than=0, at_most=1)
         require_number("min_p", self.min_p, at_least=0, at_most=1)
 
@@ -54,15 +54,17 @@ class Sampler:
 
     def probabilities(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
         """The distribution that tokens are drawn from, at a temperature above 0."""
-        # Shifted first: a tiny temperature would overflow.
-        logits = (logits.float() - logits.float().amax(dim=-1, keepdim=True)) / self.temperature
+        # Shifted first: a tiny temperature would overflow. What is 0 in float32 counts as the smallest number there.
+        smallest = torch.finfo(torch.float32).tiny
+        logits = (logits.float() - logits.float().amax(dim=-1, keepdim=True)) / max(self.temperature, smallest)
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             smallest_kept = logits.topk(self.top_k).values[:, -1:]
             logits = logits.masked_fill(logits < smallest_kept, float("-inf"))
         if self.top_p is not None:
             ordered, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
             likelier = ordered.cumsum(dim=-1) - ordered  # of all tokens before each: the first always stays
-            dropped = torch.zeros_like(likelier, dtype=torch.bool).scatter(1, order, likelier >= self.top_p)
+            beyond = likelier >= max(self.top_p, smallest)
+            dropped = torch.zeros_like(beyond).scatter(1, order, beyond)
             logits = logits.masked_fill(dropped, float("-inf"))
         probabilities = logits.softmax(dim=-1)
         if self.min_p is not None:
@@ -80,11 +82,13 @@ def greedy(
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
     stop_ids: Collection[int] = (),
+    vocab_size: int | None = None,
 ) -> Int[Tensor, "batch new"]:
     """The likeliest token at every step, until each row has ended or has `max_new_tokens`.
 
-    A row ends in the model's `eos_id` or one of `stop_ids`, and is padded with `pad_id` while others go on. The model
-    should be in evaluation mode.
+    A row ends in the model's `eos_id` or one of `stop_ids`, and is padded with `pad_id` while others go on. With a
+    `vocab_size` only the ids below it are ever chosen: a model's vocabulary may be larger than its tokenizer's. The
+    model should be in evaluation mode, or there is a warning. Raises `InputError` for values out of range.
     """
     return sample(
         model,
@@ -94,6 +98,7 @@ def greedy(
         temperature=0.0,
         repetition_penalty=repetition_penalty,
         stop_ids=stop_ids,
+        vocab_size=vocab_size,
     )
 
 
@@ -109,12 +114,14 @@ def sample(
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
     stop_ids: Collection[int] = (),
+    vocab_size: int | None = None,
     seed: int | None = None,
 ) -> Int[Tensor, "batch new"]:
     """Tokens drawn by a `Sampler`; rows end as in `greedy`, and `stream` gives the same tokens one by one.
 
     With a `seed` the same call gives the same tokens, and torch's own random state stays as it is.
     """
+    require_number("seed", seed, at_least=-(1 << 63), at_most=(1 << 64) - 1, whole=True)
     generator = None if seed is None else torch.Generator(inputs.device).manual_seed(seed)
     steps = stream(
         model,
@@ -124,8 +131,10 @@ def sample(
         max_new_tokens=max_new_tokens,
         repetition_penalty=repetition_penalty,
         stop_ids=stop_ids,
+        vocab_size=vocab_size,
     )
-    return torch.stack(list(steps), dim=1)
+    tokens = list(steps)
+    return torch.stack(tokens, dim=1) if tokens else torch.empty(len(inputs), 0, dtype=torch.long, device=inputs.device)
 
 
 @torch.inference_mode()
@@ -138,22 +147,27 @@ def stream(
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
     stop_ids: Collection[int] = (),
+    vocab_size: int | None = None,
 ) -> Iterator[Int[Tensor, " batch"]]:
     """The new tokens (B,) of all rows, one step at a time, as `choose` picks them; rows end as in `greedy`.
 
     `repetition_penalty` divides the positive logits of tokens that stand in a row already, and multiplies the negative
     ones (Keskar et al. 2019). The tokens of a prompt count; a source, an image or a spectrogram has none.
     """
-    require_number("max_new_tokens", max_new_tokens, at_least=1)
-    require_number("repetition_penalty", repetition_penalty, more_than=0)
+    require_number("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS, whole=True)
+    require_number("repetition_penalty", repetition_penalty, at_least=1e-6, at_most=1e6)
+    warn_in_training(model)
+    if not len(inputs) or max_new_tokens == 0:
+        return
     eos_id = model.config.eos_id
     # GPT-2 has no token for padding: a row that has ended repeats its end, as in transformers.
     pad_id = getattr(model.config, "pad_id", eos_id)
     stops = {eos_id, *stop_ids}
     logits, state = model.start(inputs, valid, max_new_tokens=max_new_tokens)
-    vocab_size = logits.shape[1]
-    if unknown := [stop for stop in stop_ids if not 0 <= stop < vocab_size]:
-        raise InputError(f"stop_ids={unknown} are not in the vocabulary, ids 0 to {vocab_size - 1}")
+    known = logits.shape[1]
+    require_number("vocab_size", vocab_size, at_least=1, at_most=known, whole=True)
+    if unknown := [stop for stop in stop_ids if not 0 <= stop < known]:
+        raise InputError(f"stop_ids={unknown} are not in the vocabulary, ids 0 to {known - 1}")
     seen = None if repetition_penalty == 1.0 else torch.zeros_like(logits, dtype=torch.bool)
     # One vocabulary for reading and writing: the inputs are a prompt.
     is_prompt = hasattr(model.config, "vocab_size") and inputs.dim() == 2 and not inputs.is_floating_point()
@@ -164,9 +178,10 @@ def stream(
     num_ended = 0
     for count in range(1, max_new_tokens + 1):
         if seen is not None:
-            penalised = torch.where(logits > 0, logits / repetition_penalty, logits * repetition_penalty)
+            # In float32: float16 would overflow.
+            penalised = torch.where(logits > 0, logits.float() / repetition_penalty, logits * repetition_penalty)
             logits = torch.where(seen, penalised, logits)
-        ids = choose(logits)
+        ids = choose(logits[:, :vocab_size])
         if num_ended:
             ids = ids.masked_fill(ended, pad_id)
         yield ids

@@ -1,5 +1,6 @@
 """Checks of values that a user or a file gave: against a type annotation, and against bounds."""
 
+import numbers
 import types
 from collections.abc import Callable
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -72,8 +73,9 @@ def require_number(
     at_least: int | float | None = None,
     less_than: int | float | None = None,
     at_most: int | float | None = None,
+    whole: bool = False,
 ) -> None:
-    """Raises `InputError` for a number that is not finite or outside the bounds; None passes.
+    """Raises `InputError` for a number that is not finite, outside the bounds or not `whole`; None passes.
 
     `shown_name` is what the user calls the value: "--lr" gives "--lr 0 must be more than 0", and "dropout" gives
     "dropout=2 must be at least 0 and at most 1".
@@ -92,3 +94,5 @@ def require_number(
         raise InputError(f"{given} must be {' and '.join(wanted)}")
     if value != value or value in (float("inf"), float("-inf")):
         raise InputError(f"{given} must be a finite number")
+    if whole and not isinstance(value, numbers.Integral):
+        raise InputError(f"{given} must be a whole number")
