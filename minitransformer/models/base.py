@@ -30,6 +30,10 @@ Valid = Bool[Tensor, "batch time"]
 """Which tokens are real."""
 
 
+NEVER = -(1 << 63)
+"""The target that cross-entropy passes over; torch's own is -100."""
+
+
 class Memory(NamedTuple):
     """What `encode` returns: hidden states (B, S, D), which of them are real, and an RNN's last state."""
 
@@ -52,8 +56,35 @@ class Loss(NamedTuple):
 def target_loss(
     logits: Float[Tensor, "targets vocab"], targets: Int[Tensor, " targets"], label_smoothing: float = 0.0
 ) -> Float[Tensor, ""]:
-    """Summed cross-entropy; smoothing spreads `label_smoothing` over the whole vocabulary (Szegedy et al. 2016)."""
-    return F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
+    """Summed cross-entropy; smoothing spreads `label_smoothing` over the whole vocabulary (Szegedy et al. 2016).
+
+    Raises `InputError` as `embedded` does; -100 is no target either.
+    """
+    options: dict[str, Any] = {"reduction": "sum", "label_smoothing": label_smoothing, "ignore_index": NEVER}
+    try:
+        return F.cross_entropy(logits.float(), targets, **options)
+    except IndexError:
+        require_known("targets", targets, logits.shape[1])
+        raise
+
+
+def embedded(embedding: nn.Module, name: str, ids: Int[Tensor, "*shape"], size: int) -> Float[Tensor, "*shape width"]:
+    """`embedding(ids)`; `InputError` with the `name` of the argument for an id that is none of the `size` known ones.
+
+    On a CPU torch looks at every id anyway. On a GPU a look would wait for all that the device has still to do, so that
+    there torch's own assertion stops the program; `start` alone looks there too.
+    """
+    try:
+        return embedding(ids)
+    except IndexError:
+        require_known(name, ids, size)
+        raise
+
+
+def require_known(name: str, ids: Int[Tensor, "*shape"], size: int) -> None:
+    """`InputError` for an id that is not from 0 to `size` - 1."""
+    if len(unknown := ids[(ids < 0) | (ids >= size)]):
+        raise InputError(f"{name}: {int(unknown[0])} is out of range: the model knows 0 to {size - 1}")
 
 
 class Config:

@@ -12,7 +12,7 @@ from minitransformer.activations import ACTIVATIONS
 from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import Ids, Loss, Memory, Model, Valid, target_loss
+from minitransformer.models.base import Ids, Loss, Memory, Model, Valid, embedded, target_loss
 from minitransformer.models.bert_config import BERTConfig
 from minitransformer.models.transformer_parts import (
     attention_positions,
@@ -185,8 +185,11 @@ class BERT(Model):
         # A graph of torch.compile cannot depend on the values, so it always has a mask.
         unpadded = not torch.compiler.is_compiling() and bool(valid.all())
         mask, _, position_ids = padding_and_positions(ids, None if unpadded else valid, document_ids)
-        segments = self.segments.weight[0] if segment_ids is None else self.segments(segment_ids)
-        states = self.embedding(ids) + segments
+        states = embedded(self.embedding, "ids", ids, self.config.vocab_size)
+        if segment_ids is None:
+            states = states + self.segments.weight[0]
+        else:
+            states = states + embedded(self.segments, "segment_ids", segment_ids, self.config.num_segments)
         if self.positions is not None:
             require_length(position_ids, self.config.max_length, packed=document_ids is not None)
             states = states + self.positions(position_ids + self.config.position_offset)

@@ -13,10 +13,19 @@ from torch import Tensor, nn
 from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.cache import KVCache
 from minitransformer.dropout import Dropout
-from minitransformer.errors import InputError
 from minitransformer.kernels import enabled
 from minitransformer.kernels.gpt_step import FlatStep
-from minitransformer.models.base import Config, Ids, Loss, Memory, Model, Valid, target_loss
+from minitransformer.models.base import (
+    Config,
+    Ids,
+    Loss,
+    Memory,
+    Model,
+    Valid,
+    embedded,
+    require_known,
+    target_loss,
+)
 from minitransformer.models.gpt_state import GPTState
 from minitransformer.models.transformer_parts import (
     attention_positions,
@@ -164,10 +173,7 @@ class GPT(Model):
         part, with a warning.
         """
         limit = self.config.max_length
-        if inputs.numel():
-            least, most = int(inputs.min()), int(inputs.max())
-            if least < 0 or most >= self.config.vocab_size:
-                raise InputError(f"ids from {least} to {most}: the vocabulary has 0 to {self.config.vocab_size - 1}")
+        require_known("ids", inputs, self.config.vocab_size)
         valid = torch.ones_like(inputs, dtype=torch.bool) if valid is None else valid
         if not inputs.shape[1] or not bool(valid.any(dim=1).all()):
             first = inputs.new_full((len(inputs), 1), self.config.eos_id)
@@ -192,7 +198,11 @@ class GPT(Model):
             return self._read(*state.last_half(ids), num_slots=self.config.max_length)
         mask = state.append(ids)
         if enabled("gpt_step") and state.flat is not None and state.flat.parts.unchanged():
-            states = state.flat(ids, state.position_ids, mask, state.caches)
+            try:
+                states = state.flat(ids, state.position_ids, mask, state.caches)
+            except IndexError:
+                require_known("ids", ids, self.config.vocab_size)
+                raise
         else:
             per_layer = [{"cache": cache} for cache in state.caches]
             states = self._states(ids[:, None], state.position_ids, mask, per_layer)[:, 0]
@@ -214,7 +224,7 @@ class GPT(Model):
     def _states(
         self, ids: Tensor, position_ids: Tensor, mask: Tensor | None, per_layer: list[dict[str, KVCache]] | None = None
     ) -> Tensor:
-        states = self.embedding(ids)
+        states = embedded(self.embedding, "ids", ids, self.config.vocab_size)
         if self.positions is not None:
             states = states + self.positions(position_ids)
         return self.decoder(self.dropout(states), mask=mask, position_ids=position_ids, per_layer=per_layer)

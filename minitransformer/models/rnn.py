@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import Ids, Loss, Memory, Valid
+from minitransformer.models.base import Ids, Loss, Memory, Valid, embedded
 from minitransformer.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets
 from minitransformer.models.rnn_cells import CELLS, RecurrentStack, State
 from minitransformer.models.rnn_decoders import (
@@ -123,9 +123,8 @@ class RNNSeq2Seq(EncoderDecoder):
 
     def encode(self, ids: Ids, valid: Valid | None = None) -> Memory:
         self.check_source(ids)
-        if not ids.shape[1]:
-            raise InputError("a recurrent encoder needs at least one token: the source is empty")
-        states, final = self.encoder(self.dropout(self.source_embedding(ids)), valid)
+        states = embedded(self.source_embedding, "source_ids", ids, self.config.source_vocab_size)
+        states, final = self.encoder(self.dropout(states), valid)
         valid = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
         if not self.config.masked:
             states = self._fill_up(states, valid)
@@ -158,9 +157,9 @@ class RNNSeq2Seq(EncoderDecoder):
         return self.loss_of(logits[is_target], targets[is_target], batch)
 
     def _embedded(self, target_ids: Tensor) -> Tensor:
-        embedded = self.target_embedding(target_ids)
+        states = embedded(self.target_embedding, "target_ids", target_ids, self.config.target_vocab_size)
         # A tied table has std d_model**-0.5, for the output layer; others have 1.
-        return self.dropout(embedded * self.config.d_model**0.5 if self.config.tie_output else embedded)
+        return self.dropout(states * self.config.d_model**0.5 if self.config.tie_output else states)
 
     def _coin_flip_logits(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Logits (B, T, V) where each row is fed either its true tokens or the model's own choices (Williams and Zipser

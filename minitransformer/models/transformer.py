@@ -14,7 +14,7 @@ from minitransformer.cache import reordered
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
-from minitransformer.models.base import Ids, Memory, Valid
+from minitransformer.models.base import Ids, Memory, Valid, embedded
 from minitransformer.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from minitransformer.models.transformer_parts import (
     attention_positions,
@@ -162,7 +162,8 @@ class Transformer(EncoderDecoder):
     def encode(self, ids: Ids, valid: Valid | None = None) -> Memory:
         self.check_source(ids)
         mask, valid, position_ids = padding_and_positions(ids, valid)
-        states = self._embed(ids, position_ids, self.source_embedding, self.source_positions)
+        states = embedded(self.source_embedding, "source_ids", ids, self.config.source_vocab_size)
+        states = self._placed(states, position_ids, self.source_positions)
         return Memory(self.encoder(states, mask=mask, position_ids=position_ids), valid)
 
     def decode(
@@ -179,7 +180,8 @@ class Transformer(EncoderDecoder):
                 f"a target of {end} tokens exceeds the max_length={self.config.max_length} learned positions"
             )
         position_ids = rearrange(torch.arange(start, end, device=target_ids.device), "target -> 1 target")
-        states = self._embed(target_ids, position_ids, self.target_embedding, self.target_positions)
+        states = embedded(self.target_embedding, "target_ids", target_ids, self.config.target_vocab_size)
+        states = self._placed(states, position_ids, self.target_positions)
         per_layer = None
         if state is not None:
             pairs = zip(state.caches, state.memory_caches, strict=True)
@@ -215,8 +217,9 @@ class Transformer(EncoderDecoder):
         """Read one more target token per row: logits of the next. `state` is updated in place and returned."""
         return self.output(self.decode(ids[:, None], state.memory, state)[:, 0]), state
 
-    def _embed(self, ids: Tensor, position_ids: Tensor, embedding: nn.Module, positions: nn.Module | None) -> Tensor:
-        states = embedding(ids) * self.embedding_scale
+    def _placed(self, states: Tensor, position_ids: Tensor, positions: nn.Module | None) -> Tensor:
+        """Embedded tokens, scaled and at their positions."""
+        states = states * self.embedding_scale
         if positions is not None:
             states = states + positions(position_ids).to(states.dtype)
         return self.dropout(states)
