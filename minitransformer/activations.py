@@ -13,11 +13,16 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def relu_squared(x: Tensor) -> Tensor:
+    """max(0, x)² (So et al. 2021)."""
+    return F.relu(x).square()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,  # with erf; the tanh form differs by up to 5e-4
     "gelu_tanh": gelu_tanh,
-    "relu_squared": lambda x: F.relu(x).square(),  # So et al. 2021
+    "relu_squared": relu_squared,
     "swiglu": F.silu,  # of the gate: see FeedForward
 }
 
