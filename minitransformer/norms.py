@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from minitransformer.errors import InputError
 
@@ -31,3 +32,12 @@ class RMSNorm(nn.RMSNorm):
 
     def __init__(self, d_model: int, *, eps: float = 1e-5):
         super().__init__(d_model, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.eps)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """`RMSNorm` by `weight`, in the precision of x."""
+    # Autocast leaves the weight in float32, and torch computes with x in float32 then; but it warns of the mixture.
+    return F.rms_norm(x.to(weight.dtype), weight.shape, weight, eps).to(x.dtype)

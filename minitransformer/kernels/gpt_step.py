@@ -20,7 +20,7 @@ from minitransformer.attention import MultiHeadAttention, ScaledDotProduct, atte
 from minitransformer.blocks import EncoderBlock, FeedForward, Residual, Stack
 from minitransformer.cache import KVCache
 from minitransformer.dropout import Dropout
-from minitransformer.norms import RMSNorm
+from minitransformer.norms import RMSNorm, rms_norm
 from minitransformer.positions import LearnedPositions, Rotary, turned
 
 _KNOWN: dict[type[nn.Module], tuple[set[str], set[str]]] = {
@@ -210,4 +210,4 @@ def _norm(layer: Any, parts: _Parts) -> Callable[[Tensor], Tensor]:
     own, shape, eps = parts.take(layer, nn.LayerNorm, RMSNorm)._parameters, layer.normalized_shape, layer.eps
     if isinstance(layer, nn.LayerNorm):
         return lambda x: torch.layer_norm(x, shape, own["weight"], own["bias"], eps)
-    return lambda x: F.rms_norm(x, shape, own["weight"], eps)
+    return lambda x: rms_norm(x, own["weight"], eps)
