@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 
+import jaxtyping
 import pytest
 import torch
 from helpers_models import Scripted, layout, nudged, padded, tiny_gpt, tiny_rnn, tiny_transformer
@@ -262,14 +263,17 @@ def test_what_is_impossible_is_no_hypothesis():
     ("options", "message"),
     [
         ({"beam_size": 0}, "beam_size=0 "),
-        ({"alpha": -0.1}, "alpha=-0.1 "),
+        *[({"alpha": value}, "alpha=") for value in (-0.1, 11, 1e308, float("inf"), float("nan"))],
+        *[({"beam_size": value}, "beam_size=") for value in (2.5, 10**9, float("nan"))],
+        *[({"max_new_tokens": value}, "max_new_tokens=") for value in (-1, 1.5, 10**30, torch.tensor([1, -1]))],
         ({"alpha": math.nan}, "alpha=nan "),
         ({"n_best": 0}, "n_best=0 "),
         ({"beam_size": 2, "n_best": 3}, "n_best=3 .* beam_size=2"),
         ({"max_new_tokens": torch.tensor([4, -1])}, "max_new_tokens=-1 "),
     ],
 )
-def test_values_out_of_range_are_refused_before_anything_is_read(options, message):
+def test_values_out_of_range_are_refused_before_anything_is_read(options, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
     model = Scripted([EOS], [EOS])
     with pytest.raises(InputError, match=message):
         beam_search(model, torch.zeros(2, 2, dtype=torch.long), **{"max_new_tokens": 3, **options})

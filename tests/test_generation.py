@@ -1,16 +1,20 @@
 import math
+import warnings
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import jaxtyping
 import pytest
 import torch
 from helpers_models import (
     A_FEW_MODELS,
     EOS,
+    GPT_EOS,
     PAD,
     Scripted,
     assert_close,
     choose_eos,
+    fresh_gpt,
     layout,
     likeliest,
     padded,
@@ -36,6 +40,7 @@ from minitransformer.decodable import Decodable
 from minitransformer.generation import Sampler
 
 a_few_models = pytest.mark.parametrize("build", A_FEW_MODELS)
+INF, NAN = float("inf"), float("nan")
 
 
 def test_a_row_ends_in_eos_and_is_padded_while_others_go_on():
@@ -191,10 +196,70 @@ def test_draws_follow_the_probabilities():
     assert ((drawn - expected) ** 2 / expected).sum() < 16.27
 
 
-@pytest.mark.parametrize("temperature", [1e-30, 1e-4])
+@pytest.mark.parametrize("temperature", [1e-4, 1e-30, 1e-40, 1e-46, 1e-320])
 def test_a_temperature_near_zero_takes_the_likeliest(temperature):
     logits = torch.randn(50, 7)
     assert Sampler(temperature)(logits).tolist() == logits.argmax(dim=-1).tolist()
+
+
+@pytest.mark.parametrize("top_p", [1e-3, 1e-40, 1e-46, 1e-320])
+def test_the_likeliest_token_stays_however_small_top_p_is(top_p):
+    logits = torch.randn(50, 7)
+    assert Sampler(top_p=top_p)(logits).tolist() == logits.argmax(dim=-1).tolist()
+
+
+@pytest.mark.parametrize(
+    "rules", [{"temperature": 1e38}, {"min_p": 1.0}, {"top_k": 10**9}, {"temperature": 1e-46, "top_p": 1e-46}]
+)
+def test_probabilities_at_the_edge_of_float32_are_numbers(rules):
+    logits = torch.tensor([[1e4, -1e4, -INF, 3.0]])
+    probabilities = Sampler(**rules).probabilities(logits)
+    assert probabilities.isfinite().all()
+    assert_close(probabilities.sum(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("penalty", [1e-6, 1e6])
+def test_no_repetition_penalty_overflows_in_half_precision(penalty):
+    model = Scripted([4, 6, 5])
+    model.says = (100 * model.says - 50).half()
+    options = {"max_new_tokens": 3, "repetition_penalty": penalty}
+    for temperature in (0.0, 1.0):
+        assert sample(model, torch.zeros(1, 1).long(), temperature=temperature, **options).shape[0] == 1
+
+
+SURPLUS = {
+    "greedy": lambda *given, **options: greedy(*given, **options).tolist(),
+    "sample": lambda *given, **options: sample(*given, temperature=9.0, seed=0, **options).tolist(),
+    "penalised": lambda *given, **options: greedy(*given, repetition_penalty=1e6, **options).tolist(),
+    "beam search": lambda *given, **options: [found.ids for [found, *_] in beam_search(*given, alpha=9.0, **options)],
+}
+
+
+@pytest.mark.parametrize("how", SURPLUS)
+def test_ids_beyond_the_tokenizer_are_never_chosen(how):
+    model, given = tiny_gpt("rotary"), torch.stack(prompts(4, 4, 4))  # which may hold such ids
+    all_ids = {token for row in SURPLUS[how](model, given, max_new_tokens=30) for token in row}
+    size = max(all_ids - {GPT_EOS})
+    some = {token for row in SURPLUS[how](model, given, max_new_tokens=30, vocab_size=size) for token in row}
+    assert max(some - {GPT_EOS}) < size  # a row that has ended is padded with EOS
+
+
+def test_the_chances_of_a_smaller_vocabulary_are_those_without_the_others():
+    model = Scripted([4, EOS])
+    model.says = torch.randn(1, 2, 8)
+    [[found]] = beam_search(model, torch.zeros(1, 1).long(), max_new_tokens=1, vocab_size=5)
+    assert_close(found.log_probability, model.says[0, 0, :5].log_softmax(dim=0).max().item())
+
+
+@pytest.mark.parametrize("how", SURPLUS)
+def test_a_model_in_training_mode_is_warned_of_once(how):
+    given = torch.stack(prompts(4, 4))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        SURPLUS[how](fresh_gpt(dropout=0.5).train(), given, max_new_tokens=3)
+        assert ["training mode" in str(warning.message) for warning in caught] == [True]
+        SURPLUS[how](tiny_gpt(), given, max_new_tokens=3)
+        assert len(caught) == 1
 
 
 def test_a_seed_gives_the_same_tokens_and_leaves_torchs_own_state_alone():
@@ -251,11 +316,17 @@ def test_a_row_ends_in_any_stop_token():
         ({"top_k": 0}, "top_k=0 must be at least 1"),
         ({"top_p": 1.5}, "top_p=1.5 must be more than 0 and at most 1"),
         ({"min_p": -0.1}, "min_p=-0.1 must be at least 0 and at most 1"),
-        ({"max_new_tokens": 0}, "max_new_tokens=0 must be at least 1"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0 must be more than 0"),
+        *[({"temperature": value}, "must be at least 0 and at most 1e\\+38") for value in (1e39, 1e308, INF, NAN)],
+        *[({"top_k": value}, "top_k=") for value in (2.5, INF, NAN)],
+        *[({name: value}, f"{name}=") for name in ("top_p", "min_p") for value in (-1e-46, 1.0000001, INF, NAN)],
+        *[({"max_new_tokens": value}, "max_new_tokens=") for value in (-1, 2.5, 1e9, 10**30, INF, NAN)],
+        *[({"repetition_penalty": value}, "repetition_penalty=") for value in (0.0, -1.0, 1e-46, 1e46, INF, NAN)],
+        *[({"vocab_size": value}, "vocab_size=") for value in (0, 14, 2.5)],
+        *[({"seed": value}, "seed=") for value in (1 << 64, -(1 << 70), 0.5)],
         ({"stop_ids": [2, 99]}, r"stop_ids=\[99\] are not in the vocabulary, ids 0 to 12"),
     ],
 )
-def test_choices_out_of_range_are_refused(choice, message):
+def test_choices_out_of_range_are_refused(choice, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
     with pytest.raises(InputError, match=message):
         sample(tiny_gpt(), torch.stack(prompts(2)), **{"max_new_tokens": 3, **choice})

@@ -177,7 +177,7 @@ def test_generate_counts_unknown_characters_and_reads_the_end_of_a_long_prompt(r
     ("arguments", "message"),
     [
         (["--temperature", "-1"], "temperature=-1.0 must be at least 0"),
-        (["--max-new-tokens", "0"], "max_new_tokens=0 must be at least 1"),
+        (["--max-new-tokens", "-1"], "max_new_tokens=-1 must be at least 0"),
         (["--stop", "bottle"], "--stop 'bottle': not a token of this model's tokenizer"),
     ],
 )
