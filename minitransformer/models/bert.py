@@ -152,8 +152,10 @@ class BERT(Model):
             raise InputError("sentence_labels are one for each row, but document_ids pack several documents into a row")
         valid = batch.get("valid", ids != self.config.pad_id)
         is_target = targets != NO_TARGET
-        first = _first_places(valid)
-        wanted = is_target.scatter(1, first[:, None], True) if "sentence_labels" in batch else is_target
+        wanted = is_target
+        if "sentence_labels" in batch:
+            first = _first_places(valid)
+            wanted = is_target.scatter(1, first[:, None], True)
         rows = wanted.flatten().nonzero().squeeze(1)
         states = self._states(ids, valid, batch.get("segment_ids"), document_ids, rows)
         masked = states[is_target.flatten()[rows]] if "sentence_labels" in batch else states

@@ -149,7 +149,7 @@ class RNNSeq2Seq(EncoderDecoder):
         """As any encoder-decoder's. In training with `teacher_forcing` below 1, sequences whose coin says so are fed
         the model's own choices: their loss adds up until it chooses EOS, as the talk's does, while the count is that
         of all targets."""
-        if not self.training or self.config.teacher_forcing == 1.0:
+        if not self.training or self.config.teacher_forcing == 1.0 or batch["target_ids"].shape[1] < 2:
             return super().loss(batch)
         inputs, targets, is_target = decoder_inputs_and_targets(batch["target_ids"], self.config.pad_id)
         logits, running = self._coin_flip_logits(inputs, self.encode(batch["source_ids"], batch["source_valid"]))

@@ -65,6 +65,8 @@ class Decoder(nn.Module):
         return RNNState(Memory(memory.states, memory.valid), keys, rows, recurrent)
 
     def forward(self, x: Embedded, state: RNNState) -> tuple[Features, RNNState]:
+        if not x.shape[1]:
+            return x.new_zeros(len(x), 0, self.output_size), state
         rnn, rest, collected, before = self.rnn.steps(), self.rnn.first.rest(x.shape[-1]), [], state
         for inputs in self.prepare(x).transpose(0, 1).unbind():
             outputs, state = self.step(inputs, state, rnn, rest)

@@ -55,4 +55,4 @@ def _run(cell: Cell, x: Tensor, real: tuple[Tensor, ...] | None, *, backward: bo
             new = tuple(torch.where(real[t], after, before) for after, before in zip(new, state, strict=True))
         state = new
         outputs[t] = state[0]
-    return torch.stack(outputs), state
+    return torch.stack(outputs) if outputs else x.new_zeros(0, *state[0].shape), state

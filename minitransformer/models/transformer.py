@@ -206,7 +206,7 @@ class Transformer(EncoderDecoder):
                 KVCache(batch, heads, length, width // c.num_heads, dtype=like.dtype, device=like.device)
                 for _ in self.decoder.layers
             ]
-            for length in (max_new_tokens, source)
+            for length in (max(1, max_new_tokens), max(1, source))
         )
         return TransformerState(memory, caches, memory_caches)
 

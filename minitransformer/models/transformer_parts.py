@@ -84,7 +84,7 @@ def require_length(position_ids: Int[Tensor, "#batch time"], max_length: int, *,
 def left_padded(ids: Ids, valid: Valid) -> tuple[Int[Tensor, "batch width"], Bool[Tensor, "batch width"] | None]:
     """The real tokens of each row moved to its end, in as few columns as hold them; None: no row is padded."""
     counts = valid.sum(dim=1)
-    width = int(counts.max())
+    width = int(counts.max()) if len(counts) else ids.shape[1]
     order = valid.long().argsort(dim=1, stable=True)  # padding first, then the tokens as they stood
     ids = ids.gather(1, order)[:, ids.shape[1] - width :]
     valid = torch.arange(width, device=ids.device) >= width - counts[:, None]
