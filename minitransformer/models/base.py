@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
-from minitransformer.models.weights import copy_weights, own_shapes, read_safetensors, require_fit, save_weights
+from minitransformer.models.described import require_described
+from minitransformer.models.weights import (
+    copy_weights,
+    own_shapes,
+    read_safetensors,
+    require_finite,
+    require_fit,
+    save_weights,
+)
 from minitransformer.untrusted import PICKLES, pickle_refused, read_json, shown
 from minitransformer.validation import fits, require_number, type_name
 
@@ -195,13 +203,22 @@ class Model(nn.Module, ABC):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the configuration and the weights, shared tensors once."""
+        """Write the configuration and the weights, shared tensors once.
+
+        Raises `InputError` for a model in which a part was exchanged, so that the configuration does not describe it.
+        """
+        require_described(self, self.described())
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"model": type(self).__name__, **self.config.to_dict()}
         write_json(folder / "config.json", config)
         save_weights(self, folder / "model.safetensors")
         return folder
+
+    def described(self) -> nn.Module:
+        """A new model of this configuration, without memory for its weights."""
+        with torch.device("meta"):
+            return self.from_config(self.config)
 
     @classmethod
     def load(cls: type[M], folder: str | Path) -> M:
@@ -229,6 +246,7 @@ class Model(nn.Module, ABC):
         if num_layers > len(tensors):
             raise InputError(f"{weights} does not fit the model: {num_layers:,} layers, but {len(tensors)} tensors")
         require_fit(own_shapes(lambda: cls.from_config(parsed), str(folder)), tensors, str(weights))
+        require_finite(tensors, str(weights))
         model = cls.from_config(parsed)
         copy_weights(model, tensors)
         return model.eval()

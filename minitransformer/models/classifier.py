@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ TOKEN_PARTS: dict[type[Model], tuple[str, ...]] = {
     RNNSeq2Seq: ("target_embedding", "decoder", "bridge", "output"),
 }
 """The parts of each model that predict tokens, which a classifier has no use for."""
+OPTIONS = ("pooling", "labels", "dropout", "label_smoothing")
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class SequenceClassifier(Model):
         if isinstance(encoder, BERT):
             heads = {"masked_head": False, "sentence_head": None, "pooler": self.uses_pooler}
             self.encoder.config = replace(encoder.config, **heads)
-        width = _width(encoder) if d_model is None else d_model
+        width = self.d_model = _width(encoder) if d_model is None else d_model
         config = getattr(self.encoder, "config", None)
         settings = config.to_dict() if isinstance(config, Config) else {"d_model": width}
         self.config = ClassifierConfig(
@@ -153,11 +155,22 @@ class SequenceClassifier(Model):
 
     @classmethod
     def from_config(cls, config: ClassifierConfig) -> "SequenceClassifier":
-        options = {name: getattr(config, name) for name in ("pooling", "labels", "dropout", "label_smoothing")}
+        options = {name: getattr(config, name) for name in OPTIONS}
         encoder_class, encoder_config = ENCODERS[config.encoder["model"]], config.encoder_config()
         # Parts that are dropped are built first, and no tensor in the file bounds their sizes.
         own_shapes(lambda: encoder_class(encoder_config), "the encoder")
         return cls(encoder_class(encoder_config), config.num_labels, **options)
+
+    def described(self) -> nn.Module:
+        c = self.config
+        if c.encoder["model"] in ENCODERS:
+            return super().described()
+        # No configuration describes an encoder of one's own.
+        options = {name: getattr(c, name) for name in OPTIONS}
+        with torch.device("meta"):
+            described = type(self)(self.encoder, c.num_labels, d_model=self.d_model, **options)
+        described.encoder = self.encoder
+        return described
 
     def forward(
         self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None
@@ -166,8 +179,9 @@ class SequenceClassifier(Model):
         return self.output(self.dropout(self.pool(self.encode(ids, valid, segment_ids))))
 
     def encode(self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None) -> Memory:
-        if not ids.shape[1]:
-            raise InputError("a batch without a single token cannot be classified")
+        if not ids.shape[1]:  # rows without a real token
+            ids = F.pad(ids, (0, 1))
+            valid, segment_ids = torch.zeros_like(ids, dtype=torch.bool), None
         if segment_ids is None:
             return self.encoder.encode(ids, valid)
         if not isinstance(self.encoder, BERT):

@@ -65,6 +65,19 @@ def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             own[name].copy_(tensor)
 
 
+def require_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
+    """`InputError` names a tensor with a number that is NaN or infinite, with which a model computes nothing."""
+    for name, tensor in tensors.items():
+        # The sum takes a fraction of the time of a look at each number; huge ones may overflow in it.
+        if not tensor.is_floating_point() or tensor.sum(dtype=torch.float32).isfinite():
+            continue
+        if count := int((~tensor.isfinite()).sum()):
+            raise InputError(
+                f"{origin}: {count:,} of the {tensor.numel():,} numbers of {name} are NaN or infinite, as after a "
+                "training that diverged: take an earlier checkpoint, or train anew"
+            )
+
+
 def require_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str) -> None:
     """`InputError` names the first ten tensors that are missing, unexpected, or of the wrong shape or dtype."""
     wrong = [f"{name} is missing" for name in own if name not in tensors]

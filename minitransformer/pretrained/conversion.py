@@ -16,7 +16,8 @@ from torch import Tensor
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
 from minitransformer.models.base import Config, Model, read_config
-from minitransformer.models.weights import FLOATS, copy_weights, own_shapes, own_tensors, require_fit
+from minitransformer.models.described import require_described
+from minitransformer.models.weights import FLOATS, copy_weights, own_shapes, own_tensors, require_finite, require_fit
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
 from minitransformer.pretrained.tokenizer_files import special_tokens, write_causal_tokenizer, write_masked_tokenizer
 from minitransformer.tokenization import load_tokenizer
@@ -222,6 +223,7 @@ def _fit(
     places = _without_missing_heads(places, theirs.heads, tensors, folder)
     shapes = {at: place.part_shape(own[name].shape) for name, place in places.items() for at in place.names}
     require_fit({at: torch.empty(shape, device="meta") for at, shape in shapes.items()}, tensors, str(folder))
+    require_finite(tensors, str(folder))
     return {name: place.read(tensors) for name, place in places.items()}
 
 
@@ -247,9 +249,11 @@ def export_pretrained(
 ) -> Path:
     """Write a checkpoint that `transformers` reads: `config.json`, `model.safetensors`, and the files of a `tokenizer`.
 
-    Raises `InputError`, before anything is written, for a model that the architecture cannot express, a tokenizer that
-    does not fit the model, or a folder with a model saved by `Model.save`, whose files have the same names.
+    Raises `InputError`, before anything is written, for a model that the architecture cannot express or in which parts
+    were exchanged, a tokenizer that does not fit the model, or a folder with a model saved by `Model.save`, whose files
+    have the same names.
     """
+    require_described(model, model.described())
     ours = model.config.to_dict()
     theirs = hub_class.from_ours(ours)
     folder = Path(folder)
