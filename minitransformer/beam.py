@@ -10,7 +10,7 @@ from torch import Tensor
 
 from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, warn_in_training
 from minitransformer.errors import InputError
-from minitransformer.validation import require_number
+from minitransformer.validation import require_number, require_whole
 
 MOST_BEAMS = 10_000
 
@@ -55,8 +55,8 @@ def beam_search(
     """
     limits = max_new_tokens.tolist() if isinstance(max_new_tokens, Tensor) else [max_new_tokens] * len(inputs)
     for limit in limits:
-        require_number("max_new_tokens", limit, at_least=0, at_most=MOST_NEW_TOKENS, whole=True)
-    require_number("beam_size", beam_size, at_least=1, at_most=MOST_BEAMS, whole=True)
+        require_whole("max_new_tokens", limit, at_least=0, at_most=MOST_NEW_TOKENS)
+    require_whole("beam_size", beam_size, at_least=1, at_most=MOST_BEAMS)
     require_number("alpha", alpha, at_least=0, at_most=10)
     if not 1 <= n_best <= beam_size:
         raise InputError(f"n_best={n_best} must be at least 1 and at most beam_size={beam_size}")
@@ -71,7 +71,7 @@ def beam_search(
     if len(searched) < len(limits):
         inputs, valid = inputs[searched], None if valid is None else valid[searched]
     logits, state = model.start(inputs, valid, max_new_tokens=max(limits))
-    require_number("vocab_size", vocab_size, at_least=1, at_most=logits.shape[1], whole=True)
+    require_whole("vocab_size", vocab_size, at_least=1, at_most=logits.shape[1])
     # A row starts from one beam: copies of it would all continue alike.
     log_p = logits.new_zeros(len(searched), 1, dtype=torch.promote_types(logits.dtype, torch.float32))
     texts = torch.zeros(len(searched), 1, 0, dtype=torch.long, device=logits.device)

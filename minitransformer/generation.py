@@ -13,7 +13,7 @@ from torch import Tensor
 from minitransformer.beam import Hypothesis, beam_search
 from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, warn_in_training
 from minitransformer.errors import InputError
-from minitransformer.validation import require_number
+from minitransformer.validation import require_number, require_whole
 
 __all__ = ["Chooser", "Decodable", "Hypothesis", "Sampler", "beam_search", "greedy", "likeliest", "sample", "stream"]
 
@@ -43,7 +43,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         require_number("temperature", self.temperature, at_least=0, at_most=1e38)
-        require_number("top_k", self.top_k, at_least=1, whole=True)
+        require_whole("top_k", self.top_k, at_least=1)
         require_number("top_p", self.top_p, more_than=0, at_most=1)
         require_number("min_p", self.min_p, at_least=0, at_most=1)
 
@@ -121,7 +121,7 @@ def sample(
 
     With a `seed` the same call gives the same tokens, and torch's own random state stays as it is.
     """
-    require_number("seed", seed, at_least=-(1 << 63), at_most=(1 << 64) - 1, whole=True)
+    require_whole("seed", seed, at_least=-(1 << 63), at_most=(1 << 64) - 1)
     generator = None if seed is None else torch.Generator(inputs.device).manual_seed(seed)
     steps = stream(
         model,
@@ -154,7 +154,7 @@ def stream(
     `repetition_penalty` divides the positive logits of tokens that stand in a row already, and multiplies the negative
     ones (Keskar et al. 2019). The tokens of a prompt count; a source, an image or a spectrogram has none.
     """
-    require_number("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS, whole=True)
+    require_whole("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS)
     require_number("repetition_penalty", repetition_penalty, at_least=1e-6, at_most=1e6)
     warn_in_training(model)
     if not len(inputs) or max_new_tokens == 0:
@@ -165,7 +165,7 @@ def stream(
     stops = {eos_id, *stop_ids}
     logits, state = model.start(inputs, valid, max_new_tokens=max_new_tokens)
     known = logits.shape[1]
-    require_number("vocab_size", vocab_size, at_least=1, at_most=known, whole=True)
+    require_whole("vocab_size", vocab_size, at_least=1, at_most=known)
     if unknown := [stop for stop in stop_ids if not 0 <= stop < known]:
         raise InputError(f"stop_ids={unknown} are not in the vocabulary, ids 0 to {known - 1}")
     seen = None if repetition_penalty == 1.0 else torch.zeros_like(logits, dtype=torch.bool)

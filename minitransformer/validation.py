@@ -73,9 +73,8 @@ def require_number(
     at_least: int | float | None = None,
     less_than: int | float | None = None,
     at_most: int | float | None = None,
-    whole: bool = False,
 ) -> None:
-    """Raises `InputError` for a number that is not finite, outside the bounds or not `whole`; None passes.
+    """Raises `InputError` for a number that is not finite or outside the bounds; None passes.
 
     `shown_name` is what the user calls the value: "--lr" gives "--lr 0 must be more than 0", and "dropout" gives
     "dropout=2 must be at least 0 and at most 1".
@@ -94,5 +93,10 @@ def require_number(
         raise InputError(f"{given} must be {' and '.join(wanted)}")
     if value != value or value in (float("inf"), float("-inf")):
         raise InputError(f"{given} must be a finite number")
-    if whole and not isinstance(value, numbers.Integral):
-        raise InputError(f"{given} must be a whole number")
+
+
+def require_whole(shown_name: str, value: int | None, *, at_least: int, at_most: int | None = None) -> None:
+    """`require_number` for integers."""
+    require_number(shown_name, value, at_least=at_least, at_most=at_most)
+    if value is not None and not isinstance(value, numbers.Integral):
+        raise InputError(f"{shown_name}={shown(value)} must be a whole number")
