@@ -1,9 +1,11 @@
 """Checks of values that a user or a file gave: against a type annotation, and against bounds."""
 
+import dataclasses
 import numbers
 import types
-from collections.abc import Callable
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from minitransformer.errors import InputError
 from minitransformer.untrusted import shown
@@ -100,3 +102,42 @@ def require_whole(shown_name: str, value: int | None, *, at_least: int, at_most:
     require_number(shown_name, value, at_least=at_least, at_most=at_most)
     if value is not None and not isinstance(value, numbers.Integral):
         raise InputError(f"{shown_name}={shown(value)} must be a whole number")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a flag takes, in the annotation of its field: `rate: Annotated[float, Range(more_than=0)]`."""
+
+    more_than: int | float | None = None
+    at_least: int | float | None = None
+    less_than: int | float | None = None
+    at_most: int | float | None = None
+
+
+Count = Annotated[int, Range(more_than=0, at_most=2**31 - 1)]
+CountOrZero = Annotated[int, Range(at_least=0, at_most=2**31 - 1)]
+Seed = Annotated[int, Range(at_least=0, less_than=2**32)]
+Share = Annotated[float, Range(at_least=0, less_than=1)]
+
+
+def flag_name(field: str) -> str:
+    """The flag of a field, as a user types it."""
+    return f"--{field.replace('_', '-')}"
+
+
+def require_ranges(options: Any) -> None:
+    """`InputError` for a number in a dataclass of flags that is not finite, or outside the `Range` of its field."""
+    hints = get_type_hints(type(options), include_extras=True)
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            bounds = next(_ranges(hints[field.name]), Range())
+            require_number(flag_name(field.name), value, **vars(bounds))
+
+
+def _ranges(annotation: Any) -> Iterator[Range]:
+    for part in get_args(annotation):
+        if isinstance(part, Range):
+            yield part
+        else:
+            yield from _ranges(part)

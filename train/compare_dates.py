@@ -22,7 +22,7 @@ from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
 from minitransformer.pipelines.translator import Translator
 from minitransformer.untrusted import read_json
-from minitransformer.validation import require_number
+from minitransformer.validation import Count, require_ranges
 from train.engine.console import table, wide_console
 from train.translate.exact_match import exact_match, worst_locales, write_by_locale
 from train.translate.reports import by_group
@@ -40,7 +40,7 @@ class CompareDatesSettings:
     """A run folder of train.translate --data dates --locales ..."""
     model: str = "transformer"
     """One of the run's models."""
-    pairs: int = 5
+    pairs: Count = 5
     """Test pairs of each locale: dateparser takes many milliseconds for one."""
 
 
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def compare(settings: CompareDatesSettings, console: Console) -> None:
     """Write `dateparser.json` and `dateparser.csv` into the run's folder."""
-    require_number("--pairs", settings.pairs, at_least=1)
+    require_ranges(settings)
     if importlib.util.find_spec("dateparser") is None:
         raise InputError("dateparser is not installed: pip install 'minitransformer[test]'")
     test = load("dates", locales=locales_of(settings.run))["test"]

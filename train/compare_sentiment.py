@@ -17,14 +17,14 @@ from rich.console import Console
 
 from minitransformer.data import load
 from minitransformer.data.columns import texts
-from minitransformer.errors import InputError, reported_to_user
-from minitransformer.files import atomic, write_json
+from minitransformer.errors import InputError
+from minitransformer.files import atomic
 from minitransformer.validation import require_number
-from train.engine.console import table, wide_console
-from train.engine.processes import Processes, joined
-from train.engine.run_folder import create_run, open_run
-from train.engine.settings import Settings, distinct
-from train.engine.signals import resumable
+from train.engine.console import table
+from train.engine.processes import Processes
+from train.engine.results import finish, finished
+from train.engine.run_folder import create_run, run_job
+from train.engine.settings import Minutes, Settings, distinct
 from train.finetune.__main__ import finetune
 from train.finetune.baselines import baselines
 from train.finetune.settings import FinetuneSettings
@@ -63,19 +63,24 @@ class CompareSettings(Settings):
     """The seeds of the runs of each row."""
     pretrained: Path | None = None
     """The run of train.pretrain bert that pretrained-here starts from. Default: pretrain on the training texts."""
-    pretrain_minutes: float = 4.0
+    pretrain_minutes: Minutes = 4.0
     """The training time of that pretraining."""
     pretrain_data: str = ""
     """Further texts to pretrain on, separated by commas: packaged corpora or paths."""
 
     def validate(self) -> None:
         super().validate()
-        self.require("pretrain_minutes", more_than=0)
         names = self.row_names()
         if unknown := [name for name in names if name not in ROWS]:
             raise InputError(f"--rows {','.join(unknown)}: not among {', '.join(ROWS)}")
         self.seed_numbers()
-        if self.pretrained is not None and "pretrained-here" in names:
+        if "pretrained-here" not in names:
+            where = "without pretrained-here in --rows"
+            self.refuse_idle(where, "pretrained", "pretrain_minutes", "pretrain_data", "seed")
+        if self.steps is not None:
+            self.refuse_idle("beside --steps", "pretrain_minutes")
+        if self.pretrained is not None:
+            self.refuse_idle("beside --pretrained", "pretrain_minutes", "pretrain_data", "seed")
             read_pretrained(self.pretrained)
 
     def row_names(self) -> list[str]:
@@ -98,10 +103,7 @@ class CompareSettings(Settings):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user(), joined():
-        settings, folder = open_run(CompareSettings, "compare_sentiment", arguments)
-        with resumable("compare_sentiment", folder):
-            compare(settings, folder, wide_console())
+    run_job(CompareSettings, "compare_sentiment", compare, arguments)
 
 
 def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[str, Any]:
@@ -143,15 +145,15 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
     }
     with atomic(folder / "table.md") as temporary:
         temporary.write_text(markdown(results), encoding="utf-8")
-    write_json(folder / "results.json", results)  # last: a run with results counts as finished
+    finish(folder, results)
     show(results, folder, console)
     return results
 
 
 def once(job: Callable[..., dict[str, Any]], settings: Settings, folder: Path, console: Console) -> dict[str, Any]:
     """The results of the job, which runs unless it was finished before this comparison was interrupted."""
-    results = folder / "results.json"
-    return json.loads(results.read_text(encoding="utf-8")) if results.exists() else job(settings, folder, console)
+    results = finished(folder)
+    return job(settings, folder, console) if results is None else results
 
 
 def pretrain_here(

@@ -99,6 +99,9 @@ def test_a_resumed_comparison_keeps_its_finished_runs(data, tmp_path, monkeypatc
         (["--seeds", "a"], "--seeds 'a': whole numbers"),
         (["--pretrain-minutes", "0"], "--pretrain-minutes 0.0 must be more than 0"),
         (["--pretrained", "nowhere"], "no such folder: nowhere"),
+        (["--rows", "minilm", "--seed", "0"], "--seed: no effect without pretrained-here in --rows; leave this out"),
+        (["--pretrained", ".", "--pretrain-data", "bible"], "--pretrain-data: no effect beside --pretrained"),
+        (["--steps", "3", "--pretrain-minutes", "4"], "--pretrain-minutes: no effect beside --steps"),
         (["--data", "nowhere"], "no corpus 'nowhere'"),
     ],
 )

@@ -1,6 +1,8 @@
 """What is in a checkpoint: weights, optimizer state, random states and the run's state, so that a run resumes as if it
 had never stopped. How it lies on disk: `tensor_folder`. Which one a run resumes from: `resuming`."""
 
+import json
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ from minitransformer.errors import InputError
 from minitransformer.models.weights import FLOATS, own_tensors, require_fit
 from train.engine.data_parallel import sharded_like
 from train.engine.processes import Processes
-from train.engine.random_states import check_random_states, random_states, set_random_states
 from train.engine.tensor_folder import joined, read_tensors, read_values, without_numbers, write_tensor_folder
 
 MISFITS = (SafetensorError, RuntimeError, LookupError, TypeError, ValueError, OverflowError, AssertionError)
@@ -53,13 +54,11 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         tensors = read_tensors(folder, "model")
         require_fit(own, {name: without_numbers(rows) for name, rows in tensors.items()}, str(folder))
         held: dict[Tensor, dict[str, Tensor]] = {}
-        random = None
         if optimizer is not None:
             held = _read_optimizer(folder, optimizer, model)
             of_ranks, rank = values["random"], Processes.current().rank
-            random = of_ranks[rank] if rank < len(of_ranks) else None  # the run may have had fewer processes
-            if random is not None:
-                check_random_states(random)
+            if rank < len(of_ranks):  # the run may have had fewer processes
+                set_random_states(of_ranks[rank])
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(sharded_like(joined(tensors[name]), tensor))
@@ -72,8 +71,6 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     if optimizer is not None:
         optimizer.state.clear()
         optimizer.state.update(held)
-    if random is not None:
-        set_random_states(random)
     return state
 
 
@@ -118,3 +115,34 @@ def _read_optimizer(
 def _parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """By the names of the plain modules: compiling a part of a model puts "_orig_mod." into them."""
     return [(name.replace("_orig_mod.", ""), parameter) for name, parameter in model.named_parameters()]
+
+
+def random_states() -> dict[str, Any]:
+    """The states of the generators that training draws from: Python's as JSON, torch's by device in hexadecimal."""
+    encoded = {device: module.get_rng_state().numpy().tobytes().hex() for device, module in _generators().items()}
+    return {"python": json.dumps(random.getstate()), **encoded}
+
+
+def set_random_states(states: Mapping[str, Any]) -> None:
+    """Put back what `random_states` returned, or raise what is wrong with it and change nothing. The state of a device
+    that is not here is left out."""
+    before = random_states()
+    try:
+        _set_random_states(states)
+    except Exception:
+        _set_random_states(before)
+        raise
+
+
+def _set_random_states(states: Mapping[str, Any]) -> None:
+    version, numbers, gauss = json.loads(states["python"])
+    random.setstate((version, tuple(numbers), gauss))
+    for device, module in _generators().items():
+        if device in states:
+            module.set_rng_state(torch.frombuffer(bytearray.fromhex(states[device]), dtype=torch.uint8))
+
+
+def _generators() -> dict[str, Any]:
+    """The modules of torch that draw random numbers here, by device."""
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return {device: torch if device == "cpu" else getattr(torch, device) for device in here if here[device]}

@@ -12,20 +12,31 @@ from rich.table import Table
 SECONDS_BETWEEN_LINES = 10.0
 
 
+class JobConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process here, in the middle of a step."""
+        raise  # the error that is being handled
+
+
 def wide_console() -> Console:
     """Standard output; where that is not a terminal, 120 columns wide, so that tables are not cut.
 
     Labels and paths are printed as they are: "[b]" or ":car:" in them is not markup.
     """
-    return Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
+    return JobConsole(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
 
 
 class TrainingProgress:
-    """Shows the share of a run that is done; `update` is cheap enough to call at every step."""
+    """Shows the share of a run that is done; `update` is cheap enough to call at every step.
+
+    `error` is why nothing more can be printed, such as a closed pipe or a full disk: the loop raises it when it has
+    written a checkpoint.
+    """
 
     def __init__(self, name: str, console: Console):
         self.name, self.console = name, console
         self.last_line = time.monotonic()
+        self.error: OSError | None = None
         self.bar = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
@@ -52,7 +63,10 @@ class TrainingProgress:
             self.note(f"{self.name}: {done:4.0%}  {text}  {seconds_left:.0f} s left")
 
     def note(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        try:
+            self.console.print(text, highlight=False, soft_wrap=True)
+        except OSError as error:
+            self.error, self.console.quiet = error, True
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str | None = None) -> Table:

@@ -28,21 +28,21 @@ def replicate(
     """`model` as this process trains it: with DDP or, if `fsdp`, in shards, which then replace the parameters in
     `optimizer`. Dropout differs from process to process.
 
-    `compile`: torch.compile compiles each block at its first use; models without blocks are not compiled.
+    `compile`: torch.compile compiles each block at its first use, in place, so that tensors keep their names.
     """
     if processes.world_size == 1:
-        if fsdp:
-            warnings.warn("--fsdp has no effect in one process; start several with torchrun", stacklevel=2)
-        if compile:
-            compile_blocks(model)
-        return Replica(model, processes)
-    check_device(model.device)
-    torch.manual_seed(torch.initial_seed() + processes.rank)
-    if fsdp:
-        return Sharded(model, processes, optimizer, compile=compile)
+        replica = Replica(model, processes)
+    else:
+        check_device(model.device)
+        torch.manual_seed(torch.initial_seed() + processes.rank)
+        replica = Sharded(model, processes, optimizer) if fsdp else Replicated(model, processes)
     if compile:
-        compile_blocks(model)
-    return Replicated(model, processes)
+        blocks = dict.fromkeys(blocks_of(replica.model))
+        if not blocks:
+            warnings.warn(f"--compile has no effect on {type(model).__name__}: it has no blocks", stacklevel=2)
+        for block in blocks:
+            block.compile()
+    return replica
 
 
 class Replica(Generic[M]):
@@ -169,7 +169,7 @@ class Sharded(Together[M]):
 
     kind = "FSDP"
 
-    def __init__(self, model: M, processes: Processes, optimizer: torch.optim.Optimizer, *, compile: bool):
+    def __init__(self, model: M, processes: Processes, optimizer: torch.optim.Optimizer):
         # A second to import, and only needed here.
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
@@ -179,8 +179,6 @@ class Sharded(Together[M]):
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         twin = copy.deepcopy(model, shared)
         super().__init__(twin, processes)
-        if compile:
-            compile_blocks(twin)
         for block in blocks_of_their_own(twin):
             fully_shard(block, mesh=mesh)
         self.module = fully_shard(LossModule(twin), mesh=mesh)
@@ -218,20 +216,15 @@ class Sharded(Together[M]):
             parameter.untyped_storage().resize_(0)
 
 
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    return [block for stack in model.modules() if isinstance(stack, Stack) for block in stack.layers]
+
+
 def blocks_of_their_own(model: nn.Module) -> list[nn.Module]:
     """Blocks that share no parameter with other modules, so that each can be gathered by itself. Shared blocks, such as
     ALBERT's, are gathered with the rest of the model."""
     places = Counter(parameter for _, parameter in model.named_parameters(remove_duplicate=False))
-    blocks = [block for stack in model.modules() if isinstance(stack, Stack) for block in stack.layers]
-    return [block for block in blocks if all(places[parameter] == 1 for parameter in block.parameters())]
-
-
-def compile_blocks(model: nn.Module) -> None:
-    """In place, so that tensors keep their names."""
-    for stack in model.modules():
-        if isinstance(stack, Stack):
-            for block in dict.fromkeys(stack.layers):
-                block.compile()
+    return [block for block in blocks_of(model) if all(places[parameter] == 1 for parameter in block.parameters())]
 
 
 def is_sharded(tensor: Tensor) -> bool:

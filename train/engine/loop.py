@@ -7,6 +7,7 @@ checkpoint of these resumes the run exactly: batches are a function of the epoch
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,14 +19,15 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from minitransformer.data.labelled_batches import LabelledData
+from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import clip_gradients, learning_rate, set_learning_rate
 from train.engine.allocator import keep_freed_memory
 from train.engine.console import TrainingProgress
 from train.engine.data_parallel import Replica, replicate
-from train.engine.metrics_file import MetricsFile
-from train.engine.not_finite import record_not_finite
+from train.engine.metrics_file import NOT_FINITE, MetricsFile, record_not_finite
 from train.engine.processes import Processes
 from train.engine.resuming import Checkpoints
 from train.engine.signals import TrainingInterrupted, stop_requests
@@ -33,6 +35,8 @@ from train.engine.state import State, rank, require_scores
 
 Batch = dict[str, Tensor]
 M = TypeVar("M", bound=Model)
+SIGPIPE = 13
+"""The signal of a closed pipe, which Windows has no name for."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class LoopOptions:
     """Keep the weights of every evaluation, for `averaging`."""
     skip_not_finite: int = 0
     """How many steps to skip, over the whole run, because their loss or gradient is not finite."""
+    run_id: str = ""
+    """Checkpoints of a run with another name are not resumed."""
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
@@ -91,6 +97,29 @@ class TrainingData(Protocol):
     def batch(self, rows: Sequence[int]) -> Batch: ...
 
 
+LOGITS = 1 << 25
+"""The most logits of an evaluation at once: 128 MB, and as much again for their softmax."""
+
+
+def evaluation_tokens(vocab_size: int, *, most: int = 8192) -> int:
+    """How many tokens to predict at once in an evaluation, so that it takes little more memory than a step, whatever
+    the size of the vocabulary."""
+    return max(1, min(most, LOGITS // vocab_size))
+
+
+class Feed:
+    """Pairs or labelled texts in batches of `max_tokens`, in an order that depends on the seed and the epoch alone."""
+
+    def __init__(self, data: Seq2SeqData | LabelledData, max_tokens: int, pool: int, seed: int):
+        self.data, self.max_tokens, self.pool, self.seed = data, max_tokens, pool, seed
+
+    def epoch(self, number: int) -> Sequence[Sequence[int]]:
+        return self.data.batches(self.max_tokens, seed=self.seed * 1_000_003 + number, pool=self.pool)
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        return self.data.batch(rows)
+
+
 def train(
     model: M,
     optimizer: torch.optim.Optimizer,
@@ -115,10 +144,17 @@ def train(
     replica = replicate(model, optimizer, processes, fsdp=options.fsdp, compile=options.compile)
     if replica.summary:
         console.print(f"{name}: {replica.summary}", highlight=False)
-    checkpoints = Checkpoints(folder / "checkpoints", keep=options.keep_checkpoints, seconds=options.checkpoint_seconds)
-    state = checkpoints.resume(replica.model, optimizer) or State()
+    checkpoints = Checkpoints(
+        folder / "checkpoints",
+        keep=options.keep_checkpoints,
+        keep_evaluated=options.keep_evaluated,
+        seconds=options.checkpoint_seconds,
+        run_id=options.run_id,
+    )
+    state = checkpoints.resume(replica.model, optimizer) or State(run_id=options.run_id)
     require_scores(state, score, checkpoints.folder)
-    metrics = MetricsFile(folder / "metrics.jsonl" if processes.is_rank_0 else None, state.step)
+    metrics = MetricsFile(folder / "metrics.jsonl" if processes.is_rank_0 else None)
+    metrics.resume(state.step)
     batches = batches_from(data, state)
     replica.model.train()
     with TrainingProgress(name, console) as progress, stop_requests() as stop_requested:
@@ -167,15 +203,16 @@ def train(
                 state.evaluations = int(done * options.evaluations)
                 state.history.append({"step": state.step, "seconds": state.seconds, **result})
                 metrics.write(state.place(), **{f"validation_{key}": value for key, value in result.items()})
-                if options.keep_evaluated:
-                    checkpoints.save_weights(replica.model, "evaluated", state.step)
-                if state.best_score is None or rank(score(result)) > state.best_score:
+                better = state.best_score is None or rank(score(result)) > state.best_score
+                if better:
                     state.best_score, state.best_step = rank(score(result)), state.step
-                    checkpoints.save_weights(replica.model, "best", state.step)
+                if better or options.keep_evaluated:
+                    checkpoints.save_weights(replica.model, state.step)
                 scores = "  ".join(f"{key} {value:.4f}" for key, value in result.items())
                 progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {scores}")
                 metrics.flush()
-            stop, due = processes.largest(stop_requested() or 0, checkpoints.due())
+            unheard = SIGPIPE if progress.error else 0
+            stop, due = processes.largest(stop_requested() or unheard, checkpoints.due())
             state.finished = done >= 1.0 or options.out_of_patience(state)
             if state.finished:
                 optimizer.state.clear()  # two thirds of a checkpoint, and no step will need it
@@ -183,13 +220,28 @@ def train(
                 metrics.flush(to_disk=True)
                 state.checkpoint_seconds = checkpoints.spent
                 checkpoints.save(replica.model, optimizer, dataclasses.asdict(state))
+            if progress.error is not None:
+                raise progress.error
             if stop:
                 raise TrainingInterrupted(int(stop))
     state.checkpoint_seconds = checkpoints.spent
     replica.close()
-    checkpoints.load_weights(model, "best", state.best_step)
+    checkpoints.load_weights(model, state.best_step)
+    require_success(model, state, name)
     model.eval()
     return state
+
+
+def require_success(model: Model, state: State, name: str) -> None:
+    """A warning counts the steps that were skipped. `InputError` if that is all of them, or if a weight is not finite
+    in the end: nothing of such a run is a result."""
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise InputError(f"{name}: the trained weights are not finite numbers: start another run with a lower --lr")
+    if state.skipped:
+        skipped = f"{name}: {state.skipped:,} of {state.step:,} steps were skipped, for a loss or gradient not finite"
+        if state.skipped == state.step:
+            raise InputError(f"{skipped}: nothing was learned; see {NOT_FINITE}, and start another run")
+        warnings.warn(f"{skipped}: see {NOT_FINITE}", stacklevel=3)
 
 
 def accumulate_gradients(replica: Replica[Any], group: Sequence[Batch], options: LoopOptions) -> tuple[float, int]:

@@ -1,36 +1,59 @@
-"""`metrics.jsonl`: a JSON object a line, one for every step and every evaluation."""
+"""What a run notes down: `metrics.jsonl`, a JSON object a line for every step and every evaluation, and
+`not-finite.json`, the batches whose loss or gradient was not a finite number."""
 
 import json
 import math
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minitransformer.files import open_no_link
+from torch import nn
+
+from minitransformer.errors import InputError
+from minitransformer.files import atomic, open_no_link, write_json
+from minitransformer.untrusted import read_json
+
+NOT_FINITE = "not-finite.json"
+MOST_RECORDED = 1000
+"""The steps that it holds at the most: a longer file could not be read again."""
 
 
 class MetricsFile:
-    """Opening it drops the lines after `step`, the step of the checkpoint that the run resumes from. Without a path
-    nothing is written: of several processes, rank 0 writes.
+    """Without a path nothing is written: of several processes, rank 0 writes.
 
     Lines stay in memory between evaluations: a write at every step would cost small models a tenth of their speed.
     """
 
-    def __init__(self, path: Path | None, step: int):
+    def __init__(self, path: Path | None):
         self.path = path
         self.waiting: list[str] = []
+
+    def resume(self, step: int) -> None:
+        """Drop the lines after `step`, the step of the checkpoint that the run resumes from. A warning counts the
+        damaged lines, which are dropped, too, and the steps up to it that have no line."""
+        path = self.path
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab+", opener=open_no_link) as file:
+        damaged, steps = 0, set[int]()
+        with open(path, "ab+", opener=open_no_link) as file, atomic(path) as temporary, temporary.open("wb") as kept:
             file.seek(0)
-            end = 0
             for line in file:
-                if not _belongs(line, step):
-                    break
-                end += len(line)
-            file.truncate(end)
+                of_step = _step(line)
+                # The last line is cut if the run was killed while it wrote: it is of a step that will be repeated.
+                damaged += of_step is None and line.endswith(b"\n")
+                if of_step is not None and of_step <= step:
+                    steps.add(of_step)
+                    kept.write(line)
+        missing = step - len(steps)
+        if damaged or missing > 0:
+            warnings.warn(
+                f"{path} was changed since the run wrote it: {damaged:,} damaged lines are dropped, and {missing:,} of "
+                f"{step:,} steps are missing",
+                stacklevel=2,
+            )
 
     def write(self, place: Mapping[str, Any], **values: Any) -> None:
         """JSON has no infinities and no NaN: they become null."""
@@ -53,9 +76,36 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _belongs(line: bytes, step: int) -> bool:
-    """Whether a line is complete, and of this step or an earlier one."""
+def _step(line: bytes) -> int | None:
+    """The step of a line; None if the line is damaged."""
     try:
-        return line.endswith(b"\n") and json.loads(line)["step"] <= step
+        step = json.loads(line)["step"] if line.endswith(b"\n") else None
     except (ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return None
+    return step if type(step) is int and step > 0 else None
+
+
+def record_not_finite(folder: Path, model: nn.Module, *, step: int, **figures: Any) -> Path:
+    """Add to `not-finite.json` the step's figures, and the names of the weights that were not finite before it."""
+    path = folder / NOT_FINITE
+    # A resumed run repeats the steps after its checkpoint.
+    earlier = [entry for entry in _read(path) if entry["step"] < step]
+    weights = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
+    entry = {"step": step, **figures, "weights_not_finite": weights}
+    if len(earlier) < MOST_RECORDED:
+        write_json(path, [*earlier, {name: _as_json(value) for name, value in entry.items()}])
+    return path
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [entry for entry in read_json(path) if isinstance(entry["step"], int)]
+    except (FileNotFoundError, InputError, KeyError, TypeError):
+        return []
+
+
+def _as_json(value: Any) -> Any:
+    """JSON has no infinities and no NaN: they become strings."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return [_as_json(part) for part in value] if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -3,8 +3,8 @@
     checkpoints/
       step-00000120/        everything about the run after step 120
       step-00000180/
-      best-00000100/        the weights that had the best score up to then
-      evaluated-00000100/   the weights of every evaluation, kept until the end if they are to be averaged
+      evaluated-00000100/   the weights of an evaluation: of the best one so far; of all, until the end, if they are to
+                            be averaged
       damaged-step-00000240-1/   a damaged checkpoint, set aside by a resume
 
 A checkpoint names the step of its best weights. So whichever checkpoint a run resumes from, it finds the best weights
@@ -36,17 +36,28 @@ SECONDS = 60.0
 SHARE = 0.01
 """The share of the time for writing checkpoints: large models write theirs more rarely than every `SECONDS`."""
 
-Kind = Literal["best", "evaluated"]
+Kind = Literal["step", "evaluated"]
 
 
 class Checkpoints:
-    """The checkpoints of one run. The `state` that `save` takes is that of `save_checkpoint`, with `step` and
-    `best_step` in it."""
+    """The checkpoints of the run that is called `run_id`. The `state` that `save` takes is that of `save_checkpoint`,
+    with `step` and `best_step` in it."""
 
-    def __init__(self, folder: Path, *, keep: int = 2, seconds: float | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int = 2,
+        keep_evaluated: bool = False,
+        seconds: float | None = None,
+        run_id: str = "",
+    ):
         if folder.is_symlink():
             raise InputError(f"{folder} is a link, and checkpoints in it are removed: put the folder itself there")
-        self.folder, self.keep, self.seconds = folder, keep, seconds
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is not a folder, and checkpoints are written there: remove it")
+        self.folder, self.keep, self.keep_evaluated, self.seconds = folder, keep, keep_evaluated, seconds
+        self.run_id = run_id
         self.saved_at, self.cost = time.monotonic(), 0.0
         self.spent = 0.0
         """Seconds spent on writing, including those before the run was resumed."""
@@ -59,11 +70,12 @@ class Checkpoints:
         - Every newer checkpoint is damaged, or it would have been loaded. It is set aside under the name `damaged-...`,
           with a warning, because an unreadable disk may be readable again.
         - Best weights of steps that the run will repeat stay until the repeated run writes a checkpoint.
-        - An undamaged checkpoint that does not fit (another model, optimizer or version) is `InputError`, and so is a
-          disk that refuses access: both leave everything as it is.
+        - An undamaged checkpoint that does not fit (another run, model, optimizer or version) is `InputError`, and so
+          is a disk that refuses access: both leave everything as it is.
 
-        If the best weights are damaged or missing, the weights of the loaded checkpoint count as the best from then on,
-        with a warning. The best score is forgotten, so the next evaluation is the best, if the run has another one.
+        If the best weights are damaged, missing or of another run, the weights of the loaded checkpoint count as the
+        best from then on, with a warning. The best score is forgotten, so the next evaluation is the best, if the run
+        has another one.
         """
         processes = Processes.current()
         step = processes.on_rank_0(self._newest_undamaged)
@@ -73,8 +85,10 @@ class Checkpoints:
         if step is None:
             return None
         state = State.from_json(load_checkpoint(path, model, optimizer), path)
+        if (state.step, state.run_id) != (step, self.run_id):
+            raise InputError(f"{path} is of another run or another step: move it away to resume from the one before it")
         if processes.on_rank_0(lambda: self._best_is_lost(state)):
-            self.save_weights(model, "best", state.step)
+            self.save_weights(model, state.step)
             state.best_step, state.best_score = state.step, None
         self.saved_at, self.spent = time.monotonic(), state.checkpoint_seconds
         return state
@@ -82,7 +96,7 @@ class Checkpoints:
     def _newest_undamaged(self) -> int | None:
         if not self.folder.is_dir():
             return None
-        for path in unfinished(self.folder, r"(step|best|evaluated)-\d+"):
+        for path in unfinished(self.folder, r"(step|evaluated)-\d+"):
             shutil.rmtree(path)
         if old := sorted(self.folder.glob("step-*.safetensors")):
             raise InputError(f"{old[-1]} is a checkpoint of an earlier version: resume the run with that version")
@@ -99,9 +113,9 @@ class Checkpoints:
         return found
 
     def _best_is_lost(self, state: State) -> bool:
-        if not state.best_step or (error := self.damage("best", state.best_step)) is None:
+        if not state.best_step or (error := self.damage("evaluated", state.best_step)) is None:
             return False
-        if (path := self._path("best", state.best_step)).exists():
+        if (path := self._path("evaluated", state.best_step)).exists():
             _set_aside(path)
         until = "" if state.finished else ", until the next evaluation"
         warnings.warn(
@@ -124,19 +138,24 @@ class Checkpoints:
             Processes.current().on_rank_0(self._remove_old)
         self.saved_at, self.cost = time.monotonic(), self.spent - before
 
-    def save_weights(self, model: nn.Module, kind: Kind, step: int) -> None:
+    def save_weights(self, model: nn.Module, step: int) -> None:
         with self._timed():
-            save_checkpoint(self._path(kind, step), model, None, {"step": step})
+            save_checkpoint(self._path("evaluated", step), model, None, {"step": step, "run_id": self.run_id})
 
-    def load_weights(self, model: nn.Module, kind: Kind, step: int) -> None:
-        """Raises `DamagedError`."""
-        require_undamaged(self._path(kind, step))
-        load_checkpoint(self._path(kind, step), model)
+    def load_weights(self, model: nn.Module, step: int) -> None:
+        """Load the weights of an evaluation. Raises `DamagedError`."""
+        if (error := self.damage("evaluated", step)) is not None:
+            raise error
+        load_checkpoint(self._path("evaluated", step), model)
 
-    def damage(self, kind: str, step: int) -> Exception | None:
-        """Why a checkpoint cannot be read; None if every byte is as it was written."""
+    def damage(self, kind: Kind, step: int) -> Exception | None:
+        """Why a checkpoint cannot be read; None if every byte is as it was written. Weights of another run's evaluation
+        are damage, too."""
+        path = self._path(kind, step)
         try:
-            require_undamaged(self._path(kind, step))
+            require_undamaged(path)
+            if kind == "evaluated" and read_state(path) != {"step": step, "run_id": self.run_id}:
+                raise DamagedError(f"{path} is of another run or another step")
         except DamagedError as error:
             return error
         except OSError as error:
@@ -145,22 +164,22 @@ class Checkpoints:
             return error
         return None
 
-    def remove_evaluated(self) -> None:
-        for step in self._steps("evaluated"):
-            remove_folder(self._path("evaluated", step))
-
     def _remove_old(self) -> None:
-        """Keep the latest checkpoints, and the best weights that one of them names."""
-        steps = self._steps("step")
-        for step in steps[: -self.keep]:
+        """Keep the latest checkpoints, and the weights of evaluations that are needed."""
+        for step in self._steps("step")[: -self.keep]:
             remove_folder(self._path("step", step))
+        if not self.keep_evaluated:
+            self.remove_evaluated()
+
+    def remove_evaluated(self) -> None:
+        """Of the weights of evaluations, keep those that a checkpoint names as its best."""
         try:
-            named = {read_state(self._path("step", step)).get("best_step") for step in steps[-self.keep :]}
+            named = {read_state(self._path("step", step)).get("best_step") for step in self._steps("step")}
         except (InputError, OSError):  # one of them has been damaged since: which weights it needs is not known
             return
-        for step in self._steps("best"):
+        for step in self._steps("evaluated"):
             if step not in named:
-                remove_folder(self._path("best", step))
+                remove_folder(self._path("evaluated", step))
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -168,10 +187,10 @@ class Checkpoints:
         yield
         self.spent += time.monotonic() - began
 
-    def _path(self, kind: str, step: int) -> Path:
+    def _path(self, kind: Kind, step: int) -> Path:
         return self.folder / f"{kind}-{step:08}"
 
-    def _steps(self, kind: str) -> list[int]:
+    def _steps(self, kind: Kind) -> list[int]:
         """The steps of all checkpoints of this kind, in order."""
         names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted(int(found[1]) for name in names if (found := re.fullmatch(rf"{kind}-(\d{{8,}})", name)))

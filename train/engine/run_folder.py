@@ -1,29 +1,52 @@
 """The run folder: where a new run is made, what it holds from the start, and how it is opened to resume."""
 
 import dataclasses
+import errno
+import os
+import sys
 import time
+import uuid
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import tyro
+from rich.console import Console
 
-from minitransformer.errors import InputError
-from minitransformer.files import unfinished, write_json
+from minitransformer.errors import InputError, reported_to_user
+from minitransformer.files import open_no_link, unfinished, write_json
 from minitransformer.untrusted import read_json, shown
 from minitransformer.validation import fits
+from train.engine.console import wide_console
 from train.engine.fingerprint import INIT, data_fingerprint, fingerprint, require_same_data
-from train.engine.processes import Processes
-from train.engine.run_lock import lock_run
+from train.engine.processes import Processes, joined
+from train.engine.results import RESULTS, finished
 from train.engine.settings import Settings
 from train.engine.signals import resumable
 
+try:
+    import fcntl
+except ImportError:  # Windows, which has no such locks
+    fcntl = None  # type: ignore[assignment]
+
 S = TypeVar("S", bound=Settings)
-RESULTS = "results.json"
 # These may change when a run is resumed: they say where, whether and how safely it runs, not what it computes.
 FREE_ON_RESUME = {"out", "resume", "device", "fsdp", "compile"}
 FREE_ON_RESUME |= {"checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
 DATA_KEY = "data_sha256"
 """The key of the data's fingerprint in the settings file."""
+
+
+def run_job(
+    settings_class: type[S], name: str, job: Callable[[S, Path, Console], Any], arguments: list[str] | None
+) -> None:
+    """What every command does around its `job(settings, folder, console)`: read the command line, choose or resume the
+    run folder, report errors, and say how a stopped run is resumed."""
+    with reported_to_user(), joined():
+        settings, folder = open_run(settings_class, name, arguments)
+        with resumable(name, folder):
+            job(settings, folder, wide_console())
 
 
 def open_run(settings_class: type[S], name: str, arguments: list[str] | None = None) -> tuple[S, Path]:
@@ -40,21 +63,28 @@ def open_run(settings_class: type[S], name: str, arguments: list[str] | None = N
 
 def read_command(settings_class: type[S], name: str, arguments: list[str] | None) -> tuple[S, Path]:
     """`open_run` in one process."""
-    settings = tyro.cli(settings_class, args=arguments, prog=f"python -m train.{name}")
+    prog = f"python -m train.{name}"
+    arguments = sys.argv[1:] if arguments is None else arguments
+    words = [word.partition("=")[0].strip("-").replace("-", "_") for word in arguments if word.startswith("--")]
+    fields = [field.name for field in dataclasses.fields(settings_class)]
+    given = tuple(field for field in fields if field in words or f"no_{field}" in words)
+    settings = dataclasses.replace(tyro.cli(settings_class, args=arguments, prog=prog), given=given)
     settings.validate()
     resume = settings.resume
     folder = settings.out or Path("runs") / f"{name.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     if resume == "auto" and settings.out is None:
         raise InputError("--resume auto needs --out, the folder to resume or to start")
     if resume is not None and resume != "auto":
+        settings.refuse_idle(f"beside --resume {resume}", "out")
         folder = Path(resume)
     taken = folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir()))
     if resume is None or (resume == "auto" and not taken):
         if taken:
             raise InputError(f"{folder} exists already: resume it with --resume {folder}, or choose another --out")
-        return dataclasses.replace(settings, processes=Processes.current().world_size), folder
+        _require_possible(folder, settings)
+        return dataclasses.replace(settings, processes=Processes.current().world_size, run_id=uuid.uuid4().hex), folder
     saved = _read_settings(folder, settings_class)
-    settings = tyro.cli(settings_class, args=arguments, default=saved, prog=f"python -m train.{name}")
+    settings = dataclasses.replace(tyro.cli(settings_class, args=arguments, default=saved, prog=prog), given=given)
     changed = _differences(saved, settings)
     if set(changed) == {"data"}:
         saved_data = _saved_data(folder, settings).items()
@@ -63,10 +93,21 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
     if changed:
         raise InputError(f"{folder} was started with other settings: {_listed(changed)}; leave them out to resume it")
     settings.validate()
-    if (folder / RESULTS).exists():
+    if finished(folder) is not None:
         print(f"{folder} is finished: its results are in {folder / RESULTS}, beside models and pictures")
         raise SystemExit(0)
+    _require_possible(folder, settings)
     return settings, folder
+
+
+def _require_possible(folder: Path, settings: Settings) -> None:
+    """`InputError`, before any work, if this user cannot make or write to the folder, or the device is not here."""
+    settings.torch_device()
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise InputError(f"{folder} cannot be the run folder: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be the run folder: {there} cannot be written to")
 
 
 def create_run(folder: Path, settings: Settings) -> None:
@@ -88,12 +129,36 @@ def begin_run(folder: Path, settings: Settings) -> None:
     if not path.exists():
         write_json(path, {**_to_json(settings), DATA_KEY: data})
         return
-    # Another process may have started a run here since `open_run`.
-    changed = _differences(_read_settings(folder, type(settings)), settings)
-    changed.pop("data", None)
-    if changed:
-        raise InputError(f"{folder} was started with other settings: {_listed(changed)}; choose another --out")
+    if _read_settings(folder, type(settings)).run_id != settings.run_id:
+        raise InputError(f"{folder} was started by another process in the meantime: choose another --out")
     require_same_data(folder, _saved_data(folder, settings), data)
+
+
+def lock_run(folder: Path) -> None:
+    """Lock the folder until this process ends. The operating system releases the lock however the process ends; the
+    file `.lock` means nothing by itself. Raises `InputError` if another process holds the lock."""
+    if fcntl is None:
+        return
+    descriptor = open_no_link(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        holder = os.read(descriptor, 20).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise InputError(
+            f"{folder} is in use: process {holder} trains into it; wait for it, or choose another --out"
+        ) from None
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        warnings.warn(
+            f"{folder} cannot be locked ({error.strerror}): see that nothing else trains into it", stacklevel=2
+        )
+        return
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    # Left open: closing it would release the lock.
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -114,6 +179,7 @@ def _read_settings(folder: Path, settings_class: type[S]) -> S:
     try:
         values = read_json(path)
         values.pop(DATA_KEY, None)
+        values["given"] = ()
         fields = {field.name for field in dataclasses.fields(settings_class)}
         if set(values) != fields:
             raise InputError(f"it has {', '.join(sorted(values))}")
@@ -145,5 +211,6 @@ def _listed(changed: dict[str, tuple[Any, Any]]) -> str:
 
 
 def _to_json(settings: Settings) -> dict[str, Any]:
-    values = dataclasses.asdict(settings)
+    """All but the flags of this command line."""
+    values = {name: value for name, value in dataclasses.asdict(settings).items() if name != "given"}
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

@@ -4,18 +4,24 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import tyro
 
 from minitransformer.errors import InputError
 from minitransformer.optim import multiplies_bfloat16
-from minitransformer.validation import require_number
-from train.engine.processes import local_world_size
+from minitransformer.validation import Count, CountOrZero, Range, Seed, flag_name, require_ranges
+from train.engine.processes import Processes, local_world_size
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
+Minutes = Annotated[float, Range(more_than=0, at_most=10_000_000)]
+VocabSize = Annotated[int, Range(more_than=0, at_most=1_000_000)]
+"""A larger one would take its memory before it has read a text."""
+Accumulate = Annotated[int, Range(more_than=0, at_most=10_000)]
+LearningRate = Annotated[float, Range(at_least=1e-12, at_most=1000)]
+"""A smaller rate changes no float32 weight."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +30,14 @@ class Settings:
 
     settings_file: ClassVar[str] = "config.json"
 
-    minutes: float | None = None
+    minutes: Minutes | None = None
     """Minutes of training. With --steps too, whichever comes first."""
-    steps: int | None = None
+    steps: Count | None = None
     """Optimizer steps. A run measured in steps resumes bit for bit."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the weights, the order of the data and dropout."""
     device: Device = "auto"
-    threads: int | None = None
+    threads: Annotated[int, Range(more_than=0, at_most=1024)] | None = None
     """CPU threads. Default: 1 for models under 500,000 parameters, which run no faster on more, else all cores."""
     precision: Precision = "auto"
     """auto is bf16 where the hardware multiplies it faster than fp32, else fp32."""
@@ -39,34 +45,37 @@ class Settings:
     """The run folder. Default: runs/NAME-DATE-TIME."""
     resume: str | None = None
     """A run folder to resume, or "auto": resume --out if it exists, else start it."""
-    checkpoint_seconds: float | None = None
+    checkpoint_seconds: Annotated[float, Range(at_least=0)] | None = None
     """Seconds between checkpoints; 0 for one after every step. Default: a minute, or longer where writing would take
     more than 1% of the time."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """How many of the latest checkpoints to keep, beside the best weights."""
     fsdp: bool = False
     """Shard the model over the processes that torchrun started (FSDP) instead of copying it to each: for large ones."""
     compile: bool = False
     """Compile the blocks with torch.compile, which needs a C++ compiler and a while at the start."""
+    skip_not_finite: CountOrZero = 0
+    """How many steps to skip because their loss or gradient is not finite, before the run stops."""
+
     processes: tyro.conf.Suppress[int] = 1
     """The number of processes that began the run. A step keeps their number of batches, whatever number resumes it."""
-    skip_not_finite: int = 0
-    """How many steps to skip because their loss or gradient is not finite, before the run stops."""
+    run_id: tyro.conf.Suppress[str] = ""
+    """A random name, which the run's checkpoints have too: so those of another run are not taken for its own."""
+    given: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """The flags of the command line, by the names of their fields."""
 
     def validate(self) -> None:
         """Raises `InputError`. Not done on construction, where the command-line parser would wrap the message."""
-        self.require(*(field.name for field in dataclasses.fields(self) if field.type in (float, float | None)))
-        self.require("minutes", "steps", "threads", "keep_checkpoints", more_than=0)
-        self.require("checkpoint_seconds", "skip_not_finite", at_least=0)
-        self.require("seed", at_least=0, less_than=2**32)
+        require_ranges(self)
+        if Processes.current().world_size == 1 and "fsdp" in self.given:
+            raise InputError("--fsdp: no effect in one process; start several with torchrun, or leave this out")
 
-    def require(self, *names: str, **bounds: float | int) -> None:
-        """Check the range of numeric flags, with the bounds of `require_number`; None passes.
-
-        `self.require("lr", "dropout", more_than=0)` raises `InputError` such as "--lr 0 must be more than 0".
-        """
-        for name in names:
-            require_number(f"--{name.replace('_', '-')}", getattr(self, name), **bounds)
+    def refuse_idle(self, where: str, *names: str) -> None:
+        """`InputError` if one of these flags is given, which has no effect `where`: "beside --init RUN"."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        given = [name for name in names if name in self.given or getattr(self, name) != defaults[name]]
+        if given:
+            raise InputError(f"{', '.join(map(flag_name, given))}: no effect {where}; leave this out")
 
     def data_names(self) -> list[str]:
         """The corpora that the flag `data` names, if a script has it."""
@@ -89,7 +98,7 @@ class Settings:
 
     def safeguards(self) -> dict[str, Any]:
         """The fields of `LoopOptions` about checkpoints, faults and processes."""
-        names = ("checkpoint_seconds", "keep_checkpoints", "skip_not_finite", "fsdp", "compile")
+        names = ("checkpoint_seconds", "keep_checkpoints", "skip_not_finite", "fsdp", "compile", "run_id")
         return {name: getattr(self, name) for name in names}
 
     def autocast_dtype(self) -> torch.dtype | None:

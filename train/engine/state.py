@@ -32,6 +32,7 @@ class State:
     skipped: int = 0
     """Steps skipped because their loss or gradient was not finite."""
     finished: bool = False
+    run_id: str = ""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], path: Path) -> "State":

@@ -18,18 +18,14 @@ from torch import Tensor
 
 from minitransformer.data import load
 from minitransformer.data.labelled_batches import LabelledData
-from minitransformer.errors import InputError, reported_to_user
-from minitransformer.files import write_json
+from minitransformer.errors import InputError
 from minitransformer.models import SequenceClassifier
 from minitransformer.optim import adamw, layer_heights, layer_scales
 from minitransformer.pipelines.base import warn_of_cut
-from train.engine.console import wide_console
-from train.engine.feed import Feed, evaluation_tokens
-from train.engine.loop import LoopOptions, train
-from train.engine.processes import Processes, joined
-from train.engine.run_figures import run_figures
-from train.engine.run_folder import create_run, open_run
-from train.engine.signals import resumable
+from train.engine.loop import Feed, LoopOptions, evaluation_tokens, train
+from train.engine.processes import Processes
+from train.engine.results import finish, run_figures
+from train.engine.run_folder import create_run, run_job
 from train.engine.tokenizer_text import warn_of_small_vocabulary
 from train.finetune.baselines import baselines
 from train.finetune.metrics import scores, show, shown_labels
@@ -38,10 +34,7 @@ from train.finetune.starting_model import DEFAULT_VOCAB_SIZE, Recipe, starting_m
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user(), joined():
-        settings, folder = open_run(FinetuneSettings, "finetune", arguments)
-        with resumable("finetune", folder):
-            finetune(settings, folder, wide_console())
+    run_job(FinetuneSettings, "finetune", finetune, arguments)
 
 
 def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict[str, Any]:
@@ -117,7 +110,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         "baselines": baselines(corpus, test, names) if settings.baselines else {},
         "history": state.history,
     }
-    write_json(folder / "results.json", results)
+    finish(folder, results)
     show(results, folder, console)
     return results
 

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from train.engine.console import table
-from train.engine.run_figures import show_run
+from train.engine.results import show_run
 
 MOST_COUNTED = 100
 """Of more labels no confusion matrix is kept: of 5,000 it would take 225 MB."""

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from minitransformer.errors import InputError
-from train.engine.settings import Settings
+from minitransformer.validation import Count, CountOrZero, Range, Share
+from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize
 
 
 @dataclass(frozen=True)
@@ -30,40 +31,40 @@ class FinetuneSettings(Settings):
     """minilm, scratch, a run of train.pretrain or train.finetune, or a BERT or GPT-2 folder of Hugging Face's."""
     encoder: Literal["bert", "gpt", "transformer", "rnn"] | None = None
     """For --init scratch. Default: transformer."""
-    d_model: int | None = None
+    d_model: Count | None = None
     """For --init scratch. Default: 128."""
-    num_layers: int | None = None
+    num_layers: Count | None = None
     """For --init scratch. Default: 2, but 1 for rnn."""
-    num_heads: int | None = None
+    num_heads: Count | None = None
     """For --init scratch. Default: 4."""
-    vocab_size: int | None = None
+    vocab_size: VocabSize | None = None
     """For --init scratch: the size of a WordPiece vocabulary, trained on the training texts. Default: 8,000."""
 
     pooling: Literal["first", "last", "mean", "max", "attention"] | None = None
     """How the states of a text become one vector. Default: mean, but attention for rnn."""
-    epochs: int | None = None
+    epochs: Annotated[int, Range(more_than=0, at_most=10_000)] | None = None
     """Passes over the training texts, unless --steps or --minutes end the run sooner. Default: best on reviews."""
-    lr: float | None = None
+    lr: LearningRate | None = None
     """Peak learning rate. Default: best on reviews."""
-    layer_decay: float | None = None
+    layer_decay: Annotated[float, Range(at_least=0.001, at_most=10)] | None = None
     """The learning rate of each block, as a multiple of the rate of the block above it. 1 is the same for all."""
-    freeze: int = 0
+    freeze: CountOrZero = 0
     """Freeze the embeddings and this many blocks above them. 0 trains everything."""
-    label_smoothing: float = 0.0
-    dropout: float | None = None
+    label_smoothing: Share = 0.0
+    dropout: Share | None = None
     """Dropout of encoder and head. Default: the encoder's own, and 0.1 in the head; from scratch, best on reviews."""
-    weight_decay: float = 0.01
-    warmup: float = 0.1
+    weight_decay: Annotated[float, Range(at_least=0, at_most=1000)] = 0.01
+    warmup: Annotated[float, Range(at_least=0, at_most=1000)] = 0.1
     """The share of the first epoch in which the learning rate rises."""
-    max_tokens: int = 1024
+    max_tokens: Count = 1024
     """The largest batch, in tokens, padding included."""
-    pool: int = 50
+    pool: Count = 50
     """Texts are sorted by length within this many batches at a time: more save padding but mix the texts less."""
-    accumulate: int = 1
+    accumulate: Accumulate = 1
     """Batches per step and process."""
-    evaluations: int = 6
+    evaluations: Count = 6
     """Evaluations on the validation split, evenly over the run."""
-    patience: int = 4
+    patience: Count = 4
     """Stop after this many evaluations without a better one."""
     baselines: bool = True
     """Also train naive Bayes and logistic regression on the same split, with scikit-learn."""
@@ -71,10 +72,6 @@ class FinetuneSettings(Settings):
     def validate(self) -> None:
         super().validate()
         sizes = ("d_model", "num_layers", "num_heads", "vocab_size")
-        counts = ("epochs", "max_tokens", "pool", "accumulate", "evaluations", "patience")
-        self.require(*sizes, *counts, "lr", "layer_decay", more_than=0)
-        self.require("label_smoothing", "dropout", at_least=0, less_than=1)
-        self.require("freeze", "warmup", "weight_decay", at_least=0)
         if not self.from_scratch:
             given = [f"--{name.replace('_', '-')}" for name in ("encoder", *sizes) if getattr(self, name) is not None]
             if given:

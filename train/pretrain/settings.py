@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 
 from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import adamw, muon
+from minitransformer.validation import Count, CountOrZero, Range, Share
 from train.engine.loop import LoopOptions
-from train.engine.settings import Settings
+from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize
 
 MODERN: dict[str, Any] = {
     "positions": "rotary",
@@ -31,39 +32,36 @@ class PretrainSettings(Settings):
 
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon: Muon for the matrices inside blocks, AdamW for the rest."""
-    lr: float | None = None
+    lr: LearningRate | None = None
     """Peak learning rate. Default: 0.005 with muon, 0.001 with adamw."""
     schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
-    warmup_steps: int = 20
-    momentum: float = 0.95
+    warmup_steps: CountOrZero = 20
+    momentum: Share = 0.95
     """The momentum of muon. Runs of a few hundred steps learn faster with 0.9."""
-    weight_decay: float = 0.01
-    accumulate: int = 1
+    weight_decay: Annotated[float, Range(at_least=0, at_most=1000)] = 0.01
+    accumulate: Accumulate = 1
     """Batches per step and process."""
 
     sizes: ClassVar[tuple[str, ...]] = ("num_layers", "d_model", "num_heads", "d_ff", "vocab_size")
     """The flags for sizes, which a checkpoint given by --init sets."""
     init: Path | None = None
     """Start from the weights, sizes and tokenizer of a run or of a Hugging Face folder; with bert also of "minilm"."""
-    vocab_size: int | None = None
+    vocab_size: VocabSize | None = None
     """The size of a vocabulary of pieces of words, trained on the training text. Default: 2,000; with bert 8,000."""
-    num_layers: int | None = None
+    num_layers: Count | None = None
     """Default: 4."""
-    d_model: int | None = None
+    d_model: Count | None = None
     """Default: 128."""
-    num_heads: int | None = None
+    num_heads: Count | None = None
     """Default: 4."""
-    d_ff: int | None = None
+    d_ff: Count | None = None
     """Default: 4 x --d-model."""
-    context: int | None = None
+    context: Count | None = None
     """The most tokens that the model sees at once. Default: 128; with bert 64, or what --init allows if less."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
 
     def validate(self) -> None:
         super().validate()
-        self.require(*self.sizes, "context", "lr", "accumulate", more_than=0)
-        self.require("warmup_steps", "weight_decay", at_least=0)
-        self.require("momentum", at_least=0, less_than=1)
         given = [f"--{name.replace('_', '-')}" for name in self.sizes if getattr(self, name) is not None]
         if self.init is not None and given:
             raise InputError(f"{', '.join(given)}: sizes come from --init {self.init}; leave them out")

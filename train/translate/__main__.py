@@ -21,17 +21,11 @@ from rich.console import Console
 
 from minitransformer.data import load
 from minitransformer.data.columns import texts
-from minitransformer.errors import reported_to_user
-from minitransformer.files import write_json
-from minitransformer.untrusted import read_json
-from train.engine.console import wide_console
-from train.engine.feed import Feed
-from train.engine.loop import LoopOptions, train
-from train.engine.processes import Processes, joined
+from train.engine.loop import Feed, LoopOptions, train
+from train.engine.processes import Processes
+from train.engine.results import finish, finished, run_figures
 from train.engine.resuming import Checkpoints
-from train.engine.run_figures import run_figures
-from train.engine.run_folder import create_run, open_run
-from train.engine.signals import resumable
+from train.engine.run_folder import create_run, run_job
 from train.engine.state import State
 from train.translate.averaging import average_evaluated
 from train.translate.bleu import Bleu
@@ -66,10 +60,7 @@ class Comparison:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user(), joined():
-        settings, folder = open_run(TranslateSettings, "translate", arguments)
-        with resumable("translate", folder):
-            compare(settings, folder, wide_console())
+    run_job(TranslateSettings, "translate", compare, arguments)
 
 
 def compare(settings: TranslateSettings, folder: Path, console: Console) -> None:
@@ -88,7 +79,7 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> None
         return
     measure.draw(models, data.corpus[data.test_name], folder)
     results = {"data": settings.data, "seed": settings.seed, "scored_on": data.test_name, "models": models}
-    write_json(folder / "results.json", results)  # last: a folder with results.json is a finished run
+    finish(folder, results)
     for table in measure.tables(models):
         console.print(table)
     console.print(f"\nresults, models and pictures are in {folder}")
@@ -126,9 +117,8 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
     """Train one model, save it and score it on the test split. A model that was scored before the run was interrupted
     keeps its report."""
     settings, data, measure = comparison.settings, comparison.data, comparison.measure
-    report_file = folder / "results.json"
-    if report_file.exists():
-        return read_json(report_file)
+    if (report := finished(folder)) is not None:
+        return report
 
     def evaluate(model: Seq2SeqModel) -> dict[str, float]:
         """The score of greedy translations, and the mean loss in nats per target token, on the validation split."""
@@ -152,7 +142,7 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
     averaged = average_evaluated(model, folder, state, count=comparison.average, of=settings.average_of, **judge)
     data.translator(model).save(folder)
     report = {**score_on_test(model, state, comparison), "averaged": averaged}
-    write_json(report_file, report)
+    finish(folder, report)
     Checkpoints(folder / "checkpoints").remove_evaluated()
     return report
 

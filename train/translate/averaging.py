@@ -38,7 +38,7 @@ def average_evaluated(
     chosen = best_first[:count] if of == "best" else state.history[-count:]
     if len(chosen) < 2:
         return []
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints", run_id=state.run_id)
     damage = {evaluation["step"]: checkpoints.damage("evaluated", evaluation["step"]) for evaluation in chosen}
     for error in filter(None, damage.values()):
         warnings.warn(f"{error}; the mean is of the weights of the other evaluations", stacklevel=2)
@@ -47,7 +47,7 @@ def average_evaluated(
         return []
     sums = {name: torch.zeros_like(tensor) for name, tensor in own_tensors(model).items()}
     for step in steps:
-        checkpoints.load_weights(model, "evaluated", step)
+        checkpoints.load_weights(model, step)
         for name, tensor in own_tensors(model).items():
             sums[name] += tensor
     for name, tensor in own_tensors(model).items():
@@ -57,14 +57,14 @@ def average_evaluated(
     if rank(score(result)) > rank(score(best_first[0])):
         state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
         return steps
-    checkpoints.load_weights(model, "best", state.best_step)
+    checkpoints.load_weights(model, state.best_step)
     return []
 
 
 def _record(path: Path, state: State, steps: Sequence[int], result: Mapping[str, float]) -> None:
     """Append the score of the mean, unless a run that was killed before it was scored has written it already."""
-    metrics = MetricsFile(path, state.step)
-    *_, last = ["", *path.read_text(encoding="utf-8").splitlines()]
+    metrics = MetricsFile(path)
+    *_, last = ["", *(path.read_text(encoding="utf-8").splitlines() if path.exists() else ())]
     if '"averaged"' not in last:
         metrics.write(state.place(), averaged=steps, **{f"validation_{key}": value for key, value in result.items()})
         metrics.flush()

@@ -1,11 +1,12 @@
 """The flags of `python -m train.translate`."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from minitransformer.data.locales import locale_names
 from minitransformer.errors import InputError
-from train.engine.settings import Settings, distinct
+from minitransformer.validation import Count, CountOrZero, Range, Share
+from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize, distinct
 from train.translate.recipes import PRESETS, Recipe, recipe_for
 
 
@@ -38,55 +39,50 @@ class TranslateSettings(Settings):
     tokenizer: Literal["character", "bpe"] | None = None
     """bpe takes the texts for sentences, which are scored by BLEU; character for short strings, which must match
     exactly. Default: what the texts look like, which the job says."""
-    vocab_size: int = 4000
+    vocab_size: VocabSize = 4000
     """Tokens of a bpe vocabulary."""
     joint: bool = True
     """One bpe vocabulary for source and target, and one embedding table in a Transformer, rather than two."""
-    max_length: int = 128
+    max_length: Count = 128
     """With bpe, training pairs with more tokens on either side are left out."""
 
-    lr: float | None = None
+    lr: LearningRate | None = None
     """Peak learning rate. The defaults of this flag and the next six were chosen on validation data, for each model
     and optimizer."""
     optimizer: Literal["adamw", "muon"] | None = None
     """muon, for the transformer only: Muon for the matrices inside its blocks, AdamW for the rest."""
-    warmup_steps: int | None = None
+    warmup_steps: CountOrZero | None = None
     """Steps in which the learning rate rises to its peak."""
-    dropout: float | None = None
-    label_smoothing: float | None = None
+    dropout: Share | None = None
+    label_smoothing: Share | None = None
     """The share of each target's probability that training spreads over the whole vocabulary."""
-    max_tokens: int | None = None
+    max_tokens: Count | None = None
     """Source and target tokens in a batch, padding included."""
-    pool: int | None = None
+    pool: Count | None = None
     """Pairs are sorted by length within this many batches at a time: more batches waste less on padding, but mix less.
     On dates the length gives the format away, and 1 learns best."""
-    accumulate: int = 1
+    accumulate: Accumulate = 1
     """Batches in a step, for each process."""
-    evaluations: int | None = None
+    evaluations: Count | None = None
     """Evaluations on the validation split, evenly over the run. Default: 40; on sentences and on dates in several
     locales 12."""
-    patience: int | None = None
+    patience: Count | None = None
     """Stop after this many evaluations without a better one. Default: train to the end."""
     choose_by: Literal["score", "loss"] = "score"
     """The best weights have the highest exact match or BLEU on validation, or the lowest loss."""
-    average: int | None = None
+    average: Count | None = None
     """Average the weights of this many evaluations, and keep the mean if it scores better on validation than the best
     one. Default: 5 on sentences; 1, which keeps the best one, on short strings."""
     average_of: Literal["best", "last"] = "best"
     """Which evaluations to average."""
 
-    beam: int | None = None
+    beam: Annotated[int, Range(at_least=1, at_most=1000)] | None = None
     """Beam size of the final translations; 1 is greedy, as during training. Default: 5; on short strings 1."""
-    alpha: float = 0.6
+    alpha: Annotated[float, Range(at_least=0, at_most=100)] = 0.6
     """Length penalty of the beam (Wu et al. 2016): 0 for none; more prefers longer translations."""
 
     def validate(self) -> None:
         super().validate()
-        self.require("lr", "max_tokens", "pool", "max_length", "vocab_size", more_than=0)
-        self.require("accumulate", "evaluations", "patience", "average", more_than=0)
-        self.require("dropout", "label_smoothing", at_least=0, less_than=1)
-        self.require("beam", at_least=1)
-        self.require("alpha", "warmup_steps", at_least=0)
         self.check_models(self.preset)
 
     @property

@@ -237,14 +237,19 @@ def test_blocks_that_share_parameters_are_gathered_with_the_rest():
 def test_one_process_trains_the_model_itself():
     model = CASES["gpt"][0]()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.warns(UserWarning, match="no effect in one process"):
-        replica = replicate(model, optimizer, Processes(), fsdp=True)
+    replica = replicate(model, optimizer, Processes(), fsdp=True)
     assert type(replica) is Replica
     assert replica.model is model
     with replica.evaluated() as whole:
         assert whole is model
         assert not model.training
     assert model.training
+
+
+def test_compiling_a_model_without_blocks_has_no_effect_and_says_so():
+    model = CASES["rnn"][0]()
+    with pytest.warns(UserWarning, match="--compile has no effect on RNNSeq2Seq: it has no blocks"):
+        replicate(model, torch.optim.SGD(model.parameters(), lr=0.1), Processes(), compile=True)
 
 
 def require_compiled_same(kind):

@@ -89,9 +89,11 @@ def test_a_run_remembers_how_many_processes_began_it(tmp_path):
         return settings.processes
 
     assert together(2, begin) == [2, 2]
-    arguments = ["--resume", str(tmp_path / "run"), "--fsdp", "--compile"]
+    arguments = ["--resume", str(tmp_path / "run"), "--compile"]
     settings, _ = open_run(Settings, "test", arguments)
-    assert (settings.processes, settings.fsdp, settings.compile) == (2, True, True)
+    assert (settings.processes, settings.compile) == (2, True)
+    with pytest.raises(InputError, match="--fsdp: no effect in one process"):
+        open_run(Settings, "test", [*arguments, "--fsdp"])
     with pytest.raises(SystemExit):
         open_run(Settings, "test", [*arguments, "--processes", "4"])
     # Without --out they agree on a name.

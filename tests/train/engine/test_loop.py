@@ -84,7 +84,7 @@ def test_a_run_stopped_in_its_writes_ends_as_one_never_stopped(method, step, fau
         patch.setattr(Checkpoints, method, stopped)
         run(tmp_path / "cut")
     left = {path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()}
-    assert left == {"best-00000003"} if fault is die else "step-00000012" in left
+    assert left == {"evaluated-00000003"} if fault is die else "step-00000012" in left
     resumed = run(tmp_path / "cut", data=None if fault is die else takes_no_step())
     require_same(whole, resumed, tmp_path / "whole", tmp_path / "cut")
 
@@ -177,7 +177,8 @@ def spoiled(folder, *, skip):
 
 
 def test_steps_that_are_not_finite_are_left_out_up_to_a_number(tmp_path):
-    state = spoiled(tmp_path / "whole", skip=2)
+    with pytest.warns(UserWarning, match="2 of 8 steps were skipped"):
+        state = spoiled(tmp_path / "whole", skip=2)
     assert (state.step, state.skipped) == (8, 2)
     entries = json.loads((tmp_path / "whole" / "not-finite.json").read_text())
     order = Copying().epoch(0)
@@ -185,12 +186,32 @@ def test_steps_that_are_not_finite_are_left_out_up_to_a_number(tmp_path):
         (2, [order[1]], "nan"),
         (5, [order[4]], "nan"),
     ]
-    assert all(entry["weights_not_finite"] == [] and entry["loss_scale"] == 1.0 for entry in entries)
+    assert all(entry["weights_not_finite"] == [] for entry in entries)
     losses = [line["loss"] for line in lines(tmp_path / "whole") if "loss" in line]
     assert [step for step, loss in enumerate(losses, start=1) if loss is None] == [2, 5]
 
     with pytest.raises(InputError, match=r"loss=nan.*at step 5.*skip 2 such steps or more with --skip-not-finite"):
         spoiled(tmp_path / "stopped", skip=1)
+
+
+def test_a_run_that_learned_nothing_is_no_success(tmp_path):
+    """All its steps were skipped, or its weights are no numbers after the last one. Nor is it after a resume."""
+
+    def no_number(model):
+        model.loss = lambda batch, loss=model.loss: {
+            name: part._replace(total=part.total * float("nan")) for name, part in loss(batch).items()
+        }
+        return model
+
+    def skipping():
+        run(tmp_path / "skipping", model=no_number(MODELS["rnn"](0.0)), evaluate=scored(1.0), **options)
+
+    options = dict(steps=3, evaluations=1, skip_not_finite=9)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"3 of 3 steps were skipped.*nothing was learned; see not-finite.json"):
+            skipping()
+    with pytest.raises(InputError, match=r"the trained weights are not finite numbers: .* a lower --lr"):
+        run(tmp_path / "ruined", evaluate=ruin, steps=1, evaluations=1)
 
 
 def test_a_run_without_a_length_is_refused():
@@ -230,13 +251,13 @@ def test_a_run_whose_best_weights_are_lost_resumes_and_takes_the_next_best(tmp_p
     checkpoints = tmp_path / "checkpoints"
     with pytest.raises(TrainingInterrupted):
         run(tmp_path, data=Copying({5: interrupt}), evaluate=scored(1.0))
-    shutil.rmtree(checkpoints / "best-00000003")
+    shutil.rmtree(checkpoints / "evaluated-00000003")
     with pytest.warns(UserWarning, match="step 3, are lost; those of step 5 count as the best, until the next"):
         _, state = run(tmp_path, evaluate=scored(5.0, 6.0, 7.0))
     assert (state.step, state.best_step) == (12, 6)
     assert [entry["loss"] for entry in state.history] == [1.0, 5.0, 6.0, 7.0]
     # A finished run has no next evaluation: it keeps its last weights and takes no further step.
-    shutil.rmtree(checkpoints / "best-00000006")
+    shutil.rmtree(checkpoints / "evaluated-00000006")
     with pytest.warns(UserWarning, match="of step 6, are lost; those of step 12 count as the best$"):
         assert run(tmp_path, data=takes_no_step())[1].best_step == 12
 

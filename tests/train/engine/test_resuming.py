@@ -40,16 +40,16 @@ def state(step, best_step=0, /, **changes):
     return dataclasses.asdict(State(step=step, best_step=best_step, best_score=best_score, seconds=0.5)) | changes
 
 
-def saved(folder, *steps, best=(), keep=2, processes=None, **changes):
+def saved(folder, *steps, best=(), keep=2, processes=None, run_id="", **changes):
     """A run with a checkpoint at each of `steps`, and best weights at others; weights equal the step."""
-    checkpoints, best_step = Checkpoints(folder, keep=keep), 0
+    checkpoints, best_step = Checkpoints(folder, keep=keep, run_id=run_id), 0
     for step in sorted({*steps, *best}):
         model, optimizer = model_of(step, processes)
         if step in best:
             best_step = step
-            checkpoints.save_weights(model, "best", step)
+            checkpoints.save_weights(model, step)
         if step in steps:
-            checkpoints.save(model, optimizer, state(step, best_step, **changes))
+            checkpoints.save(model, optimizer, state(step, best_step, run_id=run_id, **changes))
     return checkpoints
 
 
@@ -57,16 +57,16 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def resumed(folder, processes=None):
+def resumed(folder, processes=None, run_id=""):
     """Step, value of the weights, step and value of the best weights."""
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, run_id=run_id)
     model, optimizer = model_of(7.0, processes)
     found = checkpoints.resume(model, optimizer)
     if found is None:
         return (0, value_of(model), None, None)
     step, value, best = found.step, value_of(model), found.best_step or None
     if best:
-        checkpoints.load_weights(model, "best", best)
+        checkpoints.load_weights(model, best)
     return (step, value, best, value_of(model) if best else None)
 
 
@@ -81,12 +81,12 @@ BEST_LOST = "step {}, are lost; those of step {} count as the best, until the ne
 # it warns of.
 LOST = {
     ("step-00000020",): ((10, 10.0, 5, 5.0), [FROM_10]),
-    ("best-00000015",): ((20, 20.0, 20, 20.0), [BEST_LOST.format(15, 20)]),
-    ("best-00000005",): ((20, 20.0, 15, 15.0), []),
+    ("evaluated-00000015",): ((20, 20.0, 20, 20.0), [BEST_LOST.format(15, 20)]),
+    ("evaluated-00000005",): ((20, 20.0, 15, 15.0), []),
     ("step-00000010",): ((20, 20.0, 15, 15.0), []),
-    ("step-00000020", "best-00000015"): ((10, 10.0, 5, 5.0), [FROM_10]),
-    ("step-00000020", "best-00000005"): ((10, 10.0, 10, 10.0), [FROM_10, BEST_LOST.format(5, 10)]),
-    ("best-00000005", "best-00000015"): ((20, 20.0, 20, 20.0), [BEST_LOST.format(15, 20)]),
+    ("step-00000020", "evaluated-00000015"): ((10, 10.0, 5, 5.0), [FROM_10]),
+    ("step-00000020", "evaluated-00000005"): ((10, 10.0, 10, 10.0), [FROM_10, BEST_LOST.format(5, 10)]),
+    ("evaluated-00000005", "evaluated-00000015"): ((20, 20.0, 20, 20.0), [BEST_LOST.format(15, 20)]),
     ("step-00000010", "step-00000020"): ((0, 7.0, None, None), [f"20.*{FROM_START}", f"10.*{FROM_START}"]),
 }
 
@@ -130,7 +130,7 @@ def test_a_run_resumes_from_the_newest_undamaged_checkpoint_and_deletes_nothing_
     before, after = contents(source), contents(folder)
     undamaged = [name for name in before if name not in lost]
     assert [name for name in undamaged if after.get(name) != before[name]] == [
-        name for name in undamaged if name == f"best-{expected[0]:08}"
+        name for name in undamaged if name == f"evaluated-{expected[0]:08}"
     ]
 
 
@@ -144,23 +144,44 @@ def test_a_damaged_checkpoint_is_set_aside_every_time(tmp_path):
     assert names(tmp_path) == ["damaged-step-00000020-1", "damaged-step-00000020-2", "step-00000010"]
 
 
+def test_the_checkpoints_of_another_run_are_not_taken_for_its_own(tmp_path, recwarn):
+    """Or of another step. They are of the same model, and undamaged."""
+    for run_id, best in (("mine", 5), ("other", 15)):
+        saved(tmp_path / run_id, 10, 20, best=(best,), run_id=run_id)
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    shutil.copytree(other / "evaluated-00000015", mine / "evaluated-00000005", dirs_exist_ok=True)
+    assert resumed(mine, run_id="mine") == (20, 20.0, 20, 20.0)
+    assert re.search(
+        "evaluated-00000005 is of another run or another step: the best weights", str(recwarn.pop().message)
+    )
+    for source in (other / "step-00000020", mine / "step-00000020"):
+        shutil.copytree(source, mine / "step-00000030")
+        with pytest.raises(InputError, match="step-00000030 is of another run or another step: move it away"):
+            resumed(mine, run_id="mine")
+        shutil.rmtree(mine / "step-00000030")
+
+
 def test_best_weights_of_steps_that_are_repeated_are_not_taken_for_the_best(tmp_path):
     """Killed after it had written better weights, before a checkpoint named them."""
     checkpoints = saved(tmp_path, 10, best=(5, 12))
     assert resumed(tmp_path) == (10, 10.0, 5, 5.0)
-    assert names(tmp_path) == ["best-00000005", "best-00000012", "step-00000010"]
+    assert names(tmp_path) == ["evaluated-00000005", "evaluated-00000012", "step-00000010"]
     # With --minutes the repeated steps may be evaluated elsewhere: 12 is never written again.
     for step in (20, 30):
         checkpoints.save(*model_of(step), state(step, 5))
-    assert names(tmp_path) == ["best-00000005", "step-00000020", "step-00000030"]
+    assert names(tmp_path) == ["evaluated-00000005", "step-00000020", "step-00000030"]
 
 
 def test_the_latest_are_kept_and_the_best_weights_that_each_names(tmp_path):
     for keep in (1, 2, 3):
         saved(tmp_path / str(keep), 10, 20, 30, 40, best=(5, 15, 25), keep=keep)
-    assert names(tmp_path / "1") == ["best-00000025", "step-00000040"]
-    assert names(tmp_path / "2") == ["best-00000025", "step-00000030", "step-00000040"]
-    assert names(tmp_path / "3") == ["best-00000015", "best-00000025", *(f"step-000000{n}" for n in (20, 30, 40))]
+    assert names(tmp_path / "1") == ["evaluated-00000025", "step-00000040"]
+    assert names(tmp_path / "2") == ["evaluated-00000025", "step-00000030", "step-00000040"]
+    assert names(tmp_path / "3") == [
+        "evaluated-00000015",
+        "evaluated-00000025",
+        *(f"step-000000{n}" for n in (20, 30, 40)),
+    ]
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: (path.unlink(), os.mkfifo(path))])
@@ -168,7 +189,7 @@ def test_best_weights_stay_while_a_kept_checkpoint_cannot_say_which_it_needs(tmp
     checkpoints = saved(tmp_path, 10, 20, best=(5, 15))
     damage(tmp_path / "step-00000020" / VALUES)
     checkpoints.save(*model_of(30), state(30, 15))
-    assert names(tmp_path) == ["best-00000005", "best-00000015", "step-00000020", "step-00000030"]
+    assert names(tmp_path) == ["evaluated-00000005", "evaluated-00000015", "step-00000020", "step-00000030"]
 
 
 def test_only_our_own_unfinished_folders_are_removed(tmp_path):
@@ -283,10 +304,9 @@ def test_what_writing_takes_is_counted_for_the_whole_run(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(os, "fsync", fsync)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save_weights(model_of()[0], "best", 20)
-    checkpoints.save_weights(model_of()[0], "evaluated", 20)
+    checkpoints.save_weights(model_of()[0], 20)
     checkpoints.save(*model_of(), state(20, 20, checkpoint_seconds=5.0))
-    assert checkpoints.spent == now[0] > 2 * checkpoints.cost > 0
+    assert checkpoints.spent == now[0] > checkpoints.cost > 0
     resumed = Checkpoints(tmp_path)
     resumed.resume(*model_of())
     assert resumed.spent == 5.0

@@ -3,16 +3,17 @@
 import errno
 import json
 import os
+import re
 import stat
+import warnings
 
 import pytest
 import torch
 
 from minitransformer import InputError
 from minitransformer.files import write_json
-from train.engine import run_lock
-from train.engine.metrics_file import MetricsFile
-from train.engine.not_finite import record_not_finite
+from train.engine import run_folder
+from train.engine.metrics_file import MetricsFile, record_not_finite
 from train.engine.run_folder import create_run
 from train.engine.settings import Settings
 
@@ -25,9 +26,9 @@ def test_links_are_not_written_through(tmp_path):
     for name in (".lock", "metrics.jsonl"):
         (tmp_path / name).symlink_to(precious)
     with pytest.raises(InputError, match=r"\.lock is a link"):
-        run_lock.lock_run(tmp_path)
+        run_folder.lock_run(tmp_path)
     with pytest.raises(InputError, match=r"metrics\.jsonl is a link"):
-        MetricsFile(tmp_path / "metrics.jsonl", 0)
+        MetricsFile(tmp_path / "metrics.jsonl").resume(0)
     assert precious.read_text() == "mine"
 
 
@@ -36,15 +37,35 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, number)
     def lockf(descriptor, flags):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(run_lock.fcntl, "lockf", lockf)
+    monkeypatch.setattr(run_folder.fcntl, "lockf", lockf)
     with pytest.warns(UserWarning, match="cannot be locked"):
-        run_lock.lock_run(tmp_path)
+        run_folder.lock_run(tmp_path)
 
 
-def test_lines_nested_too_deep_are_dropped(tmp_path):
-    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + DEEP + b"\n")
-    MetricsFile(tmp_path / "metrics.jsonl", 2)
-    assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"step": 1}\n'
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st', b'{"step": 1}\n{"step": 2}\n', None),  # what a kill leaves
+        (b'{"step": 1}\n{"st\n{"step": 2}\n', b'{"step": 1}\n{"step": 2}\n', "1 damaged .*, and 0 of 2 steps"),
+        (DEEP + b'\n{"step": 2}\n', b'{"step": 2}\n', "1 damaged .*, and 1 of 2 steps"),
+        (b'{"step": "1"}\n[]\n', b"", "2 damaged .*, and 2 of 2 steps"),
+        (b'{"step": 1}\n{"step": 2', b'{"step": 1}\n', "0 damaged .*, and 1 of 2 steps"),
+        (b"", b"", "0 damaged .*, and 2 of 2 steps"),
+    ],
+)
+def test_metrics_keep_their_good_lines_and_a_warning_counts_those_that_are_lost(before, after, says, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(before)
+    with warnings.catch_warnings(record=True) as warned:
+        MetricsFile(path).resume(2)
+    assert path.read_bytes() == after
+    assert len(warned) == (says is not None)
+    assert not says or re.search(
+        f"metrics.jsonl was changed since the run wrote it: {says} are missing", str(warned[0])
+    )
+
+
+def test_a_record_of_batches_nested_too_deep_begins_again(tmp_path):
     (tmp_path / "not-finite.json").write_bytes(DEEP)
     path = record_not_finite(tmp_path, torch.nn.Linear(1, 1), step=3, loss=float("nan"))
     assert [entry["step"] for entry in json.loads(path.read_text())] == [3]

@@ -1,7 +1,8 @@
-import dataclasses
 import json
+import shutil
 import signal
 from dataclasses import dataclass
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from helpers_scripts import refused
 
 from minitransformer import InputError
 from train import compare_sentiment
+from train.engine.results import finish
 from train.engine.run_folder import create_run
 from train.engine.run_folder import open_run as choose_run
 from train.engine.settings import Settings
@@ -23,6 +25,7 @@ class Some(Settings):
     """Settings of some script."""
 
     size: int = 3
+    quick: bool = True
 
 
 def open_run(settings_class, name, arguments):
@@ -69,13 +72,38 @@ def test_a_resumed_run_keeps_its_settings_and_names_those_that_are_not_its_own(t
 def test_a_finished_run_says_where_its_results_are_and_exits_with_code_0(tmp_path, capsys):
     run = tmp_path / "run"
     open_run(Some, "some", ["--out", str(run)])
-    (run / "results.json").write_text("whatever stands in it")
+    (run / "model.safetensors").write_bytes(b"weights")
+    finish(tmp_path / "run", {"score": 1})
     with pytest.raises(SystemExit) as exit_:
         choose_run(Some, "some", ["--resume", str(run)])
     assert exit_.value.code == 0
     assert capsys.readouterr().out.startswith(f"{run} is finished: its results are in {run}/results.json")
     with pytest.raises(InputError, match="size=3, now 4"):
         choose_run(Some, "some", ["--resume", str(run), "--size", "4"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "model.safetensors").unlink(), "its model.safetensors is gone: put it back, or delete"),
+        (lambda run: (run / "model.safetensors").write_bytes(b"w"), "its model.safetensors has changed: put it back"),
+        (lambda run: shutil.rmtree(run / "rnn"), "its rnn/config.json is gone"),
+        (lambda run: (run / "results.json").write_text("{}"), "is not what a finished run writes: delete it"),
+        (lambda run: (run / "results.json").write_text("{"), "is not valid JSON"),
+    ],
+    ids=["gone", "damaged", "one of several gone", "results of something else", "results damaged"],
+)
+def test_a_finished_run_whose_model_is_gone_or_damaged_says_so(damage, message, tmp_path):
+    run = tmp_path / "run"
+    open_run(Some, "some", ["--out", str(run)])
+    (run / "rnn").mkdir()
+    for folder in (run, run / "rnn"):
+        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "config.json").touch()
+    finish(run, {"score": 1})
+    damage(run)
+    with pytest.raises(InputError, match=message):
+        choose_run(Some, "some", ["--resume", str(run)])
 
 
 @pytest.mark.parametrize(
@@ -94,6 +122,7 @@ def test_resuming_what_is_not_a_run_says_so(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [("--steps", "0", "must be more than 0"), ("--minutes", "-1", "must be more than 0")]
+    + [("--threads", threads, "must be more than 0 and at most 1024") for threads in ("0", "-1", "1000000000")]
     + [("--seed", seed, f"{seed} must be at least 0 and less than 4294967296") for seed in ("-1", str(2**32))],
 )
 def test_a_number_out_of_range_is_refused_before_the_folder_is_made(tmp_path, flag, value, message):
@@ -103,20 +132,38 @@ def test_a_number_out_of_range_is_refused_before_the_folder_is_made(tmp_path, fl
 
 
 @pytest.mark.parametrize("script", [translate, pretrain_gpt, pretrain_bert, finetune, compare_sentiment])
-@pytest.mark.parametrize("value", ["inf", "nan", "-inf"])
-def test_every_number_of_every_script_must_be_finite(script, value, tmp_path, capsys):
+def test_every_number_of_every_script_has_bounds(script, tmp_path, capsys):
     kind = next(kind for kind in vars(script).values() if isinstance(kind, type) and is_own(kind, script))
-    numbers = [field.name for field in dataclasses.fields(kind) if field.type in (float, float | None)]
-    assert {"minutes", "checkpoint_seconds"} <= set(numbers)
-    for name in numbers:
+    hints = get_type_hints(kind)
+    values = {float: ("inf", "nan", "-inf"), int: (str(10**30), str(-(10**30)))}
+    given = [(name, value) for name in hints for of in values if hints[name] in (of, of | None) for value in values[of]]
+    assert {("minutes", "nan"), ("threads", str(10**30))} <= set(given)
+    for name, value in given:
+        if name == "processes":  # no flag
+            continue
         flag = f"--{name.replace('_', '-')}"
         line = refused(capsys, ["--out", str(tmp_path / "run"), f"{flag}={value}"], script.main)
-        assert line == f"error: {flag} {value} must be a finite number"
+        assert line.startswith(f"error: {flag} {value} must be ")
     assert not (tmp_path / "run").exists()
 
 
 def is_own(kind, script):
     return issubclass(kind, Settings) and kind.__module__ in (script.__name__, f"{script.__package__}.settings")
+
+
+@pytest.mark.parametrize("given", [["--size", "3"], ["--size=4"], ["--no-quick"], ["--quick"]], ids=" ".join)
+def test_a_flag_without_effect_is_refused_even_with_its_default(given, tmp_path):
+    flag = given[0][:6] if "size" in given[0] else "--quick"
+    settings, _ = choose_run(Some, "some", ["--out", str(tmp_path / "run"), *given])
+    with pytest.raises(InputError, match=f"^{flag}: no effect beside --other; leave this out"):
+        settings.refuse_idle("beside --other", "size", "quick", "seed")
+    Some().refuse_idle("beside --other", "size", "quick", "seed")
+
+
+def test_out_beside_a_run_to_resume_is_refused(tmp_path):
+    open_run(Some, "some", ["--out", str(tmp_path / "run")])
+    with pytest.raises(InputError, match=f"^--out: no effect beside --resume {tmp_path / 'run'}; leave this out"):
+        choose_run(Some, "some", ["--resume", str(tmp_path / "run"), "--out", str(tmp_path / "run")])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -87,6 +87,26 @@ def test_sigterm_outside_of_training_has_the_same_code(data, tmp_path):
     assert child.out.read_text() == "stopped before it began\n"
 
 
+@pytest.mark.parametrize(("sink", "code", "says"), [("a closed pipe", 141, []), ("/dev/full", 2, ["error: "])])
+def test_a_run_whose_output_nobody_takes_stops_with_a_checkpoint(sink, code, says, data, whole, tmp_path):
+    def close():
+        reading, writing = os.pipe()
+        os.close(reading)
+        os.dup2(writing if sink == "a closed pipe" else os.open(sink, os.O_WRONLY), 1)
+
+    def unheard():
+        at_batch(9, StreamWindows, close)
+        job("gpt with muon", data, tmp_path / "run", "--checkpoint-seconds", "1000")()
+
+    child = Child(tmp_path / "said", unheard)
+    assert child.wait() == code
+    lines = child.err.read_text().splitlines()
+    assert [line[: len("error: ")] for line in lines if not line.startswith("warning: ")] == says
+    assert [path.name for path in (tmp_path / "run").rglob("step-*")] == ["step-00000005"]
+    finish(job("gpt with muon", data, tmp_path / "run"), tmp_path / "said")
+    assert ending(tmp_path / "run") == whole
+
+
 def require_mounts():
     """Skip the test where this user may not mount a file system of its own."""
     namespaces = ["-m"] if os.getuid() == 0 else ["-r", "-m"]

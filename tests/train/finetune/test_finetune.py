@@ -11,7 +11,7 @@ from minitransformer.data import labelled_batches, load
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.pipelines.classifier import Classifier
 from minitransformer.tokenization import load_tokenizer, train_wordpiece_tokenizer
-from train.engine.feed import Feed
+from train.engine.loop import Feed
 from train.finetune.__main__ import main
 from train.finetune.starting_model import with_dropout
 from train.pretrain.__main__ import main as pretrain

@@ -20,11 +20,9 @@ def evaluated(folder, scores):
         torch.manual_seed(step)
         model = Transformer(CONFIG)
         weights[step] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        checkpoints.save_weights(model, "evaluated", step)
-        if scores[step - 1] == max(scores):
-            best = step
-            checkpoints.save_weights(model, "best", step)
-    checkpoints.load_weights(model, "best", best)
+        checkpoints.save_weights(model, step)
+    best = 1 + scores.index(max(scores))
+    checkpoints.load_weights(model, best)
     history = [{"step": step, "seconds": 0.0, "bleu": score} for step, score in enumerate(scores, start=1)]
     return model, State(step=len(scores), best_step=best, history=history), weights
 

@@ -50,7 +50,7 @@ def test_the_first_rows_of_each_group():
 @pytest.mark.parametrize(
     ("config", "arguments", "message"),
     [
-        ("{}", ["--pairs", "0"], "--pairs 0 must be at least 1"),
+        ("{}", ["--pairs", "0"], "--pairs 0 must be more than 0"),
         (None, [], "is not a run of train.translate"),
         ('{"data": "recall", "locales": null}', [], "is not a run of train.translate --data dates"),
         ('{"data": "dates", "locales": 3}', [], "is not a run of train.translate --data dates"),

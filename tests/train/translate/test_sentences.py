@@ -77,7 +77,8 @@ def test_a_run_on_sentences_reports_the_bleu_of_the_saved_models_on_the_test_spl
         assert (report["scored_on"], report["beam"]) == ("test", 5)
         assert sum(group["count"] for group in report["by_length"].values()) == 9
         assert [e["step"] for e in report["validation"] if "averaged" not in e] == [20, 40]
-        assert not list((run / name / "checkpoints").glob("evaluated-*"))
+        [kept] = (run / name / "checkpoints").glob("evaluated-*")
+        assert kept.name == f"evaluated-{report['best_step']:08}"
         assert (run / name / "tokenizer.json").is_file()  # one vocabulary for both sides
         assert not (run / name / "source_tokenizer.json").exists()
         translator = Translator.load(run / name)
@@ -97,7 +98,7 @@ def test_the_best_weights_have_the_lowest_loss_or_the_highest_score(corpus, tmp_
     main(["--data", str(corpus), *FLAGS, *flags, "--out", str(tmp_path / "run")])
     assert reports_of(tmp_path / "run")["transformer"]["best_step"] == best
     saved = load_file(tmp_path / "run" / "transformer" / "model.safetensors")
-    weights = load_file(tmp_path / "run" / "transformer" / "checkpoints" / f"best-{best:08}" / "model.safetensors")
+    weights = load_file(tmp_path / "run" / "transformer" / "checkpoints" / f"evaluated-{best:08}" / "model.safetensors")
     assert all(torch.equal(tensor, weights[name]) for name, tensor in saved.items())
 
 

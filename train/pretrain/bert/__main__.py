@@ -11,18 +11,14 @@ from rich.console import Console
 from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
 from minitransformer.data.packing import NO_LABEL
-from minitransformer.errors import reported_to_user
-from minitransformer.files import write_json
 from minitransformer.models import BERT
 from minitransformer.pipelines.base import save
 from minitransformer.tokenization import masked_specials
-from train.engine.console import table, wide_console
-from train.engine.feed import evaluation_tokens
-from train.engine.loop import train
-from train.engine.processes import Processes, joined
-from train.engine.run_figures import run_figures, show_run
-from train.engine.run_folder import create_run, open_run
-from train.engine.signals import resumable
+from train.engine.console import table
+from train.engine.loop import evaluation_tokens, train
+from train.engine.processes import Processes
+from train.engine.results import finish, run_figures, show_run
+from train.engine.run_folder import create_run, run_job
 from train.engine.state import State
 from train.engine.tokenizer_text import warn_of_small_vocabulary
 from train.pretrain.bert.corpora import read_corpora
@@ -45,10 +41,7 @@ TOKENS_TO_WATCH = 40_000
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user(), joined():
-        settings, folder = open_run(BERTSettings, "pretrain bert", arguments)
-        with resumable("pretrain bert", folder):
-            pretrain(settings, folder, wide_console())
+    run_job(BERTSettings, "pretrain bert", pretrain, arguments)
 
 
 def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str, Any]:
@@ -120,7 +113,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
         show_split(split, settings.objective, figures, console)
         results[f"{split}_loss"] = figures.pop("loss")
         results |= {name if split == "validation" else f"test_{name}": value for name, value in figures.items()}
-    write_json(folder / "results.json", results)
+    finish(folder, results)
     show_run(results, folder, console)
     return results
 

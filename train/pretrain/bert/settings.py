@@ -1,9 +1,10 @@
 """The flags of `python -m train.pretrain bert`, and what each objective means."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from minitransformer.errors import InputError
+from minitransformer.validation import Count, Range
 from train.pretrain.bert.corpora import corpus_names
 from train.pretrain.settings import PretrainSettings
 
@@ -26,25 +27,23 @@ class BERTSettings(PretrainSettings):
     n-grams of words, sentence order, WordPiece, shared layers, narrow token vectors. Each epoch has new masks."""
     whole_words: bool = False
     """Mask whole words instead of single tokens."""
-    mask_rate: float = 0.3
+    mask_rate: Annotated[float, Range(more_than=0, less_than=1)] = 0.3
     """The share of training tokens to predict: BERT's 0.15 learns less in a short run (Wettig et al. 2023). On held-out
     text it is always 0.15."""
     architecture: Literal["modern", "classic"] = "modern"
     """modern: pre-norm, rotary positions, RMSNorm, QK-norm, squared ReLU, no biases, output projections that start at
     zero. classic: as published, which `export` can write for other libraries."""
-    d_embedding: int | None = None
+    d_embedding: Count | None = None
     """Width of token vectors. Default: 128 with albert, else --d-model."""
-    num_hidden_groups: int | None = None
+    num_hidden_groups: Count | None = None
     """Sets of parameters for the layers. Default: 1 with albert, else one for each layer."""
-    batch_tokens: int = 1024
+    batch_tokens: Count = 1024
     """The largest batch, in tokens, padding included."""
 
     sizes: ClassVar = (*PretrainSettings.sizes, "d_embedding", "num_hidden_groups")
 
     def validate(self) -> None:
         super().validate()
-        self.require("batch_tokens", more_than=0)
-        self.require("mask_rate", more_than=0, less_than=1)
         if self.whole_words and self.objective == "albert":
             raise InputError("--whole-words is for --objective bert or roberta: the n-grams of albert are whole words")
 

@@ -12,15 +12,12 @@ from tokenizers import Tokenizer
 from minitransformer.data import load
 from minitransformer.data.streams import StreamWindows, stream_rows
 from minitransformer.data.token_rows import TokenRows
-from minitransformer.errors import InputError, reported_to_user
-from minitransformer.files import write_json
+from minitransformer.errors import InputError
 from minitransformer.tokenization import UNK
-from train.engine.console import wide_console
 from train.engine.loop import train
-from train.engine.processes import Processes, joined
-from train.engine.run_figures import run_figures, show_run
-from train.engine.run_folder import create_run, open_run
-from train.engine.signals import resumable
+from train.engine.processes import Processes
+from train.engine.results import finish, run_figures, show_run
+from train.engine.run_folder import create_run, run_job
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.gpt.starting_model import starting_model
 from train.pretrain.gpt.stream_loss import stream_loss
@@ -31,10 +28,7 @@ TOKENS_TO_WATCH = 50_000
 
 
 def main(arguments: list[str] | None = None) -> None:
-    with reported_to_user(), joined():
-        settings, folder = open_run(GPTSettings, "pretrain gpt", arguments)
-        with resumable("pretrain gpt", folder):
-            pretrain(settings, folder, wide_console())
+    run_job(GPTSettings, "pretrain gpt", pretrain, arguments)
 
 
 def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str, Any]:
@@ -84,7 +78,7 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
         bits = loss * (len(streams[split]) - 1) / math.log(2) / int(splits[split].columns["bytes"].sum())
         results |= {f"{split}_loss": loss, "bits_per_byte" if split == "validation" else "test_bits_per_byte": bits}
         console.print(f"{split:>10}: {loss:.4f} nats per token, {bits:.4f} bits per byte", highlight=False)
-    write_json(folder / "results.json", results)
+    finish(folder, results)
     show_run(results, folder, console)
     return results
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from minitransformer.errors import InputError
+from minitransformer.validation import Count
 from train.pretrain.settings import PretrainSettings
 
 
@@ -21,15 +22,14 @@ class GPTSettings(PretrainSettings):
     """Trained on the training text."""
     architecture: Literal["modern", "gpt2"] = "modern"
     """modern: rotary positions, RMSNorm, QK-norm, squared ReLU, no biases, output projections that start at zero."""
-    num_kv_heads: int | None = None
+    num_kv_heads: Count | None = None
     """Heads of keys and values. Default: as many as --num-heads."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Windows of --context tokens in a batch."""
 
     sizes: ClassVar = (*PretrainSettings.sizes, "num_kv_heads")
 
     def validate(self) -> None:
         super().validate()
-        self.require("batch_size", more_than=0)
         if self.vocab_size is not None and self.tokenizer == "character":
             raise InputError(f"--vocab-size {self.vocab_size} is for --tokenizer bpe or byte-bpe")

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from train.engine.feed import evaluation_tokens
+from train.engine.loop import evaluation_tokens
 
 
 @torch.inference_mode()

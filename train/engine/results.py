@@ -1,0 +1,66 @@
+"""The results of a run: its figures, how they are shown, and `results.json`, which says that the run is finished."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from minitransformer.errors import InputError
+from minitransformer.files import sha256, write_json
+from minitransformer.untrusted import read_json
+from minitransformer.validation import fits
+from train.engine.state import State
+
+RESULTS = "results.json"
+
+
+def run_figures(parameters: int, state: State, *, unit: str = "tokens", read: int | None = None) -> dict[str, Any]:
+    """The figures of a run that read so many units of data. Default: as many as it had targets."""
+    return {
+        "parameters": parameters,
+        "seconds": state.seconds,
+        "checkpoint_seconds": state.checkpoint_seconds,
+        "steps": state.step,
+        "skipped_steps": state.skipped,
+        "best_step": state.best_step,
+        f"{unit}_per_second": (state.tokens if read is None else read) / state.seconds,
+    }
+
+
+def show_run(results: Mapping[str, Any], folder: Path, console: Console, *, unit: str = "tokens") -> None:
+    console.print(
+        f"{results['parameters']:,} parameters, {results['seconds']:.0f} s of training, {results['steps']:,} steps, "
+        f"best after {results['best_step']:,}, {results[f'{unit}_per_second']:,.0f} {unit}/s\n"
+        f"results, model and tokenizer are in {folder}",
+        highlight=False,
+    )
+
+
+def finish(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write `results.json`, with the checksums of the models in the folder: it makes the run a finished one."""
+    models = [path.parent for pattern in ("", "*/") for path in folder.glob(f"{pattern}model.safetensors")]
+    files = [model / name for model in models for name in ("model.safetensors", "config.json")]
+    files += [path for model in models for path in model.glob("*tokenizer.json")]
+    checksums = {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files)}
+    write_json(folder / RESULTS, {**results, "files": checksums})
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The results of a finished run; None if it is not finished. `InputError` if a model of it is gone or has changed
+    since then."""
+    path = folder / RESULTS
+    if not path.exists():
+        return None
+    results = read_json(path)
+    files = results.pop("files", None) if isinstance(results, dict) else None
+    if files is None or not fits(files, dict[str, str]):
+        raise InputError(f"{path} is not what a finished run writes: delete it, and resume the run to write it again")
+    for name, checksum in files.items():
+        there = (folder / name).is_file()
+        if not there or sha256(folder / name) != checksum:
+            raise InputError(
+                f"{folder} is finished, but its {name} {'has changed' if there else 'is gone'}: put it back, or delete "
+                f"every {RESULTS} in {folder} and resume it, which saves the model again from its checkpoints"
+            )
+    return results
