@@ -1,4 +1,4 @@
-"""Measure how much memory a corpus takes, and how long it takes to be made into tokens.
+"""Measure how much memory a corpus takes, and how long it takes to train on it.
 
 python -m train.measure_memory                          10, 100 and 1,000 MB of generated text, as characters
 python -m train.measure_memory --tokenizer byte-bpe --megabytes 10,100
@@ -6,12 +6,10 @@ python -m train.measure_memory --job bert               the same for running tex
 python -m train.measure_memory --job translate          the same for pairs, in two line-aligned files
 python -m train.measure_memory --job finetune           the same for texts with labels, in a table
 
-Each size has a process of its own, which does with its text what `train.pretrain gpt`, `train.pretrain bert`,
-`train.translate` or `train.finetune` does before and while it trains: read or split it, train a tokenizer, write the
-token file, map it, take some steps and evaluate on the validation split.
+Each size is one run of the job itself, in a process of its own: it reads the text, trains a tokenizer, writes the token
+file, maps it, takes some steps with a tiny model and scores it on a validation split of 40 kB.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -25,74 +23,85 @@ from rich.console import Console
 
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
+from minitransformer.validation import Count, require_ranges
 from train.engine.console import table, wide_console
-from train.measure_memory.jobs import measured
 from train.measure_memory.made_up_text import write_corpus
+
+TINY = ["--num-layers", "2", "--d-model", "32", "--num-heads", "2"]
+PAIRS = ["--source", "from", "--target", "to", "--tokenizer", "bpe", "--vocab-size", "1000"]
+JOBS = {
+    "gpt": ["train.pretrain", "gpt", *TINY],
+    "bert": ["train.pretrain", "bert", *TINY],
+    "translate": ["train.translate", *PAIRS, "--evaluations", "1", "--average", "1", "--beam", "1"],
+    "finetune": ["train.finetune", "--init", "scratch", "--no-baselines", *TINY],
+}
 
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """Measure how much memory a corpus takes, and how long it takes to be made into tokens."""
+    """Measure how much memory a corpus takes, and how long it takes to train on it."""
 
     job: Literal["gpt", "bert", "translate", "finetune"] = "gpt"
     megabytes: str = "10,100,1000"
     """Sizes of the generated text, separated by commas: both sides of pairs together, texts with their labels."""
     tokenizer: Literal["character", "bpe", "byte-bpe"] | None = None
     """For gpt. Default: character. bert and finetune train WordPiece, translate trains 1,000 pieces."""
-    steps: int = 20
+    steps: Count = 20
     """Steps of a tiny model, on batches from all over the text."""
     out: Path | None = None
     """A .json file for the figures."""
-    text: Path | None = None
-    """Measure only this process, on a .txt file or a folder of pairs or tables, and print its figures as JSON. The
-    command starts its processes this way."""
-
-    def validate(self) -> None:
-        if self.job != "gpt" and self.tokenizer is not None:
-            raise InputError(f"--tokenizer {self.tokenizer} is for --job gpt: {self.job} has its own tokenizer")
 
     def sizes(self) -> list[int]:
+        require_ranges(self)
+        if self.job != "gpt" and self.tokenizer is not None:
+            raise InputError(f"--tokenizer {self.tokenizer} is for --job gpt: {self.job} has its own tokenizer")
         sizes = self.megabytes.split(",")
-        if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
-            raise InputError(f"--megabytes {self.megabytes}: whole numbers of at least 1, separated by commas")
+        if not all(size.strip().isdecimal() and 0 < int(size) < 1_000_000 for size in sizes):
+            raise InputError(f"--megabytes {self.megabytes}: whole numbers from 1 to 999999, separated by commas")
         return [int(size) for size in sizes]
 
 
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
         settings = tyro.cli(MemorySettings, args=arguments, prog="python -m train.measure_memory")
-        settings.validate()
-        if settings.text is not None:
-            print(json.dumps(measured(settings, settings.text)))
-            return
-        figures = [in_own_process(settings, size) for size in settings.sizes()]
+        figures = [measured(settings, size * 1_000_000) for size in settings.sizes()]
         if settings.out is not None:
             write_json(settings.out, figures)
         show(figures, wide_console())
 
 
-def in_own_process(settings: MemorySettings, megabytes: int) -> dict[str, Any]:
-    """The figures for a text of this size, which is deleted afterwards with its tokens."""
+def measured(settings: MemorySettings, num_bytes: int) -> dict[str, Any]:
+    """The figures for a text of this size, which is deleted afterwards with its tokens.
+
+    The peak is in megabytes of resident memory, which includes the pages of mapped files that are in use. Seconds are
+    the processor's, which other programs on the machine hardly change.
+    """
     with tempfile.TemporaryDirectory() as name:
-        cache, corpus = Path(name, "cache"), Path(name, "corpus")
-        corpus.mkdir()
-        text = write_corpus(settings.job, corpus, megabytes * 1_000_000)
-        command = [sys.executable, "-m", "train.measure_memory", "--job", settings.job, "--text", str(text)]
-        command += ["--steps", str(settings.steps)]
+        corpus, cache, errors = (Path(name, part) for part in ("corpus", "cache", "errors"))
+        write_corpus(settings.job, corpus, num_bytes)
+        command = [sys.executable, "-m", *JOBS[settings.job], "--data", str(corpus), "--out", str(Path(name, "run"))]
+        command += ["--steps", str(settings.steps), "--device", "cpu"]
         command += [] if settings.tokenizer is None else ["--tokenizer", settings.tokenizer]
         environment = os.environ | {"MINITRANSFORMER_CACHE": str(cache)}
-        result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if result.returncode != 0:
-            lines = result.stderr.splitlines() or [f"exit code {result.returncode}"]
-            raise InputError(f"the measurement of {megabytes} MB failed: {lines[-1]}")
+        with errors.open("w") as file:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, env=environment)
+            _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            said = errors.read_text(errors="replace").splitlines() or [f"exit code {process.returncode}"]
+            raise InputError(f"the measurement of {num_bytes / 1e6:,.0f} MB failed: {said[-1]}")
         sizes = {
             f"{kind}_file_megabytes": sum(path.stat().st_size for path in (cache / f"{kind}s").rglob("*")) / 1e6
             for kind in ("table", "token")
             if (cache / f"{kind}s").is_dir()
         }
-        figures = json.loads(result.stdout)
-        figures["megabytes_per_second"] = megabytes / figures["tokens_seconds"]
-        return {"megabytes": megabytes, **sizes, **figures}
+        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+        return {
+            "megabytes": num_bytes / 1e6,
+            **sizes,
+            "peak_megabytes": peak,
+            "processor_seconds": usage.ru_utime + usage.ru_stime,
+        }
 
 
 def show(figures: list[dict[str, Any]], console: Console) -> None:
@@ -101,8 +110,8 @@ def show(figures: list[dict[str, Any]], console: Console) -> None:
     rows = [
         [name.replace("_", " "), *(f"{row[name]:,.1f}" if name in row else "" for row in figures)] for name in names
     ]
-    columns = ["", *(f"{row['megabytes']:,} MB" for row in figures)]
-    console.print(table("Peak memory and CPU seconds, by size of the text", columns, rows))
+    columns = ["", *(f"{row['megabytes']:,.0f} MB" for row in figures)]
+    console.print(table("Peak memory and processor seconds, by size of the text", columns, rows))
 
 
 if __name__ == "__main__":

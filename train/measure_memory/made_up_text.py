@@ -7,29 +7,25 @@ from pathlib import Path
 
 BLOCK = 50_000
 """Lines that are drawn and written at once."""
+VALIDATION_BYTES = 40_000
 LABELS = (b"bad", b"fair", b"good")
 
 
-def write_corpus(job: str, folder: Path, num_bytes: int) -> Path:
-    """Write about `num_bytes` of training data for the job into an empty folder, and return its path.
+def write_corpus(job: str, folder: Path, num_bytes: int) -> None:
+    """Make the folder, with about `num_bytes` of training data for the job, and with a validation split.
 
     All data consists of the same lines in random order. In pairs each line always has the same partner, and in labelled
     texts the same label.
     """
+    folder.mkdir()
     chance = random.Random(0)
     lines = made_up_lines(chance)
-    if job in ("gpt", "bert"):
-        write_lines({folder / "text.txt": lines}, num_bytes, chance)
-        return folder / "text.txt"
-    if job == "translate":
-        columns = {"from": lines, "to": lines[::-1]}
-    else:
-        columns = {"tsv": [line.strip() + b"\t" + LABELS[number % 3] + b"\n" for number, line in enumerate(lines)]}
-        for split in ("train", "validation"):
+    labelled = [line.strip() + b"\t" + LABELS[number % 3] + b"\n" for number, line in enumerate(lines)]
+    columns = {"translate": {"from": lines, "to": lines[::-1]}, "finetune": {"tsv": labelled}}.get(job, {"txt": lines})
+    for split, size in (("train", num_bytes), ("validation", VALIDATION_BYTES)):
+        if job == "finetune":
             (folder / f"{split}.tsv").write_bytes(b"text\tlabel\n")
-    write_lines({folder / f"train.{suffix}": column for suffix, column in columns.items()}, num_bytes, chance)
-    write_lines({folder / f"validation.{suffix}": column for suffix, column in columns.items()}, 40_000, chance)
-    return folder
+        write_lines({folder / f"{split}.{suffix}": column for suffix, column in columns.items()}, size, chance)
 
 
 def write_lines(columns: Mapping[Path, Sequence[bytes]], num_bytes: int, chance: random.Random) -> None:
