@@ -64,7 +64,7 @@ def average_evaluated(
 def _record(path: Path, state: State, steps: Sequence[int], result: Mapping[str, float]) -> None:
     """Append the score of the mean, unless a run that was killed before it was scored has written it already."""
     metrics = MetricsFile(path)
-    *_, last = ["", *(path.read_text(encoding="utf-8").splitlines() if path.exists() else ())]
-    if '"averaged"' not in last:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if not lines or '"averaged"' not in lines[-1]:
         metrics.write(state.place(), averaged=steps, **{f"validation_{key}": value for key, value in result.items()})
         metrics.flush()
