@@ -10,9 +10,11 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from minitransformer.data import load
+from minitransformer.data.packed_documents import PackedDocuments, are_short, document_lengths
 from minitransformer.data.streams import StreamWindows, stream_rows
 from minitransformer.data.token_rows import TokenRows
 from minitransformer.errors import InputError
+from minitransformer.models import GPT
 from minitransformer.tokenization import UNK
 from train.engine.loop import train
 from train.engine.processes import Processes
@@ -20,11 +22,16 @@ from train.engine.results import finish, run_figures, show_run
 from train.engine.run_folder import create_run, run_job
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.gpt.starting_model import starting_model
-from train.pretrain.gpt.stream_loss import stream_loss
+from train.pretrain.gpt.stream_loss import documents_loss, stream_loss
 
 DEFAULT_MINUTES = 2.5
 TOKENS_TO_WATCH = 50_000
 """Validation tokens, spread over the split, that each evaluation during training reads. The final figures read all."""
+
+GUESSES = {
+    True: "most texts fit into --context: each is predicted as if it were alone; for one stream: --texts stream",
+    False: "the texts are one stream in windows of --context; to predict each as if it were alone: --texts alone",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,21 +47,32 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
     context = settings.context or model.config.max_length
     splits = processes.local_rank_0_first(lambda: {name: stream_rows(text, tokenizer) for name, text in corpus.items()})
     check_unknown(splits, tokenizer, settings.data)
-    streams = {name: rows.ids for name, rows in splits.items()}
-    feed = StreamWindows(streams["train"], context, batch_size=settings.batch_size, seed=settings.seed)
+    size: dict[str, Any] = {"batch_size": settings.batch_size, "seed": settings.seed}
+    lengths = document_lengths(splits["train"])
+    alone = are_short(lengths, context) if settings.texts is None else settings.texts == "alone"
+    packed = {name: PackedDocuments(rows, context, **size) for name, rows in splits.items() if alone}
+    feed = packed["train"] if alone else StreamWindows(splits["train"].ids, context, **size)
+
+    def loss(model: GPT, split: str, every: int = 1) -> float:
+        if alone:
+            return documents_loss(model, packed[split], every=every)
+        return stream_loss(model, splits[split].ids, context, every=every)
+
     settings.set_threads(model.num_parameters())
     create_run(folder, settings)
-    sizes = ", ".join(f"{len(ids):,} {name}" for name, ids in streams.items())
+    sizes = ", ".join(f"{len(rows.ids):,} {name}" for name, rows in splits.items())
     console.print(f"{settings.data}: {sizes} tokens, {tokenizer.get_vocab_size():,} kinds; writes {folder}")
+    if settings.texts is None and len(lengths) > 1:
+        console.print(GUESSES[alone])
 
-    every = 1 + len(streams["validation"]) // TOKENS_TO_WATCH
+    every = 1 + len(splits["validation"].ids) // TOKENS_TO_WATCH
     state = train(
         model,
         settings.new_optimizer(model),
         feed,
         settings.loop_options(default_minutes=DEFAULT_MINUTES),
         folder,
-        evaluate=lambda model: {"loss": stream_loss(model, streams["validation"], context, every=every)},
+        evaluate=lambda model: {"loss": loss(model, "validation", every)},
         score=lambda result: (-result["loss"],),
         console=console,
         name="gpt",
@@ -73,11 +91,12 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
         "validation": state.history,
     }
     console.print(f"\n{results['sample']}\n", highlight=False, soft_wrap=True)
-    for split in [split for split in ("validation", "test") if split in streams]:
-        loss = stream_loss(model, streams[split], context)
-        bits = loss * (len(streams[split]) - 1) / math.log(2) / int(splits[split].columns["bytes"].sum())
-        results |= {f"{split}_loss": loss, "bits_per_byte" if split == "validation" else "test_bits_per_byte": bits}
-        console.print(f"{split:>10}: {loss:.4f} nats per token, {bits:.4f} bits per byte", highlight=False)
+    for split in [split for split in ("validation", "test") if split in splits]:
+        nats = loss(model, split)
+        targets = packed[split].targets if alone else len(splits[split].ids) - 1
+        bits = nats * targets / math.log(2) / int(splits[split].columns["bytes"].sum())
+        results |= {f"{split}_loss": nats, "bits_per_byte" if split == "validation" else "test_bits_per_byte": bits}
+        console.print(f"{split:>10}: {nats:.4f} nats per token, {bits:.4f} bits per byte", highlight=False)
     finish(folder, results)
     show_run(results, folder, console)
     return results

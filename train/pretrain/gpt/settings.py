@@ -18,6 +18,9 @@ class GPTSettings(PretrainSettings):
     data: str = "shakespeare"
     """shakespeare, hub:NAME, or a path: a .txt file (its last tenth is validation), a table with a column text, or a
     folder of train and validation files."""
+    texts: Literal["alone", "stream"] | None = None
+    """stream: all texts one after another, cut into windows of --context tokens. alone: several texts in a window, each
+    predicted as if it were alone. Default: alone if nine in ten texts, of two or more, fit into --context."""
     tokenizer: Literal["character", "bpe", "byte-bpe"] = "character"
     """Trained on the training text."""
     architecture: Literal["modern", "gpt2"] = "modern"

@@ -1,5 +1,6 @@
-"""How well a causal model predicts running text."""
+"""How well a causal model predicts running text, or documents that are each alone."""
 
+from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
@@ -7,10 +8,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from minitransformer.data.packed_documents import PackedDocuments
 from train.engine.loop import evaluation_tokens
 
 
-@torch.inference_mode()
 def stream_loss(
     model: Any, ids: Int[Tensor, "tokens"], context: int, *, every: int = 1, batch_tokens: int | None = None
 ) -> float:
@@ -29,6 +30,20 @@ def stream_loss(
         (ids[rows[:, None] + torch.arange(context + 1)] for rows in groups),
         (ids[None, start:] for start in starts[len(whole) :].tolist()),
     )
+    return _mean_loss(model, ({"ids": batch.long()} for batch in batches))
+
+
+def documents_loss(model: Any, documents: PackedDocuments, *, every: int = 1) -> float:
+    """Mean loss, in nats per token, of every token of every document and of the end-of-text after it. `every=n` reads
+    only every n-th batch."""
+    windows = max(1, evaluation_tokens(model.config.vocab_size) // documents.window)
+    batches = documents.in_order(windows)
+    return _mean_loss(model, (documents.batch(batches[place]) for place in range(0, len(batches), every)))
+
+
+@torch.inference_mode()
+def _mean_loss(model: Any, batches: Iterable[dict[str, Tensor]]) -> float:
     model.eval()
-    losses = [model.loss({"ids": batch.long().to(model.device)})["lm"] for batch in batches]
+    on_device = ({name: tensor.to(model.device) for name, tensor in batch.items()} for batch in batches)
+    losses = [model.loss(batch)["lm"] for batch in on_device]
     return sum(loss.total.item() for loss in losses) / sum(loss.count.item() for loss in losses)
