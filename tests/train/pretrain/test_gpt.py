@@ -64,6 +64,25 @@ def test_the_loss_of_a_stream_is_that_of_each_token_given_those_before_it_in_its
     assert stream_loss(model, ids, 4, every=2) == pytest.approx((sum(losses[:4]) + sum(losses[8:])) / 6, abs=1e-6)
 
 
+def test_short_texts_of_a_table_are_each_predicted_as_if_alone_and_a_flag_makes_one_stream_of_them(tmp_path, capsys):
+    for split, count in (("train", 40), ("validation", 5)):
+        rows = [json.dumps({"text": f"{n} green bottles"}) for n in range(count)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    flags = ["gpt", "--data", str(tmp_path), *SIZES, *WINDOWS, "--context", "40", "--steps", "3", "--out"]
+    main([*flags, str(tmp_path / "alone")])
+    assert "--texts stream" in capsys.readouterr().out
+    results, completer = results_of(tmp_path / "alone"), Completer.load(tmp_path / "alone")
+    end = completer.model.config.eos_id
+    texts = [completer.tokenizer.encode(f"{n} green bottles", add_special_tokens=False).ids for n in range(5)]
+    losses = [completer.model.loss({"ids": torch.tensor([[end, *ids, end]])})["lm"] for ids in texts]
+    nats, count = (sum(part.item() for part in parts) for parts in zip(*losses, strict=True))
+    assert results["validation_loss"] == pytest.approx(nats / count, abs=1e-5)
+    assert results["bits_per_byte"] == pytest.approx(nats / math.log(2) / sum(map(len, texts)), abs=1e-5)
+    main([*flags, str(tmp_path / "stream"), "--texts", "stream"])
+    assert "--texts" not in capsys.readouterr().out
+    assert results_of(tmp_path / "stream")["validation_loss"] != results["validation_loss"]
+
+
 def test_a_run_starts_from_another_writes_is_exported_and_loads_in_transformers(text, tmp_path, capsys):
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
