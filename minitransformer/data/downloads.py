@@ -99,6 +99,8 @@ def unpack(archive: Path, folder: Path, *, wanted: Callable[[PurePosixPath], boo
     """
     errors = zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError
     zipped, left = archive.suffix in (".whl", ".zip"), max_bytes
+    if not archive.is_file():  # a FIFO would be waited for
+        raise InputError(f"{archive} is no regular file")
     with (
         damage_refused(f"{archive.name} is damaged", *errors),
         zipfile.ZipFile(archive) if zipped else tarfile.open(archive, "r:gz") as opened,

@@ -53,11 +53,12 @@ class Wanted(NamedTuple):
 def names_without_header(path: Path, rows: Sequence[Sequence[str]], wanted: Wanted) -> list[str] | None:
     """The names to give the columns of a .csv or .tsv file without a header; None where its first line is a header.
 
-    `rows` are the first rows of the file. The first line is a header if one of its names was asked for, if one of them
-    is source, target, text, sentence, label or format, or if one names an index (nothing, index, idx, id) above whole
-    numbers. It is guessed to be one if a cell that is no whole number stands above whole numbers alone, if a table of
-    three or more columns has a name of an index, or if each cell is one word of ASCII letters, digits and "_-.:" and
-    none occurs again in its column in the next `SAMPLE` rows. A warning tells of a guess.
+    `rows` are the first rows of the file. The first line is a header if one of its names was asked for, if it has
+    names of the kind (two of source, target and format; one of text, sentence and label), or if one names an index
+    (nothing, index, idx, id) above whole numbers. It is guessed to be one if it has a single one of these names, if a
+    cell that is no whole number stands above whole numbers alone, if a table of three or more columns has a name of an
+    index, or if each cell is one word of ASCII letters, digits and "_-.:" and none occurs again in its column in the
+    next `SAMPLE` rows. A warning tells of a guess.
 
     Without a header, which a warning says, columns are called by their numbers, from 1. But the two of pairs are called
     source and target, those of labelled texts text and label (the one with fewer different entries in these rows), and
@@ -96,7 +97,8 @@ def _is_header(first: Sequence[str], columns: Sequence[Sequence[str]], wanted: W
     """True if the first line surely is a header, False for a guess, None if it is a row."""
     known = {*first} & (_NAMES_OF[wanted.kind] if wanted.kind else _KNOWN)
     above_numbers = [not name.isdecimal() and _all_numbers(column) for name, column in zip(first, columns, strict=True)]
-    if len(known) >= (1 if wanted.kind else min(2, len(first))) or any(map(is_index, compress(first, above_numbers))):
+    enough = 1 if wanted.kind in ("text", "labelled") else min(2, len(first))
+    if len(known) >= enough or any(map(is_index, compress(first, above_numbers))):
         return True
     words = all(is_index(name) or _WORD.fullmatch(name) for name in first) and len({*first}) == len(first)
     again = any(name in column for name, column in zip(first, columns, strict=True))

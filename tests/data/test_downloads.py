@@ -125,6 +125,10 @@ def test_a_damaged_archive_is_an_input_error(make, name, tmp_path, folder):
     archive.write_bytes(archive.read_bytes()[:60])
     with pytest.raises(InputError, match="damaged"):
         unpack(archive, folder, wanted=everything, max_bytes=10_000)
+    archive.unlink()
+    os.mkfifo(archive)
+    with pytest.raises(InputError, match="is no regular file"):
+        unpack(archive, folder, wanted=everything, max_bytes=10_000)
 
 
 CHECKSUMS = f"{hashlib.sha256(b'To be').hexdigest()}  play.md\n".encode()

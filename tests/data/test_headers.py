@@ -33,6 +33,7 @@ both = pytest.mark.parametrize("suffix", [".csv", ".tsv"])
         (("de", "en"), {"source": "de", "target": "en"}, []),
         (("the date", "in short"), {"source": "the date", "target": "in short"}, []),
         (("de", "en"), {}, [GUESSED]),
+        (("source", "targeI"), {"kind": "pairs"}, [GUESSED]),
         (("human_date", "iso-date"), {}, [GUESSED]),
         (("Source", "a.de"), {}, [GUESSED]),
     ],
