@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from minitransformer.errors import InputError
 from minitransformer.validation import Count, CountOrZero, Range, Share
 from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize
 
@@ -71,13 +70,11 @@ class FinetuneSettings(Settings):
 
     def validate(self) -> None:
         super().validate()
-        sizes = ("d_model", "num_layers", "num_heads", "vocab_size")
         if not self.from_scratch:
-            given = [f"--{name.replace('_', '-')}" for name in ("encoder", *sizes) if getattr(self, name) is not None]
-            if given:
-                raise InputError(f"{', '.join(given)}: for --init scratch; --init {self.init} has its own")
-        elif self.encoder == "rnn" and self.num_heads is not None:
-            raise InputError("--num-heads: --encoder rnn has no heads")
+            new = ("encoder", "d_model", "num_layers", "num_heads", "vocab_size")
+            self.refuse_idle(f"beside --init {self.init}, but beside --init scratch", *new)
+        elif self.encoder == "rnn":
+            self.refuse_idle("with --encoder rnn", "num_heads")
 
     @property
     def from_scratch(self) -> bool:

@@ -43,7 +43,7 @@ class PretrainSettings(Settings):
     """Batches per step and process."""
 
     sizes: ClassVar[tuple[str, ...]] = ("num_layers", "d_model", "num_heads", "d_ff", "vocab_size")
-    """The flags for sizes, which a checkpoint given by --init sets."""
+    """The flags for sizes, which a checkpoint given by --init sets, as it sets dropout and the architecture."""
     init: Path | None = None
     """Start from the weights, sizes and tokenizer of a run or of a Hugging Face folder; with bert also of "minilm"."""
     vocab_size: VocabSize | None = None
@@ -62,9 +62,10 @@ class PretrainSettings(Settings):
 
     def validate(self) -> None:
         super().validate()
-        given = [f"--{name.replace('_', '-')}" for name in self.sizes if getattr(self, name) is not None]
-        if self.init is not None and given:
-            raise InputError(f"{', '.join(given)}: sizes come from --init {self.init}; leave them out")
+        if self.init is not None:
+            self.refuse_idle(f"beside --init {self.init}", *self.sizes, "dropout", "architecture")
+        if self.optimizer == "adamw":
+            self.refuse_idle("with --optimizer adamw", "momentum")
 
     @property
     def peak_lr(self) -> float:

@@ -58,6 +58,10 @@ class Comparison:
     def average(self) -> int:
         return self.settings.average or self.measure.average
 
+    @property
+    def beam(self) -> int:
+        return self.settings.beam or self.measure.beam
+
 
 def main(arguments: list[str] | None = None) -> None:
     run_job(TranslateSettings, "translate", compare, arguments)
@@ -94,14 +98,26 @@ def prepare(settings: TranslateSettings) -> Comparison:
     if kind is None:
         kind = "bpe" if are_sentences(pairs) else "character"
         guess = GUESSES[kind]
+    measure: Bleu | ExactMatch = ExactMatch(settings.several_locales)
+    if kind == "bpe":
+        measure = Bleu(bleu_tokenizer(target for _, target in pairs))
+    refuse_idle(settings, measure)
     sizes: dict[str, Any] = dict(vocab_size=settings.vocab_size, joint=settings.joint)
     tokenizers = processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
     limit = settings.max_length if kind == "bpe" else None
     data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
-    if kind == "bpe":
-        measure = Bleu(bleu_tokenizer(target for _, target in pairs))
-        return Comparison(settings, data, measure, settings.preset or "tiny", guess)
-    return Comparison(settings, data, ExactMatch(settings.several_locales), settings.preset or "characters", guess)
+    preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
+    return Comparison(settings, data, measure, preset, guess)
+
+
+def refuse_idle(settings: TranslateSettings, measure: Bleu | ExactMatch) -> None:
+    """`InputError` for flags that have no effect on such texts."""
+    if isinstance(measure, ExactMatch):
+        settings.refuse_idle("on short strings (--tokenizer character)", "vocab_size", "joint", "max_length")
+    if (settings.beam or measure.beam) == 1:
+        settings.refuse_idle("without a beam (--beam 1)", "alpha")
+    if (settings.average or measure.average) == 1:
+        settings.refuse_idle("with --average 1", "average_of")
 
 
 def load_pairs(settings: TranslateSettings) -> Mapping[str, datasets.Dataset]:
@@ -189,7 +205,7 @@ def loop_options(recipe: Recipe, comparison: Comparison) -> LoopOptions:
 def score_on_test(model: Seq2SeqModel, state: State, comparison: Comparison) -> dict[str, Any]:
     """The report of one model, on the test split if the corpus has one: no choice was made on it."""
     data, measure, settings = comparison.data, comparison.measure, comparison.settings
-    beam, alpha = settings.beam or measure.beam, settings.alpha
+    beam, alpha = comparison.beam, settings.alpha
     split = data.test_name
     outputs = data.translations(model, split, beam_size=beam, alpha=alpha)
     train_sources = texts(data.corpus["train"], "source")

@@ -94,7 +94,8 @@ def test_what_the_texts_look_like_chooses_the_measure_and_is_said_with_the_flag_
     for split, rows in (("train", pairs), ("val", pairs[:3])):
         lines = ["source\ttarget", *("\t".join(row) for row in rows)]
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    comparison = prepare(TranslateSettings(data=str(folder), vocab_size=90, **flags))
+    vocab_size = {"vocab_size": 90} if preset == "tiny" else {}
+    comparison = prepare(TranslateSettings(data=str(folder), **vocab_size, **flags))
     assert (comparison.preset, comparison.measure) == (preset, measure)
     assert comparison.guess is None if said is None else said in comparison.guess
 
@@ -136,6 +137,10 @@ def test_a_run_stopped_by_ctrl_c_resumes_to_the_same_weights_and_keeps_finished_
         (["--alpha", "-1"], "--alpha -1.0 must be at least 0"),
         (["--dropout", "1"], "--dropout 1.0 must be at least 0 and less than 1"),
         (["--lr", "nan"], "--lr nan must be"),
+        (["--max-length", "128"], "--max-length: no effect on short strings"),
+        (["--no-joint", "--vocab-size", "9"], "--vocab-size, --joint: no effect on short strings"),
+        (["--beam", "1", "--alpha", "0"], "--alpha: no effect without a beam"),
+        (["--average-of", "last"], "--average-of: no effect with --average 1"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(flags, message, tmp_path, capsys):

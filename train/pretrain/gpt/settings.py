@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from minitransformer.errors import InputError
 from minitransformer.validation import Count
 from train.pretrain.settings import PretrainSettings
 
@@ -34,5 +33,7 @@ class GPTSettings(PretrainSettings):
 
     def validate(self) -> None:
         super().validate()
-        if self.vocab_size is not None and self.tokenizer == "character":
-            raise InputError(f"--vocab-size {self.vocab_size} is for --tokenizer bpe or byte-bpe")
+        if self.init is not None:
+            self.refuse_idle(f"beside --init {self.init}", "tokenizer")
+        if self.tokenizer == "character":
+            self.refuse_idle("with --tokenizer character", "vocab_size")
