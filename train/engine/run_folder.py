@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import tyro
 from rich.console import Console
 
-from minitransformer.errors import InputError, reported_to_user
+from minitransformer.errors import InputError, naming_flags, reported_to_user
 from minitransformer.files import open_no_link, unfinished, write_json
 from minitransformer.untrusted import read_json, shown
 from minitransformer.validation import fits
@@ -43,7 +43,7 @@ def run_job(
 ) -> None:
     """What every command does around its `job(settings, folder, console)`: read the command line, choose or resume the
     run folder, report errors, and say how a stopped run is resumed."""
-    with reported_to_user(), joined():
+    with reported_to_user(), naming_flags(settings_class), joined():
         settings, folder = open_run(settings_class, name, arguments)
         with resumable(name, folder):
             job(settings, folder, wide_console())
