@@ -39,5 +39,7 @@ class RMSNorm(nn.RMSNorm):
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """`RMSNorm` by `weight`, in the precision of x."""
-    # Autocast leaves the weight in float32, and torch computes with x in float32 then; but it warns of the mixture.
+    if x.dtype == weight.dtype:
+        return F.rms_norm(x, weight.shape, weight, eps)
+    # Autocast leaves the weight in float32, and torch computes in float32 then; but it warns of the mixture.
     return F.rms_norm(x.to(weight.dtype), weight.shape, weight, eps).to(x.dtype)

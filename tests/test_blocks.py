@@ -1,3 +1,4 @@
+import warnings
 from functools import partial
 
 import pytest
@@ -18,7 +19,7 @@ from minitransformer import (
 )
 from minitransformer.activations import ACTIVATIONS
 from minitransformer.attention import ScaledDotProduct
-from minitransformer.norms import make_norm
+from minitransformer.norms import make_norm, rms_norm
 
 D_MODEL, HEADS, D_FF = 8, 2, 6
 PIECES = {
@@ -194,6 +195,27 @@ def test_activation_and_norm_may_be_callables_and_module_classes(kind):
         block, _ = make_block(kind, activation=activation, norm=partial(nn.RMSNorm, eps=1e-3))
         block.load_state_dict(named.state_dict())
         assert_near(block(states, *memory), named(states, *memory), 1e-6)
+
+
+@every_block
+def test_no_norm_warns_of_mixed_precision(kind):
+    block, memory = make_block(kind, norm="rmsnorm", qk_norm=True)
+    torch.set_warn_always(True)  # otherwise once in the life of the process
+    try:
+        with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
+            warnings.simplefilter("error")
+            block(torch.randn(2, 3, D_MODEL), *memory).square().sum().backward()
+    finally:
+        torch.set_warn_always(False)
+
+
+def test_rms_norm_of_mixed_precision_is_torchs():
+    x, weight = torch.rand(3, 16).bfloat16().requires_grad_(), torch.rand(16, requires_grad=True)
+    ours, theirs = rms_norm(x, weight, 1e-3), F.rms_norm(x, (16,), weight, 1e-3)
+    assert ours.dtype == theirs.dtype == torch.bfloat16
+    assert torch.equal(ours, theirs)
+    for mine, other in zip(*(torch.autograd.grad(y.sum(), (x, weight)) for y in (ours, theirs)), strict=True):
+        assert_near(mine, other, 1e-2)
 
 
 @every_block

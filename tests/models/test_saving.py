@@ -110,6 +110,12 @@ def test_a_compiled_model_is_saved_like_any_other(in_place, tmp_path):
 # What can be wrong with a folder
 
 
+def halved(tensors, value):
+    embedding = tensors["target_embedding.weight"].half()
+    embedding[2, 3] = value
+    return {"target_embedding.weight": embedding}
+
+
 def truncate(path, length):
     path.write_bytes(path.read_bytes()[:length])
 
@@ -130,6 +136,14 @@ WRONG = {
     "another shape": (lambda f: edit_config(f, d_ff=25), ["model.safetensors", "(24, 16)", "(25, 16)"]),
     "a layer too few": (lambda f: edit_config(f, num_decoder_layers=3), ["model.safetensors", "decoder.layers.2"]),
     "a layer too many": (lambda f: edit_config(f, num_decoder_layers=1), ["model.safetensors", "decoder.layers.1"]),
+    "a weight that is NaN": (
+        lambda f: edit_tensors(f, lambda t: t["encoder.layers.0.feed_forward.expand.weight"][3].fill_(float("nan"))),
+        ["model.safetensors: 16 of the 384 numbers of encoder.layers.0.feed_forward.expand.weight are NaN or infinite"],
+    ),
+    "a weight that is infinite, in half precision": (
+        lambda f: edit_tensors(f, lambda t: t.update(halved(t, float("-inf")))),
+        ["model.safetensors: 1 of the", "numbers of target_embedding.weight are NaN or infinite"],
+    ),
     "another name": (
         lambda f: edit_tensors(f, lambda t: t.update(head=t.pop("source_embedding.weight"))),
         ["model.safetensors", "head", "source_embedding.weight"],
@@ -141,6 +155,13 @@ WRONG = {
 def test_a_folder_that_holds_no_such_model_is_refused_in_one_line(wrong, tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
     refused(WRONG, wrong, built(tiny_transformer).save(tmp_path / "model"), minitransformer.load)
+
+
+def test_numbers_whose_sum_overflows_are_finite(tmp_path):
+    model = built(tiny_transformer)
+    model.save(tmp_path)
+    edit_tensors(tmp_path, lambda tensors: tensors["target_embedding.weight"].fill_(3e38))
+    assert (Transformer.load(tmp_path).target_embedding.weight == 3e38).all()
 
 
 def test_a_path_that_is_no_folder_is_refused(tmp_path):

@@ -232,6 +232,10 @@ WRONG = {
         lambda f: edit_tensors(f, lambda t: t.update({C_FC: t[C_FC].to(torch.int8)})),
         ["c_fc.weight holds torch.int8, not floats"],
     ),
+    "infinite": (
+        lambda f: edit_tensors(f, lambda t: t[C_FC][0].fill_(float("inf"))),
+        [f"48 of the 576 numbers of {C_FC} are NaN or infinite"],
+    ),
     "two heads": (
         lambda f: edit_tensors(f, lambda t: t.update({"lm_head.weight": -t[WTE]})),
         [f"lm_head.weight differs from {WTE}", '"tie_word_embeddings": false'],
