@@ -71,7 +71,7 @@ def _likeness(label: str) -> str:
 
 def require_learnable(splits: Mapping[str, "datasets.Dataset"], where: object, *, declared: bool = False) -> None:
     """`InputError` where all training texts have one label, or where another split has a label that no training text
-    has, unless labels were `declared`. Splits without labels pass."""
+    has. Of labels that were `declared`, a warning counts those texts. Splits without labels pass."""
     if "label" not in splits["train"].features:
         return
     names = splits["train"].features["label"].names
@@ -84,13 +84,17 @@ def require_learnable(splits: Mapping[str, "datasets.Dataset"], where: object, *
         )
     for split, count in counts.items():
         unknown = Counter({names[place]: int(count[place]) for place in np.flatnonzero(count * ~seen)})
-        if unknown and not declared:
-            shown = ", ".join(f"{name!r} ({number})" for name, number in unknown.most_common(5))
+        if not unknown:
+            continue
+        shown = ", ".join(f"{name!r} ({number})" for name, number in unknown.most_common(5))
+        message = (
+            f"{where}: {unknown.total()} of {len(splits[split])} {split} texts have a label that no training text "
+            f"has: {shown}{', ...' if len(unknown) > 5 else ''}"
+        )
+        if not declared:
             known = [name for name, there in zip(names, seen, strict=True) if there]
-            raise InputError(
-                f"{where}: {unknown.total()} of {len(splits[split])} {split} texts have a label that no training text "
-                f"has: {shown}{', ...' if len(unknown) > 5 else ''}; the labels are {', '.join(known[:10])}"
-            )
+            raise InputError(f"{message}; the labels are {', '.join(known[:10])}")
+        warnings.warn(f"{message}: a classifier cannot learn it", stacklevel=2)
 
 
 def _counts(rows: "datasets.Dataset", names: int) -> np.ndarray:

@@ -112,6 +112,7 @@ def test_declared_labels_keep_their_order_and_hidden_ones_are_none(hub):
     assert [str(warning.message).partition(": ")[2] for warning in said] == [
         "dropped 2 of 4 rows, where sentence or label is empty: row 1, 3",
         "in each of the 1 rows, sentence or label is empty: test is left out",
+        "1 of 2 validation texts have a label that no training text has: 'odd' (1): a classifier cannot learn it",
     ]
     assert corpus["train"].features["label"].names == ["pos", "neg", "odd"]
     assert split_rows(corpus["validation"]) == [("e", "neg"), ("f", "odd")]
