@@ -1,4 +1,4 @@
-"""Writing files atomically: a reader sees the old file or the new one, never half of one."""
+"""Opening regular files alone, and writing atomically: a reader sees the old file or the new one, never half of one."""
 
 import errno
 import hashlib
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -89,15 +90,28 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def open_no_link(path: str | Path, flags: int) -> int:
-    """An opener for `open`, for files that are written in place; `InputError` if the path is a link, because the file
-    that it points to would be overwritten."""
-    try:
-        return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise InputError(f"{path} is a link, and would be written to: it is refused; remove it") from error
-        raise
+def require_regular(path: str | Path) -> None:
+    """`InputError` if a folder, a pipe, a device or a socket stands in the place of a file, for libraries that open
+    `path` themselves. `FileNotFoundError` if there is nothing."""
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a regular file")
+
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+_KINDS |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def open_regular(path: str | Path, flags: int) -> int:
+    """An opener that opens regular files alone: `open(path, "rb", opener=open_regular)`. Opening a pipe would wait for
+    ever, and a device never ends. A file to be written in place must not be a link either, because the file that the
+    link points to would be overwritten. Raises `InputError` for all of these."""
+    path, writes = Path(path), flags & (os.O_WRONLY | os.O_RDWR)
+    if writes and path.is_symlink():
+        raise InputError(f"{path} is a link, and would be written to: it is refused; remove it")
+    if path.exists() or not writes:
+        require_regular(path)
+    return os.open(path, flags, 0o666)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -107,5 +121,5 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal digits."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -65,7 +65,7 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokeni
     Its settings of padding and truncation are removed: here batches are padded together with a mask.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"no tokenizer file at {path}")
     require_sane_file(path)
     with panics_refused(f"{path} is not a tokenizer saved by the tokenizers library"):

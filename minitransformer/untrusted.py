@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.errors import InputError
+from minitransformer.files import require_regular
 
 MOST_JSON_BYTES = 200_000_000
 """Published tokenizers have at most 35 MB."""
@@ -51,12 +52,14 @@ def _children(node: Any) -> list[Any]:
 
 
 def require_sane_file(path: Path, most_bytes: int | None = MOST_JSON_BYTES) -> None:
-    """`InputError` for a file of more than `most_bytes`, or a link out of its folder: a stranger's folder must not
-    choose which files of this machine are read. Links from a snapshot to blobs in the hub's cache are allowed."""
+    """`InputError` for what is no regular file, has more than `most_bytes`, or is a link out of its folder: a
+    stranger's folder must not choose which files of this machine are read. Links from a snapshot to blobs in the hub's
+    cache are allowed."""
     folder, target = path.parent.resolve(), path.resolve()
     blobs = folder.parents[1] / "blobs" if folder.parent.name == "snapshots" else folder
     if not (target.is_relative_to(folder) or target.is_relative_to(blobs)):
         raise InputError(f"{path} is a link to {target}, outside its folder, and is refused: copy the file there")
+    require_regular(path)
     if most_bytes is not None and (size := path.stat().st_size) > most_bytes:
         raise InputError(f"{path} is refused: it has {size:,} bytes, and such files have at most {most_bytes:,}")
 

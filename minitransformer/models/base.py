@@ -238,7 +238,7 @@ class Model(nn.Module, ABC):
         except InputError as error:
             raise InputError(f"{folder / 'config.json'}: {error}") from error
         weights = folder / "model.safetensors"
-        if not weights.is_file():
+        if not weights.exists():
             if pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES):
                 raise pickle_refused(pickles[0], f"{folder} needs a model.safetensors")
             raise InputError(f"{folder} is half-written: it has a config.json but no model.safetensors")
@@ -255,7 +255,7 @@ class Model(nn.Module, ABC):
 def read_config(folder: Path) -> dict[str, Any]:
     """The settings in the `config.json` of a saved model; `InputError` for a folder without one, or a damaged one."""
     path = folder / "config.json"
-    if not path.is_file():
+    if not path.exists():
         if folder.is_file() and folder.suffix in PICKLES:
             raise pickle_refused(folder, "give a folder of config.json and model.safetensors")
         reason = "has no config.json" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"

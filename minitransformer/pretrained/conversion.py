@@ -183,7 +183,7 @@ def _ids_of_tokenizer(folder: Path, hub_class: type[HubConfig], settings: Mappin
     """The ids that `settings` leave to the tokenizer, if there is one."""
     path = folder / "tokenizer.json"
     missing = {name: tokens for name, tokens in hub_class.special_tokens.items() if settings.get(name) is None}
-    if not missing or not path.is_file():
+    if not missing or not path.exists():
         return {}
     vocabulary = load_tokenizer(path).get_vocab()
     found = {name: [vocabulary[token] for token in tokens if token in vocabulary] for name, tokens in missing.items()}
@@ -257,7 +257,7 @@ def export_pretrained(
     ours = model.config.to_dict()
     theirs = hub_class.from_ours(ours)
     folder = Path(folder)
-    if (folder / "config.json").is_file() and "model" in read_config(folder):
+    if (folder / "config.json").exists() and "model" in read_config(folder):
         raise InputError(f"{folder} holds a model saved by minitransformer, which would be lost: export elsewhere")
     token_ids = {name: value for name, value in theirs.to_dict().items() if name.endswith("_token_id")}
     names = {} if tokenizer is None else special_tokens(tokenizer, model.config.vocab_size, token_ids)

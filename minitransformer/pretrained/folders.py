@@ -74,9 +74,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     `pytorch_model.bin`, and for a `pytorch_model.bin` that holds anything but tensors.
     """
     for name in WEIGHTS:
-        if (folder / name).is_file():
+        if (folder / name).exists():
             return _read_file(folder / name)
-        if (folder / f"{name}.index.json").is_file():
+        if (folder / f"{name}.index.json").exists():
             return _read_shards(folder / f"{name}.index.json")
     if pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES):
         raise pickle_refused(pickles[0], f"{folder} needs a model.safetensors")
@@ -93,7 +93,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         # Only plain file names, which cannot lead out of the folder, with the suffix of the index.
         if Path(file).name != file or file == ".." or "\0" in file or not file.endswith(index.suffixes[-3]):
             raise InputError(f"{index} names {shown(file)}, which is not the name of a file beside it")
-        if not (index.parent / file).is_file():
+        if not (index.parent / file).exists():
             raise InputError(f"{index.parent} is incomplete: it has no {file}, which {index.name} names")
         shards[file] = _read_file(index.parent / file)
     return {name: shards[file][name] for name, file in files.items() if name in shards[file]}

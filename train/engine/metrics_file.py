@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from minitransformer.errors import InputError
-from minitransformer.files import atomic, open_no_link, write_json
+from minitransformer.files import atomic, open_regular, write_json
 from minitransformer.untrusted import read_json
 
 NOT_FINITE = "not-finite.json"
@@ -38,7 +38,7 @@ class MetricsFile:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         damaged, steps = 0, set[int]()
-        with open(path, "ab+", opener=open_no_link) as file, atomic(path) as temporary, temporary.open("wb") as kept:
+        with open(path, "ab+", opener=open_regular) as file, atomic(path) as temporary, temporary.open("wb") as kept:
             file.seek(0)
             for line in file:
                 of_step = _step(line)
@@ -65,7 +65,7 @@ class MetricsFile:
         lines, self.waiting = self.waiting, []
         if self.path is None:
             return
-        with open(self.path, "a", encoding="utf-8", opener=open_no_link) as file:
+        with open(self.path, "a", encoding="utf-8", opener=open_regular) as file:
             file.writelines(lines)
             file.flush()
             if to_disk:

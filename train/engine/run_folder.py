@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from minitransformer.errors import InputError, naming_flags, reported_to_user
-from minitransformer.files import open_no_link, unfinished, write_json
+from minitransformer.files import open_regular, unfinished, write_json
 from minitransformer.untrusted import read_json, shown
 from minitransformer.validation import fits
 from train.engine.console import wide_console
@@ -139,7 +139,7 @@ def lock_run(folder: Path) -> None:
     file `.lock` means nothing by itself. Raises `InputError` if another process holds the lock."""
     if fcntl is None:
         return
-    descriptor = open_no_link(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    descriptor = open_regular(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):

@@ -1,0 +1,63 @@
+"""Only regular files are opened."""
+
+import os
+import socket
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import minitransformer
+from minitransformer import GPT, InputError
+from minitransformer.files import open_regular, sha256
+from minitransformer.models.weights import read_safetensors
+from minitransformer.tokenization import load_tokenizer
+from minitransformer.untrusted import read_json
+
+
+def a_socket(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+PLACED = {
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a socket": a_socket,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+}
+OPENED = {mode: partial(open, mode=mode, opener=open_regular) for mode in ("rb", "ab+", "r+b", "wb")}
+READERS = {reader.__name__: reader for reader in (sha256, read_json, load_tokenizer, read_safetensors)}
+
+
+@pytest.mark.parametrize("what", PLACED)
+@pytest.mark.parametrize("read", [*OPENED.values(), *READERS.values()], ids=[*OPENED, *READERS])
+def test_only_regular_files_are_opened(what, read, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket has at most 108 bytes
+    PLACED[what](Path("x"))
+    with pytest.raises(InputError, match=rf"x is ({what}, not a regular file|a link)"):
+        read(Path("x"))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_in_the_place_of_a_models_file_is_refused(name, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    for read in (minitransformer.load, GPT.from_pretrained):
+        with pytest.raises(InputError, match=rf"{name} is a pipe"):
+            read(tmp_path)
+
+
+def test_a_file_is_opened_as_usual_but_a_link_is_not_written_through(tmp_path):
+    path, link = tmp_path / "file", tmp_path / "link"
+    with pytest.raises(FileNotFoundError):
+        OPENED["rb"](path)
+    for mode in ("wb", "ab+", "r+b"):
+        with OPENED[mode](path) as file:
+            file.write(b"a")
+    link.symlink_to(path)
+    with OPENED["rb"](link) as file:
+        assert file.read() == b"aa"
+    with pytest.raises(InputError, match="is a link, and would be written to"):
+        OPENED["ab+"](link)
