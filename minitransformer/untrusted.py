@@ -80,27 +80,16 @@ def shown(value: Any) -> str:
 
 @contextmanager
 def damage_refused(what: str, *errors: type[Exception]) -> Iterator[None]:
-    """Turns what a library raises for a damaged file (`errors`, a `ValueError`, an `OSError` without a number) into an
-    `InputError`. Errors of the operating system, which have a number, stay as they are."""
+    """Turns what a library raises for a damaged file (`errors`, a `ValueError`, an `OSError` without a number, a panic
+    of the tokenizers library, which is no `Exception`) into an `InputError`. Errors of the operating system, which have
+    a number, stay as they are."""
     kinds: tuple[type[Exception], ...] = (OSError, ValueError, *errors)
     try:
         yield
-    except kinds as error:
-        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno is not None):
-            raise
-        raise InputError(f"{what}: {' '.join(str(error).split())[:300]}") from error
-
-
-@contextmanager
-def panics_refused(what: str) -> Iterator[None]:
-    """Turns the errors of the tokenizers library, and its panics, which are no `Exception`s, into an `InputError`."""
-    try:
-        yield
-    except InputError:
-        raise
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise  # Ctrl-C
+        foreign = isinstance(error, kinds) or type(error).__name__ == "PanicException"
+        if not foreign or isinstance(error, InputError) or getattr(error, "errno", None) is not None:
+            raise
         raise InputError(f"{what}: {' '.join(str(error).split())[:300]}") from error
 
 

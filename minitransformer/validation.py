@@ -5,7 +5,7 @@ import numbers
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from minitransformer.errors import InputError
 from minitransformer.untrusted import shown
@@ -18,12 +18,9 @@ def fits(value: Any, annotation: Any) -> bool:
     """Whether `value` is of the annotated type, nested types included.
 
     An integer is accepted for a float and a list for a tuple, because JSON writes them so; a bool is not a number.
-    A dict fits a TypedDict if it has its required keys; it may have more.
     """
     if annotation is Any:
         return True
-    if is_typeddict(annotation):
-        return isinstance(value, dict) and not misfits(value, annotation)
     kind, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if kind in (Union, types.UnionType):
         return any(fits(value, alternative) for alternative in arguments)
@@ -45,15 +42,6 @@ def fits(value: Any, annotation: Any) -> bool:
     if kind is Callable:
         return callable(value)
     return value is None if kind is None else isinstance(value, kind) and not (kind is int and type(value) is bool)
-
-
-def misfits(values: dict[str, Any], annotation: Any) -> list[str]:
-    """The keys of a TypedDict that `values` lacks or gives a value of another type."""
-    return [
-        name
-        for name, kind in get_type_hints(annotation).items()
-        if not (fits(values[name], kind) if name in values else name in annotation.__optional_keys__)
-    ]
 
 
 def type_name(annotation: Any) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
-from minitransformer.untrusted import memory_bytes, require_sane_file, shown
+from minitransformer.untrusted import damage_refused, memory_bytes, require_sane_file
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -51,10 +51,8 @@ def save_weights(model: nn.Module, path: Path) -> None:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, memory-mapped; `InputError` if it is damaged."""
     require_sane_file(path, most_bytes=None)
-    try:
+    with damage_refused(f"{path} is damaged", SafetensorError, KeyError, RuntimeError):  # KeyError: an unknown dtype
         return load_file(path)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:  # KeyError: an unknown dtype
-        raise InputError(f"{path} is damaged: {shown(str(error))}") from error
 
 
 def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
