@@ -73,7 +73,8 @@ def ours_of(case="BERT", **changes):
 def saved(theirs, folder):
     """Adds the ids of special tokens, which `transformers` leaves to the tokenizer, to config.json."""
     theirs.save_pretrained(folder)
-    edit_config(folder, **({"mask_token_id": 4} if theirs.config.model_type == "roberta" else IDS))
+    if (kind := theirs.config.model_type) != "gpt2":
+        edit_config(folder, **({"mask_token_id": 4} if kind == "roberta" else IDS))
     return folder
 
 

@@ -10,6 +10,7 @@ from minitransformer.models.classifier import ClassifierConfig, SequenceClassifi
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.rnn import RNNConfig, RNNSeq2Seq
 from minitransformer.models.transformer import Transformer, TransformerConfig
+from minitransformer.pretrained.conversion import unsupported
 from minitransformer.untrusted import shown
 
 __all__ = [
@@ -39,11 +40,13 @@ def load(folder: str | Path) -> Model:
     classes = {kind.__name__: kind for kind in kinds}
     pretrained: dict[str, type[BERT] | type[GPT]] = {"gpt2": GPT, "bert": BERT, "roberta": BERT, "albert": BERT}
     config = read_config(Path(folder))
-    if "model" not in config and (kind := pretrained.get(str(config.get("model_type")))):
+    if kind := pretrained.get(str(config.get("model_type"))) if "model" not in config else None:
         return kind.from_pretrained(folder)
     name = config.get("model")
     if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
         raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")
+    if name is None:
+        raise unsupported(Path(folder), config, "minitransformer", pretrained)
     if not isinstance(name, str) or name not in classes:
         raise InputError(f'{folder}: config.json says "model": {shown(name)}, which is none of {", ".join(classes)}')
     return classes[name].load(folder)

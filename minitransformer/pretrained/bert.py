@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 from minitransformer.pretrained.conversion import HubConfig, TheirTensor
@@ -89,24 +90,20 @@ class BERTHubConfig(HubConfig):
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> "BERTHubConfig":
-        return super().from_json(cls._with_special_ids(settings))
-
-    @classmethod
-    def _with_special_ids(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """Adds missing ids of special tokens: the usual ones, or, with a warning, the last of a smaller vocabulary."""
-        ids = {name: settings[name] for name in cls.special_tokens if settings.get(name) is not None}
+        """Missing ids of special tokens are the usual ones, or, with a warning, the last of a smaller vocabulary."""
+        usual = {name: getattr(cls, name) for name in cls.special_tokens}
+        ids = {name: settings[name] for name in usual if settings.get(name) is not None}
         vocab_size, pad_id = settings.get("vocab_size", cls.vocab_size), settings.get("pad_token_id", cls.pad_token_id)
         guessed = {}
-        for name in cls.special_tokens if isinstance(vocab_size, int) else ():
-            if name not in ids:
-                free = (i for i in (getattr(cls, name), *range(vocab_size - 1, -1, -1)) if i < vocab_size)
-                ids[name] = next((i for i in free if i not in (pad_id, *ids.values())), 0)
-                if ids[name] != getattr(cls, name):
-                    guessed[name] = ids[name]
+        for name in [name for name in usual if name not in ids] if isinstance(vocab_size, int) else ():
+            free = (i for i in chain([usual[name]], range(vocab_size - 1, -1, -1)) if i < vocab_size)
+            ids[name] = next((i for i in free if i not in (pad_id, *ids.values())), 0)
+            if ids[name] != usual[name]:
+                guessed[name] = ids[name]
         if guessed:
             which = ", ".join(f"{name}={id}" for name, id in guessed.items())
-            warnings.warn(f"neither config.json nor a tokenizer.json gives {which}: a guess", stacklevel=5)
-        return settings | ids
+            warnings.warn(f"neither config.json nor a tokenizer.json gives {which}: a guess", stacklevel=4)
+        return super().from_json(settings | ids)
 
     @classmethod
     def _own_from_ours(cls, rest: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

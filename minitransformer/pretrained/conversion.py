@@ -4,7 +4,7 @@ import dataclasses
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from minitransformer.models.base import Config, Model, read_config
 from minitransformer.models.described import require_described
 from minitransformer.models.weights import FLOATS, copy_weights, own_shapes, own_tensors, require_finite, require_fit
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
-from minitransformer.pretrained.tokenizer_files import special_tokens, write_causal_tokenizer, write_masked_tokenizer
+from minitransformer.pretrained.tokenizer_files import special_tokens, write_tokenizer
 from minitransformer.tokenization import load_tokenizer
 from minitransformer.untrusted import shown
 
@@ -155,15 +155,13 @@ def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]]
     """
     folder = checkpoint_folder(folder_or_hub_id)
     settings = read_config(folder)
+    if "model" in settings:
+        ours = str(settings["model"])[:100]
+        raise InputError(f"{folder} holds a model saved by minitransformer: read it with {ours}.load")
     known = {hub_class.model_type: hub_class for hub_class in hub_classes}
-    model_type = settings.get("model_type")
-    if not isinstance(model_type, str) or model_type not in known:
-        if "model" in settings:
-            ours = str(settings["model"])[:100]
-            raise InputError(f"{folder} holds a model saved by minitransformer: read it with {ours}.load")
-        reads = f"{model_class.__name__} reads {', '.join(map(repr, known))}"
-        raise InputError(f"{folder} is a checkpoint of {shown(model_type)}; {reads}")
-    hub_class = known[model_type]
+    hub_class = known.get(str(settings.get("model_type")))
+    if hub_class is None:
+        raise unsupported(folder, settings, model_class.__name__, known)
     tensors = read_tensors(folder)
     try:
         theirs = hub_class.from_json(settings | _ids_of_tokenizer(folder, hub_class, settings))
@@ -177,6 +175,17 @@ def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]]
     model = model_class(config)
     copy_weights(model, fitted)
     return model.eval()
+
+
+def unsupported(folder: Path, settings: Mapping[str, Any], reader: str, known: Iterable[str]) -> InputError:
+    """The error for a checkpoint whose `settings` are of no architecture that `reader` knows; it says what it is of."""
+    reads = f"{reader} reads {', '.join(map(repr, known))}"
+    if settings.get("model_type") is None:
+        way_out = f'write it there, such as "model_type": "bert"; {reads}'
+        return InputError(f'{folder / "config.json"} has no "model_type", the name of its architecture: {way_out}')
+    classes = settings.get("architectures")
+    which = f" ({shown(classes[0])})" if isinstance(classes, list) and classes else ""
+    return InputError(f"{folder} is a checkpoint of {shown(settings['model_type'])}{which}; {reads}")
 
 
 def _ids_of_tokenizer(folder: Path, hub_class: type[HubConfig], settings: Mapping[str, Any]) -> dict[str, int]:
@@ -220,28 +229,26 @@ def _fit(
                     f"{folder}: {second} differs from {first}, which it equals in a tied model: "
                     'to read both, set "tie_word_embeddings": false in config.json'
                 )
-    places = _without_missing_heads(places, theirs.heads, tensors, folder)
-    shapes = {at: place.part_shape(own[name].shape) for name, place in places.items() for at in place.names}
-    require_fit({at: torch.empty(shape, device="meta") for at, shape in shapes.items()}, tensors, str(folder))
-    require_finite(tensors, str(folder))
-    return {name: place.read(tensors) for name, place in places.items()}
-
-
-def _without_missing_heads(
-    places: dict[str, TheirTensor], heads: Mapping[str, str], tensors: Collection[str], folder: Path
-) -> dict[str, TheirTensor]:
-    """Leaves out, with a warning, heads of which the checkpoint has no tensor at all."""
-    missing = {}
-    for start, title in heads.items():
+    missing = []
+    for start in theirs.heads:
         names = [at for name, place in places.items() if name.startswith(start) for at in place.names]
         if names and not any(name in tensors for name in names):
-            missing[start] = title
+            missing.append(start)
+    places = {name: place for name, place in places.items() if not name.startswith(tuple(missing))}
+    shapes = {at: place.part_shape(own[name].shape) for name, place in places.items() for at in place.names}
+    # Beside a body whose names have the prefix, other names are of heads.
+    outside = [] if bare else [name for name in tensors if not name.startswith(prefix)]
+    foreign = [name for name in outside if name not in shapes and prefix + name not in shapes]
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in foreign}
+    require_fit({at: torch.empty(shape, device="meta") for at, shape in shapes.items()}, tensors, str(folder))
+    require_finite(tensors, str(folder))
     if missing:
-        warnings.warn(
-            f"{folder} has no {' and no '.join(missing.values())}: it gets new random weights, which need training",
-            stacklevel=5,
-        )
-    return {name: place for name, place in places.items() if not name.startswith(tuple(missing))}
+        titles = " and no ".join(theirs.heads[start] for start in missing)
+        warnings.warn(f"{folder} has no {titles}: it gets new random weights, which need training", stacklevel=4)
+    if foreign:
+        listed = ", ".join(foreign[:10])
+        warnings.warn(f"{folder} has a head of another task, which is left out: {listed}", stacklevel=4)
+    return {name: place.read(tensors) for name, place in places.items()}
 
 
 def export_pretrained(
@@ -276,10 +283,6 @@ def export_pretrained(
             token_ids["pad_token_id"] = tokenizer.token_to_id(names["pad_token"])
         write_json(folder / "generation_config.json", token_ids)
     if tokenizer is not None:
-        limit = model.config.max_length
-        if theirs.generates:
-            write_causal_tokenizer(tokenizer, names, folder, limit)
-        else:
-            segments = getattr(theirs, "type_vocab_size", 1)
-            write_masked_tokenizer(tokenizer, names, folder, limit, has_segments=segments > 1)
+        how = {"generates": theirs.generates, "has_segments": getattr(theirs, "type_vocab_size", 1) > 1}
+        write_tokenizer(tokenizer, names, folder, model.config.max_length, **how)
     return folder

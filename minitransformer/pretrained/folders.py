@@ -80,7 +80,10 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             return _read_shards(folder / f"{name}.index.json")
     if pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES):
         raise pickle_refused(pickles[0], f"{folder} needs a model.safetensors")
-    raise InputError(f"{folder} has no weights: neither {' nor '.join(WEIGHTS)}, nor either's .index.json")
+    there = ", ".join(sorted(path.name for path in folder.iterdir()))[:300]
+    raise InputError(
+        f"{folder} has no weights: neither {' nor '.join(WEIGHTS)}, nor either's .index.json; it has {there}"
+    )
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:

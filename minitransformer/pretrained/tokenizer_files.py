@@ -29,45 +29,37 @@ def special_tokens(tokenizer: Tokenizer, vocab_size: int, token_ids: Mapping[str
     return names
 
 
-def write_causal_tokenizer(tokenizer: Tokenizer, names: Mapping[str, str], folder: Path, max_length: int) -> None:
-    """For a model that continues a text, which must therefore not end in [EOS]."""
-    if tokenizer.num_special_tokens_to_add(False):
-        tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        tokenizer.post_processor = None
-    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    # `transformers` makes added tokens of the special ones; split_special_tokens keeps "[PAD]" in a text a text.
-    _write(tokenizer, folder, max_length, {"split_special_tokens": not added.intersection(names.values()), **names})
-
-
-def write_masked_tokenizer(
-    tokenizer: Tokenizer, names: Mapping[str, str], folder: Path, max_length: int, *, has_segments: bool
+def write_tokenizer(
+    tokenizer: Tokenizer,
+    names: Mapping[str, str],
+    folder: Path,
+    max_length: int,
+    *,
+    generates: bool,
+    has_segments: bool,
 ) -> None:
-    """For a masked model. A text may spell the mask, "[MASK]" or "<mask>", which includes the space before it.
-
-    Pairs get `token_type_ids` if the model `has_segments` and the tokenizer distinguishes two texts.
-    """
-    settings: dict[str, Any] = {"split_special_tokens": False, **names}
-    if "mask_token" in names:
-        settings["mask_token"] = {
-            "__type": "AddedToken",
-            "content": names["mask_token"],
-            "lstrip": True,
-            "rstrip": False,
-            "single_word": False,
-            "normalized": False,
-            "special": True,
-        }
-    segments = ["token_type_ids"] if has_segments and any(tokenizer.encode("a", "a").type_ids) else []
-    settings["model_input_names"] = ["input_ids", *segments, "attention_mask"]
-    _write(tokenizer, folder, max_length, settings)
-
-
-def _write(tokenizer: Tokenizer, folder: Path, max_length: int, settings: Mapping[str, Any]) -> None:
-    with atomic(folder / "tokenizer.json") as temporary:
-        tokenizer.save(str(temporary))
-    common = {
+    """A model that `generates` continues a text, which must therefore not end in [EOS]. A text for a masked model may
+    spell the mask, "[MASK]" or "<mask>", which includes the space before it. Pairs get `token_type_ids` if the model
+    `has_segments` and the tokenizer distinguishes two texts."""
+    settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_length,
         "clean_up_tokenization_spaces": False,  # True, an earlier default, removes spaces before a full stop
+        **names,
     }
-    write_json(folder / "tokenizer_config.json", common | dict(settings))
+    if generates:
+        if tokenizer.num_special_tokens_to_add(False):
+            tokenizer = Tokenizer.from_str(tokenizer.to_str())
+            tokenizer.post_processor = None
+        added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        # `transformers` makes added tokens of the special ones; split_special_tokens keeps "[PAD]" in a text a text.
+        settings["split_special_tokens"] = not added.intersection(names.values())
+    else:
+        settings["split_special_tokens"] = False
+        if mask := names.get("mask_token"):
+            settings["mask_token"] = {"__type": "AddedToken", "content": mask, "lstrip": True, "special": True}
+        segments = ["token_type_ids"] if has_segments and any(tokenizer.encode("a", "a").type_ids) else []
+        settings["model_input_names"] = ["input_ids", *segments, "attention_mask"]
+    with atomic(folder / "tokenizer.json") as temporary:
+        tokenizer.save(str(temporary))
+    write_json(folder / "tokenizer_config.json", settings)

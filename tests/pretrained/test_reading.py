@@ -1,0 +1,309 @@
+"""Checkpoints that transformers writes, read as models of ours."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers_bert import IDS, batch, gradients_by_their_names, nudged, saved
+from helpers_checkpoints import edit_config, edit_tensors
+from helpers_hub import CASES, assert_same_outputs, ours_of, read_quietly, theirs_of
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import (
+    AlbertConfig,
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    RobertaConfig,
+)
+
+import minitransformer
+from minitransformer import BERT, GPT, BERTConfig
+from minitransformer.data.corpora import minilm
+from minitransformer.pretrained import ALBERTHubConfig, BERTHubConfig, GPT2HubConfig, RoBERTaHubConfig
+from minitransformer.tokenization import load_tokenizer, train_roberta_tokenizer, train_wordpiece_tokenizer
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_read_checkpoint_computes_what_transformers_does_and_is_exported_as_they_would(case, tmp_path):
+    theirs = theirs_of(case)
+    ours = read_quietly(saved(theirs, tmp_path / "theirs"))
+    assert not ours.training
+    results = assert_same_outputs(ours, theirs)
+    upstream = [torch.randn_like(mine) for mine, _ in results]
+    for side in (0, 1):
+        torch.autograd.backward([result[side] for result in results], upstream)
+    names = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    for name, gradient in gradients_by_their_names(ours, tmp_path / "gradients").items():
+        torch.testing.assert_close(gradient, names[name], rtol=1e-4, atol=1e-4)
+
+    ours.export(tmp_path / "ours")
+    mine, other = (load_file(tmp_path / name / "model.safetensors") for name in ("ours", "theirs"))
+    assert mine.keys() == other.keys()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+    mine, other = (json.loads((tmp_path / name / "config.json").read_text("utf-8")) for name in ("ours", "theirs"))
+    # GPT-2's own id is beyond this vocabulary. Of two names of one function, old versions know the other.
+    odd = {*IDS, "bos_token_id", *(["activation_function"] if case == "GPT-2 with tanh" else [])}
+    assert {name for name in mine if mine[name] != other.get(name)} <= odd
+    with safe_open(tmp_path / "ours" / "model.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}  # older versions ask for it
+
+
+RATES = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.3, "layer_norm_eps": 0.5}
+GPT2_RATES = {"resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.3, "layer_norm_epsilon": 0.5}
+
+
+@pytest.mark.parametrize("case", ["BERT", "RoBERTa", "ALBERT of two groups", "GPT-2 narrow"])
+def test_every_setting_is_read(case, tmp_path):
+    ours = read_quietly(saved(theirs_of(case, **(GPT2_RATES if "GPT" in case else RATES)), tmp_path))
+    assert ours.config == ours_of(case, dropout=0.2, attention_dropout=0.3, norm_eps=0.5).config
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "preset"),
+    [
+        (BERTHubConfig, BertConfig, BERTConfig.bert_base()),
+        (RoBERTaHubConfig, RobertaConfig, BERTConfig.roberta_base()),
+        (ALBERTHubConfig, AlbertConfig, BERTConfig.albert_xxlarge()),
+        (GPT2HubConfig, GPT2Config, None),
+    ],
+)
+def test_settings_left_out_have_the_values_they_have_in_transformers(ours, theirs, preset):
+    ours, theirs = ours.from_json({}).to_dict(), theirs().to_dict()
+    shared = ours.keys() & theirs.keys()
+    assert len(shared) > 12
+    assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared}
+    assert set(ours) - shared <= IDS.keys()
+    assert preset is None or [preset.cls_id, preset.sep_id, preset.mask_id] == [ours[key] for key in IDS]
+
+
+def test_other_names_of_gpt2s_settings_are_read(tmp_path):
+    theirs = saved(theirs_of("GPT-2", n_head=12), tmp_path)
+    edit_config(theirs, n_embd=..., hidden_size=12, n_layer=..., num_hidden_layers=2, n_head=...)
+    assert (GPT.from_pretrained(tmp_path).config.d_model, GPT.from_pretrained(tmp_path).config.num_heads) == (12, 12)
+
+
+# The layouts of a checkpoint
+
+
+def as_pickle(folder, value=None):
+    value = load_file(folder / "model.safetensors") if value is None else value
+    torch.save(value, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def pickled_shards(folder):
+    tensors = list(load_file(folder / "model.safetensors").items())
+    for file, part in {"a.bin": tensors[:5], "b.bin": tensors[5:]}.items():
+        torch.save(dict(part), folder / file)
+    weight_map = {name: "a.bin" if i < 5 else "b.bin" for i, (name, _) in enumerate(tensors)}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
+    (folder / "model.safetensors").unlink()
+
+
+def edited(change):
+    return lambda folder: edit_tensors(folder, change)
+
+
+def of_old_names(tensors):
+    for name in list(tensors):
+        if "LayerNorm." in name:
+            new = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+            tensors[new] = tensors.pop(name)
+
+
+WTE = "transformer.wte.weight"
+MASKS = {"bias": torch.ones(1, 1, 9, 9).tril().bool(), "masked_bias": torch.tensor(-1e4)}
+LAYOUTS = {
+    "pickle": ("GPT-2", as_pickle),
+    "pickled shards": ("GPT-2", pickled_shards),
+    "masks": ("GPT-2", edited(lambda t: t.update({f"transformer.h.1.attn.{name}": MASKS[name] for name in MASKS}))),
+    "head": ("GPT-2", edited(lambda t: t.update({"lm_head.weight": t[WTE].clone()}))),
+    "head alone": ("GPT-2", edited(lambda t: t.update({"lm_head.weight": t.pop(WTE)}))),
+    "bare": ("GPT-2", edited(lambda t: [t.update({name.partition(".")[2]: t.pop(name)}) for name in list(t)])),
+    "buffers": (
+        "BERT",
+        edited(
+            lambda t: t.update(
+                {
+                    "bert.embeddings.position_ids": torch.arange(16)[None],
+                    "cls.predictions.decoder.weight": t["bert.embeddings.word_embeddings.weight"].clone(),
+                    "cls.predictions.decoder.bias": t["cls.predictions.bias"].clone(),
+                }
+            )
+        ),
+    ),
+    "old names": ("BERT", edited(of_old_names)),
+    **{
+        str(dtype): (case, edited(lambda t, dtype=dtype: t.update({name: t[name].to(dtype) for name in t})))
+        for case, dtype in {"BERT": torch.float64, "GPT-2": torch.bfloat16, "ALBERT": torch.float16}.items()
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_of_a_checkpoint_is_read_as_float32(layout, tmp_path):
+    case, change = LAYOUTS[layout]
+    theirs = theirs_of(case)
+    if "float" in layout:
+        theirs = theirs.to(getattr(torch, layout.partition(".")[2])).float()
+    change(saved(theirs, tmp_path))
+    ours = read_quietly(tmp_path)
+    assert {parameter.dtype for parameter in ours.parameters()} == {torch.float32}
+    assert_same_outputs(ours, theirs)
+
+
+def test_shards_are_read(tmp_path):
+    theirs = theirs_of("GPT-2")
+    theirs.save_pretrained(tmp_path, max_shard_size="3KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    assert_same_outputs(read_quietly(tmp_path), theirs)
+
+
+def test_an_embedding_dropout_of_its_own_is_said_to_be_lost(tmp_path):
+    saved(theirs_of("GPT-2", resid_pdrop=0.1, embd_pdrop=0.3), tmp_path)
+    with pytest.warns(UserWarning, match=r"resid_pdrop=0.1, not embd_pdrop=0.3"):
+        GPT.from_pretrained(tmp_path)
+
+
+# Heads that are missing, and heads of other tasks
+
+
+def assert_same_states(ours, theirs):
+    ids, valid, segments = batch(ours)
+    expected = theirs(ids, attention_mask=valid.long(), token_type_ids=segments)
+    states = ours(ids, valid, segments)
+    torch.testing.assert_close(states[valid], expected.last_hidden_state[valid], rtol=0, atol=1e-5)
+    if ours.config.pooler:
+        torch.testing.assert_close(ours.pool(states), expected.pooler_output, rtol=0, atol=1e-5)
+
+
+BOTH = "masked-token head and no sentence head"
+
+
+@pytest.mark.parametrize(
+    ("case", "heads"),
+    [("BERT", BOTH), ("RoBERTa", "masked-token head"), ("ALBERT", BOTH), ("no pooler", "masked-token head")],
+)
+def test_a_body_gets_new_heads_and_says_so(case, heads, tmp_path):
+    if case == "no pooler":
+        body = BertModel(theirs_of("BERT").config, add_pooling_layer=False).eval()
+    else:
+        body = theirs_of(case).base_model
+    saved(body, tmp_path)
+    with pytest.warns(UserWarning, match=f"has no {heads}: it gets new random weights") as caught:
+        ours = BERT.from_pretrained(tmp_path)
+    assert len(caught) == 1
+    assert ours.config.pooler is (heads == BOTH)
+    assert_same_states(ours, body)
+    head = ours.masked_head.project.weight.detach()
+    assert 0.01 < head.std() < 0.03
+    assert (ours.masked_head.norm.weight == 1).all()
+
+
+def test_a_model_of_masked_tokens_alone_is_read_as_that(tmp_path):
+    theirs = nudged(BertForMaskedLM(theirs_of("BERT").config))
+    ours = read_quietly(saved(theirs, tmp_path))
+    assert (ours.config.pooler, ours.config.sentence_head) == (False, None)
+    ids, valid, segments = batch(ours)
+    expected = theirs(ids, attention_mask=valid.long(), token_type_ids=segments).logits
+    torch.testing.assert_close(
+        ours.predict_tokens(ours(ids, valid, segments))[valid], expected[valid], rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "head"),
+    [
+        ("BERT", BertForSequenceClassification, "classifier.bias, classifier.weight"),
+        ("GPT-2", GPT2ForSequenceClassification, "score.weight"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*has no masked-token head")
+def test_a_head_of_another_task_is_left_out_with_a_warning(case, kind, head, tmp_path):
+    theirs = kind(theirs_of(case).config).eval()
+    saved(theirs, tmp_path)
+    with pytest.warns(UserWarning, match="has a head of another task, which is left out") as caught:
+        ours = minitransformer.load(tmp_path)
+    assert str(caught[-1].message).endswith(head)
+    if case == "BERT":
+        assert_same_states(ours, theirs.bert)
+    else:
+        ids = torch.arange(7)[None]
+        torch.testing.assert_close(ours.encode(ids).states, theirs.transformer(ids).last_hidden_state)
+
+
+# Special tokens, which config.json leaves to the tokenizer
+
+TEXTS = ["To be, or not to be: that is the question.", "I'd say yes. Yes! No, never; to the end of the world."] * 4
+
+
+@pytest.mark.parametrize("case", ["BERT", "RoBERTa"])
+def test_ids_of_special_tokens_are_those_of_the_tokenizer(case, tmp_path):
+    train = train_wordpiece_tokenizer if case == "BERT" else train_roberta_tokenizer
+    tokenizer = train(TEXTS, 300)
+    theirs_of(case, vocab_size=320).save_pretrained(tmp_path)  # padded: the last ids have no token
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    config = read_quietly(tmp_path).config
+    names = ("[CLS]", "[SEP]", "[MASK]") if case == "BERT" else ("<s>", "</s>", "<mask>")
+    assert (config.cls_id, config.sep_id, config.mask_id) == tuple(map(tokenizer.token_to_id, names))
+
+
+def test_usual_ids_of_special_tokens_are_taken_where_nothing_names_them(tmp_path):
+    theirs_of("BERT", vocab_size=104).save_pretrained(tmp_path)
+    config = read_quietly(tmp_path).config
+    assert (config.cls_id, config.sep_id, config.mask_id) == (101, 102, 103)
+
+
+@pytest.mark.parametrize("case", ["BERT", "RoBERTa", "ALBERT"])
+def test_a_vocabulary_without_the_usual_ids_is_read_with_a_warning(case, tmp_path):
+    theirs = theirs_of(case, **({"vocab_size": 4} if case == "ALBERT" else {}))
+    theirs.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"neither config.json nor a tokenizer.json gives .*mask_token_id="):
+        config = BERT.from_pretrained(tmp_path).config
+    assert len({config.pad_id, config.cls_id, config.sep_id, config.mask_id}) == 4
+
+
+# MiniLM
+
+SENTENCES = [
+    "A gorgeous, witty, seductive film.",
+    "No.",
+    "It tries too hard, and it is far too long to be as funny as it believes itself to be from beginning to end.",
+]
+
+
+def embedded(states, valid):
+    weights = valid[:, :, None].to(states.dtype)
+    return F.normalize((states * weights).sum(dim=1) / weights.sum(dim=1), dim=1)
+
+
+def test_minilm_gives_the_sentence_embeddings_of_transformers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="no masked-token head and no sentence head"):
+        ours = BERT.from_pretrained("minilm")
+    tokenizer = load_tokenizer(minilm() / "tokenizer.json")
+    tokenizer.enable_padding(pad_id=0)
+    encoded = tokenizer.encode_batch(SENTENCES)
+    ids = torch.tensor([row.ids for row in encoded])
+    valid = torch.tensor([row.attention_mask for row in encoded]).bool()
+    assert valid.sum(dim=1).unique().numel() == 3
+    theirs = BertModel.from_pretrained(minilm()).eval()
+    with torch.no_grad():
+        expected = embedded(theirs(ids, attention_mask=valid.long()).last_hidden_state, valid)
+        memory = ours.encode(ids)
+    assert torch.equal(memory.valid, valid)
+    torch.testing.assert_close(embedded(*memory[:2]), expected, rtol=0, atol=1e-5)
+    c = ours.config
+    assert [c.cls_id, c.sep_id, c.mask_id] == [tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[MASK]")]
+
+
+def test_a_folder_of_that_name_comes_before_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ours = ours_of("BERT")
+    ours.export("minilm")
+    assert BERT.from_pretrained("minilm").config == ours.config

@@ -1,0 +1,240 @@
+"""What can be wrong with a checkpoint, or with its name."""
+
+import json
+import pickle
+
+import huggingface_hub
+import jaxtyping
+import pytest
+import torch
+from helpers_bert import saved
+from helpers_checkpoints import edit_config, edit_tensors, refusal, refused
+from helpers_hub import GPT2, assert_same_outputs, theirs_of
+from safetensors.torch import load_file
+
+import minitransformer
+from minitransformer import BERT, GPT, InputError
+from minitransformer.pretrained import checkpoint_folder
+
+
+class Malicious:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+def config(**changes):
+    return lambda folder: edit_config(folder, **changes)
+
+
+def tensors(change):
+    return lambda folder: edit_tensors(folder, change)
+
+
+def text(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def as_pickle(content=None, **options):
+    def write(folder):
+        value = load_file(folder / "model.safetensors") if content is None else content
+        (folder / "model.safetensors").unlink()
+        if options:
+            (folder / "pytorch_model.bin").write_bytes(pickle.dumps(value, **options))
+        else:
+            torch.save(value, folder / "pytorch_model.bin")
+
+    return write
+
+
+def index_of(content):
+    def write(folder):
+        (folder / "model.safetensors").rename(folder / "shard.safetensors")
+        written = content if isinstance(content, str) else json.dumps({"weight_map": content})
+        (folder / "model.safetensors.index.json").write_text(written.replace("HERE", str(folder)), encoding="utf-8")
+
+    return write
+
+
+WTE, C_FC = "transformer.wte.weight", "transformer.h.1.mlp.c_fc.weight"
+WORDS, KEY = "bert.embeddings.word_embeddings.weight", "bert.encoder.layer.1.attention.self.key.weight"
+HEAD = "cls.predictions."
+OF_GPT2 = {
+    "no config": (lambda f: (f / "config.json").unlink(), ["has no config.json"]),
+    "broken config": (text("config.json", b"{"), ["not valid JSON"]),
+    "a list": (text("config.json", b"[]"), ["holds a list, not an object"]),
+    "another architecture": (config(model_type="bert"), ["of 'bert' ('GPT2LMHeadModel')", "GPT reads 'gpt2'"]),
+    "an unknown one": (config(model_type="t5", architectures=["T5Model"]), ["of 't5' ('T5Model')", "reads 'gpt2'"]),
+    "no architecture": (config(model_type=...), ['config.json has no "model_type"', "'gpt2'"]),
+    "an odd architecture": (config(model_type=[1], architectures={}), ["is a checkpoint of [1]; GPT reads"]),
+    "one of ours": (text("config.json", b'{"model": "GPT"}'), ["read it with GPT.load"]),
+    "mistyped": (config(n_embd="12"), ["config.json: n_embd='12' must be of type int"]),
+    "not a number": (config(layer_norm_epsilon=float("nan")), ["layer_norm_epsilon=nan must be at most"]),
+    "infinite": (config(resid_pdrop=float("inf")), ["resid_pdrop=inf must be at most"]),
+    "no end": (config(eos_token_id=None), ["eos_token_id=None must be of type int"]),
+    "end elsewhere": (config(eos_token_id=11), ["eos_token_id=11 is no id in a vocabulary of 11"]),
+    "activation": (config(activation_function="silu"), ["'silu' must be one of gelu_new"]),
+    "unscaled": (config(scale_attn_weights=False), ["scale_attn_weights=False"]),
+    "layer scale": (config(scale_attn_by_inverse_layer_idx=True), ["by_inverse_layer_idx=True"]),
+    "cross-attention": (config(add_cross_attention=True), ["add_cross_attention=True"]),
+    "impossible": (config(n_head=5), ["d_model=12 is not divisible by num_heads=5"]),
+    "too big": (config(n_embd=3 * 10**6), ["18,000,060,000,000 parameters or more"]),
+    "bigger": (config(n_embd=3 * 10**18), ["must be at most 1099511627776"]),
+    "deep": (config(n_layer=10**9), ["1,000,000,000 layers or more"]),
+    "a layer more": (config(n_layer=1), ["in 12 tensors", "h.1.ln_1.bias is not in the model", "; and 2 more"]),
+    "a layer less": (config(n_layer=3), ["h.2.ln_1.weight is missing", "; and 2 more"]),
+    "no head": (config(tie_word_embeddings=False), ["lm_head.weight is missing"]),
+    "half a prefix": (
+        tensors(lambda t: t.update({"wte.weight": t.pop(WTE)})),
+        [f"does not fit the model in 2 tensors: {WTE} is missing; wte.weight is"],
+    ),
+    "transposed": (
+        tensors(lambda t: t.update({C_FC: t[C_FC].T.contiguous()})),
+        [f"does not fit the model in 1 tensors: {C_FC} has shape (48, 12), not (12, 48)"],
+    ),
+    "weights without end": (
+        tensors(lambda t: t[C_FC][0].fill_(float("inf"))),
+        [f"48 of the 576 numbers of {C_FC} are NaN or infinite"],
+    ),
+    "whole numbers": (tensors(lambda t: t.update({C_FC: t[C_FC].to(torch.int8)})), ["holds torch.int8, not floats"]),
+    "two heads": (
+        tensors(lambda t: t.update({"lm_head.weight": -t[WTE]})),
+        [f"lm_head.weight differs from {WTE}", '"tie_word_embeddings": false'],
+    ),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), ["no weights", "model.safetensors", "pytorch_model"]),
+    "cut off": (text("model.safetensors", b"\x08"), ["model.safetensors is damaged"]),
+    "pickle": (as_pickle({WTE: Malicious()}), ["pytorch_model.bin is refused", "can run any code"]),
+    "old pickle": (as_pickle({WTE: Malicious()}, protocol=2), ["refused"]),
+    "junk": (lambda f: (as_pickle()(f), text("pytorch_model.bin", b"junk")(f)), ["refused: it is damaged"]),
+    "other pickle": (as_pickle({"model": {WTE: torch.ones(1)}}), ["does not hold tensors by name"]),
+    "index": (index_of("[]"), ["index.json is not an index of shards"]),
+    "index of lists": (index_of({WTE: ["a"]}), ["does not give each tensor a file"]),
+    "missing shard": (index_of({WTE: "b.safetensors"}), ["is incomplete: it has no b.safetensors"]),
+    "half an index": (index_of(dict.fromkeys([WTE, C_FC], "shard.safetensors")), ["in 26 tensors", "wpe.weight is"]),
+    "a shard outside": (index_of({WTE: "../a.safetensors"}), ["names '../a.safetensors', which is not the name of a"]),
+    "an absolute path": (index_of({WTE: "HERE/shard.safetensors"}), ["not the name of a file beside"]),
+}
+OF_BERT = {
+    "no padding": (config(pad_token_id=None), ["pad_token_id=None must be of type int"]),
+    "an endless vocabulary": (config(vocab_size=10**12, mask_token_id=...), ["parameters or more"]),
+    "positions": (
+        config(position_embedding_type="relative_key"),
+        ["position_embedding_type='relative_key': only 'absolute' is supported"],
+    ),
+    "a decoder": (config(is_decoder=True), ["is_decoder=True: only False is supported"]),
+    "inner groups": (config(inner_group_num=2), ["inner_group_num=2: only 1 is supported"]),
+    "untied": (config(tie_word_embeddings=False), ["tie_word_embeddings=False"]),
+    "half a head": (
+        tensors(lambda t: t.pop(f"{HEAD}bias")),
+        [f"does not fit the model in 1 tensors: {HEAD}bias is missing"],
+    ),
+    "a wide key": (tensors(lambda t: t.update({KEY: torch.ones(16, 12)})), [f"{KEY} has shape (16, 12), not (12, 12)"]),
+    "another decoder": (
+        tensors(lambda t: t.update({f"{HEAD}decoder.weight": -t[WORDS]})),
+        [f"{HEAD}decoder.weight differs from {WORDS}"],
+    ),
+}
+WRONG = {("GPT-2", wrong): OF_GPT2[wrong] for wrong in OF_GPT2} | {("BERT", wrong): OF_BERT[wrong] for wrong in OF_BERT}
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=": ".join)
+def test_a_wrong_checkpoint_is_refused_in_one_line(wrong, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+    folder = saved(theirs_of(wrong[0]), tmp_path / "theirs")
+    refused(WRONG, wrong, folder, (GPT if wrong[0] in GPT2 else BERT).from_pretrained)
+    assert "this must not run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"model_type": "distilbert", "architectures": ["DistilBertModel"]}, "of 'distilbert' ('DistilBertModel')"),
+        ({"hidden_size": 64, "num_hidden_layers": 2}, '"model_type"'),
+        ({"model_type": None}, '"model_type"'),
+    ],
+)
+def test_a_folder_of_another_architecture_is_named_as_what_it_is(settings, says, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    message = refusal(minitransformer.load, tmp_path)
+    assert says in message
+    assert "'gpt2', 'bert', 'roberta', 'albert'" in message
+
+
+# Names, and the hub
+
+
+@pytest.mark.parametrize("name", ["./gpt2", "~/gpt2", "runs/a/gpt2", "/gpt2", "a b", "../gpt2"])
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(name, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "HfApi", None)
+    assert "no such folder" in refusal(GPT.from_pretrained, name)
+
+
+def test_a_local_folder_comes_before_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "HfApi", None)
+    (tmp_path / "gpt2").mkdir()
+    assert checkpoint_folder("gpt2").samefile(tmp_path / "gpt2")
+    (tmp_path / "file").touch()
+    assert "is a file: give the folder" in refusal(checkpoint_folder, "file")
+
+
+class Hub:
+    """Stands in for the network: `model_info` succeeds or raises `answer`, and the cache is `cache`."""
+
+    def __init__(self, monkeypatch, cache, answer=None):
+        self.answer, self.asked, self.downloads = answer, [], []
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", self.model_info)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+
+    def model_info(self, repository, *, timeout):
+        self.asked.append((repository, timeout))
+        if self.answer is not None:
+            raise self.answer
+
+    def download(self, repository, **options):
+        self.downloads.append((repository, options))
+        return self.folder
+
+
+@pytest.mark.parametrize("name", ["gpt2", "owner/a-model_1.5"])
+def test_without_a_network_a_hub_id_is_refused_after_one_question(name, tmp_path, monkeypatch):
+    hub = Hub(monkeypatch, tmp_path, ConnectionError("Name or service\nnot known"))
+    with pytest.raises(InputError, match=r"\(Name or service not known\).*give the path of a folder") as refusal:
+        GPT.from_pretrained(name)
+    assert str(refusal.value).startswith(f"{name} is not a folder")
+    assert [asked for asked, timeout in hub.asked if timeout <= 10] == [name]
+
+
+@pytest.mark.parametrize("offline", [True, False], ids=["offline", "unreachable"])
+def test_without_the_hub_a_model_in_its_cache_is_read(offline, tmp_path, monkeypatch):
+    theirs = theirs_of("GPT-2")
+    cached = tmp_path / "models--owner--gpt"  # as a download leaves it
+    theirs.save_pretrained(cached / "snapshots" / ("0" * 40))
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0" * 40)
+    if offline:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    else:
+        Hub(monkeypatch, tmp_path, ConnectionError("unreachable"))
+    assert_same_outputs(GPT.from_pretrained("owner/gpt"), theirs)
+    if offline:
+        with pytest.raises(InputError, match=r"offline mode is enabled.*give the path of a folder"):
+            GPT.from_pretrained("gpt2")
+
+
+def test_from_the_hub_come_settings_tokenizer_and_safetensors_only(tmp_path, monkeypatch):
+    theirs = theirs_of("GPT-2")
+    theirs.save_pretrained(tmp_path)
+    hub = Hub(monkeypatch, tmp_path)
+    hub.folder = str(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.download)
+    assert_same_outputs(GPT.from_pretrained("gpt2"), theirs)
+    [(repository, options)] = hub.downloads
+    assert repository == "gpt2"
+    assert not options["local_files_only"]
+    on_the_hub = [
+        *("config.json", "tokenizer.json", "model.safetensors", "model-00001-of-00002.safetensors"),
+        *("model.safetensors.index.json", "pytorch_model.bin", "onnx/model.safetensors", "modeling.py", "tf_model.h5"),
+    ]
+    found = huggingface_hub.utils.filter_repo_objects(on_the_hub, allow_patterns=options["allow_patterns"])
+    assert list(found) == on_the_hub[:5]
