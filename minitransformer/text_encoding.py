@@ -1,6 +1,8 @@
 """Texts as an encoder reads them: ids between [CLS] and [SEP], which of them spell which word, and padding."""
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -9,31 +11,46 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from minitransformer.errors import InputError
-from minitransformer.tokenization import end_of_text_id, masked_specials
+from minitransformer.tokenization import end_of_text_id, masked_specials, unknown_characters, unknown_id
 
 _BATCH = 1000  # texts encoded together: an encoding takes a hundred times the memory of its ids
 
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> Int[Tensor, "batch time"]:
     """The sequences as rows of one tensor, padded with `pad_id` on the right."""
+    if not sequences:
+        return torch.zeros(0, 0, dtype=torch.int64)
     rows = [torch.tensor(sequence, dtype=torch.int64) for sequence in sequences]
     return pad_sequence(rows, batch_first=True, padding_value=pad_id)
 
 
-def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> tuple[list[list[int]], int]:
-    """The ids of each text between its two marks (see `text_frame`), and how many texts were cut to `max_length` ids.
+class EncodedTexts(NamedTuple):
+    """`rows` are the ids of each text between its marks; `cut` of the texts had more than the most ids allowed;
+    `unknown` counts the parts of texts that the tokenizer does not know."""
+
+    rows: list[list[int]]
+    cut: int
+    unknown: Counter[str]
+
+
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> EncodedTexts:
+    """Each text between its two marks (see `text_frame`), cut to `max_length` ids.
 
     A text that spells a special token, such as "[SEP]", is encoded as ordinary text.
     """
-    first, last = text_frame(tokenizer)
+    (first, last), unknown = text_frame(tokenizer), unknown_id(tokenizer)
     tokenizer = plain_tokenizer(tokenizer)
-    rows, cut = [], 0
+    rows, cut, parts = [], 0, Counter[str]()
     for start in range(0, len(texts), _BATCH):
-        for encoding in tokenizer.encode_batch_fast(list(texts[start : start + _BATCH]), add_special_tokens=False):
+        batch = list(texts[start : start + _BATCH])
+        encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        with_unknown = (text for text, each in zip(batch, encodings, strict=True) if unknown in each.ids)
+        parts += unknown_characters(tokenizer, with_unknown)
+        for encoding in encodings:
             row = [first, *encoding.ids, last]
             cut += len(row) > max_length
             rows.append(row if len(row) <= max_length else [*row[: max_length - 1], last])
-    return rows, cut
+    return EncodedTexts(rows, cut, parts)
 
 
 def words_of(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tokenizers import Tokenizer
 
 from minitransformer.errors import InputError
-from minitransformer.tokenizer_training import (
+from minitransformer.tokenizer_training import (  # noqa: F401 - all are offered here, too
     BERT_SPECIALS,
     BOS,
     EOS,
@@ -32,31 +32,7 @@ from minitransformer.tokenizer_training import (
     train_roberta_tokenizer,
     train_wordpiece_tokenizer,
 )
-from minitransformer.untrusted import panics_refused, require_sane_file
-
-__all__ = [
-    "BERT_SPECIALS",
-    "BOS",
-    "EOS",
-    "PAD",
-    "ROBERTA_SPECIALS",
-    "SPECIALS",
-    "UNK",
-    "MaskedSpecials",
-    "encode_with_masks",
-    "end_of_text_id",
-    "load_tokenizer",
-    "masked_specials",
-    "special_id",
-    "special_ids",
-    "stream_text",
-    "train_bpe_tokenizer",
-    "train_byte_bpe_tokenizer",
-    "train_character_tokenizer",
-    "train_roberta_tokenizer",
-    "train_wordpiece_tokenizer",
-    "unknown_characters",
-]
+from minitransformer.untrusted import damage_refused, read_json
 
 
 def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokenizer:
@@ -67,8 +43,8 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokeni
     path = Path(path)
     if not path.exists():
         raise InputError(f"no tokenizer file at {path}")
-    require_sane_file(path)
-    with panics_refused(f"{path} is not a tokenizer saved by the tokenizers library"):
+    read_json(path)  # refuses what the library would read by rules of its own, such as a token given twice
+    with damage_refused(f"{path} is not a tokenizer saved by the tokenizers library", Exception):
         tokenizer = Tokenizer.from_file(str(path))
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -175,13 +151,19 @@ def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
         yield text
 
 
+def unknown_id(tokenizer: Tokenizer) -> int:
+    """The id of what the tokenizer does not know; -1, which is no id, if it knows everything, as one of bytes does."""
+    names = (getattr(tokenizer.model, "unk_token", None), UNK, "<unk>")
+    found = (tokenizer.token_to_id(name) for name in names if name is not None)
+    return next((index for index in found if index is not None), -1)
+
+
 def unknown_characters(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-    """The parts of `texts` that are encoded as [UNK], and how often each occurs."""
-    texts = list(texts)
-    unknown_id = tokenizer.token_to_id(UNK)
+    """The parts of `texts` that the tokenizer does not know, characters or words, and how often each occurs."""
+    texts, unknown = list(texts), unknown_id(tokenizer)
     return Counter(
         text[slice(*span)]
         for text, encoding in zip(texts, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True)
         for token_id, span in zip(encoding.ids, encoding.offsets, strict=True)
-        if token_id == unknown_id
+        if token_id == unknown
     )

@@ -6,6 +6,7 @@ from itertools import chain
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from minitransformer.errors import InputError
+from minitransformer.validation import require_number
 
 PAD, UNK, BOS, EOS = SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 """The first four entries, ids 0 to 3, of the vocabularies trained here for generating models."""
@@ -13,12 +14,19 @@ BERT_SPECIALS = (PAD, UNK, "[CLS]", "[SEP]", "[MASK]")
 ROBERTA_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 """The first five entries, ids 0 to 4, of the vocabularies of masked models."""
 
+MOST_TOKENS = 1_000_000
+"""The largest vocabulary to train. Published ones have up to 262,144 tokens."""
+LONGEST_WORD = 100
+"""In characters. Longer runs of letters, such as Thai or base pairs, are cut into words of this length: the time that
+pieces take grows with the square of a word's length, and BERT's tokenizer reads a longer word as one [UNK]."""
+
 _WORDS = r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+|\s+(?!\S)|\s+"
 """Words, numbers, punctuation and white space, each including the one space before it: GPT-2's rule without English
 contractions, and with combining marks as parts of words, which Hindi and decomposed accents need.
 
 Under this rule, as under GPT-2's, no piece holds a bracket and a letter, so no merge can spell a special token.
 """
+_GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 def train_character_tokenizer(texts: Iterable[str]) -> Tokenizer:
@@ -40,16 +48,17 @@ def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
     A piece holds the space before it, so text of known characters comes back from `decode` exactly, cased, with every
     space and newline. An unknown character becomes one [UNK], which `decode` leaves out. Every character of `texts` is
-    known: `vocab_size` must have room for all. The vocabulary is smaller than asked where no more pairs are found.
+    known: `vocab_size` must have room for all. The vocabulary is smaller than asked where no more pairs are found. No
+    piece crosses the ends of words, nor, in runs without a space, every hundredth letter (`LONGEST_WORD`).
     """
-    words = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
-    return _train_bpe(texts, vocab_size, models.BPE(unk_token=UNK), words, decoders.Fuse())
+    return _train_bpe(texts, vocab_size, models.BPE(unk_token=UNK), [_split(_WORDS)], decoders.Fuse())
 
 
 def train_byte_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Byte-pair encoding from the 256 bytes of UTF-8, between GPT-2's word boundaries (Radford et al. 2019).
 
     Nothing is unknown, and any text comes back from `decode` exactly. `vocab_size` is at least 260: bytes and specials.
+    Long words are cut as in `train_bpe_tokenizer`.
     """
     return _train_byte_bpe(texts, vocab_size, SPECIALS)
 
@@ -62,62 +71,70 @@ def train_roberta_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return _train_byte_bpe(texts, vocab_size, ROBERTA_SPECIALS)
 
 
-def train_wordpiece_tokenizer(texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:
+def train_wordpiece_tokenizer(
+    texts: Iterable[str], vocab_size: int, *, lowercase: bool = True, strip_accents: bool = False
+) -> Tokenizer:
     """Pieces of words as BERT has them (Devlin et al. 2019): a piece that continues a word begins with "##".
 
-    BERT's normaliser (control characters dropped, Chinese characters apart and, with `lowercase`, no accents) and its
-    words (white space and punctuation divide); the longest piece that fits comes first. Every character of `texts` is
-    known: `vocab_size` must have room for all. The vocabulary is smaller than asked where no more pieces are found.
-    `encode(text)` gives `[CLS] text [SEP]`; `decode` puts words apart by one space.
+    White space and punctuation divide words, and a Chinese character is a word; the longest piece that fits comes
+    first. Other than BERT, `lowercase` does not take accents away: with `strip_accents`, "schön" is "schon", and the
+    vowels of Hindi are lost. Nor are control characters dropped, such as the joiners that Persian and emoji need. A run
+    of more than 100 letters (`LONGEST_WORD`) is several words, where BERT's is one [UNK].
+
+    Every text of the characters of `texts` is known: `vocab_size` must have room for all, at the beginning of a word
+    and inside. The vocabulary is smaller than asked where no more pieces are found. `encode(text)` gives
+    `[CLS] text [SEP]`; `decode` puts words apart by one space.
     """
     _require_several(texts)
+    require_number("vocab_size", vocab_size, at_least=len(BERT_SPECIALS) + 1, at_most=MOST_TOKENS)
+    normalizer = normalizers.BertNormalizer(clean_text=False, lowercase=lowercase, strip_accents=strip_accents)
+    words = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), _split(r"[\s\S]+")])
     texts = list(texts)
-    # The trainer numbers the characters inside words differently in every run. Therefore they are found first, in the
-    # distinct words, and handed in sorted, which fixes their ids and with them the ids of all pieces.
-    words = list({word for text in texts for word in text.split(" ")})
-    characters = sorted(_trained_wordpiece(words, 0, (), lowercase).get_vocab(), key=lambda p: (p.startswith("##"), p))
-    del words
-    _require_characters(characters)
-    if vocab_size < len(BERT_SPECIALS) + len(characters):
+    # The trainer numbers characters differently in every run. Handed in, sorted, they have the same ids.
+    starts, inside = set(), set()
+    for character in set(chain.from_iterable(map(normalizer.normalize_str, set().union(*texts)))):
+        found = [word for word, _ in words.pre_tokenize_str(normalizer.normalize_str(f"a{character}"))]
+        if found == [f"a{character}"]:
+            inside.add(f"##{character}")
+        if found != ["a"]:  # a space
+            starts.add(character)
+    _require_characters(starts)
+    first = [*BERT_SPECIALS, *sorted(starts), *sorted(inside)]
+    if vocab_size < len(first):
         raise InputError(
-            f"vocab_size={vocab_size} is too small for the {len(characters)} pieces of one character that the texts "
-            f"need: it must be at least {len(BERT_SPECIALS) + len(characters)}"
+            f"vocab_size={vocab_size} is too small for the {len(starts)} characters of the texts, at the beginning of "
+            f"a word and inside: it must be at least {len(first)}"
         )
-    workshop = _trained_wordpiece(texts, vocab_size, (*BERT_SPECIALS, *characters), lowercase)
-    return _tokenizer(
-        workshop.model, workshop.pre_tokenizer, decoders.WordPiece(), BERT_SPECIALS, normalizer=workshop.normalizer
-    )
+    workshop = Tokenizer(models.WordPiece(unk_token=UNK, max_input_chars_per_word=LONGEST_WORD))
+    workshop.normalizer, workshop.pre_tokenizer = normalizer, words
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=first, show_progress=False)
+    workshop.train_from_iterator(texts, trainer)
+    return _tokenizer(workshop.model, words, decoders.WordPiece(), BERT_SPECIALS, normalizer)
 
 
-def _trained_wordpiece(texts: Sequence[str], vocab_size: int, first: Sequence[str], lowercase: bool) -> Tokenizer:
-    """A vocabulary that begins with `first`."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(first), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+def _split(words: str) -> pre_tokenizers.PreTokenizer:
+    """Every match of the pattern `words` apart, with at most `LONGEST_WORD` characters for each of its "+"."""
+    return pre_tokenizers.Split(Regex(words.replace("+", f"{{1,{LONGEST_WORD}}}")), behavior="isolated")
 
 
 def _train_byte_bpe(texts: Iterable[str], vocab_size: int, specials: Sequence[str]) -> Tokenizer:
-    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return _train_bpe(texts, vocab_size, models.BPE(), words, decoders.ByteLevel(), words.alphabet(), specials)
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    words, alphabet = [_split(_GPT2_WORDS), to_bytes], to_bytes.alphabet()
+    return _train_bpe(texts, vocab_size, models.BPE(), words, decoders.ByteLevel(), alphabet, specials)
 
 
 def _train_bpe(
     texts: Iterable[str],
     vocab_size: int,
     model: models.BPE,
-    pre_tokenizer: pre_tokenizers.PreTokenizer,
+    words: list[pre_tokenizers.PreTokenizer],
     decoder: decoders.Decoder,
-    alphabet: Iterable[str] = (),
+    alphabet: Collection[str] = (),
     specials: Sequence[str] = SPECIALS,
 ) -> Tokenizer:
     _require_several(texts)
-    alphabet = set(alphabet)
-    minimum = len(specials) + max(1, len(alphabet))
-    if vocab_size < minimum:
-        raise InputError(f"vocab_size={vocab_size} must be at least {minimum}")
+    least = len(specials) + max(1, len(alphabet))
+    require_number("vocab_size", vocab_size, at_least=least, at_most=MOST_TOKENS)
     seen: set[str] = set()
 
     def texts_noting_characters() -> Iterator[str]:
@@ -129,7 +146,7 @@ def _train_bpe(
         vocab_size=vocab_size, special_tokens=list(specials), initial_alphabet=sorted(alphabet), show_progress=False
     )
     workshop = Tokenizer(model)
-    workshop.pre_tokenizer = pre_tokenizer
+    workshop.pre_tokenizer = pre_tokenizers.Sequence(words)
     workshop.train_from_iterator(texts_noting_characters(), trainer)
     _require_characters(seen)
     # The trainer would keep all characters, however many, and learn no pairs.
@@ -139,7 +156,7 @@ def _train_bpe(
             f"{len(specials) + len(seen)}, or take a byte-level tokenizer"
         )
     # The trainer made added tokens of the specials in its own tokenizer, but not in the model.
-    return _tokenizer(workshop.model, pre_tokenizer, decoder, specials)
+    return _tokenizer(workshop.model, workshop.pre_tokenizer, decoder, specials)
 
 
 def _require_several(texts: Iterable[str]) -> None:

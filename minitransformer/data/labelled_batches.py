@@ -11,6 +11,7 @@ from minitransformer.data.batching import RowBatches, token_batches
 from minitransformer.data.columns import text_batches
 from minitransformer.data.token_rows import padded, token_rows
 from minitransformer.text_encoding import plain_tokenizer, text_frame
+from minitransformer.tokenization import unknown_id
 
 if TYPE_CHECKING:
     import datasets
@@ -27,7 +28,7 @@ class LabelledData:
         tokenizer = plain_tokenizer(tokenizer)
         self.rows = token_rows(
             lambda: _encoded(split, tokenizer),
-            columns=["label"],
+            columns=["label", "unknown"],
             tokenizers=[tokenizer],
             key=["labelled", split._fingerprint],
         )
@@ -54,10 +55,10 @@ class LabelledData:
         return batch if bool(valid.all()) else batch | {"valid": valid}
 
 
-def _encoded(split: "datasets.Dataset", tokenizer: Tokenizer) -> Iterator[tuple[list[int], int]]:
-    """The ids of each text between its marks, and its label."""
-    first, last = text_frame(tokenizer)
+def _encoded(split: "datasets.Dataset", tokenizer: Tokenizer) -> Iterator[tuple[list[int], int, int]]:
+    """The ids of each text between its marks, its label, and how many of the ids are unknown."""
+    (first, last), unknown = text_frame(tokenizer), unknown_id(tokenizer)
     for rows in text_batches(split, "text", "label"):
         encodings = tokenizer.encode_batch_fast(rows["text"], add_special_tokens=False)
         for encoding, label in zip(encodings, rows["label"], strict=True):
-            yield [first, *encoding.ids, last], int(label)
+            yield [first, *encoding.ids, last], int(label), encoding.ids.count(unknown)

@@ -12,7 +12,7 @@ from torch import Tensor
 from minitransformer.data.batching import RowBatches, token_batches
 from minitransformer.data.columns import text_batches
 from minitransformer.data.token_rows import padded, token_rows
-from minitransformer.tokenization import BOS, EOS, PAD, special_id
+from minitransformer.tokenization import BOS, EOS, PAD, special_id, unknown_id
 
 if TYPE_CHECKING:
     import datasets
@@ -30,7 +30,7 @@ class Seq2SeqData:
         self.target_pad_id = special_id(target_tokenizer, PAD)
         self.rows = token_rows(
             lambda: _encoded(split, source_tokenizer, target_tokenizer),
-            columns=["source_length"],
+            columns=["source_length", "unknown"],
             tokenizers=[source_tokenizer, target_tokenizer],
             key=["pairs", split._fingerprint],
         )
@@ -65,12 +65,14 @@ class Seq2SeqData:
 
 def _encoded(
     split: "datasets.Dataset", source_tokenizer: Tokenizer, target_tokenizer: Tokenizer
-) -> Iterator[tuple[list[int], int]]:
-    """The ids of each pair, and how many of them are the source's."""
+) -> Iterator[tuple[list[int], int, int]]:
+    """The ids of each pair, how many of them are the source's, and how many are unknown."""
     source_eos, target_eos = (special_id(tokenizer, EOS) for tokenizer in (source_tokenizer, target_tokenizer))
     bos = special_id(target_tokenizer, BOS)
+    source_unknown, target_unknown = unknown_id(source_tokenizer), unknown_id(target_tokenizer)
     for rows in text_batches(split, "source", "target"):
         sources = source_tokenizer.encode_batch_fast(rows["source"], add_special_tokens=False)
         targets = target_tokenizer.encode_batch_fast(rows["target"], add_special_tokens=False)
         for source, target in zip(sources, targets, strict=True):
-            yield [*source.ids, source_eos, bos, *target.ids, target_eos], len(source.ids) + 1
+            unknown = source.ids.count(source_unknown) + target.ids.count(target_unknown)
+            yield [*source.ids, source_eos, bos, *target.ids, target_eos], len(source.ids) + 1, unknown

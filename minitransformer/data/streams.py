@@ -16,7 +16,7 @@ from minitransformer.data.batching import RowBatches
 from minitransformer.data.running_text import documents, pieces
 from minitransformer.data.token_rows import TokenRows, token_rows
 from minitransformer.errors import InputError
-from minitransformer.tokenization import UNK, end_of_text_id
+from minitransformer.tokenization import end_of_text_id, unknown_id
 
 if TYPE_CHECKING:
     import datasets
@@ -41,7 +41,7 @@ def stream_rows(split: "datasets.Dataset", tokenizer: Tokenizer) -> TokenRows:
 
 def _encoded(split: "datasets.Dataset", tokenizer: Tokenizer) -> Iterator[tuple[Any, int, int]]:
     """The ids of each piece of each text, how many of them are unknown, and the bytes of the piece."""
-    end_of_text, unknown_id = end_of_text_id(tokenizer), tokenizer.token_to_id(UNK)
+    end_of_text, unknown = end_of_text_id(tokenizer), unknown_id(tokenizer)
     table = _character_table(tokenizer)
     for text in documents(split):
         yield [end_of_text], 0, 0
@@ -52,8 +52,7 @@ def _encoded(split: "datasets.Dataset", tokenizer: Tokenizer) -> Iterator[tuple[
             else:
                 found = [each.ids for each in tokenizer.encode_batch_fast(batch, add_special_tokens=False)]
             for piece, ids in zip(batch, found, strict=True):
-                unknown = 0 if unknown_id is None else np.count_nonzero(np.asarray(ids) == unknown_id)
-                yield ids, int(unknown), len(piece.encode())
+                yield ids, int(np.count_nonzero(np.asarray(ids) == unknown)), len(piece.encode())
 
 
 def _character_table(tokenizer: Tokenizer) -> NDArray[np.int32] | None:

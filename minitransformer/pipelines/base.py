@@ -58,12 +58,13 @@ def batches_by_length(lengths: Mapping[int, int], max_tokens: int) -> Iterator[l
 
 
 def warn_of_unknown(unknown: Counter[str]) -> None:
-    """One warning that counts the characters that a tokenizer reads as [UNK]; none if there are none."""
+    """One warning that counts what a tokenizer reads as [UNK], characters or whole words; none if there is nothing."""
     if unknown:
-        shown = ", ".join(f"{character!r} ({count})" for character, count in unknown.most_common(5))
+        what = "characters" if all(len(part) == 1 for part in unknown) else "words"
+        shown = ", ".join(f"{part[:40]!r} ({count})" for part, count in unknown.most_common(5))
         more = ", ..." if len(unknown) > 5 else ""
         warnings.warn(
-            f"{unknown.total()} characters were never seen in training and are read as unknown: {shown}{more}",
+            f"{unknown.total()} {what} were never seen in training and are read as unknown: {shown}{more}",
             stacklevel=4,
         )
 

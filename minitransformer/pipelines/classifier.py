@@ -97,9 +97,10 @@ class Classifier:
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         limit = self.model.encoder.config.max_length
-        rows, cut = encode_texts(texts, self.tokenizer, limit)
-        base.warn_of_cut("text", cut, len(texts), limit)
-        return rows
+        encoded = encode_texts(texts, self.tokenizer, limit)
+        base.warn_of_cut("text", encoded.cut, len(texts), limit)
+        base.warn_of_unknown(encoded.unknown)
+        return encoded.rows
 
 
 def vocab_size(config: object) -> int:

@@ -10,7 +10,13 @@ from tokenizers import Tokenizer
 from minitransformer.errors import InputError
 from minitransformer.models import BERT
 from minitransformer.pipelines import base
-from minitransformer.tokenization import encode_with_masks, load_tokenizer, masked_specials, special_ids
+from minitransformer.tokenization import (
+    encode_with_masks,
+    load_tokenizer,
+    masked_specials,
+    special_ids,
+    unknown_characters,
+)
 from minitransformer.validation import require_number
 
 
@@ -49,6 +55,7 @@ class MaskFiller:
         """
         c, specials = self.model.config, masked_specials(self.tokenizer)
         require_number("top_k", top_k, at_least=1, at_most=c.vocab_size)
+        base.warn_of_unknown(unknown_characters(self.tokenizer, text.split(specials.mask_token)))
         ids = torch.tensor([encode_with_masks(self.tokenizer, text)], device=self.model.device)
         gaps = (ids[0] == specials.mask_id).nonzero().squeeze(1)
         if not len(gaps):

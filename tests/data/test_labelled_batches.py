@@ -16,7 +16,7 @@ some = st.lists(st.tuples(st.sampled_from(TEXTS), st.integers(0, 3)), min_size=1
 @settings(deadline=None)
 @given(rows=some, tokenizer=st.sampled_from([CHARACTERS, PIECES]), max_length=st.integers(3, 15), data=st.data())
 def test_a_batch_holds_its_texts_as_an_encoder_reads_them_and_their_labels(rows, tokenizer, max_length, data):
-    expected, cut = encode_texts([text for text, _ in rows], tokenizer, max_length)
+    expected, cut, _ = encode_texts([text for text, _ in rows], tokenizer, max_length)
     texts, labels = map(list, zip(*rows, strict=True))
     split = datasets.Dataset.from_dict({"text": texts, "label": labels})
     cutting = Tokenizer.from_str(tokenizer.to_str())

@@ -26,7 +26,7 @@ from train.engine.loop import Feed, LoopOptions, evaluation_tokens, train
 from train.engine.processes import Processes
 from train.engine.results import finish, run_figures
 from train.engine.run_folder import create_run, run_job
-from train.engine.tokenizer_text import warn_of_small_vocabulary
+from train.engine.tokenizer_text import check_unknown, warn_of_small_vocabulary
 from train.finetune.baselines import baselines
 from train.finetune.metrics import scores, show, shown_labels
 from train.finetune.settings import FinetuneSettings
@@ -52,6 +52,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         lambda: {name: LabelledData(split, classifier.tokenizer, limit, pad_id) for name, split in corpus.items()}
     )
     warn_of_cut("text", sum(part.cut for part in data.values()), sum(map(len, data.values())), limit)
+    check_unknown({name: part.rows for name, part in data.items()}, settings.data)
     settings.set_threads(model.num_parameters())
     parameters = model.num_parameters()
     freeze(model, settings.freeze)

@@ -38,6 +38,10 @@ class FinetuneSettings(Settings):
     """For --init scratch. Default: 4."""
     vocab_size: VocabSize | None = None
     """For --init scratch: the size of a WordPiece vocabulary, trained on the training texts. Default: 8,000."""
+    cased: bool = False
+    """For --init scratch: keep capital letters."""
+    strip_accents: bool = False
+    """For --init scratch: take accents, umlauts and other marks away, as lower-case BERT does."""
 
     pooling: Literal["first", "last", "mean", "max", "attention"] | None = None
     """How the states of a text become one vector. Default: mean, but attention for rnn."""
@@ -71,7 +75,7 @@ class FinetuneSettings(Settings):
     def validate(self) -> None:
         super().validate()
         if not self.from_scratch:
-            new = ("encoder", "d_model", "num_layers", "num_heads", "vocab_size")
+            new = ("encoder", "d_model", "num_layers", "num_heads", "vocab_size", "cased", "strip_accents")
             self.refuse_idle(f"beside --init {self.init}, but beside --init scratch", *new)
         elif self.encoder == "rnn":
             self.refuse_idle("with --encoder rnn", "num_heads")

@@ -128,7 +128,8 @@ def with_dropout(encoder: Model, rate: float) -> Model:
 def new_tokenizer(settings: FinetuneSettings, train_split: datasets.Dataset) -> Tokenizer:
     """A WordPiece tokenizer, trained on the training texts."""
     learned_from = first(texts(train_split, "text"), of="the texts")
-    return train_wordpiece_tokenizer(learned_from, settings.vocab_size or DEFAULT_VOCAB_SIZE)
+    options = {"lowercase": not settings.cased, "strip_accents": settings.strip_accents}
+    return train_wordpiece_tokenizer(learned_from, settings.vocab_size or DEFAULT_VOCAB_SIZE, **options)
 
 
 def new_encoder(

@@ -27,6 +27,7 @@ from train.engine.results import finish, finished, run_figures
 from train.engine.resuming import Checkpoints
 from train.engine.run_folder import create_run, run_job
 from train.engine.state import State
+from train.engine.tokenizer_text import check_unknown
 from train.translate.averaging import average_evaluated
 from train.translate.bleu import Bleu
 from train.translate.data import TranslationData, tokenizers_for
@@ -106,6 +107,7 @@ def prepare(settings: TranslateSettings) -> Comparison:
     tokenizers = processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
     limit = settings.max_length if kind == "bpe" else None
     data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
+    check_unknown({name: pairs.rows for name, pairs in data.pairs.items()}, settings.data)
     preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
     return Comparison(settings, data, measure, preset, guess)
 

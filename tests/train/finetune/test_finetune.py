@@ -236,6 +236,7 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, cap
         (["--init", "scratch", "--encoder", "rnn", "--num-heads", "2"], "--num-heads: no effect with --encoder rnn"),
         (["--init", "scratch", "--d-model", "15"], "d_model=15 is not divisible by num_heads=4"),
         (["--init", "scratch", "--vocab-size", "8"], "vocab_size=8 is too small"),
+        (["--init", "minilm", "--cased"], "--cased: no effect beside --init minilm"),
         (["--init", "minilm", "--d-model", "8"], "--d-model: no effect beside --init minilm"),
         (["--init", "nowhere"], "no such folder: nowhere"),
         (["--data", "nowhere.tsv"], "'nowhere.tsv'"),
@@ -247,6 +248,16 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, message, data, tmp_
     out = tmp_path / "run"
     assert message in refused(capsys, ["--data", str(data), "--out", str(out), *arguments], main)
     assert not out.exists()
+
+
+def test_from_scratch_marks_are_kept_and_unknown_words_are_counted(tmp_path, capsys):
+    for split, end in (("train", ""), ("validation", " ش")):
+        rows = [(f"{word} {n}{end}", label) for n in range(20) for word, label in (("schön", "good"), ("Schon", "bad"))]
+        write(tmp_path / f"{split}.tsv", rows)
+    start(tmp_path, tmp_path / "run", *SCRATCH, "--steps", "1", "--no-baselines", "--cased")
+    assert "warning: 40 of 200 tokens of validation are unknown" in capsys.readouterr().err
+    tokenizer = load_tokenizer(tmp_path / "run" / "tokenizer.json")
+    assert tokenizer.decode(tokenizer.encode("schön Schon").ids) == "schön Schon"
 
 
 def test_models_that_cannot_read_texts_and_tokenizers_of_other_models_are_refused(run, data, tmp_path, capsys):

@@ -63,6 +63,25 @@ def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run):
     assert 0 <= results["sentence_accuracy"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], ["straße", "für", "é"]),
+        (["--cased"], ["Straße", "für", "é"]),
+        (["--strip-accents"], ["straße", "fur", "e"]),
+        (["--cased", "--strip-accents"], ["Straße", "fur", "e"]),
+    ],
+)
+def test_flags_choose_case_and_accents_and_unknown_words_are_counted(flags, words, tmp_path, capsys):
+    for split, end in (("train", ""), ("validation", " ش")):
+        lines = [f'{{"text": "Straße {n} für é{end}"}}\n' for n in range(20)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+    main(["bert", "--data", str(tmp_path), *SIZES, *BATCHES, "--steps", "1", *flags, "--out", str(tmp_path / "run")])
+    assert "warning: 20 of 140 tokens of validation" in capsys.readouterr().err
+    tokenizer = load_tokenizer(tmp_path / "run" / "tokenizer.json")
+    assert tokenizer.decode(tokenizer.encode("Straße für é").ids) == " ".join(words)
+
+
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_nothing_that_is_held_out_is_trained_on(split, run, table):
     tokenizer = load_tokenizer(run / "tokenizer.json")
@@ -147,6 +166,8 @@ def test_a_warning_says_if_the_vocabulary_is_smaller_than_asked(text, tmp_path, 
         (["--mask-rate", "1"], "--mask-rate 1.0 must be more than 0 and less than 1"),
         (["--vocab-size", "9"], "vocab_size=9 is too small for the"),
         (["--objective", "roberta", "--vocab-size", "100"], "vocab_size=100 must be at least 261"),
+        (["--vocab-size", "1000000000000"], "--vocab-size 1000000000000 must be more than 0 and at most 1000000"),
+        (["--objective", "roberta", "--cased"], "--cased: no effect with --objective roberta"),
         (["--objective", "albert", "--whole-words"], "--whole-words is for --objective bert or roberta"),
         (["--init", "nowhere", "--d-model", "8"], "--d-model, --vocab-size: no effect beside --init nowhere"),
         (["--init", "x", "--dropout", "0"], "--vocab-size, --dropout: no effect beside --init x"),

@@ -20,7 +20,7 @@ from train.engine.processes import Processes
 from train.engine.results import finish, run_figures, show_run
 from train.engine.run_folder import create_run, run_job
 from train.engine.state import State
-from train.engine.tokenizer_text import warn_of_small_vocabulary
+from train.engine.tokenizer_text import check_unknown, warn_of_small_vocabulary
 from train.pretrain.bert.corpora import read_corpora
 from train.pretrain.bert.counting_baselines import TITLES, CountingBaselines
 from train.pretrain.bert.rows import HELD_OUT_SEED, corpora_rows
@@ -55,6 +55,8 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
         loaded, tokenizer = load_masked(settings.init)
     context, task = choose_context(settings, loaded), SENTENCE_TASKS[settings.objective]
     rows = processes.local_rank_0_first(lambda: corpora_rows(corpora, tokenizer, context, task, settings.seed))
+    of_split = {f"{split} ({name})": part for split, parts in rows.held_out.items() for name, part in parts.items()}
+    check_unknown({"train": rows.train, **of_split}, settings.data)
     sentence_head = task if bool((rows.train.columns["label"] != NO_LABEL).any()) else None
     if loaded is None:
         model = new_model(settings, tokenizer, context, sentence_head)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from minitransformer.data.packing import Row, full_rows, next_sentence_rows, sentence_order_rows, single_rows
 from minitransformer.data.sentences import Document, encode_documents
 from minitransformer.data.token_rows import TokenRows, token_rows
-from minitransformer.tokenization import masked_specials
+from minitransformer.tokenization import masked_specials, unknown_id
 from train.pretrain.bert.corpora import Corpus
 
 HELD_OUT_SEED = 20_181_011
@@ -29,17 +29,19 @@ class CorporaRows(NamedTuple):
 def corpora_rows(
     corpora: Mapping[str, Corpus], tokenizer: Tokenizer, context: int, task: str | None, seed: int
 ) -> CorporaRows:
-    """The rows of every split, of at most `context` tokens, with the columns `second_start` and `label`.
+    """The rows of every split, of at most `context` tokens, with the columns `second_start`, `label` and `unknown`, the
+    number of tokens that are [UNK].
 
     `seed` draws the pairs of the training text.
     """
+    unknown = unknown_id(tokenizer)
     sources = {name: CorpusRows(corpus, tokenizer, context, task) for name, corpus in corpora.items()}
 
     def rows(chosen: Sequence[CorpusRows], split: str, seed: int) -> TokenRows:
         follows_from = chain.from_iterable(source.key(split) for source in chosen)
         return token_rows(
-            lambda: chain.from_iterable(source.rows(split, seed) for source in chosen),
-            columns=["second_start", "label"],
+            lambda: ((*row, row[0].count(unknown)) for source in chosen for row in source.rows(split, seed)),
+            columns=["second_start", "label", "unknown"],
             tokenizers=[tokenizer],
             key=["masked", str(context), str(task), str(seed), *follows_from],
         )

@@ -25,6 +25,11 @@ class BERTSettings(PretrainSettings):
     objective: Literal["bert", "roberta", "albert"] = "bert"
     """bert: single tokens, next sentence, WordPiece. roberta: single tokens, full sentences, byte-level BPE. albert:
     n-grams of words, sentence order, WordPiece, shared layers, narrow token vectors. Each epoch has new masks."""
+    cased: bool = False
+    """Keep capital letters in a new WordPiece vocabulary."""
+    strip_accents: bool = False
+    """Take accents, umlauts and other marks away, as lower-case BERT does: "schön" becomes "schon", and the vowels of
+    Hindi are lost."""
     whole_words: bool = False
     """Mask whole words instead of single tokens."""
     mask_rate: Annotated[float, Range(more_than=0, less_than=1)] = 0.3
@@ -44,6 +49,10 @@ class BERTSettings(PretrainSettings):
 
     def validate(self) -> None:
         super().validate()
+        if self.init is not None:
+            self.refuse_idle(f"beside --init {self.init}", "cased", "strip_accents")
+        if self.objective == "roberta":
+            self.refuse_idle("with --objective roberta", "cased", "strip_accents")
         if self.whole_words and self.objective == "albert":
             raise InputError("--whole-words is for --objective bert or roberta: the n-grams of albert are whole words")
 

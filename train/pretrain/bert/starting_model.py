@@ -27,8 +27,11 @@ DEFAULT_CONTEXT, DEFAULT_VOCAB_SIZE = 64, 8000
 
 def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Corpus]) -> Tokenizer:
     """A tokenizer of the training text alone."""
-    train_pieces = train_roberta_tokenizer if settings.objective == "roberta" else train_wordpiece_tokenizer
-    return train_pieces(sentences_for_tokenizers(corpora), settings.vocab_size or DEFAULT_VOCAB_SIZE)
+    sentences, vocab_size = sentences_for_tokenizers(corpora), settings.vocab_size or DEFAULT_VOCAB_SIZE
+    if settings.objective == "roberta":
+        return train_roberta_tokenizer(sentences, vocab_size)
+    options = {"lowercase": not settings.cased, "strip_accents": settings.strip_accents}
+    return train_wordpiece_tokenizer(sentences, vocab_size, **options)
 
 
 def load_masked(folder: Path) -> tuple[BERT, Tokenizer]:

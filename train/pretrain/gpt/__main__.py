@@ -1,25 +1,20 @@
 """`python -m train.pretrain gpt`: pretrain a causal model on running text. Read `pretrain` from top to bottom."""
 
 import math
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from tokenizers import Tokenizer
 
 from minitransformer.data import load
 from minitransformer.data.packed_documents import PackedDocuments, are_short, document_lengths
 from minitransformer.data.streams import StreamWindows, stream_rows
-from minitransformer.data.token_rows import TokenRows
-from minitransformer.errors import InputError
 from minitransformer.models import GPT
-from minitransformer.tokenization import UNK
 from train.engine.loop import train
 from train.engine.processes import Processes
 from train.engine.results import finish, run_figures, show_run
 from train.engine.run_folder import create_run, run_job
+from train.engine.tokenizer_text import check_unknown
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.gpt.starting_model import starting_model
 from train.pretrain.gpt.stream_loss import documents_loss, stream_loss
@@ -46,7 +41,7 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
     model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
     context = settings.context or model.config.max_length
     splits = processes.local_rank_0_first(lambda: {name: stream_rows(text, tokenizer) for name, text in corpus.items()})
-    check_unknown(splits, tokenizer, settings.data)
+    check_unknown(splits, settings.data)
     size: dict[str, Any] = {"batch_size": settings.batch_size, "seed": settings.seed}
     lengths = document_lengths(splits["train"])
     alone = are_short(lengths, context) if settings.texts is None else settings.texts == "alone"
@@ -100,26 +95,6 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
     finish(folder, results)
     show_run(results, folder, console)
     return results
-
-
-def check_unknown(splits: Mapping[str, TokenRows], tokenizer: Tokenizer, data: str) -> None:
-    """Warn of tokens that are unknown to the tokenizer. `InputError` if they are most of a split: there is nothing to
-    learn from it."""
-    if tokenizer.token_to_id(UNK) is None:  # a byte-level tokenizer knows everything
-        return
-    for name, rows in splits.items():
-        tokens, count = len(rows.ids), int(rows.columns["unknown"].sum())
-        if 2 * count > tokens:
-            raise InputError(
-                f"--data {data}: {count:,} of {tokens:,} tokens of {name} are unknown to the tokenizer: "
-                "take one that was trained on such text, or a byte-level one"
-            )
-        if count:
-            warnings.warn(
-                f"{count:,} of {tokens:,} tokens of {name} are unknown to the tokenizer and count as one kind: "
-                "its loss and bits per byte look better than they are",
-                stacklevel=2,
-            )
 
 
 if __name__ == "__main__":
