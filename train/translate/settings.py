@@ -78,7 +78,7 @@ class TranslateSettings(Settings):
 
     beam: Annotated[int, Range(at_least=1, at_most=1000)] | None = None
     """Beam size of the final translations; 1 is greedy, as during training. Default: 5; on short strings 1."""
-    alpha: Annotated[float, Range(at_least=0, at_most=100)] = 0.6
+    alpha: Annotated[float, Range(at_least=0, at_most=10)] = 0.6
     """Length penalty of the beam (Wu et al. 2016): 0 for none; more prefers longer translations."""
 
     def validate(self) -> None:
