@@ -233,10 +233,12 @@ def train(
 
 
 def require_success(model: Model, state: State, name: str) -> None:
-    """A warning counts the steps that were skipped. `InputError` if that is all of them, or if a weight is not finite
-    in the end: nothing of such a run is a result."""
-    if not all(parameter.isfinite().all() for parameter in model.parameters()):
-        raise InputError(f"{name}: the trained weights are not finite numbers: start another run with a lower --lr")
+    """A warning counts the steps that were skipped. `InputError` if that is all of them, or if no evaluation or not
+    every weight is finite: nothing of such a run is a result."""
+    diverged = -math.inf in (state.best_score or ())
+    if diverged or not all(parameter.isfinite().all() for parameter in model.parameters()):
+        found = "no evaluation gave a finite score" if diverged else "the trained weights are not finite numbers"
+        raise InputError(f"{name}: {found}: start another run with a lower --lr")
     if state.skipped:
         skipped = f"{name}: {state.skipped:,} of {state.step:,} steps were skipped, for a loss or gradient not finite"
         if state.skipped == state.step:

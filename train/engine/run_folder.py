@@ -80,7 +80,8 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
     taken = folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir()))
     if resume is None or (resume == "auto" and not taken):
         if taken:
-            raise InputError(f"{folder} exists already: resume it with --resume {folder}, or choose another --out")
+            way = f"resume it with --resume {folder}, or " if folder.is_dir() else ""
+            raise InputError(f"{folder} exists already: {way}choose another --out")
         _require_possible(folder, settings)
         return dataclasses.replace(settings, processes=Processes.current().world_size, run_id=uuid.uuid4().hex), folder
     saved = _read_settings(folder, settings_class)

@@ -210,6 +210,8 @@ def test_a_run_that_learned_nothing_is_no_success(tmp_path):
     for _ in range(2):
         with pytest.raises(InputError, match=r"3 of 3 steps were skipped.*nothing was learned; see not-finite.json"):
             skipping()
+    with pytest.raises(InputError, match=r"no evaluation gave a finite score: .* a lower --lr"):
+        run(tmp_path / "diverged", evaluate=scored(math.nan, -math.inf), steps=2, evaluations=2)
     with pytest.raises(InputError, match=r"the trained weights are not finite numbers: .* a lower --lr"):
         run(tmp_path / "ruined", evaluate=ruin, steps=1, evaluations=1)
 
@@ -231,7 +233,6 @@ nan, inf = math.nan, math.inf
         # A score that is not finite is the worst.
         ((nan, 3.0, 2.0, nan, inf, 4.0), None, 12, 6),
         ((2.0, nan, -inf, 3.0, 3.0, 3.0), None, 12, 2),
-        ((nan,) * 6, None, 12, 2),
     ],
 )
 def test_the_best_evaluation_and_patience_are_those_of_a_run_never_interrupted(losses, patience, end, best, tmp_path):

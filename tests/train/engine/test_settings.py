@@ -49,7 +49,7 @@ def test_a_new_run_writes_its_settings_when_it_is_created_and_not_before(tmp_pat
 def test_a_run_folder_is_never_overwritten(tmp_path):
     open_run(Some, "some", ["--out", str(tmp_path / "run")])
     (tmp_path / "file").write_text("mine")
-    for taken, way in (("run", r".*--resume"), ("file", "")):
+    for taken, way in (("run", ": resume it with --resume"), ("file", ": choose another --out")):
         with pytest.raises(InputError, match=f"exists already{way}"):
             open_run(Some, "some", ["--out", str(tmp_path / taken)])
     assert (tmp_path / "file").read_text() == "mine"
