@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
+from minitransformer.validation import require_number
 
 Heads = Float[Tensor, "batch heads time head_dim"]
 
@@ -84,6 +85,7 @@ class Rotary(AttentionPositions):
         super().__init__()
         if head_dim % 2:
             raise InputError(f"rotary positions turn pairs of coordinates: head_dim={head_dim} is odd")
+        require_number("base", base, at_least=1e-30)
         self.head_dim, self.base = head_dim, base
 
     def check_sizes(self, num_heads: int, head_dim: int) -> None:

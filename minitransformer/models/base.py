@@ -70,7 +70,7 @@ def target_loss(
     """
     options: dict[str, Any] = {"reduction": "sum", "label_smoothing": label_smoothing, "ignore_index": NEVER}
     try:
-        return F.cross_entropy(logits.float(), targets, **options)
+        return F.cross_entropy(logits.float(), targets.long(), **options)
     except IndexError:
         require_known("targets", targets, logits.shape[1])
         raise
@@ -150,10 +150,10 @@ class Config:
         return cls(**values)
 
     def require_positive(self, *names: str) -> None:
-        """Integers of at least 1, and floats of more than 0; None passes."""
+        """Integers of at least 1, and floats that are more than 0 in float32 too; None passes."""
         for name in names:
             value = getattr(self, name)
-            require_number(name, value, **({"at_least": 1} if isinstance(value, int) else {"more_than": 0}))
+            require_number(name, value, at_least=1 if isinstance(value, int) else 1e-30)
 
     def require_fraction(self, *names: str) -> None:
         for name in names:
@@ -217,8 +217,12 @@ class Model(nn.Module, ABC):
 
     def described(self) -> nn.Module:
         """A new model of this configuration, without memory for its weights."""
-        with torch.device("meta"):
-            return self.from_config(self.config)
+        try:
+            with torch.device("meta"):
+                return self.from_config(self.config)
+        except TypeError as error:
+            name = type(self).__name__
+            raise InputError(f"a {name} is not made of its config alone: override {name}.from_config") from error
 
     @classmethod
     def load(cls: type[M], folder: str | Path) -> M:

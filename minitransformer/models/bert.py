@@ -4,6 +4,7 @@ RoBERTa (Liu et al. 2019) and ALBERT (Lan et al. 2020)."""
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -125,6 +126,8 @@ class BERT(Model):
         """tanh(W h), where h is the state of [CLS]: of the first column, or of the first token that is `valid`."""
         if self.pooler is None:
             raise InputError("pooler=False: the model has no vector for a whole text; pool its states")
+        if not states.shape[1]:  # as for a row without a real token
+            return torch.tanh(self.pooler(states.new_zeros(len(states), states.shape[2])))
         if valid is None:
             return torch.tanh(self.pooler(states[:, 0]))
         return torch.tanh(self.pooler(states[torch.arange(len(states), device=states.device), _first_places(valid)]))
@@ -150,6 +153,8 @@ class BERT(Model):
         ids, targets, document_ids = batch["ids"], batch["targets"], batch.get("document_ids")
         if document_ids is not None and "sentence_labels" in batch:
             raise InputError("sentence_labels are one for each row, but document_ids pack several documents into a row")
+        if "sentence_labels" in batch and len(ids) and not ids.shape[1]:
+            raise InputError("sentence_labels of rows without a token: there is no state to judge them by")
         valid = batch.get("valid", ids != self.config.pad_id)
         is_target = targets != NO_TARGET
         wanted = is_target
@@ -185,7 +190,7 @@ class BERT(Model):
     ) -> Tensor:
         """States (B, T, D), or (N, D) of the given `rows` alone, with less work in the last block."""
         # A graph of torch.compile cannot depend on the values, so it always has a mask.
-        unpadded = not torch.compiler.is_compiling() and bool(valid.all())
+        unpadded = valid.shape == ids.shape and not torch.compiler.is_compiling() and bool(valid.all())
         mask, _, position_ids = padding_and_positions(ids, None if unpadded else valid, document_ids)
         states = embedded(self.embedding, "ids", ids, self.config.vocab_size)
         if segment_ids is None:
@@ -225,4 +230,4 @@ class BERT(Model):
 
 def _first_places(valid: Tensor) -> Tensor:
     """The column of each row's first real token; 0 for a row without one."""
-    return valid.long().argmax(dim=1)
+    return F.pad(valid.long(), (0, 1)).argmax(dim=1)

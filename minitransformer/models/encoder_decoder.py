@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Ids, Loss, Memory, Model, Valid, require_known, target_loss
+from minitransformer.validation import require_whole
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class EncoderDecoder(Model):
         self, inputs: Ids, valid: Valid | None = None, *, max_new_tokens: int
     ) -> tuple[Float[Tensor, "batch vocab"], Any]:
         """Encode the source and read BOS: logits of the first target token, and the state."""
+        require_whole("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS)
         require_known("source_ids", inputs, self.config.source_vocab_size)
         state = self.state_before_bos(self.encode(inputs, valid), max_new_tokens=max_new_tokens)
         return self.step(torch.full((len(inputs),), self.config.bos_id, device=inputs.device), state)

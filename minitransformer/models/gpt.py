@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.cache import KVCache
+from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.dropout import Dropout
 from minitransformer.kernels import enabled
 from minitransformer.kernels.gpt_step import FlatStep
@@ -38,6 +39,7 @@ from minitransformer.models.transformer_parts import (
 )
 from minitransformer.positions import LearnedPositions
 from minitransformer.pretrained import GPT2HubConfig, export_pretrained, load_pretrained
+from minitransformer.validation import require_whole
 
 POSITIONS = ("learned", "rotary", "alibi", "none")
 
@@ -173,6 +175,7 @@ class GPT(Model):
         part, with a warning.
         """
         limit = self.config.max_length
+        require_whole("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS)
         require_known("ids", inputs, self.config.vocab_size)
         valid = torch.ones_like(inputs, dtype=torch.bool) if valid is None else valid
         if not inputs.shape[1] or not bool(valid.any(dim=1).all()):

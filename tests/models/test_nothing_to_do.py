@@ -5,9 +5,14 @@ import torch
 from helpers_kinds import DECODERS, ENCODER_DECODERS, KINDS, batch_for
 from helpers_models import assert_close
 
-from minitransformer import beam_search, greedy, sample, stream
+from minitransformer import InputError, beam_search, greedy, sample, stream
 
-NOTHING = {"no rows": {"rows": 0}, "no tokens": {"tokens": 0}, "neither": {"rows": 0, "tokens": 0}}
+NOTHING = {
+    "no rows": {"rows": 0},
+    "no tokens": {"tokens": 0},
+    "neither": {"rows": 0, "tokens": 0},
+    "one token": {"tokens": 1},
+}
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
@@ -18,9 +23,21 @@ def test_the_loss_of_nothing_is_a_number(name, nothing, training):
     for term, loss in model.loss(batch).items():
         assert loss.total.isfinite()
         assert loss.count == model.count_targets(batch)[term]
-        assert loss.total == 0.0 or loss.count > 0
+        assert (loss.total == 0.0) == (loss.count == 0)
         loss.total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_pairs_of_sentences_without_a_token(rows):
+    model, ids = KINDS["bert"](), torch.zeros(rows, 0, dtype=torch.long)
+    assert model.predict_sentence(model(ids)).shape == (rows, 2)
+    batch = {"ids": ids, "targets": ids, "sentence_labels": torch.zeros(rows, dtype=torch.long)}
+    if rows:
+        with pytest.raises(InputError, match="sentence_labels of rows without a token"):
+            model.loss(batch)
+    else:
+        assert [loss.total for loss in model.loss(batch).values()] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])

@@ -1,5 +1,6 @@
 """Documents packed into one row compute what they compute in rows of their own."""
 
+import jaxtyping
 import pytest
 import torch
 from helpers_models import assert_close, nudged
@@ -135,3 +136,11 @@ def test_a_row_of_several_documents_has_no_label_of_one_pair():
     batch = {"ids": ids, "targets": ids, "document_ids": ids % 2, "sentence_labels": torch.tensor([0, 1])}
     with pytest.raises(InputError, match="sentence_labels"):
         bert().loss(batch)
+
+
+@pytest.mark.parametrize("build", [gpt, bert])
+@pytest.mark.parametrize("name", ["valid", "document_ids"])
+def test_shapes_that_would_be_broadcast_are_refused(build, name, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+    with pytest.raises(InputError, match=rf"{name} of shape \(1, 6\) does not fit ids of shape \(2, 6\)"):
+        build()(torch.full((2, 6), 7), **{name: torch.ones(1, 6, dtype=torch.bool if name == "valid" else torch.long)})
