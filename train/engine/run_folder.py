@@ -174,7 +174,7 @@ def _remove_unfinished(folder: Path) -> None:
 
 def _read_settings(folder: Path, settings_class: type[S]) -> S:
     path = folder / settings_class.settings_file
-    if not path.is_file():
+    if not path.exists():
         reason = f"has no {path.name}" if folder.is_dir() else "is not a folder"
         raise InputError(f"{folder} is not a run to resume: it {reason}")
     try:

@@ -244,14 +244,15 @@ def test_a_checkpoint_that_is_made_up_or_of_another_version_is_refused_and_stays
 
 def test_an_error_of_the_disk_counts_as_damage_and_no_other_error(tmp_path, monkeypatch):
     saved(tmp_path, 10, 20)
-    number, plain = errno.EACCES, Path.open
+    number, plain = errno.EACCES, os.open
 
     def failing(path, *arguments, **options):
+        path = Path(path)
         if path.parent.name == "step-00000020" and path.suffix == ".safetensors":
             raise OSError(number, "fails", str(path))
         return plain(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "open", failing)
+    monkeypatch.setattr(os, "open", failing)
     with pytest.raises(PermissionError):
         resumed(tmp_path)
     number = errno.EIO

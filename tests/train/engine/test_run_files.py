@@ -14,7 +14,7 @@ from minitransformer import InputError
 from minitransformer.files import write_json
 from train.engine import run_folder
 from train.engine.metrics_file import MetricsFile, record_not_finite
-from train.engine.run_folder import create_run
+from train.engine.run_folder import create_run, open_run
 from train.engine.settings import Settings
 
 DEEP = b"[" * 100_000
@@ -30,6 +30,24 @@ def test_links_are_not_written_through(tmp_path):
     with pytest.raises(InputError, match=r"metrics\.jsonl is a link"):
         MetricsFile(tmp_path / "metrics.jsonl").resume(0)
     assert precious.read_text() == "mine"
+
+
+def test_a_pipe_in_the_place_of_a_file_of_a_run_is_refused_and_not_waited_for(tmp_path):
+    create_run(run := tmp_path / "run", Settings(steps=3))
+    for name, action in {
+        ".lock": lambda: create_run(run, Settings(steps=3)),
+        "metrics.jsonl": lambda: MetricsFile(run / "metrics.jsonl").resume(1),
+        "results.json": lambda: open_run(Settings, "test", ["--resume", str(run)]),
+        "config.json": lambda: open_run(Settings, "test", ["--resume", str(run)]),
+    }.items():
+        (run / name).unlink(missing_ok=True)
+        os.mkfifo(run / name)
+        with pytest.raises(InputError, match=f"{name} is a pipe"):
+            action()
+        (run / name).unlink()
+        create_run(run, Settings(steps=3))
+    os.mkfifo(run / "not-finite.json")
+    assert record_not_finite(run, torch.nn.Linear(1, 1), step=3, loss=1.0).is_file()
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
