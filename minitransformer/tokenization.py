@@ -9,6 +9,7 @@ characters or the pieces "[", "PAD" and "]". The decoder leaves the special toke
 `pad_token="[PAD]"` make added tokens; `split_special_tokens=True` then keeps a text that says "[PAD]" a text.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -52,11 +53,15 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokeni
         for text in _TRIALS:
             tokenizer.decode(tokenizer.encode(text).ids)
         largest = max(tokenizer.get_vocab().values(), default=-1)
+        found = tokenizer.encode(_RARE, add_special_tokens=False).ids
+    if not found:
+        warnings.warn(f"{path} has no token for what it does not know, and leaves it out of a text", stacklevel=2)
     if vocab_size is not None and largest >= vocab_size:
         raise InputError(f"{path} has ids up to {largest}, its model knows 0 to {vocab_size - 1}")
     return tokenizer
 
 
+_RARE = "\N{CJK UNIFIED IDEOGRAPH-2A6A5}"  # 64 strokes
 _TRIALS = ("", "a", " The cat's 2 émigrés\n\tsat, 猫! ")
 
 

@@ -199,6 +199,12 @@ def test_what_a_tokenizer_from_elsewhere_does_not_know_is_counted(model, text, u
     assert unknown_characters(load_tokenizer(tmp_path / "tokenizer.json"), [text]) == unknown
 
 
+def test_a_tokenizer_that_drops_what_it_does_not_know_says_so(tmp_path):
+    Tokenizer(models.BPE({"a": 0}, [])).save(str(tmp_path / "tokenizer.json"))
+    with pytest.warns(UserWarning, match="has no token for what it does not know, and leaves it out"):
+        load_tokenizer(tmp_path / "tokenizer.json")
+
+
 TRAINED = {name: TRAINERS[name](TEXTS, 320) for name in BYTES}
 
 

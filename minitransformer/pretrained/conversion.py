@@ -171,7 +171,7 @@ def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]]
     if (layers := config.distinct_layers()) > len(tensors):
         raise InputError(f"{folder}: config.json asks for {layers} layers of {len(tensors)} tensors in all")
     own = own_shapes(lambda: model_class(config), str(folder))
-    fitted = _fit(tensors, theirs, theirs.tensors(config.to_dict()), own, folder)
+    fitted = _fit(tensors, theirs, theirs.tensors(config.to_dict()), own, _titled(folder, settings))
     model = model_class(config)
     copy_weights(model, fitted)
     return model.eval()
@@ -183,9 +183,13 @@ def unsupported(folder: Path, settings: Mapping[str, Any], reader: str, known: I
     if settings.get("model_type") is None:
         way_out = f'write it there, such as "model_type": "bert"; {reads}'
         return InputError(f'{folder / "config.json"} has no "model_type", the name of its architecture: {way_out}')
+    return InputError(f"{_titled(folder, settings)} is a checkpoint of {shown(settings['model_type'])}; {reads}")
+
+
+def _titled(folder: Path, settings: Mapping[str, Any]) -> str:
+    """The folder, and the class of `transformers` that wrote it."""
     classes = settings.get("architectures")
-    which = f" ({shown(classes[0])})" if isinstance(classes, list) and classes else ""
-    return InputError(f"{folder} is a checkpoint of {shown(settings['model_type'])}{which}; {reads}")
+    return f"{folder} ({shown(classes[0])})" if isinstance(classes, list) and classes else str(folder)
 
 
 def _ids_of_tokenizer(folder: Path, hub_class: type[HubConfig], settings: Mapping[str, Any]) -> dict[str, int]:
@@ -204,10 +208,10 @@ def _fit(
     theirs: HubConfig,
     places: dict[str, TheirTensor],
     own: Mapping[str, Tensor],
-    folder: Path,
+    origin: str,
 ) -> dict[str, Tensor]:
-    """The checkpoint's `tensors` under our names and in our layout, without the heads that it lacks.
-    `InputError` names the tensors that do not fit."""
+    """The checkpoint's `tensors` under our names and in our layout, without the heads that it lacks and, with a
+    warning, heads of other tasks. `InputError` names the tensors that do not fit."""
     prefix = theirs.prefix
     for old, new in OLD_NAMES.items():
         tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
@@ -226,7 +230,7 @@ def _fit(
                 tensors[first] = one
             elif one.shape != other.shape or one.dtype not in FLOATS or not torch.equal(one, other):
                 raise InputError(
-                    f"{folder}: {second} differs from {first}, which it equals in a tied model: "
+                    f"{origin}: {second} differs from {first}, which it equals in a tied model: "
                     'to read both, set "tie_word_embeddings": false in config.json'
                 )
     missing = []
@@ -240,14 +244,14 @@ def _fit(
     outside = [] if bare else [name for name in tensors if not name.startswith(prefix)]
     foreign = [name for name in outside if name not in shapes and prefix + name not in shapes]
     tensors = {name: tensor for name, tensor in tensors.items() if name not in foreign}
-    require_fit({at: torch.empty(shape, device="meta") for at, shape in shapes.items()}, tensors, str(folder))
-    require_finite(tensors, str(folder))
+    require_fit({at: torch.empty(shape, device="meta") for at, shape in shapes.items()}, tensors, origin)
+    require_finite(tensors, origin)
     if missing:
         titles = " and no ".join(theirs.heads[start] for start in missing)
-        warnings.warn(f"{folder} has no {titles}: it gets new random weights, which need training", stacklevel=4)
+        warnings.warn(f"{origin} has no {titles}: it gets new random weights, which need training", stacklevel=4)
     if foreign:
         listed = ", ".join(foreign[:10])
-        warnings.warn(f"{folder} has a head of another task, which is left out: {listed}", stacklevel=4)
+        warnings.warn(f"{origin} has a head of another task, which is left out: {listed}", stacklevel=4)
     return {name: place.read(tensors) for name, place in places.items()}
 
 

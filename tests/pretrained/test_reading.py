@@ -227,7 +227,9 @@ def test_a_model_of_masked_tokens_alone_is_read_as_that(tmp_path):
 def test_a_head_of_another_task_is_left_out_with_a_warning(case, kind, head, tmp_path):
     theirs = kind(theirs_of(case).config).eval()
     saved(theirs, tmp_path)
-    with pytest.warns(UserWarning, match="has a head of another task, which is left out") as caught:
+    with pytest.warns(
+        UserWarning, match=rf"\('{kind.__name__}'\) has a head of another task, which is left out"
+    ) as caught:
         ours = minitransformer.load(tmp_path)
     assert str(caught[-1].message).endswith(head)
     if case == "BERT":

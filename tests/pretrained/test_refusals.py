@@ -62,8 +62,14 @@ OF_GPT2 = {
     "no config": (lambda f: (f / "config.json").unlink(), ["has no config.json"]),
     "broken config": (text("config.json", b"{"), ["not valid JSON"]),
     "a list": (text("config.json", b"[]"), ["holds a list, not an object"]),
-    "another architecture": (config(model_type="bert"), ["of 'bert' ('GPT2LMHeadModel')", "GPT reads 'gpt2'"]),
-    "an unknown one": (config(model_type="t5", architectures=["T5Model"]), ["of 't5' ('T5Model')", "reads 'gpt2'"]),
+    "another architecture": (
+        config(model_type="bert"),
+        ["('GPT2LMHeadModel') is a checkpoint of 'bert'", "GPT reads 'gpt2'"],
+    ),
+    "an unknown one": (
+        config(model_type="t5", architectures=["T5Model"]),
+        ["('T5Model') is a checkpoint of 't5'", "reads 'gpt2'"],
+    ),
     "no architecture": (config(model_type=...), ['config.json has no "model_type"', "'gpt2'"]),
     "an odd architecture": (config(model_type=[1], architectures={}), ["is a checkpoint of [1]; GPT reads"]),
     "one of ours": (text("config.json", b'{"model": "GPT"}'), ["read it with GPT.load"]),
@@ -147,7 +153,10 @@ def test_a_wrong_checkpoint_is_refused_in_one_line(wrong, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"model_type": "distilbert", "architectures": ["DistilBertModel"]}, "of 'distilbert' ('DistilBertModel')"),
+        (
+            {"model_type": "distilbert", "architectures": ["DistilBertModel"]},
+            "('DistilBertModel') is a checkpoint of 'distilbert'",
+        ),
         ({"hidden_size": 64, "num_hidden_layers": 2}, '"model_type"'),
         ({"model_type": None}, '"model_type"'),
     ],
