@@ -59,8 +59,9 @@ def load(
     A .txt file becomes rows that are consecutive pieces of it. Their column `continues` is True if the row continues
     the text of the row before; the rows joined are the file's characters.
 
-    Rows in which a needed column is empty are dropped, with a warning that counts them. A test split of such rows alone
-    is left out, also with a warning. Rows that come from files are memory-mapped.
+    Rows in which a needed column is empty, and rows of a file without splits that repeat an earlier one, are dropped,
+    with warnings that count them. A test split of incomplete rows alone is left out, also with a warning. Rows that
+    come from files are memory-mapped.
     """
     import datasets
 

@@ -131,9 +131,9 @@ def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
         return []
     files = sorted(file for file in folder.iterdir() if file.stem in stems and file.suffix and not file.is_dir())
     for file in files:
-        require_sane_file(file, most_bytes=None)
-        if file.exists() and not file.is_file():
+        if not file.is_file():  # a FIFO, or a link to nothing
             raise InputError(f"{file} is no regular file: write what it holds into one")
+        require_sane_file(file, most_bytes=None)
     return files
 
 
