@@ -26,8 +26,8 @@ def with_class_labels(
     what the labels are without the white space around them, sorted, whole numbers by value.
 
     A warning tells of labels that differ by such white space alone, and so are one, and of labels that are two but look
-    like one: by their case, the form of their Unicode, invisible characters, or as the numbers 1 and 1.0. Of the new
-    column each row has 8 bytes in memory.
+    like one (by their case, the form of their Unicode, invisible characters, or as the numbers 1 and 1.0), and of those
+    that look like a gap. Of the new column each row has 8 bytes in memory.
     """
     import datasets
 
@@ -47,6 +47,8 @@ def with_class_labels(
     if alike := [name for name in names if likely[_likeness(name)] != name]:
         similar = _pairs(alike, lambda name: likely[_likeness(name)])
         warnings.warn(f"{where}: labels that look alike are different labels: {similar}", stacklevel=3)
+    if gaps := [name for name in names if name.casefold() in ("nan", "none", "null", "<na>")]:
+        warnings.warn(f"{where}: {', '.join(map(repr, gaps))} is read as a label, not as a gap", stacklevel=3)
     place_of = {name: place for place, name in enumerate(names)}
     places = np.array([place_of[name] for name in name_of.values()], dtype=np.int64)
     label = datasets.ClassLabel(names=names)

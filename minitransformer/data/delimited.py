@@ -20,7 +20,8 @@ _SEPARATOR = re.compile(r"sep=([^\w\s\"]|\t)", re.IGNORECASE)
 
 
 def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
-    """A .csv file, or a .tsv file (any other suffix), in which a quote is a character like any other (IANA's rule).
+    """A .csv file, or a .tsv file (any other suffix), in which a quote is a character like any other (IANA's rule); a
+    warning tells of fields that look quoted.
 
     The first line is a header or not: see `names_without_header`, or, of the other files in its folder, `like`, the
     training table, says so.
@@ -30,6 +31,12 @@ def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
     first = rows[0] if rows else []
     if not first:
         raise InputError(f"{path}, line 1 is blank: it has to name the columns, or be the first row")
+    quoted = (cell for row in rows for cell in row if _is_quoted(cell))
+    if path.suffix.lower() != ".csv" and (cell := next(quoted, None)) is not None:
+        warnings.warn(
+            f"{path}: quotes are read as characters: {shown(cell)}; where they stand around fields, call it .csv",
+            stacklevel=2,
+        )
     if like is None:
         names = names_without_header(path, rows, wanted)
     elif like.has_header:
@@ -60,6 +67,12 @@ def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
 
     reading = f"{path.suffix.lower()}, header {has_header}, {records.keywords}"
     return Table(str(path), list(place_of), read, (path,), reading, has_header)
+
+
+def _is_quoted(cell: str) -> bool:
+    """Whether a field has quotes around it and a quote inside, as the csv module writes it."""
+    inside = cell[1:-1]
+    return cell[:1] == cell[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
 
 
 def _tsv_records(path: Path) -> Iterator[tuple[int, list[str]]]:

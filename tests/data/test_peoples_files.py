@@ -77,6 +77,15 @@ def test_unicode_text_of_a_spreadsheet_has_tabs(tmp_path):
     assert loaded(path)[0] == sorted(PAIRS)
 
 
+def test_quotes_around_fields_are_characters_in_a_tsv_file_and_marks_in_a_csv_file(tmp_path):
+    content = tabs(("source", "target"), *PAIRS, ('"a ""b"" c"', '"d"'))
+    found, said = loaded(write(tmp_path / "a.tsv", content))
+    assert ('"a ""b"" c"', '"d"') in found
+    assert "quotes are read as characters" in said
+    assert ('a "b" c', "d") in loaded(write(tmp_path / "a.csv", content))[0]
+    assert "quotes" not in loaded(write(tmp_path / "b.tsv", tabs(("source", "target"), ('"a"', '"b" "c"'), *PAIRS)))[1]
+
+
 def test_commas_and_semicolons_in_texts_do_not_change_the_mark(tmp_path):
     rows = [(f"one; two {n}", f"three; {n}") for n in range(20)]
     path = write(tmp_path / "a.csv", "source,target\n" + "".join(f"{a},{b}\n" for a, b in rows))
