@@ -1,12 +1,18 @@
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 import minitransformer
+from minitransformer import errors
 from minitransformer.errors import InputError, naming_flags, reported_to_user
 
 
@@ -46,7 +52,7 @@ def test_messages_of_a_command_name_its_flags_instead_of_parameters(capsys):
     )
 
 
-@pytest.mark.parametrize("kind", [ValueError, KeyError, RuntimeError, AssertionError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("kind", [ValueError, KeyError, RuntimeError, AssertionError, SystemExit])
 def test_any_other_exception_passes_through(kind, capsys):
     assert issubclass(InputError, ValueError)
     error = kind("a bug")
@@ -64,6 +70,70 @@ def test_the_message_for_a_hub_id_instead_of_a_folder_says_how_to_read_it(tmp_pa
         with pytest.raises(InputError) as raised:
             minitransformer.load(folder)
         assert str(raised.value) == f"{folder} is not a saved model: it does not exist{end}"
+
+
+NO_SPACE = "error: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("action", "streams", "expected"),
+    [
+        ("print('a')", "", (0, "a\n", "")),
+        ("raise KeyboardInterrupt", "", (130, "", "")),
+        ("print('a'); raise KeyboardInterrupt", "> /dev/full", (130, "", "")),
+        ("print('a')", "> /dev/full", (2, "", NO_SPACE)),
+        ("print('a' * 10**6)", "> /dev/full", (2, "", NO_SPACE)),
+        ("print('help'); raise SystemExit(0)", "> /dev/full", (2, "", NO_SPACE)),
+        ("print('a')", ">&-", (0, "", "")),
+        ("print('a')", "1< /dev/null", (2, "", "error: [Errno 9] Bad file descriptor\n")),
+        ("warnings.warn('w'); print('a')", "2>&-", (0, "a\n", "")),
+        ("warnings.warn('w'); print('a')", "2> /dev/full", (0, "a\n", "")),
+        ("raise InputError('no')", "2>&-", (2, "", "")),
+        ("raise InputError('no')", "2> /dev/full", (2, "", "")),
+        ("raise InputError('no')", ">&- 2>&- <&-", (2, "", "")),
+        ("print(repr(sys.stdin.read()))", "<&-", (0, "''\n", "")),
+    ],
+)
+def test_streams_that_are_closed_or_full_end_in_a_line_or_none(action, streams, expected):
+    assert run(action, streams) == expected
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:replace", "utf-8"])
+def test_characters_that_the_output_cannot_show_are_escaped_and_counted(encoding):
+    code, out, err = run("print('é不是\N{GRINNING FACE}')", "", PYTHONIOENCODING=encoding)
+    warning = "warning: {} characters are written as escapes, since the encoding of standard output, {}, lacks them"
+    expected = {
+        "ascii": (r"\xe9\u4e0d\u662f\U0001f600", warning.format(4, "ascii")),
+        "latin-1": (
+            "\xe9".encode("latin-1").decode(errors="replace") + r"\u4e0d\u662f\U0001f600",
+            warning.format(3, "iso8859-1"),
+        ),
+        "ascii:replace": ("????", ""),  # as the user wants it
+        "utf-8": ("é不是\N{GRINNING FACE}", ""),
+    }[encoding]
+    assert (code, out.strip(), err.partition(":")[0]) == (0, expected[0], expected[1].partition(":")[0])
+    assert err.startswith(expected[1])
+
+
+def run(action, streams, **environment):
+    """Exit code, output and errors of a program that does this, started by a shell with these redirections."""
+    loaded = f"import runpy, sys, warnings; globals().update(runpy.run_path({errors.__file__!r}))\n"
+    code = f"{loaded}with reported_to_user(): {action}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": "", **environment}
+    command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} {streams}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, env=environment, check=False)
+    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+
+
+@pytest.mark.parametrize("module", ["minitransformer", "train.translate"])
+def test_ctrl_c_ends_a_command_without_a_traceback_while_it_imports_its_libraries(module):
+    options = dict(cwd=Path(errors.__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    handled = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    with subprocess.Popen([sys.executable, "-m", module, "--help"], preexec_fn=handled, **options) as program:
+        while b"libtorch" not in Path(f"/proc/{program.pid}/maps").read_bytes():
+            time.sleep(0.01)
+        program.send_signal(signal.SIGINT)
+        assert (*program.communicate(timeout=60), program.returncode) == (b"", b"", 130)
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
