@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ Curve = Sequence[tuple[int | float, int | float]]
 
 DPI = 150
 MAX_PIXELS = 10**8  # 400 MB while drawing
+MOST_TOKENS = 80
+"""Of a longer text a map shows the first tokens, and says so."""
 
 # Inches. Maps are laid out by hand, so that cells are square and labels have room for their letters.
 CELL, GAP, TITLE_ROOM, BAR = 0.2, 0.25, 0.25, (0.1, 0.8)
@@ -43,18 +46,30 @@ WRONG: dict[str, Any] = {"color": "#c1121f", "fontweight": "bold"}
 class AttentionExample:
     """One map: `weights[t, s]` is the attention of output token t to input token s.
 
-    A string is a sequence of one-letter tokens. `correct=False` shows the output tokens in red.
+    A string is a sequence of one-letter tokens. `correct=False` shows the output tokens in red. The `note` stands
+    below.
     """
 
     weights: Map
     source: Sequence[str]
     target: Sequence[str]
     correct: bool = True
+    note: str = ""
 
     def __post_init__(self) -> None:
         shape, tokens = tuple(self.weights.shape), (len(self.target), len(self.source))
         if shape != tokens or 0 in tokens:
             raise InputError(f"weights {shape} do not fit (target, source) = {tokens} tokens, 1 or more of each")
+
+    @property
+    def beginning(self) -> "AttentionExample":
+        """The part that a picture has room for, with a note that says so."""
+        if max(self.weights.shape) <= MOST_TOKENS:
+            return self
+        counts = f"{len(self.source):,} input and {len(self.target):,} output tokens"
+        weights, source, target = self.weights[:MOST_TOKENS, :MOST_TOKENS], self.source, self.target
+        shown = source[:MOST_TOKENS], target[:MOST_TOKENS]
+        return AttentionExample(weights, *shown, self.correct, note=f"the first {MOST_TOKENS} of {counts}")
 
 
 def attention_map(
@@ -98,15 +113,18 @@ def attention_figure(
     """Rows of (title, example), each drawn as a heat map, with one colour bar. Rows may differ in length."""
     from matplotlib.figure import Figure
 
-    panels = [panel for row in rows for panel in row]
-    if not panels:
+    if not any(rows):
         raise InputError("no attention maps to draw")
-    # Every panel gets the size of the largest: labels to the left and above, cells, title.
-    left = max(_label_room(example.target) for _, example in panels)
-    above = max(_label_room(example.source) for _, example in panels) + TITLE_ROOM * any(name for name, _ in panels)
-    across = left + GAP + max(max(CELL * len(x.source), LETTER * TITLE_SIZE * len(name)) for name, x in panels)
-    down = above + GAP + max(CELL * len(example.target) for _, example in panels)
-    width, height = across * max(map(len, rows)), down * len(rows)
+    rows = [[(name, example.beginning) for name, example in row] for row in rows]
+    columns = [[row[j] for row in rows if j < len(row)] for j in range(max(map(len, rows)))]
+    # A row is as high and a column as wide as its largest panel: labels to the left and above, cells, title.
+    lefts = [max(_label_room(x.target) for _, x in column) for column in columns]
+    aboves = [max(_label_room(x.source) for _, x in row) + TITLE_ROOM * any(name for name, _ in row) for row in rows]
+    across = [max(max(CELL * len(x.source), LETTER * TITLE_SIZE * len(name)) for name, x in c) for c in columns]
+    down = [max(CELL * len(x.target) for _, x in row) for row in rows]
+    xs = [0.0, *accumulate(left + cells + GAP for left, cells in zip(lefts, across, strict=True))]
+    ys = [0.0, *accumulate(above + cells + GAP for above, cells in zip(aboves, down, strict=True))]
+    width, height = xs[-1], ys[-1]
     if width * height * DPI**2 > MAX_PIXELS:
         raise InputError(f"{width:.0f} by {height:.0f} inches is too large a picture: show fewer or shorter examples")
     figure = Figure(figsize=(width, height))
@@ -115,18 +133,20 @@ def attention_figure(
         """Axes at inches from the top left; matplotlib counts fractions from the bottom left."""
         return figure.add_axes((x / width, 1 - (y + high) / height, wide / width, high / height))
 
-    for i, row in enumerate(rows):
-        for j, (name, example) in enumerate(row):
-            axes = add_axes(j * across + left, i * down + above, CELL * len(example.source), CELL * len(example.target))
+    for y, above, row in zip(ys, aboves, rows, strict=False):
+        for x, left, (name, example) in zip(xs, lefts, row, strict=False):
+            axes = add_axes(x + left, y + above, CELL * len(example.source), CELL * len(example.target))
             mesh = _draw_map(axes, example)
             title_pad = 72 * (_label_room(example.source) + 0.05)
             axes.set_title(name, loc="left", fontsize=TITLE_SIZE, y=1, pad=title_pad, parse_math=False)
     # Bar, heading and note are outside the figure's box, which grows to include them when it is saved or shown.
-    bar = add_axes(width, above, *BAR)
+    bar = add_axes(width, aboves[0], *BAR)
     figure.colorbar(mesh, cax=bar, ticks=[0, 0.5, 1]).set_label("weight", fontsize=LABEL_SIZE - 1)
     bar.tick_params(labelsize=LABEL_SIZE - 1, length=2)
+    longest = max(40, int(width / (LETTER * HEADING_SIZE)))
+    title = title if len(title) <= longest else title[: longest - 1] + "…"
     figure.text(0, 1 + 0.1 / height, title, va="bottom", fontsize=HEADING_SIZE, parse_math=False)
-    if not all(example.correct for _, example in panels):
+    if not all(example.correct for row in rows for _, example in row):
         figure.text(0, 0, "red: differs from the reference", va="top", fontsize=LABEL_SIZE, **WRONG)
     return figure
 
@@ -164,6 +184,7 @@ def _draw_map(axes: "matplotlib.axes.Axes", example: AttentionExample) -> "matpl
     # White is 0; lines between the cells lead the eye from a weight to its two tokens.
     mesh = axes.pcolormesh(values, cmap="Greys", vmin=0, vmax=1, edgecolors="0.85", lw=0.5, antialiased=True)
     axes.invert_yaxis()
+    axes.set_xlabel(example.note, loc="left", fontsize=LABEL_SIZE - 1)
     axes.set_xticks(np.arange(len(example.source)) + 0.5, [_label(token) for token in example.source])
     axes.set_yticks(np.arange(len(example.target)) + 0.5, [_label(token) for token in example.target])
     axes.tick_params(length=0, pad=3, top=True, labeltop=True, bottom=False, labelbottom=False)
@@ -186,11 +207,18 @@ def _label_room(tokens: Sequence[str]) -> float:
     return LETTER * LABEL_SIZE * max(len(_label(token)) for token in tokens) + 0.1
 
 
+def require_png(path: Path) -> None:
+    """`InputError` for a file that no picture can be written to."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: pictures are PNG files, so give a name that ends in .png")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}")
+
+
 def _save(figure: "matplotlib.figure.Figure", path: Path | str) -> Path:
     """Write the picture atomically."""
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise InputError(f"{path}: pictures are PNG files, so give a name that ends in .png")
+    require_png(path)
     with atomic(path) as unfinished, warnings.catch_warnings():
         # A script that the fonts lack is drawn as boxes; a warning for each letter would add nothing.
         warnings.filterwarnings("ignore", r"Glyph \d+|Matplotlib currently does not support", UserWarning)

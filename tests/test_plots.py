@@ -108,6 +108,28 @@ def test_a_grid_has_a_column_for_each_model_and_a_row_for_each_example(tmp_path,
     assert left < right and bottom < top
 
 
+def test_rows_and_columns_have_sizes_of_their_own():
+    short, long = (AttentionExample(np.ones((n, 2 * n)), "s" * 2 * n, "t" * n) for n in (2, 30))
+    height, width = [], []
+    for rows in ([[short]], [[short], [long]], [[short], [long], [short]], [[short, long]]):
+        wide, high = attention_figure([[("", example) for example in row] for row in rows]).get_size_inches()
+        height.append(high)
+        width.append(wide)
+    np.testing.assert_allclose(height[2] - height[1], height[0])
+    np.testing.assert_allclose(width[3] - width[1], width[0])
+
+
+def test_of_a_long_text_the_first_tokens_are_drawn_and_the_picture_says_so():
+    most = plots.MOST_TOKENS
+    given = np.random.default_rng(0).random((most + 5, 2 * most))
+    figure = attention_figure([[("", AttentionExample(given, "s" * 2 * most, "t" * (most + 5)))]], title="t" * 5000)
+    axes = figure.axes[0]
+    np.testing.assert_allclose(axes.collections[0].get_array().ravel(), given[:most, :most].ravel())
+    assert axes.get_xlabel() == f"the first {most} of {2 * most} input and {most + 5} output tokens"
+    [heading] = [text.get_text() for text in figure.texts]
+    assert heading.endswith("…") and len(heading) < 200
+
+
 def test_heads_are_followed_by_their_mean(tmp_path, saved):
     given = weights(2)
     plots.attention_heads(given, SOURCE, TARGET, path=tmp_path / "heads.png")
@@ -138,11 +160,15 @@ def test_what_does_not_fit_is_refused_with_its_sizes(tmp_path):
     with pytest.raises(InputError, match="no attention maps"):
         plots.attention_grid({}, tmp_path / "grid.png")
     with pytest.raises(InputError, match="too large"):
-        plots.attention_map(np.ones((600, 600)), "s" * 600, "t" * 600, path=tmp_path / "map.png")
+        plots.attention_grid(
+            {"GRU": [AttentionExample(np.ones((80, 80)), "s" * 80, "t" * 80)] * 40}, tmp_path / "a.png"
+        )
     with pytest.raises(InputError, match="GRU"):
         plots.learning_curves({"GRU": []}, tmp_path / "curves.png", xlabel="x", ylabel="y")
     with pytest.raises(InputError, match=r"map\.jpg"):
         plots.attention_map(weights(), SOURCE, TARGET, path=tmp_path / "map.jpg")
+    with pytest.raises(InputError, match="there is no folder"):
+        plots.attention_map(weights(), SOURCE, TARGET, path=tmp_path / "nowhere" / "map.png")
     assert not list(tmp_path.iterdir())
 
 
