@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -56,23 +57,31 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) ->
 def words_of(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
     """The words of a text as it spells them, each with the places of its tokens in `ids` from `encode_texts`.
 
-    The marks around the text are words of their own.
+    Side by side, and without white space around them, they are the text, as far as `ids` go. The marks around the text
+    are words of their own.
     """
     encoding = plain_tokenizer(tokenizer).encode(text, add_special_tokens=False)
-    words: list[tuple[str, list[int]]] = [(str(tokenizer.id_to_token(ids[0])), [0])]
+    last, length = len(ids) - 1, len(text.rstrip())
+    ends: list[int] = [0]  # where words end in the text
+    words: list[list[int]] = []  # the places of their tokens
     previous = None
     for place, ((start, end), word) in enumerate(zip(encoding.offsets, encoding.word_ids, strict=True), start=1):
-        if place == len(ids) - 1:
+        if place == last:
             break
-        if word is not None and word == previous:
-            spelled, places = words[-1]
-            words[-1] = spelled + text[start:end], [*places, place]
+        # Several tokens may spell one character, and white space alone is no word.
+        same = (word is not None and word == previous) or start < ends[-1] or start >= length
+        if words and (same or not text[ends[-2] : ends[-1]].strip()):
+            words[-1].append(place)
+            ends[-1] = max(ends[-1], end)
         else:
-            words.append((text[start:end], [place]))
+            words.append([place])
+            ends.append(end)
         previous = word
-    # A byte-pair token includes the space before it.
-    words = [(spelled.strip() or spelled, places) for spelled, places in words]
-    return [*words, (str(tokenizer.id_to_token(ids[-1])), [len(ids) - 1])]
+    if len(encoding.ids) < last:
+        ends[-1] = len(text)
+    spelled = [text[start:end].strip() for start, end in pairwise(ends)]
+    first_mark, last_mark = (str(tokenizer.id_to_token(ids[place])) for place in (0, last))
+    return [(first_mark, [0]), *zip(spelled, words, strict=True), (last_mark, [last])]
 
 
 def plain_tokenizer(tokenizer: Tokenizer) -> Tokenizer:

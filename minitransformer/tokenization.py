@@ -11,7 +11,7 @@ characters or the pieces "[", "PAD" and "]". The decoder leaves the special toke
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from typing import NamedTuple
 from tokenizers import Tokenizer
 
 from minitransformer.errors import InputError
+from minitransformer.files import sha256
 from minitransformer.tokenizer_training import (  # noqa: F401 - all are offered here, too
     BERT_SPECIALS,
     BOS,
@@ -37,7 +38,8 @@ from minitransformer.untrusted import damage_refused, read_json
 
 
 def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokenizer:
-    """The tokenizer saved at `path`; `InputError` if there is none, or if it has ids beyond a model's `vocab_size`.
+    """The tokenizer saved at `path`; `InputError` if there is none, or with the `vocab_size` of a model in the same
+    folder if it is not that model's.
 
     Its settings of padding and truncation are removed: here batches are padded together with a mask.
     """
@@ -52,13 +54,32 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokeni
         # Some incompatible parts fail only when they are used.
         for text in _TRIALS:
             tokenizer.decode(tokenizer.encode(text).ids)
-        largest = max(tokenizer.get_vocab().values(), default=-1)
+        size = num_ids(tokenizer)
         found = tokenizer.encode(_RARE, add_special_tokens=False).ids
     if not found:
         warnings.warn(f"{path} has no token for what it does not know, and leaves it out of a text", stacklevel=2)
-    if vocab_size is not None and largest >= vocab_size:
-        raise InputError(f"{path} has ids up to {largest}, its model knows 0 to {vocab_size - 1}")
+    if vocab_size is not None:
+        if size > vocab_size:
+            raise InputError(f"{path} has ids up to {size - 1}, its model knows 0 to {vocab_size - 1}")
+        config = path.with_name("config.json")
+        settings = read_json(config) if config.is_file() else {}
+        saved = settings.get(FINGERPRINTS) if isinstance(settings, dict) else None
+        digest = sha256(path)
+        if isinstance(saved, dict) and saved.get(path.name, digest) != digest:
+            raise InputError(
+                f"{path} is not the tokenizer that this model was saved with: copy that one back, or remove "
+                f"{FINGERPRINTS!r} from {config} if it was changed on purpose"
+            )
     return tokenizer
+
+
+FINGERPRINTS = "tokenizers"
+"""The key of a model's config.json with the SHA-256 of each tokenizer file that it was saved with."""
+
+
+def num_ids(tokenizer: Tokenizer) -> int:
+    """One more than the largest id. A model may know more: its vocabulary may be padded."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
 _RARE = "\N{CJK UNIFIED IDEOGRAPH-2A6A5}"  # 64 strokes
@@ -154,6 +175,19 @@ def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
             held, text = [], ""
     if text:
         yield text
+
+
+def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+    """What each token adds to the decoded text, so that side by side they are the text; a special token, which adds
+    nothing, gives its name. Of the tokens that spell one character together, the last gives it."""
+    special = special_ids(tokenizer)
+    texts, read = [], 0
+    for place, token in enumerate(ids, start=1):
+        text = tokenizer.decode(ids[:place])
+        complete = place == len(ids) or not text.endswith("\N{REPLACEMENT CHARACTER}")
+        texts.append(str(tokenizer.id_to_token(token)) if token in special else text[read:] if complete else "")
+        read = len(text) if complete else read
+    return texts
 
 
 def unknown_id(tokenizer: Tokenizer) -> int:

@@ -1,11 +1,14 @@
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from minitransformer.text_encoding import encode_texts, pad
+from minitransformer.text_encoding import encode_texts, pad, words_of
 from minitransformer.tokenization import (
+    token_texts,
+    train_bpe_tokenizer,
     train_byte_bpe_tokenizer,
     train_character_tokenizer,
+    train_roberta_tokenizer,
     train_wordpiece_tokenizer,
 )
 
@@ -58,3 +61,59 @@ def test_texts_become_the_tokens_of_the_whole_text(tokenizer):
     whole.encode_special_tokens = True
     expected = [whole.encode(text, add_special_tokens=False).ids for text in TEXTS]
     assert [row[1:-1] for row in encode_texts(TEXTS, tokenizer, 99)[0]] == expected
+
+
+def sentencepiece_like():
+    """Compatible characters, words that begin with ▁, and bytes for what the vocabulary lacks."""
+    specials = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trained = Tokenizer(models.BPE(unk_token="[UNK]", byte_fallback=True))
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    trained.train_from_iterator(["a good film"], trainers.BpeTrainer(vocab_size=300, special_tokens=specials))
+    tokenizer = Tokenizer(trained.model)  # where the bytes are no added tokens
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
+    return tokenizer
+
+
+TOKENIZERS = {
+    "character": train_character_tokenizer(["a good film"]),
+    "bpe": train_bpe_tokenizer(["a good film"], 20),
+    "byte": train_byte_bpe_tokenizer(["a good film"], 265),
+    "roberta": train_roberta_tokenizer(["a good film"], 265),
+    "wordpiece": train_wordpiece_tokenizer(["a good film"], 40),
+    "sentencepiece": sentencepiece_like(),
+}
+SPELLINGS = ["good 🙂 film, naïve 不是", "👩‍👩‍👧 ﬁlm ½", " a  good\n\nfilm. ", "e\u0301 \u200b\x07a", "🙂", "a"]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("text", SPELLINGS, ids=ascii)
+def test_words_side_by_side_are_the_text(text, name):
+    tokenizer = TOKENIZERS[name]
+    [row], _ = encode_texts([text], tokenizer, 99)
+    _, *words, _ = words_of(text, row, tokenizer)
+    assert "".join("".join(word.split()) for word, _ in words) == "".join(text.split())
+    assert [place for _, places in words for place in places] == [*range(1, len(row) - 1)]
+    assert all(word.strip() == word != "" for word, _ in words)
+    # Of a text that is cut, the words that were read.
+    [cut], _ = encode_texts([text], tokenizer, 4)
+    assert text.strip().startswith(words_of(text, cut, tokenizer)[1][0])
+
+
+def test_words_are_apart_where_the_tokenizer_puts_them_apart():
+    [row], _ = encode_texts(["a good, good film"], TOKENIZERS["wordpiece"], 99)
+    words = [word for word, _ in words_of("a good, good film", row, TOKENIZERS["wordpiece"])]
+    assert words == ["[CLS]", "a", "good", ",", "good", "film", "[SEP]"]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("text", SPELLINGS, ids=ascii)
+def test_the_texts_of_tokens_side_by_side_are_the_decoded_text(text, name):
+    tokenizer = TOKENIZERS[name]
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    texts = token_texts(tokenizer, ids)
+    assert len(texts) == len(ids)
+    assert "".join(texts).replace("[UNK]", "") == tokenizer.decode(ids)
+    end = {"wordpiece": "[SEP]", "roberta": "</s>"}.get(name, "[EOS]")
+    assert token_texts(tokenizer, [*ids, tokenizer.token_to_id(end)])[-1] == end

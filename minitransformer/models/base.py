@@ -270,4 +270,5 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     if not isinstance(config, dict):
         raise InputError(f"{path} holds a {type(config).__name__}, not an object of settings")
+    config.pop("tokenizers", None)  # for `load_tokenizer`
     return config
