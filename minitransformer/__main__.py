@@ -11,14 +11,17 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 import tyro
 
-from minitransformer.errors import InputError, reported_to_user
+from minitransformer.decodable import MOST_NEW_TOKENS
+from minitransformer.errors import InputError, naming_flags, reported_to_user
 from minitransformer.generation import Sampler
 from minitransformer.pipelines import Classifier, Completer, MaskFiller, Translator
-from minitransformer.plots import attention_heads, attention_map
-from minitransformer.validation import require_number
+from minitransformer.pipelines.base import require_unicode
+from minitransformer.plots import attention_heads, attention_map, require_png
+from minitransformer.validation import Count, Range, Seed, require_ranges
 
 T = TypeVar("T")
 Run = Annotated[Path, tyro.conf.Positional]
+MaxNewTokens = Annotated[int, Range(at_least=0, at_most=MOST_NEW_TOKENS)]
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,11 @@ class Lines:
     """A UTF-8 text file with one text a line."""
 
     def check(self) -> None:
+        """`InputError` for flags out of range, for texts from two places and for text that is not UTF-8."""
+        require_ranges(self)
         if self.texts and self.input is not None:
             raise InputError(f"texts and --input {self.input} at once: give one or the other")
-        check_utf8(*self.texts)
+        require_unicode(*self.texts)
 
     def count(self) -> int | None:
         """How many there are, None for a pipe; `InputError` for a file that is not UTF-8, before work begins."""
@@ -44,7 +49,7 @@ class Lines:
         with self.input.open("rb") as file:
             return sum(1 for _ in read_lines(file, str(self.input)))
 
-    def read(self, what_for: str) -> Iterator[str]:
+    def read(self) -> Iterator[str]:
         """The texts, read lazily. A warning at the end counts the empty ones."""
         count = empty = 0
         with ExitStack() as files:
@@ -57,8 +62,6 @@ class Lines:
                 count += 1
                 empty += not line.strip()
                 yield line
-        if not count:
-            raise InputError(f"there are no lines to {what_for}: the input is empty")
         if empty:
             warnings.warn(f"{empty} of {count} lines are empty and stay empty", stacklevel=2)
 
@@ -73,27 +76,29 @@ class Translate(Lines):
     without score and text.
     """
 
-    beam: int = 5
+    beam: Annotated[int, Range(at_least=1, at_most=10_000)] = 5
     """The beam size. 1 is greedy."""
-    alpha: float = 0.6
+    alpha: Annotated[float, Range(at_least=0, at_most=10)] = 0.6
     """The length penalty: 0 prefers short translations, more than 1 long ones."""
-    n_best: int = 1
+    n_best: Count = 1
     """How many translations of each line to print."""
+    max_new_tokens: MaxNewTokens | None = None
+    """The most tokens of a translation. Default: the limit that the model was scored with, usually 50 more than in the
+    line. A warning counts the translations that are cut off there."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is faster for models of d_model 256 and more if the processor multiplies bfloat16. Translations may
     differ."""
 
     def __call__(self) -> None:
         self.check()
-        require_number("--beam", self.beam, at_least=1)
-        require_number("--alpha", self.alpha, at_least=0)
-        if not 1 <= self.n_best <= self.beam:
-            raise InputError(f"--n-best {self.n_best} must be at least 1 and at most --beam {self.beam}")
+        if self.n_best > self.beam:
+            raise InputError(f"--n-best {self.n_best} must be at most --beam {self.beam}")
         total = self.count()
         translator = Translator.load(self.run)
         if self.precision == "bf16":
             translator.model.bfloat16()
-        found = translator.stream(self.read("translate"), beam_size=self.beam, alpha=self.alpha, n_best=self.n_best)
+        options: dict[str, Any] = dict(beam_size=self.beam, alpha=self.alpha, n_best=self.n_best)
+        found = translator.stream(self.read(), max_new_tokens=self.max_new_tokens, **options)
         for number, translations in enumerate(counted(found, total), start=1):
             if self.n_best == 1:
                 print(one_line(translations[0].text) if translations else "", flush=True)
@@ -112,25 +117,26 @@ class Generate:
     """A run of train.pretrain gpt, or a Hugging Face checkpoint of GPT-2 with its tokenizer.json."""
     prompt: str = ""
     """The text to continue. Without one, the model begins a new text."""
-    max_new_tokens: int = 500
-    temperature: float = 0.8
+    max_new_tokens: MaxNewTokens = 500
+    """The most tokens to generate; the text may end before."""
+    temperature: Annotated[float, Range(at_least=0, at_most=1e38)] = 0.8
     """Less than 1 makes likely tokens likelier, more than 1 less likely; 0 always takes the likeliest."""
-    top_k: int | None = None
+    top_k: Count | None = None
     """Sample from the k likeliest tokens only."""
-    top_p: float | None = None
+    top_p: Annotated[float, Range(more_than=0, at_most=1)] | None = None
     """Sample from the likeliest tokens that together have this probability."""
-    min_p: float | None = None
+    min_p: Annotated[float, Range(at_least=0, at_most=1)] | None = None
     """Sample from tokens whose probability is at least this fraction of the likeliest token's."""
-    repetition_penalty: float = 1.0
+    repetition_penalty: Annotated[float, Range(at_least=1e-6, at_most=1e6)] = 1.0
     """More than 1 makes tokens that have occurred less likely."""
     stop: tuple[str, ...] = ()
     """Tokens to stop at, besides end-of-text."""
-    seed: int | None = None
+    seed: Seed | None = None
     """The same seed gives the same text."""
 
     def __call__(self) -> None:
-        check_utf8(self.prompt, *self.stop)
-        require_number("--seed", self.seed, at_least=0, less_than=2**32)
+        require_ranges(self)
+        require_unicode(self.prompt, *self.stop)
         completer = Completer.load(self.run)
         generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
         stop_ids = {token: completer.tokenizer.token_to_id(token) for token in self.stop}
@@ -162,17 +168,19 @@ class Classify(Lines):
 
     def __call__(self) -> None:
         self.check()
+        self.count()
         classifier = Classifier.load(self.run)
-        lines = list(self.read("label"))
-        if self.explain:
-            explained = (classifier.explain(line) for line in lines if line.strip())
-        else:
-            explained = ((guess, []) for guess in classifier([line for line in lines if line.strip()]))
+        lines = list(self.read())
+        texts = [line for line in lines if line.strip()]
+        explained = iter(classifier.explain(texts) if self.explain else [(guess, []) for guess in classifier(texts)])
         for line in lines:
-            guess, words = next(explained) if line.strip() else (None, [])
-            print("" if guess is None else f"{guess.label}\t{guess.probability:.4f}")
+            if not line.strip():
+                print()
+                continue
+            guess, words = next(explained)
+            print(f"{one_line(guess.label)}\t{guess.probability:.4f}")
             for word, count in words:
-                print(f"\t{word}\t{count:.4f}")
+                print(f"\t{one_line(word)}\t{count:.4f}")
 
 
 @dataclass(frozen=True)
@@ -185,16 +193,17 @@ class FillMask:
     run: Run
     """A run of train.pretrain bert, or a Hugging Face checkpoint of BERT, RoBERTa or ALBERT with its tokenizer.json."""
     text: Annotated[str, tyro.conf.Positional]
-    top_k: int = 5
+    top_k: Count = 5
     """How many tokens to print."""
 
     def __call__(self) -> None:
-        check_utf8(self.text)
+        require_ranges(self)
+        require_unicode(self.text)
         for number, fillings in enumerate(MaskFiller.load(self.run)(self.text, top_k=self.top_k)):
             if number:
                 print()
             for token, probability in fillings:
-                print(f"{token}\t{probability:.4f}")
+                print(f"{one_line(token)}\t{probability:.4f}")
 
 
 @dataclass(frozen=True)
@@ -210,13 +219,12 @@ class Attend:
     """Draw each head of the last layer separately, instead of their mean."""
 
     def __call__(self) -> None:
-        check_utf8(self.text)
+        require_unicode(self.text)
+        require_png(self.out)
         translation, source, target, weights = Translator.load(self.run).attention_map(self.text)
-        if self.heads:
-            path = attention_heads(weights, source, target, title=translation, path=self.out)
-        else:
-            path = attention_map(weights.mean(dim=0), source, target, title=translation, path=self.out)
-        print(f"{translation}\n{path}")
+        draw, maps = (attention_heads, weights) if self.heads else (attention_map, weights.mean(dim=0))
+        path = draw(maps, source, target, title=translation, path=self.out)
+        print(f"{one_line(translation)}\n{path}")
 
 
 def counted(results: Iterable[T], total: int | None) -> Iterator[T]:
@@ -236,15 +244,6 @@ def one_line(text: str) -> str:
     return " ".join(text.replace("\t", " ").splitlines())
 
 
-def check_utf8(*texts: str) -> None:
-    """`InputError` for bytes that are not UTF-8: Python reads them as surrogates, which no tokenizer accepts."""
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"{text[:100]!r} is not UTF-8 after {error.start} characters; convert it first") from error
-
-
 def read_lines(file: Iterable[bytes], name: str) -> Iterator[str]:
     """The lines of UTF-8 text, which end in \\n or \\r\\n; `InputError` says which line is not UTF-8."""
     for number, data in enumerate(file, start=1):
@@ -259,11 +258,15 @@ def read_lines(file: Iterable[bytes], name: str) -> Iterator[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    closed = sys.stdout is None
     with reported_to_user():
+        if closed:
+            raise InputError("standard output is closed, and the results would go there")
         commands: dict[str, Callable[..., Any]] = {"translate": Translate, "generate": Generate, "classify": Classify}
         commands |= {"fill-mask": FillMask, "attend": Attend}
         command = tyro.extras.subcommand_cli_from_dict(commands, prog="minitransformer", args=arguments)
-        command()
+        with naming_flags(type(command)):
+            command()
 
 
 if __name__ == "__main__":

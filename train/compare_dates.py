@@ -65,7 +65,7 @@ def compare(settings: CompareDatesSettings, console: Console) -> None:
     readers: dict[str, Callable[[], list[str]]] = {
         "dateparser": lambda: [read_date(text) for text in sources],
         "dateparser, told": lambda: [read_date(text, locale) for text, locale in zip(sources, locales, strict=True)],
-        settings.model: lambda: translator(sources, max_new_tokens=20),
+        settings.model: lambda: translator(sources),
     }
     reports: dict[str, dict[str, Any]] = {}
     for reader, read in readers.items():

@@ -22,6 +22,7 @@ class EncoderDecoderConfig(Config):
         super().__post_init__()
         self.require_positive("source_vocab_size", "target_vocab_size", "max_length")
         self.require_fraction("dropout", "label_smoothing")
+        require_whole("max_extra_tokens", self.max_extra_tokens, at_least=1, at_most=MOST_NEW_TOKENS)  # type: ignore[attr-defined]
         ids = {name: getattr(self, name) for name in ("pad_id", "bos_id", "eos_id")}
         self.require_ids(self.target_vocab_size, **ids)  # type: ignore[attr-defined]
 

@@ -41,7 +41,8 @@ class RNNConfig(EncoderDecoderConfig):
     target embedding the output layer's weight; a maxout layer then has `d_model` units, else half `hidden_size`.
     `teacher_forcing` is the probability that a training sequence is fed its true tokens, not the model's own choices.
     `masked=False` is the talk's handling of lengths: sources are padded with zero vectors to `max_length`, and
-    attention may fall on the padding.
+    attention may fall on the padding. `max_extra_tokens` is the most tokens that a translation has more than its
+    source, unless a call of the `Translator` says otherwise.
     """
 
     source_vocab_size: int
@@ -64,6 +65,7 @@ class RNNConfig(EncoderDecoderConfig):
     pad_id: int = 0
     bos_id: int = 2
     eos_id: int = 3
+    max_extra_tokens: int = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,7 +32,8 @@ POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "relative", "none")
 class TransformerConfig(EncoderDecoderConfig):
     """The base model of the paper by default. `label_smoothing` applies while training only.
 
-    `max_length` bounds the source in tokens, and the target too where positions are learned.
+    `max_length` bounds the source in tokens, and the target too where positions are learned. `max_extra_tokens` is the
+    most tokens that a translation has more than its source, unless a call of the `Translator` says otherwise.
     `share_embeddings` uses one table for source and target; `tie_output` uses the target's as output layer.
     """
 
@@ -60,6 +61,7 @@ class TransformerConfig(EncoderDecoderConfig):
     pad_id: int = 0
     bos_id: int = 2
     eos_id: int = 3
+    max_extra_tokens: int = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,10 +1,11 @@
-"""What the pipelines share: loading and saving, batches by length, and warnings."""
+"""What the pipelines share: the texts that they take, loading and saving, batches by length, and warnings."""
 
+import functools
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -12,11 +13,53 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.errors import InputError
-from minitransformer.files import atomic
-from minitransformer.models import Model, load
+from minitransformer.files import atomic, sha256, write_json
+from minitransformer.models import Model, SequenceClassifier, load
 from minitransformer.text_encoding import pad
+from minitransformer.tokenization import FINGERPRINTS, load_tokenizer
+from minitransformer.untrusted import read_json, shown
 
 M = TypeVar("M", bound=Model)
+
+
+def one_or_many(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A pipeline's method over a list of texts takes one string too, and gives its result alone.
+
+    Raises `InputError` for anything but a string or strings.
+    """
+
+    @functools.wraps(method)
+    def of_one_or_many(self: Any, texts: Any, *args: Any, **options: Any) -> Any:
+        results = method(self, list(texts_of(texts)), *args, **options)
+        return results[0] if isinstance(texts, str) else results
+
+    return of_one_or_many
+
+
+def texts_of(texts: Any) -> Iterator[str]:
+    """The texts, or the one text, lazily; `InputError` for anything else, and for what is not Unicode."""
+    if isinstance(texts, str):
+        texts = [texts]
+    if isinstance(texts, bytes | bytearray | Mapping | Set) or not isinstance(texts, Iterable):
+        raise InputError(f"{shown(texts)} is a {type(texts).__name__}: give a string, or a list of strings")
+    yield from map(one_text, texts)
+
+
+def one_text(text: Any) -> str:
+    """The text; `InputError` for anything but a string."""
+    if not isinstance(text, str):
+        raise InputError(f"{shown(text)} is a {type(text).__name__}: give one string")
+    require_unicode(text)
+    return text
+
+
+def require_unicode(*texts: str) -> None:
+    """`InputError` for bytes that are not UTF-8: Python reads them as surrogates, which no tokenizer accepts."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{text[:100]!r} is not UTF-8 after {error.start} characters; convert it first") from error
 
 
 def load_model(folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal: str) -> M:
@@ -27,12 +70,22 @@ def load_model(folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal:
     return model
 
 
+def load_with_tokenizer(folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal: str) -> tuple[M, Tokenizer]:
+    """As `load_model`, with the `tokenizer.json` in the folder, which must be the model's."""
+    model = load_model(folder, kind, refusal)
+    config = model.encoder.config if isinstance(model, SequenceClassifier) else model.config
+    vocab_size = getattr(config, "vocab_size", None) or config.source_vocab_size
+    return model, load_tokenizer(Path(folder) / "tokenizer.json", vocab_size=vocab_size)
+
+
 def save(model: Model, tokenizers: Mapping[str, Tokenizer], folder: str | Path) -> Path:
-    """Write the model and each tokenizer under its file name."""
+    """Write the model and each tokenizer under its file name; `load_tokenizer` knows them again."""
     folder = model.save(folder)
     for name, tokenizer in tokenizers.items():
         with atomic(folder / name) as temporary:
             tokenizer.save(str(temporary))
+    config = folder / "config.json"
+    write_json(config, read_json(config) | {FINGERPRINTS: {name: sha256(folder / name) for name in tokenizers}})
     return folder
 
 
@@ -69,12 +122,18 @@ def warn_of_unknown(unknown: Counter[str]) -> None:
         )
 
 
-def warn_of_cut(what: str, cut: int, count: int, limit: int, places: Sequence[int] = ()) -> None:
+def warn_of_cut(
+    what: str, cut: int, count: int, limit: int, places: Sequence[int] = (), *, kept: str = "and are cut there"
+) -> None:
     """One warning that counts the texts that are cut to `limit` tokens; none if there are none."""
     if cut:
-        shown = ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")
         warnings.warn(
-            f"{cut:,} of {count:,} {what}s are longer than the {limit} tokens that the model reads, and are cut there"
-            + (f": {what} {shown}" if places else ""),
+            f"{cut:,} of {count:,} {what}s are longer than the {limit} tokens that the model reads, {kept}"
+            + (f": {what} {listed(places)}" if places else ""),
             stacklevel=4,
         )
+
+
+def listed(places: Sequence[int]) -> str:
+    """The first ten of the numbers."""
+    return ", ".join(map(str, places[:10])) + (", ..." if len(places) > 10 else "")

@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.attention import record_attention
+from minitransformer.decodable import warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import SequenceClassifier
 from minitransformer.pipelines import base
 from minitransformer.text_encoding import encode_texts, words_of
-from minitransformer.tokenization import load_tokenizer
 
 
 class Guess(NamedTuple):
@@ -23,6 +23,10 @@ class Guess(NamedTuple):
 
     label: str
     probability: float
+
+
+Explanation = tuple[Guess, list[tuple[str, float]]]
+"""A guess, and how much each word counted for it."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,7 @@ class Classifier:
     def load(cls, folder: str | Path) -> "Classifier":
         """A run of `train.finetune`; `InputError` for anything else."""
         refusal = f"which gives no labels: python -m train.finetune --init {folder} makes a classifier of it"
-        model = base.load_model(folder, SequenceClassifier, refusal)
-        return cls(model, load_tokenizer(Path(folder) / "tokenizer.json", vocab_size=vocab_size(model.encoder.config)))
+        return cls(*base.load_with_tokenizer(folder, SequenceClassifier, refusal))
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and `tokenizer.json`."""
@@ -49,7 +52,8 @@ class Classifier:
         """The names of the labels; their numbers, from 0, if the model has no names."""
         return self.model.config.labels or tuple(map(str, range(self.model.config.num_labels)))
 
-    def __call__(self, texts: Sequence[str]) -> list[Guess]:
+    @base.one_or_many
+    def __call__(self, texts: str | Sequence[str]) -> Guess | list[Guess]:
         """The likeliest label of each text, in order. Texts longer than the model reads are cut, with one warning."""
         best = self.probabilities(texts).max(dim=1)
         return [
@@ -57,8 +61,9 @@ class Classifier:
             for place, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
+    @base.one_or_many
     @torch.inference_mode()
-    def probabilities(self, texts: Sequence[str]) -> Float[Tensor, "texts labels"]:
+    def probabilities(self, texts: str | Sequence[str]) -> Float[Tensor, "*texts labels"]:
         """The probability of each label, in the order of `labels`."""
         rows = self._encode(texts)
         probabilities = torch.empty(len(texts), self.model.config.num_labels)
@@ -69,9 +74,10 @@ class Classifier:
             probabilities[places] = logits.float().cpu().softmax(dim=1)
         return probabilities
 
+    @base.one_or_many
     @torch.inference_mode()
-    def explain(self, text: str) -> tuple[Guess, list[tuple[str, float]]]:
-        """The likeliest label, and how much each word of the text, and each mark such as [CLS], counted for it.
+    def explain(self, texts: str | Sequence[str]) -> Explanation | list[Explanation]:
+        """The likeliest label, and how much each word of a text, and each mark such as [CLS], counted for it.
 
         With attention pooling that is the word's attention weight; the weights add up to 1. With mean pooling it is
         the word's share of the label's logit above the mean of all logits; the shares and the output layer's bias add
@@ -80,13 +86,15 @@ class Classifier:
         pooling = self.model.config.pooling
         if pooling not in ("attention", "mean"):
             raise InputError(f"pooling={pooling!r} does not weigh words: attention and mean can be explained")
-        [row] = self._encode([text])
+        return [self._explain(text, row) for text, row in zip(texts, self._encode(texts), strict=True)]
+
+    def _explain(self, text: str, row: Sequence[int]) -> Explanation:
         with record_attention(self.model.pooling) as maps:
             memory = self.model.encode(torch.tensor([row], device=self.model.device))
             pooled = self.model.pool(memory)
         logits = self.model.output(pooled)[0].float().cpu()
         best = int(logits.argmax())
-        if pooling == "attention":
+        if self.model.config.pooling == "attention":
             [weights] = maps.values()
             counts = weights[0, 0, 0]
         else:
@@ -100,9 +108,5 @@ class Classifier:
         encoded = encode_texts(texts, self.tokenizer, limit)
         base.warn_of_cut("text", encoded.cut, len(texts), limit)
         base.warn_of_unknown(encoded.unknown)
+        warn_in_training(self.model)
         return encoded.rows
-
-
-def vocab_size(config: object) -> int:
-    """The number of tokens that an encoder of this configuration knows."""
-    return getattr(config, "vocab_size", None) or getattr(config, "source_vocab_size")  # noqa: B009 - no common type

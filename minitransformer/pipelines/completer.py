@@ -12,15 +12,15 @@ from torch import Tensor
 from minitransformer.generation import sample, stream
 from minitransformer.models import GPT
 from minitransformer.pipelines import base
-from minitransformer.tokenization import load_tokenizer, stream_text, unknown_characters
+from minitransformer.tokenization import num_ids, stream_text, unknown_characters
 
 
 @dataclass(frozen=True)
 class Completer:
     """Continues texts. The options of a call are those of `sample`, or of `stream` for one text as it is generated.
 
-    An empty prompt starts from end-of-text. Of a prompt longer than the context the last part is read. One warning
-    counts unknown characters; a byte-level tokenizer knows them all.
+    An empty text starts from end-of-text. Of a text longer than the context the last part is read. One warning counts
+    those, and one unknown characters; a byte-level tokenizer knows them all.
     """
 
     model: GPT
@@ -29,24 +29,31 @@ class Completer:
     @classmethod
     def load(cls, folder: str | Path) -> "Completer":
         """A run of `train.pretrain gpt`, or a GPT-2 checkpoint with its `tokenizer.json`; `InputError` for others."""
-        model = base.load_model(folder, GPT, "which does not continue texts")
-        return cls(model, load_tokenizer(Path(folder) / "tokenizer.json", vocab_size=model.config.vocab_size))
+        return cls(*base.load_with_tokenizer(folder, GPT, "which does not continue texts"))
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and `tokenizer.json`."""
         return base.save(self.model, {"tokenizer.json": self.tokenizer}, folder)
 
-    def __call__(self, prompts: Sequence[str], **options: Any) -> list[str]:
-        """The continuation of each prompt, all in one batch."""
-        ids, valid = self._batch(prompts)
+    @base.one_or_many
+    def __call__(self, texts: str | Sequence[str], **options: Any) -> str | list[str]:
+        """The continuation of each text, all in one batch."""
+        if not texts:
+            return []
+        ids, valid = self._batch(texts)
+        options = {"vocab_size": num_ids(self.tokenizer), **options}
         return self.tokenizer.decode_batch(sample(self.model, ids, valid, **options).tolist())
 
-    def stream(self, prompt: str, **options: Any) -> Iterator[str]:
-        """The continuation of one prompt, in pieces as they are generated."""
-        ids, valid = self._batch([prompt])
+    def stream(self, text: str, **options: Any) -> Iterator[str]:
+        """The continuation of one text, in pieces as they are generated."""
+        ids, valid = self._batch([base.one_text(text)])
+        options = {"vocab_size": num_ids(self.tokenizer), **options}
         return stream_text(self.tokenizer, (int(ids) for ids in stream(self.model, ids, valid, **options)))
 
-    def _batch(self, prompts: Sequence[str]) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
-        base.warn_of_unknown(unknown_characters(self.tokenizer, prompts))
-        encodings = self.tokenizer.encode_batch(list(prompts), add_special_tokens=False)
-        return base.padded([encoding.ids for encoding in encodings], self.model.config.eos_id, self.model.device)
+    def _batch(self, texts: Sequence[str]) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
+        base.warn_of_unknown(unknown_characters(self.tokenizer, texts))
+        limit = self.model.config.max_length
+        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+        long = [number for number, row in enumerate(rows, start=1) if len(row) > limit]
+        base.warn_of_cut("text", len(long), len(rows), limit, long, kept="of which the last are read")
+        return base.padded([row[-limit:] for row in rows], self.model.config.eos_id, self.model.device)

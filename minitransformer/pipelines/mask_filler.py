@@ -1,22 +1,18 @@
 """Text with gaps in, the likeliest tokens out: a masked model with the tokenizer it was trained with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
 
+from minitransformer.decodable import warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import BERT
 from minitransformer.pipelines import base
-from minitransformer.tokenization import (
-    encode_with_masks,
-    load_tokenizer,
-    masked_specials,
-    special_ids,
-    unknown_characters,
-)
+from minitransformer.tokenization import encode_with_masks, masked_specials, num_ids, special_ids, unknown_characters
 from minitransformer.validation import require_number
 
 
@@ -38,24 +34,31 @@ class MaskFiller:
     def load(cls, folder: str | Path) -> "MaskFiller":
         """A run of `train.pretrain bert`, or a BERT, RoBERTa or ALBERT checkpoint of Hugging Face with its
         `tokenizer.json`; `InputError` for anything else."""
-        model = base.load_model(folder, BERT, "which fills no gaps: take a BERT")
+        model, tokenizer = base.load_with_tokenizer(folder, BERT, "which fills no gaps: take a BERT")
         if model.masked_head is None:
             raise InputError(f"{folder} holds a BERT without a masked-token head, which fills no gaps")
-        return cls(model, load_tokenizer(Path(folder) / "tokenizer.json", vocab_size=model.config.vocab_size))
+        return cls(model, tokenizer)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and `tokenizer.json`."""
         return base.save(self.model, {"tokenizer.json": self.tokenizer}, folder)
 
+    @base.one_or_many
     @torch.inference_mode()
-    def __call__(self, text: str, *, top_k: int = 5) -> list[list[Filling]]:
-        """The `top_k` likeliest tokens of each gap, in order; each gap is filled while the others stay open.
+    def __call__(self, texts: str | Sequence[str], *, top_k: int = 5) -> list[Any]:
+        """For each gap of each text, in order, the `top_k` likeliest tokens; each gap is filled while the others stay
+        open.
 
         Raises `InputError` for a text without a gap, or longer than the model reads.
         """
+        require_number("top_k", top_k, at_least=1, at_most=num_ids(self.tokenizer))
+        warn_in_training(self.model)
+        mask = masked_specials(self.tokenizer).mask_token
+        base.warn_of_unknown(unknown_characters(self.tokenizer, [text.replace(mask, " ") for text in texts]))
+        return [self._fill(text, top_k) for text in texts]
+
+    def _fill(self, text: str, top_k: int) -> list[list[Filling]]:
         c, specials = self.model.config, masked_specials(self.tokenizer)
-        require_number("top_k", top_k, at_least=1, at_most=c.vocab_size)
-        base.warn_of_unknown(unknown_characters(self.tokenizer, text.split(specials.mask_token)))
         ids = torch.tensor([encode_with_masks(self.tokenizer, text)], device=self.model.device)
         gaps = (ids[0] == specials.mask_id).nonzero().squeeze(1)
         if not len(gaps):
@@ -63,7 +66,8 @@ class MaskFiller:
         if ids.shape[1] > c.max_length:
             raise InputError(f"the text has {ids.shape[1]} tokens, but the model reads {c.max_length} at most")
         states = self.model(ids, torch.ones_like(ids, dtype=torch.bool))[0, gaps]
-        best = self.model.predict_tokens(states).float().softmax(dim=1).topk(top_k)
+        logits = self.model.predict_tokens(states).float()[:, : num_ids(self.tokenizer)]
+        best = logits.softmax(dim=1).topk(top_k)
         special = special_ids(self.tokenizer)
         return [
             [

@@ -1,5 +1,6 @@
 """Text in, text out: an encoder-decoder with the tokenizers it was trained with."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,18 +18,20 @@ from minitransformer.errors import InputError
 from minitransformer.generation import beam_search, greedy
 from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.pipelines import base
-from minitransformer.tokenization import EOS, load_tokenizer, special_id, unknown_characters
+from minitransformer.tokenization import EOS, load_tokenizer, num_ids, special_id, token_texts, unknown_characters
 
 SHARED, SEPARATE = "tokenizer.json", ("source_tokenizer.json", "target_tokenizer.json")
 
 
 @dataclass(frozen=True)
 class Translation:
-    """One translation of a line, its log probability in nats, and that over the length penalty."""
+    """One translation of a line, its log probability in nats, that over the length penalty, and whether it `ended` by
+    itself rather than at the most tokens that it may have."""
 
     text: str
     score: float
     log_probability: float
+    ended: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,11 @@ class Translator:
         """A model folder of `train.translate`, or its run folder if it trained one model; `InputError` otherwise."""
         folder = _model_folder(Path(folder))
         model: Any = base.load_model(folder, (Transformer, RNNSeq2Seq), "which does not translate")
-        names = (SHARED, SHARED) if (folder / SHARED).is_file() else SEPARATE
         sizes = (model.config.source_vocab_size, model.config.target_vocab_size)
-        tokenizers: dict[str, Tokenizer] = {}
-        for name, side, size in zip(names, ("source", "target"), sizes, strict=True):
-            if name not in tokenizers:
-                tokenizers[name] = load_tokenizer(folder / name, vocab_size=size)
-            if (count := tokenizers[name].get_vocab_size()) != size:
-                raise InputError(f"{folder}: {name} has {count} tokens, but the model's {side} vocabulary has {size}")
-        source, target = (tokenizers[name] for name in names)
+        if (folder / SHARED).is_file():
+            shared = load_tokenizer(folder / SHARED, vocab_size=min(sizes))
+            return cls(model, shared, shared)
+        source, target = (load_tokenizer(folder / SEPARATE[i], vocab_size=sizes[i]) for i in (0, 1))
         return cls(model, source, target)
 
     def save(self, folder: str | Path) -> Path:
@@ -72,40 +71,49 @@ class Translator:
             (folder / name).unlink(missing_ok=True)
         return folder
 
+    @base.one_or_many
     def __call__(
-        self, lines: Sequence[str], *, max_new_tokens: int | None = None, beam_size: int = 1, alpha: float = 0.6
-    ) -> list[str]:
+        self,
+        texts: str | Sequence[str],
+        *,
+        max_new_tokens: int | None = None,
+        beam_size: int = 1,
+        alpha: float = 0.6,
+    ) -> str | list[str]:
         """The best translation of each line, in order, by `beam_search` (one beam is greedy); blank lines stay blank.
 
-        `max_new_tokens` defaults to the source's length plus 50, as in Vaswani et al. 2017. One warning counts unknown
-        characters, and one the lines longer than the model's `max_length`, of which the beginning is translated.
+        `max_new_tokens` defaults to the source's length and the model's `max_extra_tokens`. One warning counts the
+        translations that it cuts off, one unknown characters, and one the lines longer than the model's `max_length`,
+        of which the beginning is translated.
         """
-        found = self.stream(lines, max_new_tokens=max_new_tokens, beam_size=beam_size, alpha=alpha)
+        found = self.stream(texts, max_new_tokens=max_new_tokens, beam_size=beam_size, alpha=alpha)
         return [best[0].text if best else "" for best in found]
 
-    def n_best(self, lines: Sequence[str], *, n_best: int, **options: Any) -> list[list[Translation]]:
+    @base.one_or_many
+    def n_best(self, texts: str | Sequence[str], *, n_best: int, **options: Any) -> list[Any]:
         """The `n_best` best translations of each line, best first; none for a blank line. `options` are `stream`'s.
 
         Different tokens may spell the same text.
         """
-        return list(self.stream(lines, n_best=n_best, **options))
+        return list(self.stream(texts, n_best=n_best, **options))
 
     def stream(
         self,
-        lines: Iterable[str],
+        texts: Iterable[str],
         *,
         n_best: int = 1,
         beam_size: int = 5,
         alpha: float = 0.6,
         max_new_tokens: int | None = None,
     ) -> Iterator[list[Translation]]:
-        """The results of `n_best`, line by line. `lines` may be endless: a block of them is read at a time.
+        """The results of `n_best`, line by line. `texts` may be endless: a block of them is read at a time.
 
         The warnings come at the end.
         """
         options = dict(n_best=n_best, beam_size=beam_size, alpha=alpha)
-        left, read = iter(lines), 0
+        left, read = base.texts_of(texts), 0
         cut: list[int] = []
+        not_ended: list[int] = []
         unknown: Counter[str] = Counter()
         while block := list(islice(left, self.block_lines)):
             sources, too_long = self._encode(block)
@@ -116,8 +124,10 @@ class Translator:
             results: dict[int, list[Translation]] = {}
             for rows in base.batches_by_length(lengths, self.batch_tokens // max(1, beam_size)):
                 results |= zip(rows, self._search([sources[row] for row in rows], max_new_tokens, options), strict=True)
+            not_ended += [read - len(block) + row + 1 for row in sorted(results) if not results[row][0].ended]
             yield from (results.get(row, []) for row in range(len(block)))
         base.warn_of_cut("line", len(cut), read, self.model.config.max_length - 1, cut)
+        self._warn_of_end(not_ended, read, max_new_tokens)
         base.warn_of_unknown(unknown)
 
     def _search(
@@ -126,14 +136,20 @@ class Translator:
         ids, valid = base.padded(sources, self.model.config.pad_id, self.model.device)
         # Each line has its own limit, so that the lines beside it change nothing.
         limits = [self._limit(len(source)) if max_new_tokens is None else max_new_tokens for source in sources]
+        options = options | {"vocab_size": num_ids(self.target_tokenizer)}
         found = beam_search(self.model, ids, valid, max_new_tokens=torch.tensor(limits), **options)
         texts = iter(self.target_tokenizer.decode_batch([each.ids for row in found for each in row]))
-        return [[Translation(next(texts), each.score, each.log_probability) for each in row] for row in found]
+        eos = self.model.config.eos_id
+        return [
+            [Translation(next(texts), each.score, each.log_probability, ended=each.ids[-1:] == [eos]) for each in row]
+            for row in found
+        ]
 
-    def encode(self, lines: Sequence[str]) -> list[list[int]]:
+    @base.one_or_many
+    def encode(self, texts: str | Sequence[str]) -> list[Any]:
         """The token ids of each line, EOS last, cut to the model's `max_length`; one warning counts the cut lines."""
-        sources, cut = self._encode(lines)
-        base.warn_of_cut("line", len(cut), len(lines), self.model.config.max_length - 1, cut)
+        sources, cut = self._encode(texts)
+        base.warn_of_cut("line", len(cut), len(texts), self.model.config.max_length - 1, cut)
         return sources
 
     def _encode(self, lines: Sequence[str]) -> tuple[list[list[int]], list[int]]:
@@ -149,24 +165,37 @@ class Translator:
         For a Transformer this is the cross-attention of the last layer. Raises `InputError` for a model without
         attention.
         """
-        if not line.strip():
+        if not base.one_text(line).strip():
             raise InputError("the line is empty: there is no attention to show")
         ids, valid = base.padded(self.encode([line]), self.model.config.pad_id, self.model.device)
         with record_attention(self.model) as maps:
-            output = greedy(self.model, ids, valid, max_new_tokens=self._limit(ids.shape[1]))
+            size = num_ids(self.target_tokenizer)
+            output = greedy(self.model, ids, valid, max_new_tokens=self._limit(ids.shape[1]), vocab_size=size)
         cross = [weights for path, weights in maps.items() if path.endswith(("cross_attention", "decoder.attention"))]
         if not cross:
             raise InputError("this model has no attention to show")
         base.warn_of_unknown(unknown_characters(self.source_tokenizer, [line]))
         target_ids = output[0].tolist()
-        source = [str(self.source_tokenizer.id_to_token(i)) for i in ids[0].tolist()]
-        target = [str(self.target_tokenizer.id_to_token(i)) for i in target_ids]
+        self._warn_of_end([] if target_ids[-1] == self.model.config.eos_id else [1], 1, None)
+        source = token_texts(self.source_tokenizer, ids[0].tolist())
+        target = token_texts(self.target_tokenizer, target_ids)
         return self.target_tokenizer.decode(target_ids), source, target, cross[-1][0, :, :, : len(source)]
 
     def _limit(self, source_length: int) -> int:
-        """The most tokens of a translation."""
-        learned = getattr(self.model.config, "positions", None) == "learned"
-        return min(source_length + 50, self.model.config.max_length) if learned else source_length + 50
+        """The most tokens of a translation, unless a call says otherwise."""
+        c = self.model.config
+        limit = source_length + c.max_extra_tokens
+        return min(limit, c.max_length) if getattr(c, "positions", None) == "learned" else limit
+
+    def _warn_of_end(self, not_ended: Sequence[int], count: int, max_new_tokens: int | None) -> None:
+        extra = f"{self.model.config.max_extra_tokens} tokens more than their source"
+        limit = extra if max_new_tokens is None else f"{max_new_tokens} tokens"
+        if not_ended:
+            warnings.warn(
+                f"{len(not_ended):,} of {count:,} translations are cut off at {limit} (max_new_tokens= sets another "
+                f"limit): line {base.listed(not_ended)}",
+                stacklevel=3,
+            )
 
 
 def _model_folder(folder: Path) -> Path:

@@ -128,20 +128,6 @@ def test_classify_refuses_in_one_line(run, tmp_path, capsys):
     assert "pooling='max' does not weigh words: attention and mean can be explained" in line
 
 
-@pytest.mark.parametrize("name", ["translate", "generate", "classify", "fill-mask", "attend"])
-def test_a_text_that_is_not_utf8_is_refused_in_one_line(name, run, capsys):
-    text = b"ab\xff".decode(errors="surrogateescape")  # as a command line has it
-    arguments = ["--prompt", text] if name == "generate" else [text]
-    line = refused(capsys, [name, str(run), *arguments], command)
-    assert line == r"error: 'ab\udcff' is not UTF-8 after 2 characters; convert it first"
-
-
-@pytest.mark.parametrize("seed", ["-1", "99999999999999999999"])
-def test_a_seed_out_of_range_is_refused_in_one_line(seed, run, capsys):
-    line = refused(capsys, ["generate", str(run), "--seed", seed], command)
-    assert line == f"error: --seed {seed} must be at least 0 and less than 4294967296"
-
-
 def test_what_holds_no_classifier_is_refused(tmp_path):
     GPT(GPTConfig.tiny()).save(tmp_path)
     with pytest.raises(InputError, match=r"holds a GPT, which gives no labels: python -m train\.finetune --init"):

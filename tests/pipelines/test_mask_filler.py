@@ -55,7 +55,7 @@ def test_fill_mask_prints_tokens_and_probabilities(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["the love"], "there is no gap in 'the love': write [MASK] where a word is missing"),
-        (["[MASK]", "--top-k", "0"], "top_k=0 must be at least 1 and at most"),
+        (["[MASK]", "--top-k", "5000"], "--top-k 5000 must be at least 1 and at most"),
         (["[MASK] " * 30], "the text has 32 tokens, but the model reads 12 at most"),
     ],
 )

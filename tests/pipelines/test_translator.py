@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import warnings
 
 import pytest
 import torch
@@ -7,8 +8,9 @@ import torch
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig, Translator, beam_search
 from minitransformer.__main__ import main, read_lines
 from minitransformer.pipelines.translator import SEPARATE
-from minitransformer.tokenization import train_character_tokenizer
+from minitransformer.tokenization import train_byte_bpe_tokenizer, train_character_tokenizer
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*translations are cut off")
 TOKENIZER = train_character_tokenizer(["abcdefgh "])
 SIZES = dict(source_vocab_size=13, target_vocab_size=13, d_model=8, max_length=20)
 
@@ -34,7 +36,7 @@ def test_a_line_is_translated_alike_alone_and_beside_longer_ones(beam_size, batc
     translator = dataclasses.replace(endless(), batch_tokens=batch_tokens)
     lines = ["ab", "abcdefgh", "", "h"]
     together = translator(lines, beam_size=beam_size)
-    assert together == [translator([line], beam_size=beam_size)[0] for line in lines]
+    assert together == [translator(line, beam_size=beam_size) for line in lines]
     assert [len(text) for text in together] == [53, 59, 0, 52]  # 50 more than the source, which ends in EOS
     assert [len(text) for text in translator(lines, max_new_tokens=4, beam_size=beam_size)] == [4, 4, 0, 4]
 
@@ -64,7 +66,7 @@ def test_lines_over_the_limit_are_cut_and_counted_in_one_warning(beam_size):
     lines = ["a", "b" * 20, "b" * 19, "", "b" * 33]
     with pytest.warns(UserWarning, match="2 of 5 lines are longer than the 19 tokens .* line 2, 5") as warned:
         translations = translator(lines, beam_size=beam_size)
-    assert len(warned) == 1
+    assert len(warned) == 2  # the other is of translations that do not end
     assert translations[1] == translations[2] == translations[4] != ""
     assert translator.encode(["b" * 19])[0][-1] == translator.model.config.eos_id
 
@@ -116,6 +118,7 @@ def test_a_stream_reads_no_more_lines_than_it_needs_and_warns_of_all_in_the_end(
         assert len(list(stream)) == 4
     assert [str(warning.message).partition(":")[0] for warning in warned] == [
         "2 of 5 lines are longer than the 19 tokens that the model reads, and are cut there",
+        "4 of 5 translations are cut off at 3 tokens (max_new_tokens= sets another limit)",
         "22 characters were never seen in training and are read as unknown",
     ]
     assert "line 2, 4" in str(warned[0].message)
@@ -172,12 +175,63 @@ def test_one_tokenizer_for_both_sides_is_saved_once_and_two_are_two_files(tmp_pa
         assert (loaded.source_tokenizer is loaded.target_tokenizer) == (translator is shared)
 
 
+@pytest.mark.parametrize("characters", ["abc", "ijklmnop "], ids=["smaller", "as large"])
 @pytest.mark.parametrize("name", ["tokenizer.json", "target_tokenizer.json"])
-def test_a_tokenizer_of_another_size_is_refused(name, tmp_path):
+def test_a_tokenizer_of_another_model_is_refused(name, characters, tmp_path):
     translator = endless()
     if name != "tokenizer.json":
         translator = dataclasses.replace(translator, target_tokenizer=train_character_tokenizer(["ABCDEFGH "]))
     translator.save(tmp_path)
-    train_character_tokenizer(["abc"]).save(str(tmp_path / name))
-    with pytest.raises(InputError, match=rf"{name} has 7 tokens, .* 13"):
+    train_character_tokenizer([characters]).save(str(tmp_path / name))
+    with pytest.raises(InputError, match=rf"{name} is not the tokenizer that this model was saved with"):
         Translator.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "limit", "lines"),
+    [({}, "50 tokens more than their source", "1, 3"), (dict(max_new_tokens=4), "4 tokens", "1, 3")],
+)
+def test_translations_that_do_not_end_are_counted_in_one_warning(options, limit, lines):
+    with pytest.warns(UserWarning) as warned:
+        endless()(["ab", "", "c"], **options)
+    assert [str(warning.message) for warning in warned] == [
+        f"2 of 3 translations are cut off at {limit} (max_new_tokens= sets another limit): line {lines}"
+    ]
+    with pytest.warns(UserWarning, match="1 of 1 translations are cut off"):
+        endless().attention_map("ab")
+
+
+def test_translations_that_end_warn_nobody():
+    model = endless().model
+    with torch.no_grad():
+        model.output.bias[model.config.eos_id] = 1e9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Translator(model, TOKENIZER, TOKENIZER)(["ab", "c"]) == ["", ""]
+
+
+def test_a_model_knows_its_limit(tmp_path):
+    translator = endless()
+    model = RNNSeq2Seq(dataclasses.replace(translator.model.config, max_extra_tokens=3)).eval()
+    model.load_state_dict(translator.model.state_dict())
+    Translator(model, TOKENIZER, TOKENIZER).save(tmp_path)
+    assert len(Translator.load(tmp_path)("ab")) == 3 + 3  # the source ends in EOS
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_ids_beyond_the_tokenizer_are_never_chosen(beam_size):
+    model = RNNSeq2Seq(RNNConfig(**SIZES | dict(target_vocab_size=40), hidden_size=8)).eval()
+    with torch.no_grad():
+        model.output.bias[13:] = 1e9
+        model.output.bias[:4] = -1e9
+    assert len(Translator(model, TOKENIZER, TOKENIZER)("ab", beam_size=beam_size, max_new_tokens=9)) == 9
+
+
+def test_the_tokens_of_a_map_spell_the_text(tmp_path):
+    text = "naïve 🙂 不是"
+    tokenizer = train_byte_bpe_tokenizer(["a good film"], 270)
+    size = tokenizer.get_vocab_size()
+    model = RNNSeq2Seq(RNNConfig(size, size, d_model=8, hidden_size=8)).eval()
+    translation, source, target, _ = Translator(model, tokenizer, tokenizer).attention_map(text)
+    assert "".join(source) == text + "[EOS]"
+    assert "".join(target).removesuffix("[EOS]") == translation

@@ -23,11 +23,11 @@ from minitransformer.models import (
     Transformer,
     TransformerConfig,
 )
-from minitransformer.pipelines.base import load_model
-from minitransformer.pipelines.classifier import Classifier, vocab_size
+from minitransformer.pipelines.base import load_with_tokenizer
+from minitransformer.pipelines.classifier import Classifier
 from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.text_encoding import text_frame
-from minitransformer.tokenization import load_tokenizer, masked_specials, train_wordpiece_tokenizer
+from minitransformer.tokenization import masked_specials, train_wordpiece_tokenizer
 from train.engine.tokenizer_text import first
 from train.finetune.metrics import shown_labels
 from train.finetune.settings import FinetuneSettings
@@ -111,9 +111,7 @@ def read_pretrained(init: Path) -> tuple[Model, Tokenizer]:
         # A classifier does not need the checkpoint's heads for pretraining.
         warnings.filterwarnings("ignore", message=r".*(masked-token|sentence) head")
         kinds = (BERT, GPT, SequenceClassifier)
-        model: Model = load_model(folder, kinds, "not a BERT, a GPT or a classifier")
-    encoder = model.encoder if isinstance(model, SequenceClassifier) else model
-    return model, load_tokenizer(folder / "tokenizer.json", vocab_size=vocab_size(encoder.config))
+        return load_with_tokenizer(folder, kinds, "not a BERT, a GPT or a classifier")
 
 
 def with_dropout(encoder: Model, rate: float) -> Model:

@@ -73,10 +73,16 @@ class TranslationData:
         return self.source_tokenizer is self.target_tokenizer
 
     @property
-    def longest(self) -> tuple[int, int]:
-        """The lengths of the longest source and of the longest target of all splits, in tokens."""
-        longest = torch.stack([pairs.lengths.max(dim=0).values for pairs in self.pairs.values()]).max(dim=0).values
-        return int(longest[0]), int(longest[1])
+    def longest_source(self) -> int:
+        """In tokens, over all splits."""
+        return max(int(pairs.lengths[:, 0].max()) for pairs in self.pairs.values())
+
+    @property
+    def max_extra_tokens(self) -> int:
+        """The limit of a translation, which the model's configuration keeps: 50 tokens more than the source, as in
+        Vaswani et al. 2017, or 10 more than any target of the data needs."""
+        most = max(int((pairs.lengths[:, 1] - pairs.lengths[:, 0]).max()) for pairs in self.pairs.values())
+        return max(50, most - 1 + 10)  # BOS is no token of a translation
 
     @property
     def test_name(self) -> str:
@@ -87,10 +93,8 @@ class TranslationData:
         return Translator(model, self.source_tokenizer, self.target_tokenizer)
 
     def translations(self, model: Seq2SeqModel, split: str, *, beam_size: int = 1, alpha: float = 0.6) -> list[str]:
-        # Without a limit near the longest target, models that have not learned to stop would take most of the time.
-        limit = self.longest[1] + 10
-        sources = self.corpus[split]["source"]
-        return self.translator(model)(sources, max_new_tokens=limit, beam_size=beam_size, alpha=alpha)
+        """As the `translate` command translates, under the same limit."""
+        return self.translator(model)(self.corpus[split]["source"], beam_size=beam_size, alpha=alpha)
 
     @torch.inference_mode()
     def loss(self, model: Seq2SeqModel, split: str) -> float:

@@ -1,10 +1,12 @@
-"""Pairs as text and as tokens: the tokenizers that are trained on them."""
+"""Pairs as text and as tokens: tokenizers trained on them, and the limit of a translation."""
 
 import datasets
 import pytest
+import torch
 
+from minitransformer import RNNConfig, RNNSeq2Seq, Translator
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
-from train.translate.data import tokenizers_for
+from train.translate.data import TranslationData, tokenizers_for
 
 SOURCES = [f"der Hund {n % 7} sieht" for n in range(2500)]
 TARGETS = [f"the dog sees {n % 5}" for n in range(2500)]
@@ -25,3 +27,19 @@ def test_tokenizers_learn_from_all_texts_in_order(split):
     assert [each.to_str() for each in sides] == [
         train_character_tokenizer(side).to_str() for side in (SOURCES, TARGETS)
     ]
+
+
+@pytest.mark.filterwarnings("ignore:.*translations are cut off")
+@pytest.mark.parametrize(("length", "extra"), [(80, 80 - 1 + 10), (5, 50)])
+def test_the_limit_of_a_translation_lets_every_target_through_and_is_that_of_the_saved_model(length, extra, tmp_path):
+    split = datasets.Dataset.from_dict({"source": ["a", "aaa"], "target": ["b", "b" * length][::-1]})
+    tokenizers = tokenizers_for(split, "character", vocab_size=0, joint=False)
+    data = TranslationData.of({"train": split.select([1]), "validation": split}, *tokenizers, limit=None)
+    assert data.max_extra_tokens == extra
+    model = RNNSeq2Seq(RNNConfig(5, 5, d_model=4, hidden_size=4, max_extra_tokens=data.max_extra_tokens)).eval()
+    with torch.no_grad():
+        model.output.bias[:4] = -1e9  # it never ends
+    data.translator(model).save(tmp_path)
+    scored = data.translations(model, "validation")
+    assert scored == Translator.load(tmp_path)(split["source"])
+    assert [len(text) for text in scored] == [2 + extra, 4 + extra]

@@ -10,10 +10,9 @@ from tokenizers import Tokenizer
 
 from minitransformer.errors import InputError
 from minitransformer.models import BERT, BERTConfig
-from minitransformer.pipelines.base import load_model
+from minitransformer.pipelines.base import load_with_tokenizer
 from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.tokenization import (
-    load_tokenizer,
     masked_specials,
     train_roberta_tokenizer,
     train_wordpiece_tokenizer,
@@ -36,9 +35,7 @@ def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Corpus]) -> To
 
 def load_masked(folder: Path) -> tuple[BERT, Tokenizer]:
     """The model and tokenizer of `--init`."""
-    folder = checkpoint_folder(folder)
-    model = load_model(folder, BERT, "not a BERT")
-    tokenizer = load_tokenizer(folder / "tokenizer.json", vocab_size=model.config.vocab_size)
+    model, tokenizer = load_with_tokenizer(checkpoint_folder(folder), BERT, "not a BERT")
     masked_specials(tokenizer)  # refuses a tokenizer without a mask
     return model, tokenizer
 

@@ -1,0 +1,134 @@
+"""What all pipelines share: which texts they take, and which tokenizers."""
+
+import json
+import warnings
+
+import jaxtyping
+import pytest
+import torch
+from helpers_pipelines import CHARACTERS, WORDS, pipeline
+
+from minitransformer import Classifier, Completer, InputError, MaskFiller, Translator
+from minitransformer.tokenization import train_character_tokenizer, train_wordpiece_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+METHODS = {
+    "completer": (Completer, lambda one, texts: one(texts, max_new_tokens=4, temperature=0.0)),
+    "translator": (Translator, lambda one, texts: one(texts, max_new_tokens=4)),
+    "n best": (Translator, lambda one, texts: one.n_best(texts, n_best=2, max_new_tokens=4)),
+    "stream": (Translator, lambda one, texts: list(one.stream(texts, max_new_tokens=4))),
+    "encode": (Translator, lambda one, texts: one.encode(texts)),
+    "classifier": (Classifier, lambda one, texts: one(texts)),
+    "probabilities": (Classifier, lambda one, texts: one.probabilities(texts).tolist()),
+    "explain": (Classifier, lambda one, texts: one.explain(texts)),
+    "mask filler": (MaskFiller, lambda one, texts: one(texts, top_k=2)),
+}
+WITH_GAPS = ["the [MASK]", "[MASK] dog [MASK]"]
+
+
+@pytest.fixture(params=METHODS)
+def called(request):
+    kind, call = METHODS[request.param]
+    return lambda texts, one=None: call(one or pipeline(kind), texts)
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "stream"])
+def test_a_string_is_one_text(name):
+    kind, call = METHODS[name]
+    one = pipeline(kind)
+    texts = WITH_GAPS if kind is MaskFiller else ["lazy", "dog"]
+    assert [call(one, text) for text in texts] == [call(one, [text])[0] for text in texts]
+    assert len(call(one, (text for text in texts))) == 2
+
+
+def test_no_texts_give_nothing(called):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert called([]) == called(()) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (None, "None is a NoneType: give a string, or a list of strings"),
+        (7, "7 is a int"),
+        (b"dog", "b'dog' is a bytes"),
+        ({"dog": 1}, "is a dict"),
+        (["dog", None], "None is a NoneType: give one string"),
+        (["dog", float("nan")], "nan is a float"),
+        ([["dog"]], r"\['dog'\] is a list"),
+        ([b"dog"], "b'dog' is a bytes"),
+        ("do\udcff", r"'do\\udcff' is not UTF-8 after 2 characters"),
+    ],
+    ids=str,
+)
+def test_what_is_no_text_is_refused(called, texts, message):
+    with pytest.raises(InputError, match=message):
+        called(texts)
+
+
+@pytest.mark.parametrize("text", [None, b"dog", ["dog"]], ids=str)
+@pytest.mark.parametrize("method", ["stream", "attention_map"])
+def test_methods_for_one_text_refuse_others(method, text):
+    one = pipeline(Completer if method == "stream" else Translator)
+    with pytest.raises(InputError, match="give one string"):
+        getattr(one, method)(text)
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+def test_ids_beyond_the_tokenizer_are_never_given():
+    completer, filler = pipeline(Completer), pipeline(MaskFiller)
+    with torch.no_grad():
+        completer.model.output.weight[CHARACTERS.get_vocab_size() :] *= 100  # the likeliest by far, or the least likely
+        filler.model.embedding.weight[WORDS.get_vocab_size() :] *= 100
+    for options in (dict(temperature=0.0), dict(temperature=5.0, seed=0)):
+        assert len(completer("", max_new_tokens=12, stop_ids=[], **options)) >= 1
+        ids = [CHARACTERS.token_to_id(character) for character in completer("", max_new_tokens=12, **options)]
+        assert None not in ids
+    [gap] = filler("the [MASK]", top_k=WORDS.get_vocab_size())
+    assert sum(probability for _, probability in gap) == pytest.approx(1.0, abs=1e-5)
+    with pytest.raises(InputError, match="top_k=200 must be at least 1 and at most"):
+        filler("the [MASK]", top_k=200)
+
+
+@pytest.mark.parametrize("kind", [Completer, Classifier, MaskFiller, Translator])
+def test_a_tokenizer_that_is_not_the_models_is_refused(kind, tmp_path):
+    pipeline(kind).save(tmp_path)
+    assert kind.load(tmp_path)
+    other = train_character_tokenizer(["the quick"]) if kind in (Completer, Translator) else WORDS
+    if other is WORDS:
+        other = train_wordpiece_tokenizer(["the quick"], 40)
+    other.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(InputError, match=r"tokenizer\.json is not the tokenizer that this model was saved with"):
+        kind.load(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["tokenizers"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert kind.load(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off")
+def test_a_model_in_training_mode_is_warned_of(called, request):
+    kind, _ = METHODS[request.node.callspec.params["called"]]
+    if "encode" in request.node.name:
+        return
+    one = pipeline(kind)
+    one.model.train()
+    with pytest.warns(UserWarning, match="training mode"):
+        called(WITH_GAPS if kind is MaskFiller else ["dog"], one)
+
+
+def test_prompts_longer_than_the_context_are_counted():
+    completer, long = pipeline(Completer), "lazy dog " * 4
+    with pytest.warns(UserWarning) as warned:
+        found = completer(["the", long], max_new_tokens=3, temperature=0.0)
+    assert [str(warning.message) for warning in warned] == [
+        "1 of 2 texts are longer than the 16 tokens that the model reads, of which the last are read: text 2"
+    ]
+    assert found[1] == completer(long[-16:], max_new_tokens=3, temperature=0.0)

@@ -1,0 +1,82 @@
+"""The flags and streams of every command of `python -m minitransformer`."""
+
+import io
+import sys
+
+import pytest
+from helpers_pipelines import pipeline
+from helpers_scripts import refused
+
+from minitransformer import GPT, Classifier, Completer, MaskFiller, Translator
+from minitransformer.__main__ import main as command
+
+PIPELINES = {"translate": Translator, "generate": Completer, "classify": Classifier, "fill-mask": MaskFiller}
+COMMANDS = [*PIPELINES, "attend"]
+
+
+def refused_before_work(capsys, name, *arguments, text="a text"):
+    """What is said of a run that does not exist, and is not looked for."""
+    line = refused(
+        capsys, [name, "nowhere", *(["--prompt", text] if name == "generate" else [text]), *arguments], command
+    )
+    assert "nowhere" not in line
+    return line
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_text_that_is_not_utf8_is_refused(name, capsys):
+    text = b"ab\xff".decode(errors="surrogateescape")  # as a command line has it
+    line = refused_before_work(capsys, name, text=text)
+    assert line == r"error: 'ab\udcff' is not UTF-8 after 2 characters; convert it first"
+
+
+@pytest.mark.parametrize(
+    ("name", "flag", "values"),
+    [
+        ("translate", "--beam", ["0", "-1", "1000000"]),
+        ("translate", "--alpha", ["-0.1", "nan", "inf", "1e6"]),
+        ("translate", "--n-best", ["0", "6", "9" * 30]),
+        ("translate", "--max-new-tokens", ["-1", "9" * 30]),
+        ("generate", "--max-new-tokens", ["-1", "9" * 30]),
+        ("generate", "--temperature", ["-1", "nan", "inf", "1e300"]),
+        ("generate", "--top-k", ["0", "-5"]),
+        ("generate", "--top-p", ["0", "1.1", "nan"]),
+        ("generate", "--min-p", ["-0.1", "1.1", "nan"]),
+        ("generate", "--repetition-penalty", ["0", "-1", "nan", "inf", "1e-40"]),
+        ("generate", "--seed", ["-1", "9" * 20]),
+        ("fill-mask", "--top-k", ["0", "-5"]),
+    ],
+)
+def test_numbers_out_of_range_are_refused(name, flag, values, capsys):
+    for value in values:
+        assert refused_before_work(capsys, name, flag, value).startswith(f"error: {flag} ")
+
+
+def test_a_picture_that_cannot_be_written_is_refused(capsys):
+    assert "ends in .png" in refused_before_work(capsys, "attend", "--out", "map.gif")
+    assert "there is no folder" in refused_before_work(capsys, "attend", "--out", "no/where/map.png")
+
+
+def test_a_closed_output_is_refused(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert refused_before_work(capsys, "generate") == "error: standard output is closed, and the results would go there"
+
+
+def test_ctrl_c_stops_a_text_that_streams(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GPT, "step", interrupted)
+    with pytest.raises(SystemExit) as exit_:
+        command(["generate", str(pipeline(Completer).save(tmp_path)), "--prompt", "the"])
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["translate", "classify", "generate"])
+def test_nothing_to_do_gives_nothing(name, tmp_path, capsys, monkeypatch):
+    run = pipeline(PIPELINES[name]).save(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    command([name, str(run), *(["--max-new-tokens", "0"] if name == "generate" else [])])
+    output = capsys.readouterr()
+    assert (output.out.strip(), output.err) == ("", "")
