@@ -191,16 +191,11 @@ def test_generate_counts_unknown_characters_and_reads_the_end_of_a_long_prompt(r
     command(["generate", str(run), "--prompt", "été " + "green bottles " * 3, "--max-new-tokens", "2", "--seed", "1"])
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "warning: 2 characters were never seen in training and are read as unknown: 'é' (2)"
-    assert lines[1] == "warning: a prompt of 46 tokens: the model reads the last 12, its context"
+    assert lines[1].startswith(
+        "warning: 1 of 1 texts are longer than the 12 tokens that the model reads, of which the last"
+    )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--temperature", "-1"], "temperature=-1.0 must be at least 0"),
-        (["--max-new-tokens", "-1"], "max_new_tokens=-1 must be at least 0"),
-        (["--stop", "bottle"], "--stop 'bottle': not a token of this model's tokenizer"),
-    ],
-)
-def test_generate_refuses_in_one_line(arguments, message, run, capsys):
-    assert message in refused(capsys, ["generate", str(run), *arguments], command)
+def test_generate_refuses_to_stop_at_what_is_no_token(run, capsys):
+    message = refused(capsys, ["generate", str(run), "--stop", "bottle"], command)
+    assert "--stop 'bottle': not a token of this model's tokenizer" in message
