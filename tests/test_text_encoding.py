@@ -91,18 +91,18 @@ SPELLINGS = ["good 🙂 film, naïve 不是", "👩‍👩‍👧 ﬁlm ½", " a
 @pytest.mark.parametrize("text", SPELLINGS, ids=ascii)
 def test_words_side_by_side_are_the_text(text, name):
     tokenizer = TOKENIZERS[name]
-    [row], _ = encode_texts([text], tokenizer, 99)
+    [row], *_ = encode_texts([text], tokenizer, 99)
     _, *words, _ = words_of(text, row, tokenizer)
     assert "".join("".join(word.split()) for word, _ in words) == "".join(text.split())
     assert [place for _, places in words for place in places] == [*range(1, len(row) - 1)]
     assert all(word.strip() == word != "" for word, _ in words)
     # Of a text that is cut, the words that were read.
-    [cut], _ = encode_texts([text], tokenizer, 4)
+    [cut], *_ = encode_texts([text], tokenizer, 4)
     assert text.strip().startswith(words_of(text, cut, tokenizer)[1][0])
 
 
 def test_words_are_apart_where_the_tokenizer_puts_them_apart():
-    [row], _ = encode_texts(["a good, good film"], TOKENIZERS["wordpiece"], 99)
+    [row], *_ = encode_texts(["a good, good film"], TOKENIZERS["wordpiece"], 99)
     words = [word for word, _ in words_of("a good, good film", row, TOKENIZERS["wordpiece"])]
     assert words == ["[CLS]", "a", "good", ",", "good", "film", "[SEP]"]
 
