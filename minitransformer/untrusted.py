@@ -10,7 +10,7 @@ from typing import Any
 from minitransformer.errors import InputError
 from minitransformer.files import require_regular
 
-MOST_JSON_BYTES = 200_000_000
+MOST_JSON_BYTES = 64_000_000
 """Published tokenizers have at most 35 MB."""
 MOST_NESTED = 64
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -29,10 +29,11 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from error
     level = [value]
-    for _ in range(MOST_NESTED):
+    for _ in range(MOST_NESTED + 1):
+        level = [node for node in level if isinstance(node, dict | list)]
         if not level:
             return value
-        level = [child for node in level for child in _children(node)]
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
     raise InputError(f"{path} is refused: its JSON is nested more than {MOST_NESTED} deep")
 
 
@@ -43,12 +44,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise InputError(f"it gives {shown(key)} twice")
         values[key] = value
     return values
-
-
-def _children(node: Any) -> list[Any]:
-    if isinstance(node, dict):
-        return list(node.values())
-    return node if isinstance(node, list) else []
 
 
 def require_sane_file(path: Path, most_bytes: int | None = MOST_JSON_BYTES) -> None:

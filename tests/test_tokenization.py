@@ -130,7 +130,7 @@ def test_decoding_gives_back_any_text_of_known_characters(train, text):
     assert unknown_characters(tokenizer, [text]) == {}
 
 
-MARKS = "अपने पोस्ट ऑफिस में पदों पर भर्ती má mà mả mã mạ 한국어 문장 schon schön می‌خواهم 👩‍💻"
+MARKS = "अपने पोस्ट ऑफिस में पदों पर भर्ती má mà mả mã mạ 한국어 문장 schon schön می\u200cخواهم 👩\u200d💻"
 
 
 @of(["wordpiece", "wordpiece cased"])
@@ -148,7 +148,7 @@ LONG = ["acgt" * 60, THAI * 3, "ひらがな" * 40, "=" * 250, " " * 250, "12345
 
 
 @every_trainer
-def test_a_run_without_a_space_is_cut_into_words_and_never_unknown(train, tmp_path):
+def test_a_run_without_a_space_is_cut_into_words_and_never_unknown(train):
     tokenizer = train([*LONG, "".join(LONG)], 600)
     for text in [*LONG, "".join(LONG), "".join(LONG[::-1])]:
         assert unknown_characters(tokenizer, [text]) == {}
@@ -156,11 +156,7 @@ def test_a_run_without_a_space_is_cut_into_words_and_never_unknown(train, tmp_pa
         if tokenizer.token_to_id("##a") is None:
             assert decoded == text
         else:
-            assert decoded.replace(" ", "") == plain_text(tokenizer, text).replace(" ", "")
-
-
-def plain_text(tokenizer, text):
-    return tokenizer.normalizer.normalize_str(text)
+            assert decoded.replace(" ", "") == tokenizer.normalizer.normalize_str(text).replace(" ", "")
 
 
 @of(["bpe", "byte bpe", "wordpiece"])
