@@ -90,7 +90,9 @@ class TranslationData:
         return "test" if "test" in self.corpus else "validation"
 
     def translator(self, model: Seq2SeqModel) -> Translator:
-        return Translator(model, self.source_tokenizer, self.target_tokenizer)
+        # Each of perhaps four source tokens may be a line, which has logits at every step.
+        tokens = evaluation_tokens(model.config.target_vocab_size // 4, most=Translator.batch_tokens)
+        return Translator(model, self.source_tokenizer, self.target_tokenizer, batch_tokens=tokens)
 
     def translations(self, model: Seq2SeqModel, split: str, *, beam_size: int = 1, alpha: float = 0.6) -> list[str]:
         """As the `translate` command translates, under the same limit."""

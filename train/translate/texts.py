@@ -13,6 +13,8 @@ SAMPLE = 10_000
 """The most pairs, from all over the data, that are looked at."""
 WORDS = 3
 """A text of so many words is a sentence, without a full stop too."""
+FEW = 100
+"""So few whole targets, each of ten pairs or more, are labels."""
 FULL_STOPS = tuple(".!?…。！？｡।؟۔။།")
 HAN, KANA, OTHERS = "\u3400-\u9fff\U00020000-\U0003ffff", "\u3041-\u30ff", "\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff"
 UNSPACED = HAN + KANA + OTHERS
@@ -46,7 +48,8 @@ def are_sentences(pairs: Sequence[tuple[str, str]]) -> bool:
     Names, codes, dates and numbers are no sentences. No single pair decides, however long it is.
     """
     alike = sum(is_sentence(source) and is_sentence(target) for source, target in pairs)
-    return 2 * alike > len(pairs) and 10 * len({target for _, target in pairs}) > len(pairs)
+    targets = len({target for _, target in pairs})
+    return 2 * alike > len(pairs) and (targets > FEW or 10 * targets > len(pairs))
 
 
 def is_sentence(text: str) -> bool:

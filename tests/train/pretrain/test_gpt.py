@@ -64,6 +64,16 @@ def test_the_loss_of_a_stream_is_that_of_each_token_given_those_before_it_in_its
     assert stream_loss(model, ids, 4, every=2) == pytest.approx((sum(losses[:4]) + sum(losses[8:])) / 6, abs=1e-6)
 
 
+@pytest.mark.parametrize(("vocab_size", "most"), [(50, 8192), (100_000, 335)])
+def test_an_evaluation_predicts_fewer_tokens_at_once_the_larger_the_vocabulary(vocab_size, most):
+    sizes = dict(max_length=16, d_model=2, num_heads=1, num_layers=1)
+    model, predicted = GPT(GPTConfig(vocab_size=vocab_size, eos_id=0, **sizes)), []
+    model.output.register_forward_pre_hook(lambda _, inputs: predicted.append(inputs[0][..., 0].numel()))
+    stream_loss(model, torch.zeros(20_001, dtype=torch.int32), 16)
+    assert most - 16 < max(predicted) <= most
+    assert sum(predicted) == 20_000
+
+
 def test_short_texts_of_a_table_are_each_predicted_as_if_alone_and_a_flag_makes_one_stream_of_them(tmp_path, capsys):
     for split, count in (("train", 40), ("validation", 5)):
         rows = [json.dumps({"text": f"{n} green bottles"}) for n in range(count)]
@@ -128,8 +138,8 @@ def test_an_interrupted_run_ends_as_one_never_interrupted(optimizer, text, tmp_p
         (["--momentum", "1"], "--momentum 1.0 must be at least 0 and less than 1"),
         (["--vocab-size", "300"], "--vocab-size: no effect with --tokenizer character"),
         (["--context", "5000"], "is shorter than one context of 5000"),
-        (["--d-model", "15"], "d_model=15 is not divisible by num_heads=4"),
-        (["--tokenizer", "byte-bpe", "--vocab-size", "5"], "vocab_size=5 must be at least 260"),
+        (["--d-model", "15"], "--d-model 15 is not divisible by --num-heads 4"),
+        (["--tokenizer", "byte-bpe", "--vocab-size", "5"], "--vocab-size 5 must be at least 260"),
         (["--init", "nowhere"], "nowhere is not a saved model: it does not exist"),
         (["--init", "x", "--tokenizer", "character"], "--tokenizer: no effect beside --init x"),
         (["--optimizer", "adamw", "--momentum", "0.9"], "--momentum: no effect with --optimizer adamw"),
