@@ -143,10 +143,14 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
         "rows": {name: summary(settings.seed_numbers(), runs) for name, runs in rows.items()},
         "baselines": baselines(corpus, test, names),
     }
+    title, (columns, *lines) = title_and_lines(results)
+    rules = ["---", *["---:"] * (len(columns) - 1)]
     with atomic(folder / "table.md") as temporary:
-        temporary.write_text(markdown(results), encoding="utf-8")
+        in_markdown = "".join(f"| {' | '.join(line)} |\n" for line in (columns, rules, *lines))
+        temporary.write_text(f"{title}\n\n{in_markdown}", encoding="utf-8")
     finish(folder, results)
-    show(results, folder, console)
+    console.print(table(title, columns, lines))
+    console.print(f"results.json, table.md and every run are in {folder}", highlight=False)
     return results
 
 
@@ -191,37 +195,22 @@ def summary(seeds: list[int], runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {**means, "spread": spread, "parameters": runs[0]["parameters"], "seeds": by_seed}
 
 
-COLUMNS = ("accuracy", "spread", "macro F1", "on validation", "parameters", "training seconds")
-
-
-def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    rows = []
-    for name, row in results["rows"].items():
-        spread = "one seed" if row["spread"] is None else f"± {row['spread']:.1%}"
-        figures = [f"{row['accuracy']:.1%}", spread, f"{row['macro_f1']:.1%}", f"{row['validation_accuracy']:.1%}"]
-        rows.append([ROWS[name][0], *figures, f"{row['parameters']:,}", f"{row['seconds']:.0f}"])
-    for name, row in results["baselines"].items():
-        figures = [f"{row['accuracy']:.1%}", "", f"{row['macro_f1']:.1%}", f"{row['validation_accuracy']:.1%}", "", ""]
-        rows.append([name, *figures])
-    return rows
-
-
-def caption(results: Mapping[str, Any]) -> str:
+def title_and_lines(results: Mapping[str, Any]) -> tuple[str, list[list[str]]]:
+    """What the table is of; its columns, and a line for each row and baseline."""
+    lines = [["model", "accuracy", "spread", "macro F1", "on validation", "parameters", "training seconds"]]
+    for name, row in {**results["rows"], **results["baselines"]}.items():
+        scores = [f"{row[score]:.1%}" for score in ("accuracy", "macro_f1", "validation_accuracy")]
+        spread, size = "", ["", ""]
+        if name in ROWS:
+            spread = "one seed" if row["spread"] is None else f"± {row['spread']:.1%}"
+            size = [f"{row['parameters']:,}", f"{row['seconds']:.0f}"]
+        lines.append([ROWS[name][0] if name in ROWS else name, scores[0], spread, *scores[1:], *size])
     seeds = next(iter(results["rows"].values()))["seeds"]
-    return (
+    title = (
         f"{results['data']}: {results['texts'][results['scored_on']]:,} {results['scored_on']} texts after training on "
         f"{results['texts']['train']:,}; seeds {', '.join(seeds)}"
     )
-
-
-def markdown(results: Mapping[str, Any]) -> str:
-    lines = [["model", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *table_rows(results)]
-    return f"{caption(results)}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
-    console.print(table(caption(results), ("model", *COLUMNS), table_rows(results)))
-    console.print(f"results.json, table.md and every run are in {folder}", highlight=False)
+    return title, lines
 
 
 if __name__ == "__main__":

@@ -87,12 +87,12 @@ class TranslateSettings(Settings):
 
     @property
     def tokenizer_kind(self) -> str | None:
-        """The tokenizer that flags or a generated data set decide."""
+        """The tokenizer of these flags, unless the texts decide."""
         if self.tokenizer is not None:
             return self.tokenizer
-        if self.preset is not None:
-            return "character" if self.preset == "characters" else "bpe"
-        return "character" if self.data in ("dates", "recall") else None
+        if self.data in ("dates", "recall"):
+            return "character"
+        return None if self.preset is None else "character" if self.preset == "characters" else "bpe"
 
     @property
     def several_locales(self) -> bool:

@@ -100,6 +100,12 @@ def test_what_the_texts_look_like_chooses_the_measure_and_is_said_with_the_flag_
     assert comparison.guess is None if said is None else said in comparison.guess
 
 
+def test_generated_data_are_short_strings_whatever_the_sizes_of_the_models():
+    assert TranslateSettings(preset="tiny").tokenizer_kind == "character"
+    assert TranslateSettings(data="recall").tokenizer_kind == "character"
+    assert TranslateSettings(preset="tiny", tokenizer="bpe").tokenizer_kind == "bpe"
+
+
 def test_a_run_stopped_by_ctrl_c_resumes_to_the_same_weights_and_keeps_finished_models(
     pairs, tmp_path, monkeypatch, capsys
 ):

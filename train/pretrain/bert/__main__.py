@@ -57,7 +57,8 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     rows = processes.local_rank_0_first(lambda: corpora_rows(corpora, tokenizer, context, task, settings.seed))
     of_split = {f"{split} ({name})": part for split, parts in rows.held_out.items() for name, part in parts.items()}
     check_unknown({"train": rows.train, **of_split}, settings.data)
-    sentence_head = task if bool((rows.train.columns["label"] != NO_LABEL).any()) else None
+    pairs = int((rows.train.columns["label"] != NO_LABEL).sum())
+    sentence_head = task if pairs else None
     if loaded is None:
         model = new_model(settings, tokenizer, context, sentence_head)
     else:
@@ -76,7 +77,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     create_run(folder, settings)
     console.print(
         f"{settings.data}: {len(rows.train.ids):,} training tokens in {len(rows.train):,} rows, "
-        f"{size:,} kinds; writes {folder}"
+        f"{pairs:,} of them pairs of sentences; {size:,} kinds of tokens; writes {folder}"
     )
     if loaded is None:
         warn_of_small_vocabulary(tokenizer, settings.vocab_size or DEFAULT_VOCAB_SIZE)
