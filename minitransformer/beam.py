@@ -115,31 +115,10 @@ def likeliest_continuations(
 ]:
     """The `count` likeliest continuations of a row's beams, or all if there are fewer: their log P, the beam that each
     continues, and the token that it adds. In `logits` the beams of a row are neighbours."""
-    batch, beams = log_p.shape
-    count_each = min(count, logits.shape[1])
-    # No more than `count` of one beam can be among the likeliest of all.
-    ids = largest(logits, count_each)
-    normalised = logits.log_softmax(dim=-1, dtype=log_p.dtype).gather(1, ids)
-    candidates = (log_p.view(-1, 1) + normalised).view(batch, beams * count_each)
-    log_p, chosen = candidates.topk(min(count, beams * count_each), dim=-1)
-    return log_p, chosen // count_each, ids.view(batch, -1).gather(1, chosen)
-
-
-def largest(values: Float[Tensor, "rows vocab"], count: int, *, chunk: int = 64) -> Int[Tensor, "rows {count}"]:
-    """The places of the `count` largest values of each row, largest first, as `topk` gives them; over 8,000 values in a
-    third of its time. They lie in the `count` chunks whose largest values are largest, so only those are searched."""
-    rows, vocab = values.shape
-    chunks = vocab // chunk
-    if chunks <= count:
-        return values.topk(count, dim=-1).indices
-    chunked = values[:, : chunks * chunk].unflatten(1, (chunks, chunk))
-    chosen = chunked.amax(dim=-1).topk(count, dim=-1).indices
-    candidates = chunked[torch.arange(rows, device=values.device)[:, None], chosen].flatten(1)
-    ids = (chosen[..., None] * chunk + torch.arange(chunk, device=values.device)).flatten(1)
-    if rest := vocab % chunk:  # too few for a chunk: all of them are candidates
-        candidates = torch.cat([candidates, values[:, -rest:]], dim=1)
-        ids = torch.cat([ids, torch.arange(vocab - rest, vocab, device=ids.device).expand(rows, -1)], dim=1)
-    return ids.gather(1, candidates.topk(count, dim=-1).indices)
+    (batch, beams), vocab = log_p.shape, logits.shape[1]
+    candidates = (log_p.view(-1, 1) + logits.log_softmax(dim=-1, dtype=log_p.dtype)).view(batch, beams * vocab)
+    log_p, chosen = candidates.topk(min(count, beams * vocab), dim=-1)
+    return log_p, chosen // vocab, chosen % vocab
 
 
 def steady_order(beams: Int[Tensor, "batch continuations"], num_beams: int) -> Int[Tensor, "batch continuations"]:
