@@ -1,7 +1,7 @@
 """The pairs of a comparison: read as text, encoded by tokenizers trained on them, and translated by its models."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,17 +18,29 @@ from train.engine.loop import evaluation_tokens
 from train.engine.tokenizer_text import first
 from train.translate.recipes import Seq2SeqModel
 
+VOCAB_SIZE = 4000
+"""Tokens of a bpe vocabulary, unless the texts have many characters."""
 
-def tokenizers_for(split: datasets.Dataset, kind: str, *, vocab_size: int, joint: bool) -> tuple[Tokenizer, Tokenizer]:
+
+def tokenizers_for(
+    split: datasets.Dataset, kind: str, *, vocab_size: int | None, joint: bool
+) -> tuple[Tokenizer, Tokenizer]:
     """Tokenizers of the sources and the targets; of kind "bpe" and with `joint`, one object for both."""
-    sources, targets = texts(split, "source"), texts(split, "target")
     if kind == "character":
-        return train_character_tokenizer(sources), train_character_tokenizer(targets)
-    sources, targets = first(sources, of="the sources"), first(targets, of="the targets")
+        return train_character_tokenizer(texts(split, "source")), train_character_tokenizer(texts(split, "target"))
+
+    def trained_on(*columns: str) -> Tokenizer:
+        def read() -> Iterator[str]:
+            return chain.from_iterable(first(texts(split, column), of=f"the {column}s") for column in columns)
+
+        # Chinese and Japanese texts have thousands of characters.
+        size = vocab_size or max(VOCAB_SIZE, len(set(chain.from_iterable(read()))) + VOCAB_SIZE // 2)
+        return train_bpe_tokenizer(read(), size)
+
     if joint:
-        both = train_bpe_tokenizer(chain(sources, targets), vocab_size)
+        both = trained_on("source", "target")
         return both, both
-    return train_bpe_tokenizer(sources, vocab_size), train_bpe_tokenizer(targets, vocab_size)
+    return trained_on("source"), trained_on("target")
 
 
 @dataclass(frozen=True)

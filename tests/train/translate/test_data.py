@@ -43,3 +43,13 @@ def test_the_limit_of_a_translation_lets_every_target_through_and_is_that_of_the
     scored = data.translations(model, "validation")
     assert scored == Translator.load(tmp_path)(split["source"])
     assert [len(text) for text in scored] == [2 + extra, 4 + extra]
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_a_vocabulary_has_room_for_every_character_and_for_pieces(joint):
+    """Chinese sentences have more characters than a vocabulary has tokens by default."""
+    letters = [chr(0x4E00 + n) for n in range(4500)]
+    pairs = {"source": [f"{letter}国 is read" for letter in letters], "target": [f"{letter}国" for letter in letters]}
+    for tokenizer in tokenizers_for(datasets.Dataset.from_dict(pairs), "bpe", vocab_size=None, joint=joint):
+        assert all(tokenizer.token_to_id(letter) is not None for letter in letters)
+        assert tokenizer.get_vocab_size() > 4600
