@@ -45,7 +45,10 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokeni
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"no tokenizer file at {path}")
+        old = [name for name in _OLD_FILES if (path.parent / name).exists()]
+        convert = f'AutoTokenizer.from_pretrained("{path.parent}").save_pretrained("{path.parent}")'
+        way_out = f": it has {', '.join(old)}, of which transformers makes one: {convert}" if old else ""
+        raise InputError(f"no tokenizer file at {path}{way_out}")
     read_json(path)  # refuses what the library would read by rules of its own, such as a token given twice
     with damage_refused(f"{path} is not a tokenizer saved by the tokenizers library", Exception):
         tokenizer = Tokenizer.from_file(str(path))
@@ -82,6 +85,8 @@ def num_ids(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
+_OLD_FILES = ("vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+"""What older checkpoints have instead of a tokenizer.json."""
 _RARE = "\N{CJK UNIFIED IDEOGRAPH-2A6A5}"  # 64 strokes
 _TRIALS = ("", "a", " The cat's 2 émigrés\n\tsat, 猫! ")
 

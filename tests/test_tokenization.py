@@ -400,8 +400,11 @@ def test_a_loaded_tokenizer_neither_pads_nor_cuts(tmp_path):
 
 
 def test_missing_and_malformed_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no tokenizer file"):
+    with pytest.raises(InputError, match=r"no tokenizer file at .*absent\.json$"):
         load_tokenizer(tmp_path / "absent.json")
+    (tmp_path / "vocab.txt").touch()
+    with pytest.raises(InputError, match=r"it has vocab\.txt, of which transformers makes one: AutoTokenizer"):
+        load_tokenizer(tmp_path / "tokenizer.json")
     twice = train_character_tokenizer(["ab"]).to_str().replace('"a":4', '"b":4').encode()
     for content in (b'{"version": "1.0"}', b"not json", b"\xff\xfe", b"[" * 200 + b"]" * 200, b"[]", twice):
         (tmp_path / "bad.json").write_bytes(content)

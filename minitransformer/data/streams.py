@@ -48,11 +48,12 @@ def _encoded(split: "datasets.Dataset", tokenizer: Tokenizer) -> Iterator[tuple[
         waiting = pieces(text, _PIECE)
         while batch := list(islice(waiting, _PIECES)):
             if table is not None:
-                found: list[Any] = [table[np.frombuffer(piece.encode("utf-32-le"), dtype="<u4")] for piece in batch]
+                found = [table[np.frombuffer(piece.encode("utf-32-le"), dtype="<u4")] for piece in batch]
             else:
-                found = [each.ids for each in tokenizer.encode_batch_fast(batch, add_special_tokens=False)]
+                encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+                found = [np.asarray(each.ids, dtype=np.int32) for each in encodings]
             for piece, ids in zip(batch, found, strict=True):
-                yield ids, int(np.count_nonzero(np.asarray(ids) == unknown)), len(piece.encode())
+                yield ids, int(np.count_nonzero(ids == unknown)), len(piece.encode())
 
 
 def _character_table(tokenizer: Tokenizer) -> NDArray[np.int32] | None:
