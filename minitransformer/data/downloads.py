@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from minitransformer.data.cache_folder import cache_folder, checksums, discard, make_room, make_writable
 from minitransformer.errors import InputError
+from minitransformer.files import require_regular
 from minitransformer.untrusted import damage_refused
 
 
@@ -99,8 +100,7 @@ def unpack(archive: Path, folder: Path, *, wanted: Callable[[PurePosixPath], boo
     """
     errors = zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError
     zipped, left = archive.suffix in (".whl", ".zip"), max_bytes
-    if not archive.is_file():  # a FIFO would be waited for
-        raise InputError(f"{archive} is no regular file")
+    require_regular(archive)
     with (
         damage_refused(f"{archive.name} is damaged", *errors),
         zipfile.ZipFile(archive) if zipped else tarfile.open(archive, "r:gz") as opened,

@@ -20,6 +20,7 @@ from minitransformer.data.stored_rows import table_rows
 from minitransformer.data.tables import NothingLeftError, Table, aligned_table, jsonl_table
 from minitransformer.data.text_file import read_lines, require_text
 from minitransformer.errors import InputError
+from minitransformer.files import require_regular
 from minitransformer.untrusted import PICKLES, pickle_refused, require_sane_file
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
         return {"train": (path,)}
     if not path.is_dir():
         if path.exists():
-            raise InputError(f"{path} is neither a file nor a folder: write what it holds into a file")
+            require_regular(path)
         files = files_called(path.parent, (path.name,))
         if not files:
             raise FileNotFoundError(errno.ENOENT, "no such file or folder, nor files with a suffix", str(path))
@@ -131,8 +132,7 @@ def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
         return []
     files = sorted(file for file in folder.iterdir() if file.stem in stems and file.suffix and not file.is_dir())
     for file in files:
-        if not file.is_file():  # a FIFO, or a link to nothing
-            raise InputError(f"{file} is no regular file: write what it holds into one")
+        require_regular(file)
         require_sane_file(file, most_bytes=None)
     return files
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minitransformer.errors import InputError
+from minitransformer.files import open_regular
 
 BLOCK_BYTES = 1 << 20
 _MARKS = {  # the longer ones first: the mark of UTF-32 begins with that of UTF-16
@@ -74,7 +75,7 @@ def _ends_with_carriage_returns(path: Path) -> bool:
 
 def _decoded(path: Path, block_bytes: int) -> Iterator[str]:
     line = 1
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         start = file.read(4096)
         encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
         if encoding == "utf-8-sig" and start.count(0) * 4 > len(start):

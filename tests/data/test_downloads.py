@@ -127,7 +127,7 @@ def test_a_damaged_archive_is_an_input_error(make, name, tmp_path, folder):
         unpack(archive, folder, wanted=everything, max_bytes=10_000)
     archive.unlink()
     os.mkfifo(archive)
-    with pytest.raises(InputError, match="is no regular file"):
+    with pytest.raises(InputError, match="is a pipe, not a regular file"):
         unpack(archive, folder, wanted=everything, max_bytes=10_000)
 
 

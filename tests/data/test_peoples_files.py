@@ -142,8 +142,8 @@ def test_running_text_keeps_its_lines(tmp_path):
 @pytest.mark.parametrize("name", ["pairs.csv", "text.txt", "pairs.jsonl", "pairs.parquet"])
 def test_what_is_no_file_is_refused(name, tmp_path):
     os.mkfifo(tmp_path / name)
-    refused(tmp_path / name, "is neither a file nor a folder")
+    refused(tmp_path / name, "is a pipe, not a regular file")
     folder = tmp_path / "folder"
     folder.mkdir()
     os.mkfifo(folder / f"train.{name.rpartition('.')[2]}")
-    refused(folder, "train.", "is no regular file")
+    refused(folder, "train.", "is a pipe, not a regular file")
