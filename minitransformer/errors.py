@@ -12,6 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+_OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory")
+"""In the message of torch's `RuntimeError`."""
+
 
 class InputError(ValueError):
     """A user handed in something unusable; the message gives the value and the way out."""
@@ -49,9 +52,12 @@ def reported_to_user() -> Iterator[None]:
     except OSError as error:
         message, code = f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # how the tokenizers library fails over a tokenizer.json
+        if type(error).__name__ == "PanicException":  # how the tokenizers library fails over a tokenizer.json
+            message, code = f"the tokenizer fails on this text: {error}", 2
+        elif isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+            message, code = f"not enough memory: take a smaller model, batch or text ({error})", 2
+        else:
             raise
-        message, code = f"the tokenizer fails on this text: {error}", 2
     finally:
         warnings.showwarning = showwarning
         _flush_or_drop(sys.stdout)

@@ -15,6 +15,8 @@ import minitransformer
 from minitransformer import errors
 from minitransformer.errors import InputError, naming_flags, reported_to_user
 
+MEMORY = "not enough memory: take a smaller model, batch or text"
+
 
 @pytest.mark.parametrize(
     ("error", "line"),
@@ -26,6 +28,12 @@ from minitransformer.errors import InputError, naming_flags, reported_to_user
         (PermissionError(13, "Permission denied", "config.json"), "Permission denied: config.json"),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
         (ConnectionError("the server hung up"), "the server hung up"),
+        (MemoryError("Unable to allocate 9 TiB"), f"{MEMORY} (Unable to allocate 9 TiB)"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            f"{MEMORY} (DefaultCPUAllocator: can't allocate memory)",
+        ),
+        (RuntimeError("CUDA out of memory. Tried"), f"{MEMORY} (CUDA out of memory. Tried)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
