@@ -27,8 +27,13 @@ def token_positions(
     stand anywhere."""
     if document_ids is None:
         return (valid.long().cumsum(dim=1) - 1).clamp(min=0)
-    same = rearrange(document_ids, "batch time -> batch time 1") == rearrange(document_ids, "batch key -> batch 1 key")
-    return (same.tril(-1) & rearrange(valid, "batch key -> batch 1 key")).sum(dim=2)
+    # The documents one after another, where a position is a difference of two counts, and back to their places.
+    documents, order = document_ids.sort(dim=1, stable=True)
+    real = valid.gather(1, order).long()
+    before = real.cumsum(dim=1) - real
+    starts = documents.diff(dim=1, prepend=documents[:, :1] - 1) != 0
+    before = before - before.where(starts, 0).cummax(dim=1).values
+    return before.gather(1, order.argsort(dim=1))
 
 
 class SinusoidalPositions(nn.Module):

@@ -67,6 +67,7 @@ def cases() -> Iterator[Case]:
     for name, options in BERTS.items():
         config = small_bert(**options)
         yield name, BERT(config), ids[:1], {"valid": ids[2]}
+        yield f"{name}, packed", BERT(config), ids[:1], {"document_ids": torch.tensor([[0, 1], [1, 1]])}
         yield f"{name}, segments given", BERT(config), ids[:1], {"segment_ids": torch.zeros_like(ids[0])}
 
     transformer = TransformerConfig(**sizes, num_heads=HEADS, d_ff=6, num_encoder_layers=1, num_decoder_layers=1)
@@ -74,6 +75,7 @@ def cases() -> Iterator[Case]:
     for positions in ("learned", "rotary", "alibi"):
         gpt = GPTConfig(9, 4, d_model=D_MODEL, num_heads=HEADS, num_layers=1, positions=positions, eos_id=0)
         yield f"GPT {positions}", GPT(gpt), (ids[0], ids[2]), {}
+        yield f"GPT {positions}, packed", GPT(gpt), ids[:1], {"document_ids": torch.tensor([[0, 1], [1, 1]])}
     modern = {"norm": "rmsnorm", "activation": "relu_squared", "bias": False, "qk_norm": True, "logit_softcap": 9.0}
     gpt = GPTConfig(9, 4, d_model=D_MODEL, num_heads=HEADS, num_layers=1, positions="rotary", eos_id=0, **modern)
     yield "GPT modern", GPT(gpt), (ids[0],), {}

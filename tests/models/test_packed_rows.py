@@ -4,8 +4,12 @@ import jaxtyping
 import pytest
 import torch
 from helpers_models import assert_close, nudged
+from helpers_pieces import few_examples
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minitransformer import BERT, GPT, BERTConfig, GPTConfig, InputError, kernels
+from minitransformer.positions import token_positions
 
 SIZES = {"vocab_size": 30, "d_model": 16, "num_heads": 4, "num_layers": 2, "dropout": 0.0}
 GPTS = {
@@ -138,9 +142,35 @@ def test_a_row_of_several_documents_has_no_label_of_one_pair():
         bert().loss(batch)
 
 
+@given(st.integers(0, 9), st.integers(0, 12), st.integers(1, 4))
+@few_examples
+def test_positions_count_the_real_tokens_of_the_document_before(seed, time, number):
+    torch.manual_seed(seed)
+    document_ids, valid = torch.randint(-number, number, (3, time)), torch.rand(3, time) < 0.7
+    positions = token_positions(valid, document_ids)
+    for ids, real, found in zip(document_ids, valid, positions, strict=True):
+        assert found.tolist() == [int((real[:t] & (ids[:t] == ids[t])).sum()) for t in range(time)]
+
+
 @pytest.mark.parametrize("build", [gpt, bert])
 @pytest.mark.parametrize("name", ["valid", "document_ids"])
 def test_shapes_that_would_be_broadcast_are_refused(build, name, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
     with pytest.raises(InputError, match=rf"{name} of shape \(1, 6\) does not fit ids of shape \(2, 6\)"):
         build()(torch.full((2, 6), 7), **{name: torch.ones(1, 6, dtype=torch.bool if name == "valid" else torch.long)})
+
+
+def test_gradients_of_single_packed_rows_are_those_of_torch_func():
+    model = gpt(positions="rotary")
+    _, ids, valid, document_ids = packed(LENGTHS)
+
+    def total(parameters, *row):
+        options = {"document_ids": row[2][None]}
+        return torch.func.functional_call(model, parameters, (row[0][None], row[1][None]), options)[0, 3:9].sum()
+
+    parameters = dict(model.named_parameters())
+    found = torch.func.vmap(torch.func.grad(total), (None, 0, 0, 0))(parameters, ids, valid, document_ids)
+    for row in range(len(ids)):
+        model.zero_grad()
+        total(parameters, ids[row], valid[row], document_ids[row]).backward()
+        assert_close(found["embedding.weight"][row], model.embedding.weight.grad)
