@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from statistics import median
 from typing import Any, ClassVar
 
 import datasets
@@ -18,7 +17,7 @@ from tokenizers import Tokenizer
 from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
 from train.engine.console import table
-from train.translate.reports import Groups, History, Reports, by_group, draw, groups_table
+from train.translate.reports import Groups, History, Reports, by_group, draw, groups_table, typical
 from train.translate.texts import words
 
 LENGTHS, LENGTH_GROUPS = (5, 10, 15, 20), ("1-5", "6-10", "11-15", "16-20", "21+")
@@ -142,10 +141,7 @@ def validation_bleu(report: Mapping[str, Any]) -> str:
 
 
 def chosen_sentences(sources: Iterable[str], tokenizer: Tokenizer, most: int = 4) -> list[str]:
-    """Typical sentences: the first of those whose length is nearest to the median, or to `MAP_TOKENS` if that is
-    less. None has more tokens while there are shorter ones."""
+    """Sentences of typical length in tokens, and of `MAP_TOKENS` at most if there are such."""
     distinct = list(dict.fromkeys(sources))
     encodings = tokenizer.encode_batch(distinct, add_special_tokens=False)
-    lengths = {text: len(encoding.ids) + 1 for text, encoding in zip(distinct, encodings, strict=True)}
-    typical = min(MAP_TOKENS, median(lengths.values()))
-    return sorted(distinct, key=lambda text: (lengths[text] > MAP_TOKENS, abs(lengths[text] - typical)))[:most]
+    return [distinct[i] for i in typical([len(e.ids) + 1 for e in encodings], most, at_most=MAP_TOKENS)]

@@ -13,7 +13,10 @@ from rich.table import Table
 from minitransformer.data.dates import format_of, locale_of
 from minitransformer.files import atomic
 from train.engine.console import table
-from train.translate.reports import Groups, History, Reports, by_group, draw, groups_table
+from train.translate.reports import Groups, History, Reports, by_group, draw, groups_table, typical
+
+MAP_LETTERS = 40
+"""The most letters of strings whose attention is drawn, if there are such."""
 
 
 def exact_match(outputs: Sequence[str], references: Sequence[str]) -> float:
@@ -119,10 +122,11 @@ def write_by_locale(columns: Mapping[str, Groups], path: Path) -> None:
 
 
 def chosen_examples(pairs: datasets.Dataset, most: int = 4) -> list[tuple[str, str]]:
-    """The first pair of each of the commonest date formats; of pairs that are not dates, the first ones."""
+    """The first pair of each of the commonest date formats; of strings that are not dates, some of typical length."""
     by_format: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for source, target in zip(pairs["source"], pairs["target"], strict=True):
         by_format[format_of(source)].append((source, target))
     if len(by_format) == 1:
-        return next(iter(by_format.values()))[:most]
+        [found] = by_format.values()
+        return [found[i] for i in typical([len(source) for source, _ in found], most, at_most=MAP_LETTERS)]
     return [found[0] for found in sorted(by_format.values(), key=len, reverse=True)[:most]]

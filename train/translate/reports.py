@@ -4,6 +4,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.table import Table
@@ -71,13 +72,22 @@ def draw(
         if getattr(translator.model.config, "attention", None) == "none":
             continue
         for text, reference in examples:
-            output, source, target, weights = translator.attention_map(text)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is cut off or unknown was said with the scores
+                output, source, target, weights = translator.attention_map(text)
             example = AttentionExample(weights.mean(dim=0), source, target, correct=reference in (None, output))
             maps.setdefault(name, []).append(example)
         if len(weights) > 1:
             draw_or_warn(attention_heads, weights, source, target, title=name, path=folder / f"heads-{name}.png")
     if maps:
         draw_or_warn(attention_grid, maps, path=folder / "attention.png")
+
+
+def typical(lengths: Sequence[int], most: int, *, at_most: int) -> list[int]:
+    """The places of the first of those whose length is nearest to the median, or to `at_most` if that is less. None is
+    longer than that while there are shorter ones."""
+    middle = min(at_most, median(lengths))
+    return sorted(range(len(lengths)), key=lambda i: (lengths[i] > at_most, abs(lengths[i] - middle)))[:most]
 
 
 def draw_or_warn(draw_picture: Callable[..., Path], *args: Any, path: Path, **options: Any) -> None:

@@ -96,9 +96,9 @@ def test_the_file_has_every_locale_and_the_table_the_worst(tmp_path):
     assert "l18" not in text
 
 
-def test_the_first_pairs_of_the_commonest_formats_are_drawn():
+def test_the_first_pairs_of_the_commonest_formats_are_drawn_and_other_strings_of_typical_length():
     sources = ["3/9/16", "01.02.03", "04.05.06", "4/9/16", "07.08.09", "1 may 2003"]
     pairs = datasets.Dataset.from_dict({"source": sources, "target": list("abcdef")})
     assert chosen_examples(pairs, most=2) == [("01.02.03", "b"), ("3/9/16", "a")]
-    pairs = datasets.Dataset.from_dict({"source": ["x", "y", "z"], "target": list("abc")})
-    assert chosen_examples(pairs, most=2) == [("x", "a"), ("y", "b")]
+    pairs = datasets.Dataset.from_dict({"source": ["x", "x" * 90, "yyyy", "zzz", "zzzz"], "target": list("abcde")})
+    assert chosen_examples(pairs, most=2) == [("yyyy", "c"), ("zzzz", "e")]
