@@ -153,18 +153,9 @@ def _one_or_two(files: list[Path], wanted: Wanted) -> tuple[Path, ...]:
         return (readable[0],)
     if readable:
         raise InputError(f"{folder} has several files for one split, {names}: keep one, or name it in full")
-    if source is None or target is None:
-        raise InputError(
-            f"cannot read {names} in {folder}: a split is one file in {', '.join(_READABLE)}, or two line-aligned "
-            f"files whose suffixes are given; {source=} and {target=} are not two of {', '.join(by_suffix)}"
-        )
-    missing = [
-        f"no {files[0].stem}.{suffix} for {side}={suffix!r}"
-        for side, suffix in (("source", source), ("target", target))
-        if suffix not in by_suffix
-    ]
     raise InputError(
-        f"{folder} has {names}, but {' and '.join(missing)}: the suffixes there are {', '.join(by_suffix)}"
+        f"cannot read {names} in {folder}: a split is one file in {', '.join(_READABLE)}, or two line-aligned files "
+        f"whose suffixes are given; {source=} and {target=} are not two of {', '.join(by_suffix)}"
     )
 
 

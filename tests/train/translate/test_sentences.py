@@ -133,7 +133,7 @@ def test_two_vocabularies_are_saved_and_long_training_pairs_are_left_out_and_cou
         (["--models", "rnn-location"], "rnn-location"),
         (["--vocab-size", "18", "--no-joint"], "--vocab-size 18 is too small for the 15 characters of the texts"),
         (["--max-length", "1"], "--max-length"),
-        (["--source", "fr"], "no train.fr"),
+        (["--source", "fr"], "--source 'fr' and --target 'en' are not two of"),
         (["--models", "transformer,rnn-additive", "--optimizer", "muon"], "--optimizer muon is for the transformer"),
     ],
 )
