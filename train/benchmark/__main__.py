@@ -6,12 +6,11 @@ python -m train.benchmark --parts gpt-quality --data text.txt     time until a v
 The rivals are installed with the package's `test` extra.
 """
 
-import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -19,6 +18,7 @@ from rich.console import Console
 
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
+from minitransformer.validation import Count, Range, require_ranges
 from train.benchmark.bert import bert_training, minilm_finetuning
 from train.benchmark.checkpoints import checkpoint_cost
 from train.benchmark.gpt import gpt_generation, gpt_quality, gpt_training
@@ -27,6 +27,7 @@ from train.benchmark.timing import Machine
 from train.benchmark.translation import beam_search_speed
 from train.benchmark.translation_training import translation_training
 from train.engine.console import wide_console
+from train.engine.settings import Threads, distinct
 
 PARTS: dict[str, Callable[..., Any]] = {
     "gpt-training": gpt_training,
@@ -51,11 +52,11 @@ class BenchmarkSettings:
     writing one), kernels (what each kernel gains)."""
     data: str | None = None
     """The text for gpt-quality: a path, or shakespeare."""
-    target_loss: float = 1.88
+    target_loss: Annotated[float, Range(more_than=0)] = 1.88
     """The validation loss, in nats per character, that gpt-quality trains our model to."""
-    threads: int | None = None
+    threads: Threads | None = None
     """CPU threads. Default: all cores."""
-    rounds: int = 5
+    rounds: Count = 5
     """How often each side is timed, in turns; the median counts."""
     quick: bool = False
     """A few steps of each, to see that everything runs; the figures mean nothing."""
@@ -63,15 +64,12 @@ class BenchmarkSettings:
     """A .json file for the figures."""
 
     def part_names(self) -> list[str]:
-        names = [name.strip() for name in self.parts.split(",") if name.strip()]
+        require_ranges(self)
+        names = distinct("--parts", self.parts)
         if unknown := [name for name in names if name not in PARTS]:
             raise InputError(f"--parts {','.join(unknown)}: not among {', '.join(PARTS)}")
-        if self.rounds < 1:
-            raise InputError(f"--rounds {self.rounds} must be at least 1")
-        if not 0 < self.target_loss < math.inf:
-            raise InputError(f"--target-loss {self.target_loss} must be more than 0 and finite")
-        if "gpt-quality" in names and self.data is None:
-            raise InputError("--parts gpt-quality needs --data, a text to train on")
+        if ("gpt-quality" in names) != (self.data is not None):
+            raise InputError("--parts gpt-quality needs --data, a text to train on; other parts read none")
         return names
 
 

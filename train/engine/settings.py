@@ -17,6 +17,7 @@ from train.engine.processes import Processes, local_world_size
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 Minutes = Annotated[float, Range(more_than=0, at_most=10_000_000)]
+Threads = Annotated[int, Range(more_than=0, at_most=1024)]
 VocabSize = Annotated[int, Range(more_than=0, at_most=1_000_000)]
 """A larger one would take its memory before it has read a text."""
 Accumulate = Annotated[int, Range(more_than=0, at_most=10_000)]
@@ -37,7 +38,7 @@ class Settings:
     seed: Seed = 0
     """Seed of the weights, the order of the data and dropout."""
     device: Device = "auto"
-    threads: Annotated[int, Range(more_than=0, at_most=1024)] | None = None
+    threads: Threads | None = None
     """CPU threads. Default: 1 for models under 500,000 parameters, which run no faster on more, else all cores."""
     precision: Precision = "auto"
     """auto is bf16 where the hardware multiplies it faster than fp32, else fp32."""
