@@ -2,6 +2,7 @@
 # make finetune    set up, then fine-tune MiniLM for sentiment, next to two baselines
 # make test        set up, then every check: lint, format, types, tests
 # make test-all    set up, then every check, slow tests included
+# make fuzz        set up, then attack: make fuzz CASES=10000 KILLS=100 SEED=0
 # make docs        set up, then build the site in docs/_build/html
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup translate finetune test test-all lint docs clean
+.PHONY: setup translate finetune test test-all fuzz lint docs clean
 
 setup: $(VENV)/.core
 
@@ -51,6 +52,13 @@ test: lint
 
 test-all: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m ''
+
+CASES ?= 1000
+KILLS ?= 10
+SEED ?= 0
+fuzz: $(VENV)/.test
+	PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --cases $(CASES) --kills $(KILLS) --seed $(SEED) \
+		$(if $(ONLY),--only "$(ONLY)") $(if $(CASE),--case $(CASE))
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html

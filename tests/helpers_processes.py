@@ -40,7 +40,8 @@ def _become(action, out, err):
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads are not there in a forked process
         for path, descriptor in ((out, 1), (err, 2)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace")  # as Python opens it
         action()
         code = 0
     except SystemExit as exit_:
