@@ -67,17 +67,24 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokeni
         config = path.with_name("config.json")
         settings = read_json(config) if config.is_file() else {}
         saved = settings.get(FINGERPRINTS) if isinstance(settings, dict) else None
-        digest = sha256(path)
-        if isinstance(saved, dict) and saved.get(path.name, digest) != digest:
+        if isinstance(saved, dict) and path.name in saved:
+            if saved[path.name] != sha256(path):
+                raise InputError(
+                    f"{path} is not the tokenizer that this model was saved with: copy that one back, or remove "
+                    f"{FINGERPRINTS!r} from {config} if it was changed on purpose"
+                )
+        elif not any(vocab_size == -(-size // multiple) * multiple for multiple in _PADDED):
             raise InputError(
-                f"{path} is not the tokenizer that this model was saved with: copy that one back, or remove "
-                f"{FINGERPRINTS!r} from {config} if it was changed on purpose"
+                f"{path} has {size} ids, its model knows {vocab_size}, and that is no padding: it seems to be another "
+                "model's; if it is right, save both together: Completer(model, tokenizer).save(folder), say"
             )
     return tokenizer
 
 
 FINGERPRINTS = "tokenizers"
 """The key of a model's config.json with the SHA-256 of each tokenizer file that it was saved with."""
+_PADDED = (1, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""The sizes of vocabularies are rounded up to multiples of these, for speed."""
 
 
 def num_ids(tokenizer: Tokenizer) -> int:
@@ -155,19 +162,26 @@ def encode_with_masks(tokenizer: Tokenizer, text: str) -> list[int]:
     return [*ids, *tokenizer.encode(last, add_special_tokens=False).ids, specials.sep_id]
 
 
-def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """The text of `ids`, piece by piece as they are generated; the pieces together are `tokenizer.decode(ids)`.
+def stream_text(tokenizer: Tokenizer, ids: Iterable[int], *, after: Sequence[int] = ()) -> Iterator[str]:
+    """The text of `ids`, piece by piece as they are generated; the pieces together are `tokenizer.decode(ids)`, or what
+    this text has more where `ids` stand `after` others.
 
-    Tokens of an incomplete character, which decode to U+FFFD, are held back until it is complete. Works for decoders
-    that concatenate tokens, as all here and GPT-2's. `tokenizers.decoders.DecodeStream` would drop a cut-off end.
+    Tokens of an incomplete character, which decode to U+FFFD, are held back until it is complete.
+    `tokenizers.decoders.DecodeStream` would drop a cut-off end.
     """
     held: list[int] = []
     text = ""  # the text of the tokens held back
+    before = list(after[-4:])  # some decoders leave out the space before the first token
+    start = len(tokenizer.decode(before))
+
+    def spelled(*tokens: int) -> str:
+        return tokenizer.decode([*before, *tokens])[start:]
+
     for token_id in ids:
-        alone = tokenizer.decode([token_id])
+        alone = spelled(token_id)
         if not alone:  # a special token
             continue
-        together = tokenizer.decode([*held, token_id]) if held else alone
+        together = spelled(*held, token_id) if held else alone
         if together == text + alone:
             # This token does not continue the character held back, which therefore stays incomplete.
             if text:
@@ -177,7 +191,8 @@ def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
             held, text = [*held, token_id], together
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):
             yield text
-            held, text = [], ""
+            before, held, text = held[-1:], [], ""
+            start = len(tokenizer.decode(before))
     if text:
         yield text
 

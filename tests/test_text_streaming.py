@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders
+from tokenizers import Tokenizer, decoders, models
 from tokenizers.implementations import ByteLevelBPETokenizer
 
 from minitransformer.tokenization import (
@@ -99,4 +99,19 @@ def test_streaming_decodes_each_token_a_few_times_however_long_the_text(text):
     pieces = list(stream_text(tokenizer, ids))
     assert "".join(pieces) == text
     assert len(pieces) >= len(text) - 1
-    assert len(ids) <= counting.tokens <= 4 * len(ids)
+    assert len(ids) <= counting.tokens <= 7 * len(ids)
+
+
+def words_with_marks(marks_first):
+    """One whose decoder puts the spaces between words, and none before the first."""
+    words = ["[EOS]", *("▁to ▁be ▁or s" if marks_first else "to be or ##s").split()]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}))
+    tokenizer.decoder = decoders.Metaspace() if marks_first else decoders.WordPiece()
+    return tokenizer
+
+
+@pytest.mark.parametrize("marks_first", [True, False], ids=["sentencepiece", "wordpiece"])
+def test_streamed_pieces_keep_the_spaces_that_a_decoder_puts_between_words(marks_first):
+    tokenizer = words_with_marks(marks_first)
+    assert list(stream_text(tokenizer, [1, 4, 2, 3, 4])) == ["to", "s", " be", " or", "s"]
+    assert list(stream_text(tokenizer, [2, 4], after=[1, 3])) == [" be", "s"]

@@ -42,13 +42,18 @@ class Completer:
             return []
         ids, valid = self._batch(texts)
         options = {"vocab_size": num_ids(self.tokenizer), **options}
-        return self.tokenizer.decode_batch(sample(self.model, ids, valid, **options).tolist())
+        new = sample(self.model, ids, valid, **options).tolist()
+        read = [row[real].tolist() for row, real in zip(ids, valid, strict=True)]
+        before = self.tokenizer.decode_batch(read)  # some decoders leave out the space before the first token of a text
+        whole = self.tokenizer.decode_batch([[*old, *more] for old, more in zip(read, new, strict=True)])
+        return [text[len(prompt) :] for text, prompt in zip(whole, before, strict=True)]
 
     def stream(self, text: str, **options: Any) -> Iterator[str]:
         """The continuation of one text, in pieces as they are generated."""
         ids, valid = self._batch([base.one_text(text)])
         options = {"vocab_size": num_ids(self.tokenizer), **options}
-        return stream_text(self.tokenizer, (int(ids) for ids in stream(self.model, ids, valid, **options)))
+        new = (int(token) for token in stream(self.model, ids, valid, **options))
+        return stream_text(self.tokenizer, new, after=ids[0].tolist())
 
     def _batch(self, texts: Sequence[str]) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
         base.warn_of_unknown(unknown_characters(self.tokenizer, texts))

@@ -1,14 +1,14 @@
 """What all pipelines share: which texts they take, and which tokenizers."""
 
-import json
 import warnings
 
 import jaxtyping
 import pytest
 import torch
-from helpers_pipelines import CHARACTERS, WORDS, pipeline
+from helpers_checkpoints import edit_config
+from helpers_pipelines import CHARACTERS, SIZES, WORDS, pipeline
 
-from minitransformer import Classifier, Completer, InputError, MaskFiller, Translator
+from minitransformer import GPT, Classifier, Completer, GPTConfig, InputError, MaskFiller, Translator
 from minitransformer.tokenization import train_character_tokenizer, train_wordpiece_tokenizer
 
 
@@ -101,16 +101,25 @@ def test_ids_beyond_the_tokenizer_are_never_given():
 def test_a_tokenizer_that_is_not_the_models_is_refused(kind, tmp_path):
     pipeline(kind).save(tmp_path)
     assert kind.load(tmp_path)
-    other = train_character_tokenizer(["the quick"]) if kind in (Completer, Translator) else WORDS
-    if other is WORDS:
-        other = train_wordpiece_tokenizer(["the quick"], 40)
+    characters = kind in (Completer, Translator)
+    other = train_character_tokenizer(["quick"]) if characters else train_wordpiece_tokenizer(["quick"], 40)
     other.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(InputError, match=r"tokenizer\.json is not the tokenizer that this model was saved with"):
         kind.load(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    del config["tokenizers"]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert kind.load(tmp_path)
+    edit_config(tmp_path, tokenizers=...)
+    with pytest.raises(InputError, match=r"that is no padding: it seems to be another model's"):
+        kind.load(tmp_path)
+
+
+def test_a_model_without_a_record_of_its_tokenizer_may_have_a_padded_vocabulary(tmp_path):
+    for size in (16, 24, 64):
+        Completer(GPT(GPTConfig(**SIZES | dict(vocab_size=size), eos_id=3)), CHARACTERS).save(tmp_path)
+        edit_config(tmp_path, tokenizers=...)
+        if size == 24:
+            with pytest.raises(InputError, match="has 15 ids, its model knows 24, and that is no padding"):
+                Completer.load(tmp_path)
+        else:
+            assert Completer.load(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off")
