@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from minitransformer.data.headers import SAMPLE, Wanted, names_without_header
 from minitransformer.data.tables import Row, Table
@@ -85,32 +86,48 @@ def _csv_records(path: Path, wanted: Wanted) -> "partial[Iterator[tuple[int, lis
 
     A first line "sep=;", which spreadsheets understand, names the mark between fields. Otherwise that is the first of
     comma, semicolon and tab that gives each of the first rows the same number of fields, two or more, and the columns
-    that are `wanted`; a warning tells of one that is not the comma, and where several would do.
+    that are `wanted`. Spaces before a field are left out where a quote follows them. Warnings tell of a mark that is
+    not the comma, of others that would do, and of spaces that are left out.
     """
-    found = _SEPARATOR.fullmatch(next(read_lines(path)))
-    if found:
-        return partial(_records, path, mark=found[1], skip=1)
-    fitting = dict[str, list[str]]()
-    for mark in (",", ";", "\t"):
-        try:
-            rows = [row for _, row in islice(_records(path, mark=mark), 1 + SAMPLE) if row]
-        except InputError:
-            continue
-        if len(rows[0]) > 1 and len({*map(len, rows)}) == 1:
-            fitting[mark] = rows[0]
-    mark = next((mark for mark, first in fitting.items() if {*wanted.names} <= {*first}), next(iter(fitting), ","))
-    if mark != "," or len(fitting) > 1:
+    named = _SEPARATOR.fullmatch(next(read_lines(path)))
+    marks, skip = (named[1], 1) if named else (",;\t", 0)
+    fitting = dict[str, tuple[list[str], bool]]()
+    for mark in marks:
+        plain, spaced = (_first_rows(path, mark=mark, skip=skip, spaces=spaces) for spaces in (False, True))
+        different = [[cell.lstrip(" ") for cell in row] for row in spaced] != [
+            [cell.lstrip(" ") for cell in row] for row in plain
+        ]
+        if rows := spaced if spaced and different else plain:
+            fitting[mark] = rows[0], rows is spaced
+    mark = next(
+        (mark for mark, (row, _) in fitting.items() if {*wanted.names} <= {*row}), next(iter(fitting), marks[0])
+    )
+    spaces = mark in fitting and fitting[mark][1]
+    if not named and (mark != "," or len(fitting) > 1):
         others = "".join(f", which {other!r} would be as well" for other in fitting if other != mark)
         warnings.warn(
             f"{path} is read with {mark!r} between its fields{others}: a first line sep={mark} ends this warning",
             stacklevel=2,
         )
-    return partial(_records, path, mark=mark)
+    if spaces:
+        warnings.warn(f"{path}: spaces between {mark!r} and a quote are left out", stacklevel=2)
+    return partial(_records, path, mark=mark, skip=skip, spaces=spaces)
 
 
-def _records(path: Path, *, mark: str, skip: int = 0) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the line it starts on; a quoted field may run over several lines."""
-    reader = csv.reader((f"{line}\n" for line in islice(read_lines(path), skip, None)), delimiter=mark, strict=True)
+def _first_rows(path: Path, **how: Any) -> list[list[str]]:
+    """The first rows, if each has the same number of fields, two or more."""
+    try:
+        rows = [row for _, row in islice(_records(path, **how), 1 + SAMPLE) if row]
+    except InputError:
+        return []
+    return rows if rows and len(rows[0]) > 1 and len({*map(len, rows)}) == 1 else []
+
+
+def _records(path: Path, *, mark: str, skip: int, spaces: bool) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line it starts on; a quoted field may run over several lines. Without the first `skip`
+    lines, and without the `spaces` before fields."""
+    lines = (f"{line}\n" for line in islice(read_lines(path), skip, None))
+    reader = csv.reader(lines, delimiter=mark, strict=True, skipinitialspace=spaces)
     place = 1 + skip
     try:
         while True:

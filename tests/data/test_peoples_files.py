@@ -86,6 +86,17 @@ def test_quotes_around_fields_are_characters_in_a_tsv_file_and_marks_in_a_csv_fi
     assert "quotes" not in loaded(write(tmp_path / "b.tsv", tabs(("source", "target"), ('"a"', '"b" "c"'), *PAIRS)))[1]
 
 
+def test_spaces_between_a_comma_and_a_quote_belong_to_neither(tmp_path):
+    content = "text, label\n" + "".join(f'"film {n}, or so", "{n % 2}, so"\n' for n in range(30))
+    found, said = loaded(write(tmp_path / "a.csv", content), kind="labelled")
+    assert found == sorted((text, f"{label}, so") for text, label in TEXTS)
+    assert "spaces between ',' and a quote are left out" in said
+    assert loaded(write(tmp_path / "a.csv", f"sep=,\n{content}"), kind="labelled")[0] == found
+    rows = [(f" a {n}", f' "b" {n}') for n in range(20)]  # in quotes, or before no quote, they are text
+    content = "source,target\n" + "".join(f'{a},"{b}"\n' for a, b in [(a, b.replace('"', '""')) for a, b in rows])
+    assert loaded(write(tmp_path / "b.csv", content)) == (sorted(rows), "")
+
+
 def test_commas_and_semicolons_in_texts_do_not_change_the_mark(tmp_path):
     rows = [(f"one; two {n}", f"three; {n}") for n in range(20)]
     path = write(tmp_path / "a.csv", "source,target\n" + "".join(f"{a},{b}\n" for a, b in rows))
