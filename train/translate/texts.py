@@ -11,8 +11,6 @@ from minitransformer.data.columns import text_batches
 
 SAMPLE = 10_000
 """The most pairs, from all over the data, that are looked at."""
-WORDS = 3
-"""A text of so many words is a sentence, without a full stop too."""
 FEW = 100
 """So few whole targets, each of ten pairs or more, are labels."""
 FULL_STOPS = tuple(".!?…。！？｡।؟۔။།")
@@ -43,25 +41,32 @@ def sample(split: datasets.Dataset) -> list[tuple[str, str]]:
 
 
 def are_sentences(pairs: Sequence[tuple[str, str]]) -> bool:
-    """Whether most pairs have a sentence on both sides, and targets are not a few that return again and again.
+    """Whether most pairs are of sentences, and targets are not a few that return again and again.
 
     Names, codes, dates and numbers are no sentences. No single pair decides, however long it is.
     """
-    alike = sum(is_sentence(source) and is_sentence(target) for source, target in pairs)
+    alike = sum(is_of_sentences(source, target) for source, target in pairs)
     targets = len({target for _, target in pairs})
     return 2 * alike > len(pairs) and (targets > FEW or 10 * targets > len(pairs))
 
 
-def is_sentence(text: str) -> bool:
-    """Whether it has three words, or any and a full stop. Numbers and single letters are no words; four letters without
-    spaces between words are about three."""
+def is_of_sentences(source: str, target: str) -> bool:
+    """Whether both sides have words, two at least and together five, or a full stop behind them."""
+    counts = [word_count(text) for text in (source, target)]
+    stops = all(text.rstrip("\"'“”’»)」』 ").endswith(FULL_STOPS) for text in (source, target))
+    return (min(counts) >= 2 and sum(counts) >= 5) or (min(counts) >= 1 and stops)
+
+
+def word_count(text: str) -> float:
+    """Words, without numbers and single letters. Where words have no spaces between them, four letters are about
+    three."""
     count = 0.0
     for word in words(text):
         if re.match(f"[{UNSPACED}]", word):
             count += 0.75
         elif len(word) > 1 and not any(map(str.isdigit, word)):
             count += 1
-    return count >= WORDS or (count >= 1 and text.rstrip("\"'”’»)」』 ").endswith(FULL_STOPS))
+    return count
 
 
 def bleu_tokenizer(targets: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from minitransformer.data.dates import date_pairs
 from minitransformer.data.recall import recall_pairs
-from train.translate.texts import SAMPLE, are_sentences, bleu_tokenizer, is_sentence, sample, words
+from train.translate.texts import SAMPLE, are_sentences, bleu_tokenizer, is_of_sentences, sample, words
 
 SHORT = {
     "Go.": "Geh.",
@@ -25,18 +25,22 @@ def test_words_come_without_punctuation_keep_their_marks_and_are_letters_where_t
     assert words("ไม่รู้") == ["ไ", "ม่", "รู้"]
 
 
-@pytest.mark.parametrize("text", [
-    "Go.", "¿Qué?", "we lost again", "我不知道", "他走了。", "行きましょう", "ฉันไม่รู้", "나는 학생입니다.", "मैं घर जाता हूँ।"
+@pytest.mark.parametrize(("source", "target"), [
+    ("Go.", "¿Qué?"), ("we lost again", "biz kaybettik"), ("I don't know", "我不知道"), ("他走了。", "He left."),
+    ("let us go then", "行きましょう"), ("that is not so", "ฉันไม่รู้"), ("I am a student.", "나는 학생입니다."),
+    ("मैं घर जाता हूँ।", "I go home."), ("„Ja.“", "Yes!"),
 ])  # fmt: skip
-def test_short_sentences_of_many_scripts_are_sentences(text):
-    assert is_sentence(text)
+def test_short_sentences_of_many_scripts_are_sentences(source, target):
+    assert is_of_sentences(source, target) and is_of_sentences(target, source)
 
 
-@pytest.mark.parametrize("text", [
-    "", "house", "Barack Obama", "friday october 20 1995", "1995-10-20", "HH AH0 L OW1", "a b c d.", "3.", "奥巴马"
+@pytest.mark.parametrize(("source", "target"), [
+    ("", "we lost again"), ("house", "Haus"), ("Barack Obama", "Барак Обама"), ("Obama", "奥巴马"),
+    ("friday october 20 1995", "vendredi 20 octobre 1995"), ("monday the first of may", "1995-10-20"),
+    ("international", "IH N T ER N AE SH AH N AH L"), ("a b c d.", "d c b a."), ("3 + 4 = 7.", "seven."),
 ])  # fmt: skip
-def test_names_dates_codes_and_numbers_are_not(text):
-    assert not is_sentence(text)
+def test_names_dates_codes_and_numbers_are_not(source, target):
+    assert not is_of_sentences(source, target) and not is_of_sentences(target, source)
 
 
 def test_short_pairs_are_sentences_and_dates_and_recall_are_not():
