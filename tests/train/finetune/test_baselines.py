@@ -86,6 +86,16 @@ def test_both_learn_what_words_tell():
     assert [result["accuracy"] for result in results.values()] == [1.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("good", "bad"), [("में", "म"), ("我看好它了", "我看坏它了"), ("má", "ma"), ("😀", "😡"), ("½", "2")]
+)
+def test_marks_and_letters_without_spaces_between_them_are_told_apart(good, bad):
+    train = labelled([f"{word} {i}" for i in range(6) for word in (good, bad)], [1, 0] * 6)
+    held_out = labelled([f"{bad}?", f"{good}!"], [0, 1])
+    results = baselines({"train": train, "validation": held_out}, "validation", "ab")
+    assert [result["accuracy"] for result in results.values()] == [1.0, 1.0]
+
+
 def test_texts_without_words_have_no_baselines():
     splits = dict.fromkeys(("train", "validation"), labelled(["?!", "..."], [0, 1]))
     assert baselines(splits, "validation", "ab") == {}
