@@ -37,7 +37,6 @@ Ids = Int[Tensor, "batch time"]
 Valid = Bool[Tensor, "batch time"]
 """Which tokens are real."""
 
-
 NEVER = -(1 << 63)
 """The target that cross-entropy passes over; torch's own is -100."""
 
@@ -66,7 +65,7 @@ def target_loss(
 ) -> Float[Tensor, ""]:
     """Summed cross-entropy; smoothing spreads `label_smoothing` over the whole vocabulary (Szegedy et al. 2016).
 
-    Raises `InputError` as `embedded` does; -100 is no target either.
+    Raises `InputError` for a target out of range, as `embedded` does, -100 included.
     """
     options: dict[str, Any] = {"reduction": "sum", "label_smoothing": label_smoothing, "ignore_index": NEVER}
     try:
@@ -117,20 +116,16 @@ class Config:
     def _require_sane_size(self) -> None:
         """`InputError` for more layers or parameters than any model has, before memory is reserved for them.
 
-        The estimate is a lower bound: embeddings, and for each layer one matrix of attention or recurrence and one of
-        the feed-forward.
+        The estimate counts embeddings, and for each layer one matrix of attention or recurrence and one of the
+        feed-forward: no model that exists comes near the limit.
         """
 
-        def largest(*names: str) -> int:
-            return max(getattr(self, name, None) or 0 for name in names)
+        def largest(*endings: str) -> int:
+            return max((value or 0 for name, value in vars(self).items() if name.endswith(endings)), default=0)
 
-        width, d_ff = largest("d_model", "hidden_size"), largest("d_ff")
-        layers = largest("num_layers", "num_encoder_layers", "num_decoder_layers")
-        tokens = largest("vocab_size", "source_vocab_size", "target_vocab_size")
-        parameters = tokens * (largest("d_embedding") or width)
-        parameters += (largest("num_hidden_groups") or layers) * width * (width + d_ff)
-        if getattr(self, "positions", None) == "learned":
-            parameters += largest("max_length") * width
+        width, layers = largest("d_model", "hidden_size"), largest("layers")
+        rows = largest("vocab_size") + (largest("max_length") if getattr(self, "positions", None) == "learned" else 0)
+        parameters = width * (rows + layers * (width + largest("d_ff")))
         for what, count, most in (("layers", layers, MOST_LAYERS), ("parameters", parameters, MOST_PARAMETERS)):
             if count > most:
                 raise InputError(f"{type(self).__name__}: these sizes give {count:,} {what} or more, over {most:,}")

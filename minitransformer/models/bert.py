@@ -97,24 +97,14 @@ class BERT(Model):
                 nn.init.ones_(parameter)
 
     def forward(
-        self,
-        ids: Ids,
-        valid: Valid | None = None,
-        segment_ids: Ids | None = None,
-        *,
-        document_ids: Ids | None = None,
+        self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None, *, document_ids: Ids | None = None
     ) -> Float[Tensor, "batch time d_model"]:
         """Hidden states. `valid` defaults to `ids != pad_id`, `segment_ids` to 0. Rows may be packed: tokens with the
         same number in `document_ids` are a document, which gets the states that it gets in a row of its own."""
         return self.encode(ids, valid, segment_ids, document_ids=document_ids).states
 
     def encode(
-        self,
-        ids: Ids,
-        valid: Valid | None = None,
-        segment_ids: Ids | None = None,
-        *,
-        document_ids: Ids | None = None,
+        self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None, *, document_ids: Ids | None = None
     ) -> Memory:
         """Hidden states and which of them belong to real tokens."""
         valid = ids != self.config.pad_id if valid is None else valid

@@ -16,17 +16,7 @@ from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.dropout import Dropout
 from minitransformer.kernels import enabled
 from minitransformer.kernels.gpt_step import FlatStep
-from minitransformer.models.base import (
-    Config,
-    Ids,
-    Loss,
-    Memory,
-    Model,
-    Valid,
-    embedded,
-    require_known,
-    target_loss,
-)
+from minitransformer.models.base import Config, Ids, Loss, Memory, Model, Valid, embedded, require_known, target_loss
 from minitransformer.models.gpt_state import GPTState
 from minitransformer.models.transformer_parts import (
     attention_positions,

@@ -169,10 +169,7 @@ class Transformer(EncoderDecoder):
         return Memory(self.encoder(states, mask=mask, position_ids=position_ids), valid)
 
     def decode(
-        self,
-        target_ids: Int[Tensor, "batch target"],
-        memory: Memory,
-        state: TransformerState | None = None,
+        self, target_ids: Int[Tensor, "batch target"], memory: Memory, state: TransformerState | None = None
     ) -> Float[Tensor, "batch target d_model"]:
         """Hidden states of target tokens. With a `state` they follow the tokens that it has seen, and it is updated."""
         start = state.caches[0].num_seen if state is not None else 0
