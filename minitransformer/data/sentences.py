@@ -9,7 +9,8 @@ from tokenizers import Tokenizer
 
 from minitransformer.data.running_text import WORD_ENDS
 
-SENTENCE_ENDS = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’»)\]])\s+|(?<=[。！？])\s*|\n\s*\n")
+_STOPS = ".!?…।॥؟۔።"  # of Hindi, Arabic, Urdu and Amharic, too
+SENTENCE_ENDS = re.compile(rf"(?<=[{_STOPS}])\s+|(?<=[{_STOPS}][\"'”’»)\]])\s+|(?<=[。！？])\s*|\n\s*\n")
 LINE_ENDS = re.compile("\n")
 PART = 8_000_000
 """The least characters of a part, except of the last."""
@@ -28,7 +29,7 @@ class Document(NamedTuple):
 
 
 def sentences(text: str, ends: re.Pattern[str] = SENTENCE_ENDS) -> list[str]:
-    """The text cut after ".", "!", "?" or "…" (and a closing quote) before white space, and at blank lines.
+    """The text cut after a stop such as ".", "?" or "।" (and a closing quote) before white space, and at blank lines.
 
     A rule without a dictionary: "Mr. Smith" is cut in two. Chinese and Japanese stops need no white space. Other `ends`
     are another rule.

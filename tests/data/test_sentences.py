@@ -90,6 +90,7 @@ def test_sentences_end_at_stops_before_white_space_and_at_blank_lines():
     text = 'He said "Stop!" Then 3.5 miles... on\nand on? Yes\n\nA title\n \nEnd'
     assert sentences(text) == ['He said "Stop!"', "Then 3.5 miles...", "on\nand on?", "Yes", "A title", "End"]
     assert sentences("日本。本当？はい") == ["日本。", "本当？", "はい"]
+    assert sentences("यह घर है। वह बड़ा है। هل؟ نعم۔ ہاں") == ["यह घर है।", "वह बड़ा है।", "هل؟", "نعم۔", "ہاں"]
     assert sentences(" \n\n ") == []
 
 
