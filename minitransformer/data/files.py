@@ -122,7 +122,12 @@ def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
             there = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
             way_out = f"; give the path {path / 'train'} to have a tenth of train set apart" if found["train"] else ""
             raise InputError(f"{path} has no file called {' or '.join(SPLIT_NAMES[split])}; it has {there}{way_out}")
-    return {split: _one_or_two(files, wanted) for split, files in found.items() if files}
+    chosen = {split: _one_or_two(files, wanted) for split, files in found.items() if files}
+    stems = tuple(stem for names in SPLIT_NAMES.values() for stem in names)
+    tables = sorted(file for file in path.iterdir() if file.suffix.lower() in _READABLE and file.stem.startswith(stems))
+    if left_out := [file.name for file in tables if (file,) not in chosen.values()]:
+        warnings.warn(f"{path}: not read: {', '.join(left_out)}", stacklevel=3)
+    return chosen
 
 
 def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:

@@ -4,7 +4,7 @@ import re
 import warnings
 
 import pytest
-from helpers_tables import as_jsonl, refused, rows_of, split_rows, write, write_rows
+from helpers_tables import as_jsonl, loaded, refused, rows_of, split_rows, write, write_rows
 
 from minitransformer.data import load
 
@@ -118,6 +118,15 @@ def test_missing_incomplete_and_ambiguous_folders_are_refused(tmp_path):
     refused(tmp_path, "val.csv, val.txt")
     write(tmp_path / "dev.txt", "a")
     refused(tmp_path, "dev.txt, val.csv, val.txt: keep one")
+
+
+def test_files_of_a_folder_that_look_like_more_of_a_split_are_said_not_to_be_read(tmp_path):
+    for name in ("train.tsv", "train-2.tsv", "val.tsv", "test_old.csv"):
+        write_rows(tmp_path / name, ("source", "target"), *PAIRS)
+    write(tmp_path / "README.txt", "about")
+    rows, said = loaded(tmp_path)
+    assert len(rows) == 2 * len(PAIRS)
+    assert said == f"{tmp_path}: not read: test_old.csv, train-2.tsv"
 
 
 def test_links_out_of_a_folder_are_refused(tmp_path):
