@@ -4,6 +4,7 @@ import io
 import sys
 
 import pytest
+from helpers_checkpoints import edit_tensors
 from helpers_pipelines import pipeline
 from helpers_scripts import refused
 
@@ -80,3 +81,11 @@ def test_nothing_to_do_gives_nothing(name, tmp_path, capsys, monkeypatch):
     command([name, str(run), *(["--max-new-tokens", "0"] if name == "generate" else [])])
     output = capsys.readouterr()
     assert (output.out.strip(), output.err) == ("", "")
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_weights_that_are_not_finite_are_refused(name, tmp_path, capsys):
+    run = pipeline(PIPELINES[name]).save(tmp_path)
+    edit_tensors(run, lambda tensors: next(iter(tensors.values())).fill_(float("nan")))
+    text = [] if name == "generate" else ["the [MASK]"]
+    assert "NaN or infinite" in refused(capsys, [name, str(run), *text], command)

@@ -13,7 +13,7 @@ from minitransformer.errors import InputError
 from minitransformer.models import BERT
 from minitransformer.pipelines import base
 from minitransformer.tokenization import encode_with_masks, masked_specials, num_ids, special_ids, unknown_characters
-from minitransformer.validation import require_number
+from minitransformer.validation import require_whole
 
 
 class Filling(NamedTuple):
@@ -51,7 +51,7 @@ class MaskFiller:
 
         Raises `InputError` for a text without a gap, or longer than the model reads.
         """
-        require_number("top_k", top_k, at_least=1, at_most=num_ids(self.tokenizer))
+        require_whole("top_k", top_k, at_least=1, at_most=num_ids(self.tokenizer))
         warn_in_training(self.model)
         mask = masked_specials(self.tokenizer).mask_token
         base.warn_of_unknown(unknown_characters(self.tokenizer, [text.replace(mask, " ") for text in texts]))

@@ -14,11 +14,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.attention import record_attention
+from minitransformer.beam import MOST_BEAMS
+from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.errors import InputError
 from minitransformer.generation import beam_search, greedy
 from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.pipelines import base
 from minitransformer.tokenization import EOS, load_tokenizer, num_ids, special_id, token_texts, unknown_characters
+from minitransformer.validation import require_whole
 
 SHARED, SEPARATE = "tokenizer.json", ("source_tokenizer.json", "target_tokenizer.json")
 
@@ -110,6 +113,8 @@ class Translator:
 
         The warnings come at the end.
         """
+        require_whole("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS)
+        require_whole("beam_size", beam_size, at_least=1, at_most=MOST_BEAMS)
         options = dict(n_best=n_best, beam_size=beam_size, alpha=alpha)
         left, read = base.texts_of(texts), 0
         cut: list[int] = []
@@ -122,7 +127,7 @@ class Translator:
             read += len(block)
             lengths = {row: len(sources[row]) for row, line in enumerate(block) if line.strip()}
             results: dict[int, list[Translation]] = {}
-            for rows in base.batches_by_length(lengths, self.batch_tokens // max(1, beam_size)):
+            for rows in base.batches_by_length(lengths, self.batch_tokens // beam_size):
                 results |= zip(rows, self._search([sources[row] for row in rows], max_new_tokens, options), strict=True)
             not_ended += [read - len(block) + row + 1 for row in sorted(results) if not results[row][0].ended]
             yield from (results.get(row, []) for row in range(len(block)))
