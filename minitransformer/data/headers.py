@@ -72,10 +72,11 @@ def names_without_header(path: Path, rows: Sequence[Sequence[str]], wanted: Want
         return None
     if not by_number and (sure := _is_header(first, columns, wanted)) is not None:
         if not sure:
+            names_of = {"pairs": "source= and target=", "text": "text=", "labelled": "text= and label="}
+            ways = [names_of[wanted.kind]] if wanted.kind else names_of.values()
             warnings.warn(
                 f"{path}: its first line, {shown(list(first))}, is taken for a header: if it is a row, put a header "
-                "above it; if it is a header, naming its columns (source= and target=, or text= and label=) ends this "
-                "warning",
+                f"above it; if it is a header, naming its columns ({' or '.join(ways)}) ends this warning",
                 stacklevel=2,
             )
         return None
