@@ -50,7 +50,7 @@ def require_sane_file(path: Path, most_bytes: int | None = MOST_JSON_BYTES) -> N
     """`InputError` for what is no regular file, has more than `most_bytes`, or is a link out of its folder: a
     stranger's folder must not choose which files of this machine are read. Links from a snapshot to blobs in the hub's
     cache are allowed."""
-    folder, target = path.parent.resolve(), path.resolve()
+    folder, target = Path(os.path.realpath(path.parent)), Path(os.path.realpath(path))  # `resolve` fails on loops
     blobs = folder.parents[1] / "blobs" if folder.parent.name == "snapshots" else folder
     if not (target.is_relative_to(folder) or target.is_relative_to(blobs)):
         raise InputError(f"{path} is a link to {target}, outside its folder, and is refused: copy the file there")

@@ -220,6 +220,12 @@ def test_a_link_out_of_a_folder_of_data_is_refused(name, tmp_path):
     assert len(load(folder)) == len(load(folder, kind="text")) == 2
 
 
+def test_a_link_to_itself_is_an_error_of_the_operating_system(tmp_path):
+    (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        read_json(tmp_path / "loop.json")
+
+
 # Tokenizers
 
 
