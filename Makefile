@@ -57,7 +57,7 @@ CASES ?= 1000
 KILLS ?= 10
 SEED ?= 0
 fuzz: $(VENV)/.test
-	PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --cases $(CASES) --kills $(KILLS) --seed $(SEED) \
+	PYTHONPATH=.:tests OMP_NUM_THREADS=1 $(BIN)/python -u -m fuzz --cases $(CASES) --kills $(KILLS) --seed $(SEED) \
 		$(if $(ONLY),--only "$(ONLY)") $(if $(CASE),--case $(CASE))
 
 docs: $(VENV)/.docs

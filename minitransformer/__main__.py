@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 import tyro
 
-from minitransformer.beam import MOST_BEAMS
 from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.errors import InputError, naming_flags, reported_to_user
 from minitransformer.generation import Sampler
@@ -45,24 +44,24 @@ class Lines:
 
     def count(self) -> int | None:
         """How many there are, None for a pipe; `InputError` for a file that is not UTF-8, before work begins."""
-        if self.texts or (self.input is not None and self.input.is_file()):
-            return sum(1 for _ in self.lines())
-        return None
-
-    def lines(self) -> Iterator[str]:
-        """The texts, read lazily."""
-        yield from self.texts
-        if not self.texts:
-            with nullcontext(sys.stdin.buffer) if self.input is None else self.input.open("rb") as file:
-                yield from read_lines(file, str(self.input or "standard input"))
+        if self.texts or self.input is None or not self.input.is_file():
+            return len(self.texts) or None
+        with self.input.open("rb") as file:
+            return sum(1 for _ in read_lines(file, str(self.input)))
 
     def read(self) -> Iterator[str]:
         """The texts, read lazily. A warning at the end counts the empty ones."""
         count = empty = 0
-        for line in self.lines():
-            count += 1
-            empty += not line.strip()
-            yield line
+        with ExitStack() as files:
+            lines: Iterable[str] = self.texts
+            if self.input is not None:
+                lines = read_lines(files.enter_context(self.input.open("rb")), str(self.input))
+            elif not self.texts:
+                lines = read_lines(sys.stdin.buffer, "standard input")
+            for line in lines:
+                count += 1
+                empty += not line.strip()
+                yield line
         if empty:
             warnings.warn(f"{empty} of {count} lines are empty and stay empty", stacklevel=2)
 
@@ -77,7 +76,7 @@ class Translate(Lines):
     without score and text.
     """
 
-    beam: Annotated[int, Range(at_least=1, at_most=MOST_BEAMS)] = 5
+    beam: Annotated[int, Range(at_least=1, at_most=10_000)] = 5
     """The beam size. 1 is greedy."""
     alpha: Annotated[float, Range(at_least=0, at_most=10)] = 0.6
     """The length penalty: 0 prefers short translations, more than 1 long ones."""

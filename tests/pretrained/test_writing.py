@@ -1,6 +1,5 @@
 """Models of ours, exported: transformers reads them, and their tokenizers."""
 
-import warnings
 from dataclasses import replace
 
 import pytest
@@ -17,7 +16,7 @@ from transformers import (
     pipeline,
 )
 
-from minitransformer import GPT, InputError, MaskFiller
+from minitransformer import GPT, InputError
 from minitransformer.models.weights import own_tensors
 from minitransformer.tokenization import (
     encode_with_masks,
@@ -218,21 +217,6 @@ def test_transformers_reads_the_tokenizer_of_a_masked_model_and_its_mask(case, t
     best = ours.predict_tokens(ours(ids))[ids == c.mask_id].softmax(dim=-1).topk(3)
     assert [guess["token"] for guess in guesses] == best.indices[0].tolist()
     assert [guess["score"] for guess in guesses] == pytest.approx(best.values[0].tolist(), abs=1e-6)
-
-
-@pytest.mark.parametrize("size", [96, 97])
-def test_a_checkpoint_may_have_a_vocabulary_larger_than_its_tokenizers(size, tmp_path):
-    tokenizer = train_wordpiece_tokenizer(SENTENCES, 90)
-    ours_of("BERT", vocab_size=size).export(tmp_path, tokenizer)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        filler = MaskFiller.load(tmp_path)
-    messages = [str(each.message) for each in said]
-    assert ["its model knows 97, and that is no padding" in message for message in messages] == [True] * (size == 97)
-    assert len(filler("to [MASK]", top_k=tokenizer.get_vocab_size())[0]) == tokenizer.get_vocab_size()
-    train_roberta_tokenizer(SENTENCES, 300).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(InputError, match=f"its model knows 0 to {size - 1}"):
-        MaskFiller.load(tmp_path)
 
 
 @pytest.mark.parametrize(("case", "segments"), [("BERT", 2), ("ALBERT", 2), ("BERT", 1), ("RoBERTa", 1)])
