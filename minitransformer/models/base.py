@@ -94,6 +94,13 @@ def require_known(name: str, ids: Int[Tensor, "*shape"], size: int) -> None:
         raise InputError(f"{name}: {int(unknown[0])} is out of range: the model knows 0 to {size - 1}")
 
 
+def require_shape_of(ids: Int[Tensor, "*shape"], **others: Tensor | None) -> None:
+    """`InputError` for a tensor of another shape than `ids`, which would be broadcast."""
+    for name, given in others.items():
+        if given is not None and given.shape != ids.shape:
+            raise InputError(f"{name} of shape {tuple(given.shape)} does not fit ids of shape {tuple(ids.shape)}")
+
+
 class Config:
     """Base of the frozen dataclass that holds a model's sizes. `__post_init__` checks the types of all fields;
     a subclass calls it, then checks their values with the `require_...` methods."""

@@ -13,7 +13,7 @@ from minitransformer.activations import ACTIVATIONS
 from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import Ids, Loss, Memory, Model, Valid, embedded, target_loss
+from minitransformer.models.base import Ids, Loss, Memory, Model, Valid, embedded, require_shape_of, target_loss
 from minitransformer.models.bert_config import BERTConfig
 from minitransformer.models.transformer_parts import (
     attention_positions,
@@ -179,8 +179,9 @@ class BERT(Model):
         rows: Tensor | None = None,
     ) -> Tensor:
         """States (B, T, D), or (N, D) of the given `rows` alone, with less work in the last block."""
+        require_shape_of(ids, valid=valid, segment_ids=segment_ids, document_ids=document_ids)
         # A graph of torch.compile cannot depend on the values, so it always has a mask.
-        unpadded = valid.shape == ids.shape and not torch.compiler.is_compiling() and bool(valid.all())
+        unpadded = not torch.compiler.is_compiling() and bool(valid.all())
         mask, _, position_ids = padding_and_positions(ids, None if unpadded else valid, document_ids)
         states = embedded(self.embedding, "ids", ids, self.config.vocab_size)
         if segment_ids is None:

@@ -10,7 +10,17 @@ from torch import Tensor, nn
 
 from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.errors import InputError
-from minitransformer.models.base import Config, Ids, Loss, Memory, Model, Valid, require_known, target_loss
+from minitransformer.models.base import (
+    Config,
+    Ids,
+    Loss,
+    Memory,
+    Model,
+    Valid,
+    require_known,
+    require_shape_of,
+    target_loss,
+)
 from minitransformer.validation import require_whole
 
 
@@ -84,7 +94,8 @@ class EncoderDecoder(Model):
         state = self.state_before_bos(self.encode(inputs, valid), max_new_tokens=max_new_tokens)
         return self.step(torch.full((len(inputs),), self.config.bos_id, device=inputs.device), state)
 
-    def check_source(self, ids: Ids) -> None:
+    def check_source(self, ids: Ids, valid: Valid | None) -> None:
+        require_shape_of(ids, valid=valid)
         if ids.shape[1] > self.config.max_length:
             raise InputError(
                 f"a source of {ids.shape[1]} tokens is longer than the model's max_length={self.config.max_length}"

@@ -16,7 +16,18 @@ from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.dropout import Dropout
 from minitransformer.kernels import enabled
 from minitransformer.kernels.gpt_step import FlatStep
-from minitransformer.models.base import Config, Ids, Loss, Memory, Model, Valid, embedded, require_known, target_loss
+from minitransformer.models.base import (
+    Config,
+    Ids,
+    Loss,
+    Memory,
+    Model,
+    Valid,
+    embedded,
+    require_known,
+    require_shape_of,
+    target_loss,
+)
 from minitransformer.models.gpt_state import GPTState
 from minitransformer.models.transformer_parts import (
     attention_positions,
@@ -133,6 +144,7 @@ class GPT(Model):
 
     def encode(self, ids: Ids, valid: Valid | None = None, *, document_ids: Ids | None = None) -> Memory:
         """Hidden states, in which no token has seen a later one, or one of another document."""
+        require_shape_of(ids, valid=valid, document_ids=document_ids)
         mask, valid, position_ids = padding_and_positions(ids, valid, document_ids)
         if self.positions is not None:
             require_length(position_ids, self.config.max_length, packed=document_ids is not None)
@@ -166,6 +178,7 @@ class GPT(Model):
         """
         limit = self.config.max_length
         require_whole("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS)
+        require_shape_of(inputs, valid=valid)
         require_known("ids", inputs, self.config.vocab_size)
         valid = torch.ones_like(inputs, dtype=torch.bool) if valid is None else valid
         if not inputs.shape[1] or not bool(valid.any(dim=1).all()):

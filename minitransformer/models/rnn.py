@@ -124,7 +124,7 @@ class RNNSeq2Seq(EncoderDecoder):
                 nn.init.zeros_(parameter)
 
     def encode(self, ids: Ids, valid: Valid | None = None) -> Memory:
-        self.check_source(ids)
+        self.check_source(ids, valid)
         states = embedded(self.source_embedding, "source_ids", ids, self.config.source_vocab_size)
         states, final = self.encoder(self.dropout(states), valid)
         valid = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid

@@ -162,7 +162,7 @@ class Transformer(EncoderDecoder):
                 nn.init.zeros_(parameter)
 
     def encode(self, ids: Ids, valid: Valid | None = None) -> Memory:
-        self.check_source(ids)
+        self.check_source(ids, valid)
         mask, valid, position_ids = padding_and_positions(ids, valid)
         states = embedded(self.source_embedding, "source_ids", ids, self.config.source_vocab_size)
         states = self._placed(states, position_ids, self.source_positions)

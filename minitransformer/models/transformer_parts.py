@@ -62,12 +62,8 @@ def padding_and_positions(
 ) -> tuple[Bool[Tensor, "batch 1 #time time"] | None, Valid, Int[Tensor, "#batch time"]]:
     """The mask of padding and of other documents, which tokens are real, and their positions in their documents.
 
-    Unpadded rows need no mask, without which attention is faster, and share one row of positions. Raises `InputError`
-    for `valid` or `document_ids` of another shape than `ids`.
+    Unpadded rows need no mask, without which attention is faster, and share one row of positions.
     """
-    for name, given in (("valid", valid), ("document_ids", document_ids)):
-        if given is not None and given.shape != ids.shape:
-            raise InputError(f"{name} of shape {tuple(given.shape)} does not fit ids of shape {tuple(ids.shape)}")
     real = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
     if document_ids is not None:
         return padding_mask(real) & document_mask(document_ids), real, token_positions(real, document_ids)

@@ -3,12 +3,22 @@
 import jaxtyping
 import pytest
 import torch
-from helpers_models import assert_close, nudged
+from helpers_models import assert_close, nudged, tiny_rnn, tiny_transformer
 from helpers_pieces import few_examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minitransformer import BERT, GPT, BERTConfig, GPTConfig, InputError, kernels
+from minitransformer import (
+    BERT,
+    GPT,
+    BERTConfig,
+    GPTConfig,
+    InputError,
+    SequenceClassifier,
+    beam_search,
+    greedy,
+    kernels,
+)
 from minitransformer.positions import token_positions
 
 SIZES = {"vocab_size": 30, "d_model": 16, "num_heads": 4, "num_layers": 2, "dropout": 0.0}
@@ -158,6 +168,25 @@ def test_shapes_that_would_be_broadcast_are_refused(build, name, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
     with pytest.raises(InputError, match=rf"{name} of shape \(1, 6\) does not fit ids of shape \(2, 6\)"):
         build()(torch.full((2, 6), 7), **{name: torch.ones(1, 6, dtype=torch.bool if name == "valid" else torch.long)})
+
+
+@pytest.mark.parametrize("build", [gpt, tiny_transformer, tiny_rnn])
+def test_decoding_refuses_them_too(build, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for decode in (greedy, beam_search):
+        with pytest.raises(InputError, match="valid of shape"):
+            decode(build(), torch.full((2, 6), 7), torch.ones(1, 6, dtype=torch.bool), max_new_tokens=2)
+
+
+@pytest.mark.parametrize("build", [bert, tiny_transformer, tiny_rnn, lambda: SequenceClassifier(bert(), 2)])
+def test_so_are_those_of_other_models(build, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    ids, one_row = torch.full((2, 6), 7), torch.ones(1, 6, dtype=torch.long)
+    with pytest.raises(InputError, match="valid of shape"):
+        build().encode(ids, one_row > 0)
+    if build is bert:
+        with pytest.raises(InputError, match="segment_ids of shape"):
+            build()(ids, None, one_row)
 
 
 def test_gradients_of_single_packed_rows_are_those_of_torch_func():
