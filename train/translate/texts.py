@@ -14,7 +14,11 @@ SAMPLE = 10_000
 FEW = 100
 """So few whole targets, each of ten pairs or more, are labels."""
 FULL_STOPS = tuple(".!?…。！？｡।؟۔။།")
-HAN, KANA, OTHERS = "\u3400-\u9fff\U00020000-\U0003ffff", "\u3041-\u30ff", "\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff"
+HAN, KANA, OTHERS = (
+    "\u3400-\u9fff\U00020000-\U0003ffff",
+    "\u3041-\u30ff\uff66-\uff9d",
+    "\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff",
+)
 UNSPACED = HAN + KANA + OTHERS
 """Letters of scripts that write no spaces between words: Chinese; Japanese; Thai, Lao, Tibetan, Burmese and Khmer."""
 
@@ -35,7 +39,8 @@ def words(text: str) -> list[str]:
 def sample(split: datasets.Dataset) -> list[tuple[str, str]]:
     """Distinct pairs of every part of a split, of long texts the beginning."""
     every = max(1, len(split) // SAMPLE)
-    pairs = (pair for rows in text_batches(split, "source", "target") for pair in zip(*rows.values(), strict=True))
+    batches = text_batches(split, "source", "target")
+    pairs = (pair for rows in batches for pair in zip(rows["source"], rows["target"], strict=True))
     chosen = ((source[:1000], target[:1000]) for source, target in islice(pairs, 0, None, every))
     return list(dict.fromkeys(chosen))
 
