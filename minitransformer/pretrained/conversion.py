@@ -162,6 +162,9 @@ def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]]
     hub_class = known.get(str(settings.get("model_type")))
     if hub_class is None:
         raise unsupported(folder, settings, model_class.__name__, known)
+    if "auto_map" in settings:
+        which = f"code of its own (auto_map), which is not run: the model may differ from {hub_class.title}"
+        warnings.warn(f"{folder / 'config.json'} names {which}", stacklevel=3)
     tensors = read_tensors(folder)
     try:
         theirs = hub_class.from_json(settings | _ids_of_tokenizer(folder, hub_class, settings))

@@ -170,6 +170,12 @@ def test_an_embedding_dropout_of_its_own_is_said_to_be_lost(tmp_path):
         GPT.from_pretrained(tmp_path)
 
 
+def test_code_that_a_checkpoint_brings_is_said_not_to_be_run(tmp_path):
+    edit_config(saved(theirs_of("BERT"), tmp_path), auto_map={"AutoModel": "modeling.Model"})
+    with pytest.warns(UserWarning, match=r"names code of its own \(auto_map\), which is not run"):
+        BERT.from_pretrained(tmp_path)
+
+
 # Heads that are missing, and heads of other tasks
 
 
