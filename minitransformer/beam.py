@@ -58,8 +58,9 @@ def beam_search(
         require_whole("max_new_tokens", limit, at_least=0, at_most=MOST_NEW_TOKENS)
     require_whole("beam_size", beam_size, at_least=1, at_most=MOST_BEAMS)
     require_number("alpha", alpha, at_least=0, at_most=10)
-    if not 1 <= n_best <= beam_size:
-        raise InputError(f"n_best={n_best} must be at least 1 and at most beam_size={beam_size}")
+    require_whole("n_best", n_best, at_least=1)
+    if n_best > beam_size:
+        raise InputError(f"n_best={n_best} must be at most beam_size={beam_size}")
     if len(limits) != len(inputs):
         raise InputError(f"max_new_tokens has {len(limits)} limits for {len(inputs)} rows: give one, or one per row")
     warn_in_training(model)

@@ -181,7 +181,7 @@ class _Layer:
             mixed = F.scaled_dot_product_attention(query, key, value)
         else:
             mixed = attention(query, key, value, mask)
-        states = states + self.project_out(mixed.reshape(batch, -1))
+        states = states + self.project_out(mixed.flatten(1))
         hidden = self.expand(self.norms[1](states))
         if self.gated:
             gate, hidden = hidden.chunk(2, dim=-1)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from helpers_kinds import DECODERS, ENCODER_DECODERS, KINDS, batch_for
-from helpers_models import assert_close
+from helpers_kinds import DECODERS, ENCODER_DECODERS, KINDS, VOCAB, batch_for
+from helpers_models import TARGET_VOCAB, assert_close
 
 from minitransformer import InputError, beam_search, greedy, sample, stream
 
@@ -79,6 +79,14 @@ def test_decoding_of_nothing_is_nothing(name):
     assert beam_search(model, ids[:0], max_new_tokens=5) == []
     for rows, new in ((0, 2), (3, 0), (0, 0)):
         assert len(model.start(ids[:rows], max_new_tokens=new)[0]) == rows
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_step_of_no_rows(name):
+    model = KINDS[name]()
+    _, state = model.start(torch.randint(5, 9, (3, 4)), max_new_tokens=3)
+    logits, _ = model.step(torch.zeros(0, dtype=torch.long), state.select(torch.zeros(0, dtype=torch.long)))
+    assert logits.shape == (0, TARGET_VOCAB if name in ENCODER_DECODERS else VOCAB)
 
 
 @pytest.mark.parametrize("name", DECODERS)
