@@ -50,8 +50,8 @@ class MetricsFile:
         missing = step - len(steps)
         if damaged or missing > 0:
             warnings.warn(
-                f"{path} was changed since the run wrote it: {damaged:,} damaged lines are dropped, and {missing:,} of "
-                f"{step:,} steps are missing",
+                f"{path} was changed since the run wrote it: damaged lines, which are dropped: {damaged:,}; steps "
+                f"without a line: {missing:,} of {step:,}",
                 stacklevel=2,
             )
 
