@@ -7,7 +7,7 @@ python -m train.measure_memory --job translate          the same for pairs, in t
 python -m train.measure_memory --job finetune           the same for texts with labels, in a table
 
 Each size is one run of the job itself, in a process of its own: it reads the text, trains a tokenizer, writes the token
-file, maps it, takes some steps with a tiny model and scores it on a validation split of 40 kB.
+file, maps it, takes some steps with a tiny model and scores it on a validation split of 10 kB.
 """
 
 import os
@@ -28,11 +28,24 @@ from train.engine.console import table, wide_console
 from train.measure_memory.made_up_text import write_corpus
 
 TINY = ["--num-layers", "2", "--d-model", "32", "--num-heads", "2"]
-PAIRS = ["--source", "from", "--target", "to", "--tokenizer", "bpe", "--vocab-size", "1000"]
+PAIRS = ["--source", "from", "--target", "to", "--tokenizer", "bpe", "--vocab-size", "1000", "--max-tokens", "1024"]
 JOBS = {
     "gpt": ["train.pretrain", "gpt", *TINY],
     "bert": ["train.pretrain", "bert", *TINY],
-    "translate": ["train.translate", *PAIRS, "--evaluations", "1", "--average", "1", "--beam", "1"],
+    "translate": [
+        "train.translate",
+        "--preset",
+        "characters",
+        "--models",
+        "transformer",
+        *PAIRS,
+        "--evaluations",
+        "1",
+        "--average",
+        "1",
+        "--beam",
+        "1",
+    ],
     "finetune": ["train.finetune", "--init", "scratch", "--no-baselines", *TINY],
 }
 
@@ -80,7 +93,7 @@ def measured(settings: MemorySettings, num_bytes: int) -> dict[str, Any]:
         corpus, cache, errors = (Path(name, part) for part in ("corpus", "cache", "errors"))
         write_corpus(settings.job, corpus, num_bytes)
         command = [sys.executable, "-m", *JOBS[settings.job], "--data", str(corpus), "--out", str(Path(name, "run"))]
-        command += ["--steps", str(settings.steps), "--device", "cpu"]
+        command += ["--steps", str(settings.steps), "--device", "cpu", "--threads", "1"]
         command += [] if settings.tokenizer is None else ["--tokenizer", settings.tokenizer]
         environment = os.environ | {"MINITRANSFORMER_CACHE": str(cache)}
         with errors.open("w") as file:

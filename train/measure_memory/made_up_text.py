@@ -7,7 +7,7 @@ from pathlib import Path
 
 BLOCK = 50_000
 """Lines that are drawn and written at once."""
-VALIDATION_BYTES = 40_000
+VALIDATION_BYTES = 10_000
 LABELS = (b"bad", b"fair", b"good")
 
 
