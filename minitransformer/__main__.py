@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 import tyro
 
+from minitransformer.checks import Count, Range, Seed, require_ranges
 from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.errors import InputError, naming_flags, reported_to_user
 from minitransformer.generation import Sampler
 from minitransformer.pipelines import Classifier, Completer, MaskFiller, Translator
 from minitransformer.pipelines.base import require_unicode
 from minitransformer.plots import attention_heads, attention_map, require_png
-from minitransformer.validation import Count, Range, Seed, require_ranges
 
 T = TypeVar("T")
 Run = Annotated[Path, tyro.conf.Positional]

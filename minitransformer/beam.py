@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from minitransformer.checks import require_number, require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, warn_in_training
 from minitransformer.errors import InputError
-from minitransformer.validation import require_number, require_whole
 
 MOST_BEAMS = 10_000
 

@@ -14,8 +14,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minitransformer.checks import require_number
 from minitransformer.errors import InputError
-from minitransformer.validation import require_number
 
 Heads = Float[Tensor, "batch heads time head_dim"]
 

@@ -5,8 +5,8 @@ from itertools import chain
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from minitransformer.checks import require_number
 from minitransformer.errors import InputError
-from minitransformer.validation import require_number
 
 PAD, UNK, BOS, EOS = SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 """The first four entries, ids 0 to 3, of the vocabularies trained here for generating models."""

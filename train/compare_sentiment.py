@@ -15,11 +15,11 @@ from typing import Any
 import datasets
 from rich.console import Console
 
+from minitransformer.checks import require_number
 from minitransformer.data import load
 from minitransformer.data.columns import texts
 from minitransformer.errors import InputError
 from minitransformer.files import atomic
-from minitransformer.validation import require_number
 from train.engine.console import table
 from train.engine.processes import Processes
 from train.engine.results import finish, finished

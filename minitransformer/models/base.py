@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minitransformer.checks import fits, require_number, type_name
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
 from minitransformer.models.described import require_described
@@ -22,7 +23,6 @@ from minitransformer.models.weights import (
     save_weights,
 )
 from minitransformer.untrusted import PICKLES, pickle_refused, read_json, shown
-from minitransformer.validation import fits, require_number, type_name
 
 C = TypeVar("C", bound="Config")
 M = TypeVar("M", bound="Model")

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from minitransformer.checks import require_number
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config
 from minitransformer.models.transformer_parts import check_block_fields
-from minitransformer.validation import require_number
 
 POSITIONS = ("learned", "rotary")
 SENTENCE_HEADS = ("nsp", "sop")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from minitransformer.checks import fits, require_number
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import MOST_PARAMETERS, Config, Ids, Loss, Memory, Model, Valid, target_loss
@@ -20,7 +21,6 @@ from minitransformer.models.rnn import RNNSeq2Seq
 from minitransformer.models.transformer import Transformer
 from minitransformer.models.weights import own_shapes
 from minitransformer.untrusted import shown
-from minitransformer.validation import fits, require_number
 
 E = TypeVar("E", bound=nn.Module)
 

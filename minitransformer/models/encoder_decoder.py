@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from minitransformer.checks import require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.errors import InputError
 from minitransformer.models.base import (
@@ -21,7 +22,6 @@ from minitransformer.models.base import (
     require_shape_of,
     target_loss,
 )
-from minitransformer.validation import require_whole
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.cache import KVCache
+from minitransformer.checks import require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.dropout import Dropout
 from minitransformer.kernels import enabled
@@ -40,7 +41,6 @@ from minitransformer.models.transformer_parts import (
 )
 from minitransformer.positions import LearnedPositions
 from minitransformer.pretrained import GPT2HubConfig, export_pretrained, load_pretrained
-from minitransformer.validation import require_whole
 
 POSITIONS = ("learned", "rotary", "alibi", "none")
 

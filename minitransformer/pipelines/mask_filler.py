@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from tokenizers import Tokenizer
 
+from minitransformer.checks import require_whole
 from minitransformer.decodable import warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import BERT
 from minitransformer.pipelines import base
 from minitransformer.tokenization import encode_with_masks, masked_specials, num_ids, special_ids, unknown_characters
-from minitransformer.validation import require_whole
 
 
 class Filling(NamedTuple):

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from minitransformer.attention import record_attention
 from minitransformer.beam import MOST_BEAMS
+from minitransformer.checks import require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.errors import InputError
 from minitransformer.generation import beam_search, greedy
 from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.pipelines import base
 from minitransformer.tokenization import EOS, load_tokenizer, num_ids, special_id, token_texts, unknown_characters
-from minitransformer.validation import require_whole
 
 SHARED, SEPARATE = "tokenizer.json", ("source_tokenizer.json", "target_tokenizer.json")
 

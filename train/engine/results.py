@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
+from minitransformer.checks import fits
 from minitransformer.errors import InputError
 from minitransformer.files import sha256, write_json
 from minitransformer.untrusted import read_json
-from minitransformer.validation import fits
 from train.engine.state import State
 
 RESULTS = "results.json"

@@ -14,10 +14,10 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import tyro
 from rich.console import Console
 
+from minitransformer.checks import fits
 from minitransformer.errors import InputError, naming_flags, reported_to_user
 from minitransformer.files import open_regular, unfinished, write_json
 from minitransformer.untrusted import read_json, shown
-from minitransformer.validation import fits
 from train.engine.console import wide_console
 from train.engine.fingerprint import INIT, data_fingerprint, fingerprint, require_same_data
 from train.engine.processes import Processes, joined

@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 import tyro
 
+from minitransformer.checks import Count, CountOrZero, Range, Seed, flag_name, require_ranges
 from minitransformer.errors import InputError
 from minitransformer.optim import multiplies_bfloat16
-from minitransformer.validation import Count, CountOrZero, Range, Seed, flag_name, require_ranges
 from train.engine.processes import Processes, local_world_size
 
 Device = Literal["auto", "cpu", "cuda", "mps"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from minitransformer.checks import fits
 from minitransformer.errors import InputError
 from minitransformer.untrusted import shown
-from minitransformer.validation import fits
 
 LARGEST_COUNT = 1 << 53
 """Larger counts are not from a run, and overflow what they are added to."""

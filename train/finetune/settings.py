@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from minitransformer.validation import Count, CountOrZero, Range, Share
+from minitransformer.checks import Count, CountOrZero, Range, Share
 from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize
 
 

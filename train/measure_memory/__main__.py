@@ -21,9 +21,9 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
+from minitransformer.checks import Count, require_ranges
 from minitransformer.errors import InputError, reported_to_user
 from minitransformer.files import write_json
-from minitransformer.validation import Count, require_ranges
 from train.engine.console import table, wide_console
 from train.measure_memory.made_up_text import write_corpus
 

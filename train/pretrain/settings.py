@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 
+from minitransformer.checks import Count, CountOrZero, Range, Share
 from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import adamw, muon
-from minitransformer.validation import Count, CountOrZero, Range, Share
 from train.engine.loop import LoopOptions
 from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize
 

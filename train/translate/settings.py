@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
+from minitransformer.checks import Count, CountOrZero, Range, Share
 from minitransformer.data.locales import locale_names
 from minitransformer.errors import InputError
-from minitransformer.validation import Count, CountOrZero, Range, Share
 from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize, distinct
 from train.translate.recipes import PRESETS, Recipe, recipe_for
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from minitransformer.checks import Count, Range
 from minitransformer.errors import InputError
-from minitransformer.validation import Count, Range
 from train.pretrain.bert.corpora import corpus_names
 from train.pretrain.settings import PretrainSettings
 

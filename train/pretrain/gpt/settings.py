@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from minitransformer.validation import Count
+from minitransformer.checks import Count
 from train.pretrain.settings import PretrainSettings
 
 

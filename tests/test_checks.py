@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 
 from minitransformer import InputError
-from minitransformer.validation import fits, require_number, type_name
+from minitransformer.checks import fits, require_number, type_name
 
 
 @pytest.mark.parametrize(
