@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from minitransformer.checks import require_number, require_whole
-from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, warn_in_training
+from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, require_scores, warn_in_training
 from minitransformer.errors import InputError
 
 MOST_BEAMS = 10_000
@@ -79,6 +79,7 @@ def beam_search(
     for length in range(1, max(limits) + 1):
         num_beams = log_p.shape[1]
         log_p, beams, ids = likeliest_continuations(log_p, logits[:, :vocab_size], beam_size)
+        require_scores(log_p)
         texts = torch.cat([texts.gather(1, beams[..., None].expand(-1, -1, length - 1)), ids[..., None]], dim=2)
         at_limit = [limits[row] == length for row in searched]
         ended = ids == eos_id

@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from minitransformer.errors import InputError
+
 MOST_NEW_TOKENS = 1_000_000
 
 
@@ -40,3 +42,12 @@ def warn_in_training(model: Any) -> None:
     """A warning for a model in training mode, whose dropout makes its choices random."""
     if getattr(model, "training", False):
         warnings.warn("the model decodes in training mode, with dropout: call model.eval() first", stacklevel=3)
+
+
+def require_scores(scores: Tensor) -> None:
+    """`InputError` for logits or probabilities that are NaN, which no token or label can be chosen by."""
+    if scores.isnan().any():
+        raise InputError(
+            "the model's scores are NaN: some of its weights are too large, as after a training that diverged; take an "
+            "earlier checkpoint, or train with a lower learning rate"
+        )

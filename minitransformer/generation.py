@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minitransformer.beam import Hypothesis, beam_search
 from minitransformer.checks import require_number, require_whole
-from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, warn_in_training
+from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, require_scores, warn_in_training
 from minitransformer.errors import InputError
 
 __all__ = ["Chooser", "Decodable", "Hypothesis", "Sampler", "beam_search", "greedy", "likeliest", "sample", "stream"]
@@ -181,6 +181,7 @@ def stream(
             # In float32: float16 would overflow.
             penalised = torch.where(logits > 0, logits.float() / repetition_penalty, logits * repetition_penalty)
             logits = torch.where(seen, penalised, logits)
+        require_scores(logits)
         ids = choose(logits[:, :vocab_size])
         if num_ended:
             ids = ids.masked_fill(ended, pad_id)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.attention import record_attention
-from minitransformer.decodable import warn_in_training
+from minitransformer.decodable import require_scores, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import SequenceClassifier
 from minitransformer.pipelines import base
@@ -72,6 +72,7 @@ class Classifier:
             ids, valid = base.padded([rows[place] for place in places], pad_id, self.model.device)
             logits = self.model(ids, None if bool(valid.all()) else valid)
             probabilities[places] = logits.float().cpu().softmax(dim=1)
+        require_scores(probabilities)
         return probabilities
 
     @base.one_or_many
@@ -93,6 +94,7 @@ class Classifier:
             memory = self.model.encode(torch.tensor([row], device=self.model.device))
             pooled = self.model.pool(memory)
         logits = self.model.output(pooled)[0].float().cpu()
+        require_scores(logits.softmax(dim=0))
         best = int(logits.argmax())
         if self.model.config.pooling == "attention":
             [weights] = maps.values()

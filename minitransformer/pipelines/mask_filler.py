@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 from minitransformer.checks import require_whole
-from minitransformer.decodable import warn_in_training
+from minitransformer.decodable import require_scores, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import BERT
 from minitransformer.pipelines import base
@@ -67,7 +67,9 @@ class MaskFiller:
             raise InputError(f"the text has {ids.shape[1]} tokens, but the model reads {c.max_length} at most")
         states = self.model(ids, torch.ones_like(ids, dtype=torch.bool))[0, gaps]
         logits = self.model.predict_tokens(states).float()[:, : num_ids(self.tokenizer)]
-        best = logits.softmax(dim=1).topk(top_k)
+        probabilities = logits.softmax(dim=1)
+        require_scores(probabilities)
+        best = probabilities.topk(top_k)
         special = special_ids(self.tokenizer)
         return [
             [
