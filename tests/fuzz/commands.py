@@ -136,7 +136,7 @@ def training_flags(folder: Path):
         fields = [field for field in dataclasses.fields(settings[name]) if field.name not in UNFIT]
         field = draw.choice([field for field in fields if values_of(field)])
         more, out = [f"--{field.name.replace('_', '-')}", draw.choice(values_of(field))], run / f"{draw.random()}"
-        print(name, *more, flush=True)
+        print(name, ascii(more), flush=True)
         outcome_of(job(name, data, out, *more), folder / "said")
         require((out / "results.json").is_file(), "no results")
 
