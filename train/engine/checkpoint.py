@@ -46,17 +46,14 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     Its bytes are to be checked before, by `require_undamaged`. Raises `InputError` if it is of another model or
     optimizer, or made up: then nothing has changed.
     """
-    values, own = read_values(folder), own_tensors(model)
+    state, own = read_state(folder), own_tensors(model)
     try:
-        state = values["state"]
-        if not isinstance(state, dict):
-            raise TypeError("its state is not an object")
         tensors = read_tensors(folder, "model")
         require_fit(own, {name: without_numbers(rows) for name, rows in tensors.items()}, str(folder))
         held: dict[Tensor, dict[str, Tensor]] = {}
         if optimizer is not None:
             held = _read_optimizer(folder, optimizer, model)
-            of_ranks, rank = values["random"], Processes.current().rank
+            of_ranks, rank = read_values(folder)["random"], Processes.current().rank
             if rank < len(of_ranks):  # the run may have had fewer processes
                 set_random_states(of_ranks[rank])
         with torch.no_grad():
