@@ -215,6 +215,16 @@ def test_an_interrupted_run_finds_its_tokens_and_ends_as_one_never_interrupted(d
         assert first[key] == second[key]
 
 
+def test_one_held_out_text_of_one_label_is_scored(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split, rows in (("train", sentences(40)), ("val", sentences(1)), ("test", sentences(1, seed=1))):
+        write(folder / f"{split}.tsv", rows)
+    results = start(folder, tmp_path / "run", *SCRATCH, "--steps", "1")
+    assert all(row["accuracy"] in (0.0, 1.0) for row in (results, *results["baselines"].values()))
+    assert results["interval"][0] < results["interval"][1]
+
+
 def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, capsys):
     rows = [(f"{text} {'film ' * (200 * (i < 4))}", label) for i, (text, label) in enumerate(sentences(50))]
     long = write(tmp_path / "long.tsv", rows)

@@ -131,6 +131,18 @@ def test_a_run_stopped_by_ctrl_c_resumes_to_the_same_weights_and_keeps_finished_
     assert str(report) in refused(capsys, ["--resume", str(damaged)], main)
 
 
+@pytest.mark.parametrize("target", ["ja", "ja wir sehen sie."])
+def test_equal_targets_and_one_held_out_pair_are_scored(target, tmp_path, monkeypatch):
+    monkeypatch.setattr(ExactMatch, "draw", lambda *_: None)
+    for split, count in (("train", 30), ("val", 1), ("test", 1)):
+        rows = ["source\ttarget", *(f"we see {n} dogs\t{target}" for n in range(count))]
+        (tmp_path / f"{split}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    flags = ["--models", "transformer", "--steps", "1", "--evaluations", "1", "--device", "cpu", "--threads", "1"]
+    main(["--data", str(tmp_path), *flags, "--out", str(tmp_path / "run")])
+    report = json.loads((tmp_path / "run" / "results.json").read_text())["models"]["transformer"]
+    assert report["exact_match"] in (0.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
