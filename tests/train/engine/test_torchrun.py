@@ -151,7 +151,8 @@ def test_a_stopped_run_of_two_goes_on_in_one(tmp_path, data):
     ids=["run", "data"],
 )
 def test_what_the_user_got_wrong_is_said_once(flags, message, tmp_path):
-    arguments = command(GPT, *flags, "--out", tmp_path / "run", processes=2)
+    out = [] if "--resume" in flags else ["--out", tmp_path / "run"]
+    arguments = command(GPT, *flags, *out, processes=2)
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode != 0
     assert done.stderr.count("error: ") == 1, done.stderr
