@@ -2,6 +2,7 @@
 
 import dataclasses
 import numbers
+import operator
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -55,41 +56,7 @@ def type_name(annotation: Any) -> str:
     return str(annotation).removeprefix("typing.") if get_args(annotation) else getattr(annotation, "__name__", "Any")
 
 
-def require_number(
-    shown_name: str,
-    value: int | float | None,
-    *,
-    more_than: int | float | None = None,
-    at_least: int | float | None = None,
-    less_than: int | float | None = None,
-    at_most: int | float | None = None,
-) -> None:
-    """Raises `InputError` for a number that is not finite or outside the bounds; None passes.
-
-    `shown_name` is what the user calls the value: "--lr" gives "--lr 0 must be more than 0", and "dropout" gives
-    "dropout=2 must be at least 0 and at most 1".
-    """
-    if value is None:
-        return
-    bounds = [
-        (more_than, "more than", lambda bound: value > bound),
-        (at_least, "at least", lambda bound: value >= bound),
-        (less_than, "less than", lambda bound: value < bound),
-        (at_most, "at most", lambda bound: value <= bound),
-    ]
-    given = f"{shown_name}{' ' if shown_name.startswith('-') else '='}{shown(value)}"
-    if not all(holds(bound) for bound, _, holds in bounds if bound is not None):
-        wanted = [f"{words} {bound}" for bound, words, _ in bounds if bound is not None]
-        raise InputError(f"{given} must be {' and '.join(wanted)}")
-    if value != value or value in (float("inf"), float("-inf")):
-        raise InputError(f"{given} must be a finite number")
-
-
-def require_whole(shown_name: str, value: int | None, *, at_least: int, at_most: int | None = None) -> None:
-    """`require_number` for integers."""
-    require_number(shown_name, value, at_least=at_least, at_most=at_most)
-    if value is not None and not isinstance(value, numbers.Integral):
-        raise InputError(f"{shown_name}={shown(value)} must be a whole number")
+_BOUNDS = {"more_than": operator.gt, "at_least": operator.ge, "less_than": operator.lt, "at_most": operator.le}
 
 
 @dataclass(frozen=True)
@@ -100,6 +67,31 @@ class Range:
     at_least: int | float | None = None
     less_than: int | float | None = None
     at_most: int | float | None = None
+
+
+def require_number(shown_name: str, value: int | float | None, **bounds: int | float | None) -> None:
+    """Raises `InputError` for a number that is not finite or outside the bounds, which are those of `Range`; None
+    passes.
+
+    `shown_name` is what the user calls the value: "--lr" gives "--lr 0 must be more than 0", and "dropout" gives
+    "dropout=2 must be at least 0 and at most 1".
+    """
+    if value is None:
+        return
+    given = f"{shown_name}{' ' if shown_name.startswith('-') else '='}{shown(value)}"
+    limits = {name: bound for name, bound in bounds.items() if bound is not None}
+    if not all(_BOUNDS[name](value, bound) for name, bound in limits.items()):
+        wanted = [f"{name.replace('_', ' ')} {bound}" for name, bound in limits.items()]
+        raise InputError(f"{given} must be {' and '.join(wanted)}")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise InputError(f"{given} must be a finite number")
+
+
+def require_whole(shown_name: str, value: int | None, **bounds: int | float | None) -> None:
+    """`require_number` for integers."""
+    require_number(shown_name, value, **bounds)
+    if value is not None and not isinstance(value, numbers.Integral):
+        raise InputError(f"{shown_name}={shown(value)} must be a whole number")
 
 
 Count = Annotated[int, Range(more_than=0, at_most=2**31 - 1)]

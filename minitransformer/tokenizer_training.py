@@ -40,7 +40,7 @@ def train_character_tokenizer(texts: Iterable[str]) -> Tokenizer:
     vocabulary = {token: index for index, token in enumerate([*SPECIALS, *characters])}
     # Not ".", which does not match newlines.
     every_character = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-    return _tokenizer(models.WordLevel(vocabulary, unk_token=UNK), every_character, decoders.Fuse())
+    return _tokenizer(models.WordLevel(vocabulary, unk_token=UNK), every_character, [decoders.Fuse()])
 
 
 def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -109,7 +109,11 @@ def train_wordpiece_tokenizer(
     workshop.normalizer, workshop.pre_tokenizer = normalizer, words
     trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=first, show_progress=False)
     workshop.train_from_iterator(texts, trainer)
-    return _tokenizer(workshop.model, words, decoders.WordPiece(), BERT_SPECIALS, normalizer)
+    # The decoder puts a space before every word, even an empty one. Not Strip, which panics on an empty text.
+    spaces = [decoders.Fuse(), decoders.Replace(Regex(" +"), " "), decoders.Replace(Regex("^ | $"), "")]
+    tokenizer = _tokenizer(workshop.model, words, [decoders.WordPiece(), *spaces], BERT_SPECIALS)
+    tokenizer.normalizer = normalizer
+    return tokenizer
 
 
 def _split(words: str) -> pre_tokenizers.PreTokenizer:
@@ -156,7 +160,7 @@ def _train_bpe(
             f"{len(specials) + len(seen)}, or take a byte-level tokenizer"
         )
     # The trainer made added tokens of the specials in its own tokenizer, but not in the model.
-    return _tokenizer(workshop.model, workshop.pre_tokenizer, decoder, specials)
+    return _tokenizer(workshop.model, workshop.pre_tokenizer, [decoder], specials)
 
 
 def _require_several(texts: Iterable[str]) -> None:
@@ -172,14 +176,11 @@ def _require_characters(characters: Collection[str]) -> None:
 def _tokenizer(
     model: models.Model,
     pre_tokenizer: pre_tokenizers.PreTokenizer,
-    decoder: decoders.Decoder,
+    decoder: list[decoders.Decoder],
     specials: Sequence[str] = SPECIALS,
-    normalizer: normalizers.Normalizer | None = None,
 ) -> Tokenizer:
     """A tokenizer of these parts that puts special tokens around encoded text and leaves them out of decoded text."""
     tokenizer = Tokenizer(model)
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
     first, last, pair = _TEMPLATES[tuple(specials)]
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -188,11 +189,7 @@ def _tokenizer(
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
     )
     # No token of text spells a special token, so a token "[PAD]" is always the special one.
-    steps = [*(decoders.Replace(token, "") for token in specials), decoder]
-    if isinstance(decoder, decoders.WordPiece):  # it put a space before every word, even an empty one
-        # Not Strip, which panics on an empty text.
-        steps += [decoders.Fuse(), decoders.Replace(Regex(" +"), " "), decoders.Replace(Regex("^ | $"), "")]
-    tokenizer.decoder = decoders.Sequence(steps)
+    tokenizer.decoder = decoders.Sequence([*(decoders.Replace(token, "") for token in specials), *decoder])
     return tokenizer
 
 

@@ -157,7 +157,8 @@ class BERTHubConfig(HubConfig):
         for i, place in self._layers().items():
             for mine, names in self.layer_modules.items():
                 modules[f"encoder.layers.{i}.{mine}"] = tuple(f"{self.prefix}{place}{name}" for name in names)
-        modules |= self._own_modules()
+        if ours["d_embedding"] is not None:
+            modules["widen"] = (f"{self.prefix}encoder.embedding_hidden_mapping_in",)
         if ours["pooler"]:
             modules["pooler"] = (self.prefix + self.pooler_module,)
         if ours["masked_head"]:
@@ -173,10 +174,6 @@ class BERTHubConfig(HubConfig):
     def _layers(self) -> dict[int, str]:
         """The checkpoint's names of the layers that have parameters of their own."""
         return {i: f"encoder.layer.{i}." for i in range(self.num_hidden_layers)}
-
-    def _own_modules(self) -> dict[str, tuple[str, ...]]:
-        """The modules that only this architecture has."""
-        return {}
 
     def copies(self) -> dict[str, str]:
         return {
@@ -265,6 +262,3 @@ class ALBERTHubConfig(BERTHubConfig):
         span = self.num_hidden_layers // self.num_hidden_groups
         groups = range(self.num_hidden_groups)
         return {group * span: f"encoder.albert_layer_groups.{group}.albert_layers.0." for group in groups}
-
-    def _own_modules(self) -> dict[str, tuple[str, ...]]:
-        return {"widen": (f"{self.prefix}encoder.embedding_hidden_mapping_in",)}
