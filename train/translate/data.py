@@ -108,7 +108,14 @@ class TranslationData:
 
     def translations(self, model: Seq2SeqModel, split: str, *, beam_size: int = 1, alpha: float = 0.6) -> list[str]:
         """As the `translate` command translates, under the same limit."""
-        return self.translator(model)(self.corpus[split]["source"], beam_size=beam_size, alpha=alpha)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            outputs = self.translator(model)(self.corpus[split]["source"], beam_size=beam_size, alpha=alpha)
+        for warning in caught:
+            # Training has no flag for this limit, which follows from the data.
+            text = str(warning.message).replace("max_new_tokens= sets another limit", "train longer: --minutes, --steps")
+            warnings.warn(text, stacklevel=2)
+        return outputs
 
     @torch.inference_mode()
     def loss(self, model: Seq2SeqModel, split: str) -> float:

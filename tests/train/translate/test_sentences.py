@@ -119,7 +119,9 @@ def test_two_vocabularies_are_saved_and_long_training_pairs_are_left_out_and_cou
     longest = max(len(line.split()) for line in (corpus / "train.de").read_text().splitlines())
     flags = ["--max-length", str(longest), "--vocab-size", "200", "--no-joint", "--steps", "1", "--beam", "1"]
     main(["--data", str(corpus), *FLAGS, *flags, "--out", str(tmp_path / "one")])
-    assert f"of 60 training pairs have more than {longest} tokens" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"of 60 training pairs have more than {longest} tokens" in err
+    assert "of 9 translations are cut off at 50 tokens more than their source (train longer: --minutes, --steps)" in err
     assert (tmp_path / "one" / "transformer" / "source_tokenizer.json").is_file()
     command(["translate", str(tmp_path / "one"), "der Hund"])  # a run with one model is that model
     assert len(capsys.readouterr().out.splitlines()) == 1
