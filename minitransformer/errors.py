@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,13 +30,11 @@ def reported_to_user() -> Iterator[None]:
     escapes, and counted in a warning.
     """
     _open_missing_streams()
-    if signal.getsignal(signal.SIGINT) is _leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     showwarning = warnings.showwarning
     # One line as well, without the place in our source.
     warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
     try:
-        with _escapes():
+        with _escapes(), _ctrl_c():
             try:
                 yield
             except SystemExit:  # of --help, say
@@ -102,6 +101,31 @@ def _leave_on_interrupt() -> None:
     is_command = Path(*sys.argv[:1]).name in ("-m", "minitransformer")  # "-m" until the module of `python -m` is found
     if is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Within the block Ctrl-C is a `KeyboardInterrupt` in the end, even where a library makes another error of it."""
+    pressed = False
+
+    def press(*_: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGINT) in (_leave, signal.default_int_handler)
+    if ours:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _say(line: str) -> None:

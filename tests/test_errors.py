@@ -133,6 +133,17 @@ def run(action, streams, **environment):
     return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
 
+def test_what_a_library_makes_of_ctrl_c_is_no_error(capsys):
+    with pytest.raises(SystemExit) as exit_, reported_to_user():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as interrupt:
+            raise InputError("the file is damaged") from interrupt
+    assert exit_.value.code == 130
+    assert capsys.readouterr() == ("", "")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.parametrize("module", ["minitransformer", "train.translate"])
 def test_ctrl_c_ends_a_command_without_a_traceback_while_it_imports_its_libraries(module):
     options = dict(cwd=Path(errors.__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

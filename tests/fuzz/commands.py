@@ -86,8 +86,7 @@ def streams(folder: Path):
         ["generate", places["rotary completer"], "--max-new-tokens", "2000"],
         ["fill-mask", places["mask filler"], "the [MASK] sat"],
     ]
-    # 2 after Ctrl-C: pressed while a library reads a file, it is an error of that library.
-    codes = {"Ctrl-C": (0, 130, 2), "full": (2,), "unread": (0, 141), "no output": (0, 2), "no errors": (0, 2)}
+    codes = {"Ctrl-C": (0, 130), "full": (2,), "unread": (0, 141), "no output": (0, 2), "no errors": (0, 2)}
 
     def strike(draw):
         how, chosen, moment = draw.choice(list(codes)), draw.choice(arguments), draw.uniform(0.001, 0.3)
