@@ -52,17 +52,6 @@ def test_long_texts_are_cut_and_unknown_words_read_as_unk_and_both_are_counted()
     assert encode_texts([], word_tokenizer(), 5) == ([], 0, {})
 
 
-TEXTS = ["a b", "é a b a", "[SEP] b", "", "a  b", "[CLS]", "[MASK]b [SEP]", " b\n", "a\tb"]
-
-
-@pytest.mark.parametrize("tokenizer", [train_character_tokenizer(TEXTS), train_wordpiece_tokenizer(TEXTS, 60)])
-def test_texts_become_the_tokens_of_the_whole_text(tokenizer):
-    whole = Tokenizer.from_str(tokenizer.to_str())
-    whole.encode_special_tokens = True
-    expected = [whole.encode(text, add_special_tokens=False).ids for text in TEXTS]
-    assert [row[1:-1] for row in encode_texts(TEXTS, tokenizer, 99)[0]] == expected
-
-
 def sentencepiece_like():
     """Compatible characters, words that begin with ▁, and bytes for what the vocabulary lacks."""
     specials = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", *(f"<0x{byte:02X}>" for byte in range(256))]

@@ -80,8 +80,9 @@ def test_a_model_of_other_heads_is_exported_as_what_it_is(case, options, reader,
         torch.testing.assert_close(ours.predict_tokens(ours(ids)), output.logits, rtol=0, atol=1e-5)
     else:
         torch.testing.assert_close(ours.encode(ids).states, output.last_hidden_state, rtol=0, atol=1e-5)
-    if options.get("pooler"):
+    if options.get("masked_head", True):  # a new one is said to need training
         assert read_quietly(tmp_path).config == ours.config
+    if options.get("pooler"):
         torch.testing.assert_close(ours.pool(ours(ids)), output.pooler_output, rtol=0, atol=1e-5)
 
 
