@@ -3,7 +3,7 @@ import statistics
 
 import pytest
 from helpers_processes import together
-from helpers_scripts import refused, results_of
+from helpers_scripts import results_of
 
 from minitransformer.data import load
 from train import compare_sentiment as script
@@ -87,25 +87,3 @@ def test_a_resumed_comparison_keeps_its_finished_runs(data, tmp_path, monkeypatc
     results = results_of(tmp_path / "run")
     assert list(results["rows"]) == ["rnn-last", "transformer"]
     assert results["rows"]["transformer"]["spread"] is None
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--rows", "cnn"], "--rows cnn: not among rnn-last, rnn-attention, transformer, pretrained-here, minilm"),
-        (["--rows", ""], "--rows '': name at least one"),
-        (["--seeds", "0,0"], "--seeds '0,0': name at least one, each once"),
-        (["--seeds", "0,-1"], "--seeds -1 must be at least 0 and less than 4294967296"),
-        (["--seeds", "a"], "--seeds 'a': whole numbers"),
-        (["--pretrain-minutes", "0"], "--pretrain-minutes 0.0 must be more than 0"),
-        (["--pretrained", "nowhere"], "no such folder: nowhere"),
-        (["--rows", "minilm", "--seed", "0"], "--seed: no effect without pretrained-here in --rows; leave this out"),
-        (["--pretrained", ".", "--pretrain-data", "bible"], "--pretrain-data: no effect beside --pretrained"),
-        (["--steps", "3", "--pretrain-minutes", "4"], "--pretrain-minutes: no effect beside --steps"),
-        (["--data", "nowhere"], "no corpus 'nowhere'"),
-    ],
-)
-def test_bad_input_is_one_line_and_writes_nothing(arguments, message, data, tmp_path, capsys):
-    out = tmp_path / "run"
-    assert message in refused(capsys, ["--data", str(data), "--out", str(out), *arguments], main)
-    assert not out.exists()

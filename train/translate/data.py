@@ -113,8 +113,8 @@ class TranslationData:
             outputs = self.translator(model)(self.corpus[split]["source"], beam_size=beam_size, alpha=alpha)
         for warning in caught:
             # Training has no flag for this limit, which follows from the data.
-            text = str(warning.message).replace("max_new_tokens= sets another limit", "train longer: --minutes, --steps")
-            warnings.warn(text, stacklevel=2)
+            parameter, way_out = "max_new_tokens= sets another limit", "train longer: --minutes, --steps"
+            warnings.warn(str(warning.message).replace(parameter, way_out), stacklevel=2)
         return outputs
 
     @torch.inference_mode()

@@ -4,13 +4,13 @@ import random
 
 import pytest
 import torch
-from helpers_scripts import interrupted_at, refused, results_of
+from helpers_scripts import interrupted_at, results_of
 
 import minitransformer
 from minitransformer.data import labelled_batches, load
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.pipelines.classifier import Classifier
-from minitransformer.tokenization import load_tokenizer, train_wordpiece_tokenizer
+from minitransformer.tokenization import load_tokenizer
 from train.engine.loop import Feed
 from train.finetune.__main__ import main
 from train.finetune.starting_model import with_dropout
@@ -234,32 +234,6 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning(run, tmp_path, cap
     ]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--accumulate", "0"], "--accumulate 0 must be more than 0"),
-        (["--dropout", "1.0"], "--dropout 1.0 must be at least 0 and less than 1"),
-        (["--weight-decay", "-1"], "--weight-decay -1.0 must be at least 0"),
-        (["--freeze", "-1"], "--freeze -1"),
-        (["--freeze", "9", *SCRATCH], "--freeze 9: the encoder has 1 blocks"),
-        (["--init", "scratch", "--encoder", "rnn", "--freeze", "1"], "one stack of blocks"),
-        (["--init", "scratch", "--encoder", "rnn", "--num-heads", "2"], "--num-heads: no effect with --encoder rnn"),
-        (["--init", "scratch", "--d-model", "15"], "--d-model 15 is not divisible by --num-heads 4"),
-        (["--init", "scratch", "--vocab-size", "8"], "--vocab-size 8 is too small"),
-        (["--init", "minilm", "--cased"], "--cased: no effect beside --init minilm"),
-        (["--init", "minilm", "--d-model", "8"], "--d-model: no effect beside --init minilm"),
-        (["--init", "nowhere"], "no such folder: nowhere"),
-        (["--data", "nowhere.tsv"], "'nowhere.tsv'"),
-        (["--data", "dates"], "dates holds pairs, not labelled"),
-        (["--label", "mood"], "has no column 'mood'; it has ['text', 'label']"),
-    ],
-)
-def test_bad_input_is_one_line_and_writes_nothing(arguments, message, data, tmp_path, capsys):
-    out = tmp_path / "run"
-    assert message in refused(capsys, ["--data", str(data), "--out", str(out), *arguments], main)
-    assert not out.exists()
-
-
 def test_from_scratch_marks_are_kept_and_unknown_words_are_counted(tmp_path, capsys):
     for split, end in (("train", ""), ("validation", " ش")):
         rows = [(f"{word} {n}{end}", label) for n in range(20) for word, label in (("schön", "good"), ("Schon", "bad"))]
@@ -268,16 +242,3 @@ def test_from_scratch_marks_are_kept_and_unknown_words_are_counted(tmp_path, cap
     assert "warning: 40 of 200 tokens of validation are unknown" in capsys.readouterr().err
     tokenizer = load_tokenizer(tmp_path / "run" / "tokenizer.json")
     assert tokenizer.decode(tokenizer.encode("schön Schon").ids) == "schön Schon"
-
-
-def test_models_that_cannot_read_texts_and_tokenizers_of_other_models_are_refused(run, data, tmp_path, capsys):
-    ENCODERS["transformer"]().save(tmp_path / "transformer")
-    minitransformer.load(run).save(tmp_path / "model")
-    other = train_wordpiece_tokenizer([" ".join(f"word{i}" for i in range(400))], 600)
-    other.save(str(tmp_path / "model" / "tokenizer.json"))
-    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--init"]
-    for name, message in (
-        ("transformer", "holds a Transformer, not a BERT, a GPT or a classifier"),
-        ("model", "tokenizer.json has ids up to"),
-    ):
-        assert message in refused(capsys, [*arguments, str(tmp_path / name)], main)

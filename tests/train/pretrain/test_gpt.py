@@ -98,8 +98,11 @@ def test_a_run_starts_from_another_writes_is_exported_and_loads_in_transformers(
 
     first, second, exported = (tmp_path / name for name in ("first", "second", "exported"))
     common = ["gpt", "--data", str(text), "--steps", "4", *WINDOWS]
-    gpt2 = ["--architecture", "gpt2", "--optimizer", "adamw", "--tokenizer", "byte-bpe", "--vocab-size", "280"]
+    gpt2 = ["--architecture", "gpt2", "--optimizer", "adamw", "--tokenizer", "byte-bpe", "--vocab-size", "2000"]
     main([*common, *SIZES, *gpt2, "--out", str(first)])
+    size = results_of(first)["vocab_size"]
+    warning = f"warning: the text gives only {size:,} pieces, fewer than the 2,000 asked for"
+    assert capsys.readouterr().err.splitlines().count(warning) == 1
     main([*common, "--init", str(first), "--out", str(second)])
     assert results_of(second)["validation_loss"] < results_of(first)["validation_loss"]
     assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
@@ -130,30 +133,6 @@ def test_an_interrupted_run_ends_as_one_never_interrupted(optimizer, text, tmp_p
     assert [results_of(folder)["steps"] for folder in (whole, stopped)] == [24, 24]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--context", "0"], "--context 0 must be more than 0"),
-        (["--warmup-steps", "-1"], "--warmup-steps -1 must be at least 0"),
-        (["--momentum", "1"], "--momentum 1.0 must be at least 0 and less than 1"),
-        (["--vocab-size", "300"], "--vocab-size: no effect with --tokenizer character"),
-        (["--context", "5000"], "is shorter than one context of 5000"),
-        (["--d-model", "15"], "--d-model 15 is not divisible by --num-heads 4"),
-        (["--tokenizer", "byte-bpe", "--vocab-size", "5"], "--vocab-size 5 must be at least 260"),
-        (["--init", "nowhere"], "nowhere is not a saved model: it does not exist"),
-        (["--init", "x", "--tokenizer", "character"], "--tokenizer: no effect beside --init x"),
-        (["--optimizer", "adamw", "--momentum", "0.9"], "--momentum: no effect with --optimizer adamw"),
-        (["--init", "x", "--num-layers", "2", "--d-model", "8"], "--num-layers, --d-model: no effect beside --init x"),
-        (["--data", "nowhere.txt"], "no corpus 'nowhere.txt'"),
-        (["--data", "dates"], "dates h"),
-    ],
-)
-def test_bad_input_is_one_line_and_writes_nothing(arguments, message, text, tmp_path, capsys):
-    out = tmp_path / "run"
-    assert message in refused(capsys, ["gpt", "--data", str(text), "--out", str(out), *arguments], main)
-    assert not out.exists()
-
-
 def test_unknown_characters_are_counted_and_mostly_unknown_text_is_refused(run, text, tmp_path, capsys):
     foreign, mixed = tmp_path / "foreign.txt", tmp_path / "mixed.txt"
     foreign.write_text("早上好，世界。" * 100, encoding="utf-8")
@@ -166,14 +145,6 @@ def test_unknown_characters_are_counted_and_mostly_unknown_text_is_refused(run, 
     (warning,) = capsys.readouterr().err.splitlines()
     assert warning.startswith("warning: 40 of ")
     assert "tokens of validation are unknown" in warning
-
-
-def test_a_warning_says_if_the_vocabulary_is_smaller_than_asked(text, tmp_path, capsys):
-    options = ["--tokenizer", "bpe", "--vocab-size", "5000", "--steps", "1"]
-    main(["gpt", "--data", str(text), *SIZES, *WINDOWS, *options, "--out", str(tmp_path / "run")])
-    size = results_of(tmp_path / "run")["vocab_size"]
-    warning = f"warning: the text gives only {size:,} pieces, fewer than the 5,000 asked for"
-    assert capsys.readouterr().err.splitlines().count(warning) == 1
 
 
 def test_help_names_both_models(capsys):

@@ -5,7 +5,6 @@ import random
 
 import pytest
 import torch
-from helpers_scripts import refused
 from sacrebleu.metrics import BLEU
 from safetensors.torch import load_file
 
@@ -127,20 +126,3 @@ def test_two_vocabularies_are_saved_and_long_training_pairs_are_left_out_and_cou
     assert len(capsys.readouterr().out.splitlines()) == 1
     with pytest.raises(InputError, match="several models"):
         Translator.load(run)
-
-
-@pytest.mark.parametrize(
-    ("flags", "named"),
-    [
-        (["--models", "rnn-location"], "rnn-location"),
-        (["--vocab-size", "18", "--no-joint"], "--vocab-size 18 is too small for the 15 characters of the texts"),
-        (["--max-length", "1"], "--max-length"),
-        (["--source", "fr"], "--source 'fr' and --target 'en' are not two of"),
-        (["--models", "transformer,rnn-additive", "--optimizer", "muon"], "--optimizer muon is for the transformer"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused_in_one_line(corpus, tmp_path, capsys, flags, named):
-    out = tmp_path / "run"
-    given = ["--data", str(corpus), *FLAGS, "--steps", "1", "--out", str(out), *flags]
-    assert named in refused(capsys, given, main)
-    assert not out.exists()
