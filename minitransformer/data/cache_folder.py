@@ -1,14 +1,17 @@
-"""The cache folder, and whether what lies in it is what was written."""
+"""The cache folder: folders that are made once, whole or not there, and checked whenever they are read."""
 
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from minitransformer.errors import InputError
-from minitransformer.files import sha256
+from filelock import FileLock
 
-CHECKSUMS = "SHA256SUMS"
+from minitransformer.errors import InputError
+from minitransformer.files import disk_errors, remove_abandoned, sha256
+
+_CHECKSUMS = "SHA256SUMS"
 
 
 def cache_folder() -> Path:
@@ -25,7 +28,47 @@ def cache_folder() -> Path:
         ) from error
 
 
-def make_writable(folder: Path) -> None:
+def made_once(folder: Path, make: Callable[[Path], None], is_whole: Callable[[Path], bool] | None = None) -> Path:
+    """A folder of the cache, whose files `make` writes into a temporary folder if it is not there or is not whole.
+
+    It is whole if each byte is as it was written, by the checksums beside the files, or by the caller's own test. Of
+    several programs that ask at once, one makes it. If `make` raises, nothing is left.
+    """
+    is_whole = is_whole or _is_sealed
+    if is_whole(folder):
+        return folder
+    _make_writable(folder.parent)
+    lock = folder.with_name(f".{folder.name}.lock")
+    if not lock.is_file():  # but a folder, a FIFO or a link to nothing
+        discard(lock)
+    with FileLock(lock), disk_errors(folder):
+        if is_whole(folder):  # another program was faster
+            return folder
+        remove_abandoned(folder.parent.glob(".*.part"))
+        temporary = folder.with_name(f".{folder.name}.part")
+        discard(temporary)
+        temporary.mkdir()
+        try:
+            make(temporary)
+            if is_whole is _is_sealed:
+                (temporary / _CHECKSUMS).write_text(_seal(temporary, folder.name))
+            discard(folder)
+            temporary.rename(folder)
+        finally:
+            discard(temporary)
+    return folder
+
+
+def _is_sealed(folder: Path) -> bool:
+    listed = folder / _CHECKSUMS
+    return listed.is_file() and listed.read_text(errors="replace") == _seal(folder, folder.name)
+
+
+def _seal(folder: Path, name: str) -> str:
+    return f"{name}\n{checksums(folder)}"
+
+
+def _make_writable(folder: Path) -> None:
     """Make a folder of the cache. `InputError` if nothing can be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +85,7 @@ def checksums(folder: Path) -> str | None:
     """A line "SHA-256  name" for each file of a folder, as `sha256sum` writes them. Every byte is read. None if there
     is no folder, or something in it that is no plain file, such as a FIFO, which would be waited for."""
     found = folder.iterdir() if folder.is_dir() else []
-    files = sorted((path for path in found if path.name != CHECKSUMS), key=lambda path: path.name)
+    files = sorted((path for path in found if path.name != _CHECKSUMS), key=lambda path: path.name)
     if not files or not all(path.is_file() for path in files):
         return None
     return "".join(f"{sha256(path)}  {path.name}\n" for path in files)
@@ -55,9 +98,3 @@ def discard(path: Path) -> None:
     else:
         path.unlink(missing_ok=True)
 
-
-def make_room(path: Path) -> Path:
-    """Remove what lies in the place of a file but is none, such as a folder, a FIFO or a link to nothing."""
-    if not path.is_file():
-        discard(path)
-    return path

@@ -57,5 +57,5 @@ def _files_of(split: "datasets.Dataset") -> list[Path]:
     """
     paths = [Path(file["filename"]) for file in split.cache_files]
     name, _, chosen = split._fingerprint.partition("-")
-    ours = all(path.parts[-3] == f"default-fingerprint={name.partition('+')[0]}" for path in paths)
+    ours = all(path.parent.name == name.partition("+")[0] for path in paths)
     return paths if ours and bool(chosen) == (split._indices is not None) else []

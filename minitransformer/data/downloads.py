@@ -16,9 +16,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock
-
-from minitransformer.data.cache_folder import cache_folder, checksums, discard, make_room, make_writable
+from minitransformer.data.cache_folder import cache_folder, checksums, made_once
 from minitransformer.errors import InputError
 from minitransformer.files import require_regular
 from minitransformer.untrusted import damage_refused
@@ -48,28 +46,18 @@ def fetch(package: Package) -> Path:
     download the file with this hash.
     """
     folder = cache_folder() / package.folder_name
-    if _is_intact(folder, package):
-        return folder
-    make_writable(folder.parent)
-    with (
-        FileLock(make_room(folder.with_name(f".{folder.name}.lock"))),
-        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary,
-    ):
-        if _is_intact(folder, package):  # another program was faster
-            return folder
+
+    def is_intact(folder: Path) -> bool:
+        return hashlib.sha256((checksums(folder) or "").encode()).hexdigest() == package.unpacked
+
+    def make(unpacked: Path) -> None:
         if os.path.lexists(folder):
-            warnings.warn(f"{folder} is not as it was unpacked: it is downloaded again", stacklevel=2)
-        archive = _download(package, Path(temporary))
-        unpacked = Path(temporary) / "unpacked"
-        unpacked.mkdir()
-        unpack(archive, unpacked, wanted=package.wanted, max_bytes=package.max_bytes)
-        discard(folder)
-        unpacked.rename(folder)
-    return folder
+            warnings.warn(f"{folder} is not as it was unpacked: it is downloaded again", stacklevel=4)
+        with tempfile.TemporaryDirectory() as temporary:
+            archive = _download(package, Path(temporary))
+            unpack(archive, unpacked, wanted=package.wanted, max_bytes=package.max_bytes)
 
-
-def _is_intact(folder: Path, package: Package) -> bool:
-    return hashlib.sha256((checksums(folder) or "").encode()).hexdigest() == package.unpacked
+    return made_once(folder, make, is_intact)
 
 
 def _download(package: Package, folder: Path) -> Path:

@@ -5,16 +5,14 @@ import warnings
 from array import array
 from collections.abc import Iterable
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minitransformer.data.cache_folder import cache_folder, make_room
+from minitransformer.data.cache_folder import cache_folder, made_once
 from minitransformer.data.columns import text_batches
 from minitransformer.errors import InputError
-from minitransformer.files import atomic
 
 if TYPE_CHECKING:
     import datasets
@@ -33,16 +31,14 @@ def grouped_split(
     values with a `label` that train would lack are train. With `where`, a warning counts the rows that are dropped.
 
     Each part is `rows.select(...)`. In memory a row takes a few numbers of 8 bytes, whatever its length. The number of
-    each row's part is kept beside rows that are in the cache, with a checksum, so that they are sorted and hashed only
-    once.
+    each row's part is kept beside rows that are in the cache, so that they are sorted and hashed only once.
     """
-    kept = cache_folder() / "tables" / f"{rows._fingerprint}-{_marked(by, seed)}.parts"
-    parts = _kept_parts(kept, len(rows)) if rows.cache_files else None
-    if parts is None:
+    if rows.cache_files:
+        folder = cache_folder() / "tables" / f"{rows._fingerprint}-{_marked(by, seed)}"
+        made_once(folder, lambda folder: _parts(rows, by, seed).tofile(folder / "parts"))
+        parts = np.fromfile(folder / "parts", dtype=np.uint8)
+    else:
         parts = _parts(rows, by, seed)
-        if rows.cache_files:
-            with atomic(make_room(kept)) as temporary:
-                temporary.write_bytes(blake2b(parts.tobytes(), digest_size=8).digest() + parts.tobytes())
     repeated = int((parts == _REPEATED).sum())
     if repeated and where is not None:
         warnings.warn(f"{where}: dropped {repeated} of {len(parts)} rows, which repeat an earlier one", stacklevel=3)
@@ -52,15 +48,6 @@ def grouped_split(
         )
         for number, part in enumerate(PARTS)
     }
-
-
-def _kept_parts(path: Path, count: int) -> NDArray[np.uint8] | None:
-    """The parts in a file, if it is whole."""
-    if not path.is_file() or path.stat().st_size != 8 + count:
-        return None
-    content = path.read_bytes()
-    intact = blake2b(content[8:], digest_size=8).digest() == content[:8]
-    return np.frombuffer(content, dtype=np.uint8, offset=8) if intact else None
 
 
 def _marked(*what: object) -> str:

@@ -5,21 +5,20 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from minitransformer.data.cache_folder import CHECKSUMS, cache_folder, checksums, discard, make_room, make_writable
+from minitransformer.data.cache_folder import cache_folder, made_once
 from minitransformer.data.tables import NothingLeftError, Table
 from minitransformer.errors import InputError
-from minitransformer.files import remove_abandoned, sha256, write_json
+from minitransformer.files import sha256, write_json
 from minitransformer.untrusted import read_json
 
 if TYPE_CHECKING:
     import datasets
 
+_ROWS, _NOTE = "rows.arrow", "note.json"
 _FORMAT = "2"
 """To be changed whenever other rows are made of the same files, so that those in the cache are made again."""
 _ROWS_TOGETHER, _TEXTS_TOGETHER = 1000, 64
@@ -86,61 +85,37 @@ def stored(
     the generator returns at its end.
 
     They are generated once. The name of the data set in the cache, which is its fingerprint, is a hash of the bytes of
-    the files and of `reading`, which has to say all else that determines the rows. `datasets` writes it into a folder
-    of another name, and renames the folder when it is whole. Every byte of the folder is compared with its checksums
-    before it is used; one that is not as it was written is made again.
+    the files and of `reading`, which has to say all else that determines the rows.
     """
     import datasets
+    import pyarrow
 
     before = [_identity(file) for file in files]
     what = json.dumps([_FORMAT, list(reading), [sha256(file) for file in files]])
     name = hashlib.sha256(what.encode()).hexdigest()[:32]
-    tables = cache_folder() / "tables"
-    folder = tables / "generator" / f"default-fingerprint={name}" / "0.0.0"
-    made = dict[str, Any]()
-
-    def generate() -> Iterator[dict[str, Any]]:
-        remove_abandoned(tables.glob("generator/*/*.incomplete"))
-        made.update((yield from rows()))
-        for file, identity in zip(files, before, strict=True):
-            if _identity(file) != identity:  # the hash and the rows may be of different bytes
-                raise InputError(f"{file} changed while it was read: start again")
-
-    features = datasets.Features({column: datasets.Value(kind) for column, kind in columns.items()})
+    schema = pyarrow.schema(dict(columns))
     together = _TEXTS_TOGETHER if {*columns} <= {"text", "continues"} else _ROWS_TOGETHER
-    options = {"cache_dir": str(tables), "fingerprint": name, "writer_batch_size": together}
-    make_writable(tables)
-    for lock in (*tables.glob(f"*{name}*.lock"), *folder.parent.glob("*.lock")):
-        make_room(lock)
-    with FileLock(tables / f"{name}.lock"), _no_progress_bars():
-        listed = folder / CHECKSUMS
-        if not listed.is_file() or listed.read_text(errors="replace") != checksums(folder):
-            discard(folder)
-        try:
-            dataset = datasets.Dataset.from_generator(generate, features, **options)
-        except datasets.exceptions.DatasetGenerationError as error:
-            if isinstance(error.__cause__, InputError | OSError):
-                raise error.__cause__ from None
-            raise
-        if made:
-            write_json(folder / "note.json", made)
-            listed.write_text(checksums(folder) or "")
-        return dataset, read_json(folder / "note.json")
+
+    def make(folder: Path) -> None:
+        note = dict[str, Any]()
+
+        def noting() -> Iterator[dict[str, Any]]:
+            note.update((yield from rows()))
+
+        waiting = noting()
+        with (folder / _ROWS).open("wb") as file, pyarrow.ipc.new_stream(file, schema) as sink:
+            while batch := list(islice(waiting, together)):
+                sink.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
+        write_json(folder / _NOTE, note)
+        for path, identity in zip(files, before, strict=True):
+            if _identity(path) != identity:  # the hash and the rows may be of different bytes
+                raise InputError(f"{path} changed while it was read: start again")
+
+    folder = made_once(cache_folder() / "tables" / name, make)
+    mapped = datasets.table.MemoryMappedTable.from_file(str(folder / _ROWS))
+    return datasets.Dataset(mapped, fingerprint=name), read_json(folder / _NOTE)
 
 
 def _identity(path: Path) -> tuple[int, ...]:
     status = path.stat()
     return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()

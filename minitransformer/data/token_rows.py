@@ -1,10 +1,8 @@
-"""Rows of token ids in one memory-mapped file, for every job and for data of any size."""
+"""Rows of token ids in a memory-mapped file, for every job and for data of any size."""
 
 import hashlib
 import json
 import mmap
-import struct
-import zlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +15,9 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minitransformer.data.cache_folder import cache_folder, make_room, make_writable
-from minitransformer.files import atomic, remove_abandoned, unfinished
+from minitransformer.data.cache_folder import cache_folder, made_once
 
-_MAGIC = b"tokrows2"
-"""The format of the file. Change it when the layout changes: older files are then made again."""
-_HEADER = struct.Struct("<8s32sqqI4x")
-"""Format, hash of all that the rows follow from, number of ids, number of rows, and a checksum of these numbers and of
-all bytes after the header.
-
-Safetensors cannot be the container: its header gives the shapes, so that they must be known before the first id.
-"""
-_COUNTS = struct.Struct("<qq")
-_BLOCK = 1 << 20
-
+_IDS = "ids"
 
 @dataclass(frozen=True)
 class TokenRows:
@@ -84,71 +71,37 @@ def token_rows(
 ) -> TokenRows:
     """The rows that `rows()` yields, each as its ids followed by one number for each of `columns`.
 
-    They lie in a file of the cache folder. Its name is a hash of the tokenizers and of `key`, which must say all else
-    that the rows follow from: the fingerprint of a data set, the kind of row, seeds. If the file exists, `rows` is not
-    called. A file that is torn, damaged or made from something else is made again. While it is written, memory holds
-    what is said of `TokenRows`; if `rows` raises, no file is left.
+    They lie in a folder of the cache. Its name is a hash of the tokenizers and of `key`, which must say all else that
+    the rows follow from: the fingerprint of a data set, the kind of row, seeds. If it is there and whole, `rows` is not
+    called. While it is written, memory holds what is said of `TokenRows`.
     """
     vocabulary = max(1 + max(tokenizer.get_vocab().values(), default=0) for tokenizer in tokenizers)
     dtype = np.dtype("<i2" if vocabulary <= 1 << 15 else "<i4")
     names = ("length", *columns)
     follows_from = json.dumps([dtype.str, names, [tokenizer.to_str() for tokenizer in tokenizers], *key])
-    digest = hashlib.sha256(follows_from.encode()).digest()
-    path = cache_folder() / "tokens" / f"{digest.hex()[:32]}.tokens"
-    tokens, count = _verified(path, digest, dtype, len(names)) or _write(path, digest, dtype, len(names), rows())
-    place, numbers = _HEADER.size + tokens * dtype.itemsize, {}
-    for name in names:
-        numbers[name] = torch.from_numpy(np.fromfile(path, "<i4", count, offset=place))
-        place += 4 * count
+
+    def make(folder: Path) -> None:
+        numbers = {name: array("i") for name in names}
+        with (folder / _IDS).open("wb") as file:
+            for ids, *of_row in rows():
+                file.write(np.asarray(ids, dtype=dtype).tobytes())
+                for column, number in zip(numbers.values(), (len(ids), *of_row), strict=True):
+                    column.append(number)
+        for name, column in numbers.items():
+            np.asarray(column, dtype="<i4").tofile(folder / name)
+
+    name = hashlib.sha256(follows_from.encode()).hexdigest()[:32]
+    folder = made_once(cache_folder() / "tokens" / name, make)
+    numbers = {name: torch.from_numpy(np.fromfile(folder / name, "<i4")) for name in names}
     lengths = numbers.pop("length")
-    return TokenRows(_mapped(path, dtype, tokens), lengths.cumsum(0).sub_(lengths), lengths, numbers)
+    return TokenRows(_mapped(folder / _IDS, dtype), lengths.cumsum(0).sub_(lengths), lengths, numbers)
 
 
-def _verified(path: Path, digest: bytes, dtype: np.dtype, width: int) -> tuple[int, int] | None:
-    """The numbers of ids and rows in a file; None if it does not exist, or is not the whole file of this digest."""
-    if not path.is_file():
-        return None
+def _mapped(path: Path, dtype: np.dtype) -> Int[Tensor, " tokens"]:
+    if not path.stat().st_size:  # nothing cannot be mapped
+        return torch.from_numpy(np.empty(0, dtype))
     with path.open("rb") as file:
-        header = file.read(_HEADER.size)
-        if len(header) < _HEADER.size:
-            return None
-        magic, found, tokens, count, checksum = _HEADER.unpack(header)
-        size = _HEADER.size + tokens * dtype.itemsize + 4 * count * width
-        if (magic, found, size) != (_MAGIC, digest, path.stat().st_size):
-            return None
-        actual = 0
-        while block := file.read(_BLOCK):
-            actual = zlib.crc32(block, actual)
-    return (tokens, count) if zlib.crc32(_COUNTS.pack(tokens, count), actual) == checksum else None
-
-
-def _write(path: Path, digest: bytes, dtype: np.dtype, width: int, rows: Iterable[Sequence[Any]]) -> tuple[int, int]:
-    """The ids as they come, and after them the columns, which wait in memory."""
-    tokens, checksum, columns = 0, 0, [array("i") for _ in range(width)]
-    make_writable(path.parent)
-    remove_abandoned(unfinished(path.parent, r"[0-9a-f]{32}\.tokens"))
-    with atomic(make_room(path)) as temporary, temporary.open("wb") as file:
-        file.write(bytes(_HEADER.size))
-        for ids, *numbers in rows:
-            part = np.asarray(ids, dtype=dtype).tobytes()
-            file.write(part)
-            checksum = zlib.crc32(part, checksum)
-            tokens += len(ids)
-            for column, number in zip(columns, (len(ids), *numbers), strict=True):
-                column.append(number)
-        for column in columns:
-            part = np.asarray(column, dtype="<i4").tobytes()
-            file.write(part)
-            checksum = zlib.crc32(part, checksum)
-        checksum = zlib.crc32(_COUNTS.pack(tokens, len(columns[0])), checksum)
-        file.seek(0)
-        file.write(_HEADER.pack(_MAGIC, digest, tokens, len(columns[0]), checksum))
-    return tokens, len(columns[0])
-
-
-def _mapped(path: Path, dtype: np.dtype, count: int) -> Int[Tensor, " count"]:
-    with path.open("rb") as file:
-        pages = mmap.mmap(file.fileno(), _HEADER.size + count * dtype.itemsize, access=mmap.ACCESS_COPY)
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     if hasattr(pages, "madvise"):  # rows are read in random order: reading ahead would fetch sixteen times as much
         pages.madvise(mmap.MADV_RANDOM)
-    return torch.from_numpy(np.frombuffer(pages, dtype, count, offset=_HEADER.size))
+    return torch.from_numpy(np.frombuffer(pages, dtype))
