@@ -147,20 +147,20 @@ class BERTHubConfig(HubConfig):
         both, tokens, neither = self.architectures
         return both if ours["sentence_head"] is not None else tokens if ours["masked_head"] else neither
 
-    def tensors(self, ours: Mapping[str, Any]) -> dict[str, TheirTensor]:
+    def tensors(self, ours: Mapping[str, Any], prefix: str) -> dict[str, TheirTensor]:
         tables = {"embedding": "word", "positions.embedding": "position", "segments": "token_type"}
         places = {
-            f"{mine}.weight": TheirTensor((f"{self.prefix}embeddings.{theirs}_embeddings.weight",))
+            f"{mine}.weight": TheirTensor((f"{prefix}embeddings.{theirs}_embeddings.weight",))
             for mine, theirs in tables.items()
         }
-        modules: dict[str, tuple[str, ...]] = {"embedding_norm": (f"{self.prefix}embeddings.LayerNorm",)}
+        modules: dict[str, tuple[str, ...]] = {"embedding_norm": (f"{prefix}embeddings.LayerNorm",)}
         for i, place in self._layers().items():
             for mine, names in self.layer_modules.items():
-                modules[f"encoder.layers.{i}.{mine}"] = tuple(f"{self.prefix}{place}{name}" for name in names)
+                modules[f"encoder.layers.{i}.{mine}"] = tuple(f"{prefix}{place}{name}" for name in names)
         if ours["d_embedding"] is not None:
-            modules["widen"] = (f"{self.prefix}encoder.embedding_hidden_mapping_in",)
+            modules["widen"] = (f"{prefix}encoder.embedding_hidden_mapping_in",)
         if ours["pooler"]:
-            modules["pooler"] = (self.prefix + self.pooler_module,)
+            modules["pooler"] = (prefix + self.pooler_module,)
         if ours["masked_head"]:
             modules |= {f"masked_head.{mine}": (self.head + name,) for mine, name in self.head_modules.items()}
             places["masked_head.output.bias"] = TheirTensor((f"{self.head}bias",))
@@ -175,9 +175,9 @@ class BERTHubConfig(HubConfig):
         """The checkpoint's names of the layers that have parameters of their own."""
         return {i: f"encoder.layer.{i}." for i in range(self.num_hidden_layers)}
 
-    def copies(self) -> dict[str, str]:
+    def copies(self, prefix: str) -> dict[str, str]:
         return {
-            f"{self.head}decoder.weight": f"{self.prefix}embeddings.word_embeddings.weight",
+            f"{self.head}decoder.weight": f"{prefix}embeddings.word_embeddings.weight",
             f"{self.head}decoder.bias": f"{self.head}bias",
         }
 

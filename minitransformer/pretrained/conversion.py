@@ -41,9 +41,6 @@ class TheirTensor(NamedTuple):
     names: tuple[str, ...]
     transposed: bool = False
 
-    def without(self, prefix: str) -> "TheirTensor":
-        return self._replace(names=tuple(name.removeprefix(prefix) for name in self.names))
-
     def part_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of each of their tensors if ours has `shape`."""
         part = (shape[0] // len(self.names), *shape[1:])
@@ -138,11 +135,11 @@ class HubConfig(Config, ABC):
         """The class of `transformers` that reads an export of a model with our configuration `ours`."""
 
     @abstractmethod
-    def tensors(self, ours: Mapping[str, Any]) -> dict[str, TheirTensor]:
-        """For each tensor of our model, how the checkpoint stores it; names include the prefix."""
+    def tensors(self, ours: Mapping[str, Any], prefix: str) -> dict[str, TheirTensor]:
+        """For each tensor of our model, how a checkpoint with this `prefix` stores it."""
 
     @abstractmethod
-    def copies(self) -> dict[str, str]:
+    def copies(self, prefix: str) -> dict[str, str]:
         """Names under which a checkpoint may store a tied tensor a second time, and its first name."""
 
 
@@ -174,7 +171,7 @@ def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]]
     if (layers := config.distinct_layers()) > len(tensors):
         raise InputError(f"{folder}: config.json asks for {layers} layers of {len(tensors)} tensors in all")
     own = own_shapes(lambda: model_class(config), str(folder))
-    fitted = _fit(tensors, theirs, theirs.tensors(config.to_dict()), own, _titled(folder, settings))
+    fitted = _fit(tensors, theirs, config.to_dict(), own, _titled(folder, settings))
     model = model_class(config)
     copy_weights(model, fitted)
     return model.eval()
@@ -209,24 +206,20 @@ def _ids_of_tokenizer(folder: Path, hub_class: type[HubConfig], settings: Mappin
 def _fit(
     tensors: dict[str, Tensor],
     theirs: HubConfig,
-    places: dict[str, TheirTensor],
+    ours: Mapping[str, Any],
     own: Mapping[str, Tensor],
     origin: str,
 ) -> dict[str, Tensor]:
     """The checkpoint's `tensors` under our names and in our layout, without the heads that it lacks and, with a
     warning, heads of other tasks. `InputError` names the tensors that do not fit."""
-    prefix = theirs.prefix
+    prefix = theirs.prefix if any(name.startswith(theirs.prefix) for name in tensors) else ""
+    places = theirs.tensors(ours, prefix)
     for old, new in OLD_NAMES.items():
         tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
-    bare = not any(name.startswith(prefix) for name in tensors)
     tensors = {
         name: tensor for name, tensor in tensors.items() if not re.fullmatch(theirs.ignored, name.removeprefix(prefix))
     }
-    copies = theirs.copies()
-    if bare:
-        places = {name: place.without(prefix) for name, place in places.items()}
-        copies = {second: first.removeprefix(prefix) for second, first in copies.items()}
-    for second, first in copies.items():
+    for second, first in theirs.copies(prefix).items():
         if second in tensors:
             one, other = tensors.pop(second), tensors.get(first)
             if other is None:
@@ -244,7 +237,7 @@ def _fit(
     places = {name: place for name, place in places.items() if not name.startswith(tuple(missing))}
     shapes = {at: place.part_shape(own[name].shape) for name, place in places.items() for at in place.names}
     # Beside a body whose names have the prefix, other names are of heads.
-    outside = [] if bare else [name for name in tensors if not name.startswith(prefix)]
+    outside = [name for name in tensors if not name.startswith(prefix)]
     foreign = [name for name in outside if name not in shapes and prefix + name not in shapes]
     tensors = {name: tensor for name, tensor in tensors.items() if name not in foreign}
     require_fit({at: torch.empty(shape, device="meta") for at, shape in shapes.items()}, tensors, origin)
@@ -277,7 +270,7 @@ def export_pretrained(
     names = {} if tokenizer is None else special_tokens(tokenizer, model.config.vocab_size, token_ids)
     own = own_tensors(model)
     tensors: dict[str, Tensor] = {}
-    for name, place in theirs.tensors(ours).items():
+    for name, place in theirs.tensors(ours, theirs.prefix).items():
         tensors |= place.written(own[name])
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "model.safetensors") as temporary:
@@ -290,6 +283,8 @@ def export_pretrained(
             token_ids["pad_token_id"] = tokenizer.token_to_id(names["pad_token"])
         write_json(folder / "generation_config.json", token_ids)
     if tokenizer is not None:
-        how = {"generates": theirs.generates, "has_segments": getattr(theirs, "type_vocab_size", 1) > 1}
-        write_tokenizer(tokenizer, names, folder, model.config.max_length, **how)
+        has_segments = getattr(theirs, "type_vocab_size", 1) > 1
+        write_tokenizer(
+            tokenizer, names, folder, model.config.max_length, generates=theirs.generates, has_segments=has_segments
+        )
     return folder

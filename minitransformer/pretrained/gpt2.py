@@ -104,16 +104,16 @@ class GPT2HubConfig(HubConfig):
     def architecture(self, ours: Mapping[str, Any]) -> str:
         return "GPT2LMHeadModel"
 
-    def tensors(self, ours: Mapping[str, Any]) -> dict[str, TheirTensor]:
+    def tensors(self, ours: Mapping[str, Any], prefix: str) -> dict[str, TheirTensor]:
         modules = {"embedding": "wte", "positions.embedding": "wpe", "decoder.final_norm": "ln_f"}
         for i in range(self.n_layer):
             modules |= {f"decoder.layers.{i}.{mine}": f"h.{i}.{theirs}" for mine, theirs in _LAYER.items()}
         places = {}
         for mine, theirs in modules.items():
-            places[f"{mine}.weight"] = TheirTensor((f"{self.prefix}{theirs}.weight",), transposed=".c_" in theirs)
+            places[f"{mine}.weight"] = TheirTensor((f"{prefix}{theirs}.weight",), transposed=".c_" in theirs)
             if not mine.endswith("embedding"):
-                places[f"{mine}.bias"] = TheirTensor((f"{self.prefix}{theirs}.bias",))
+                places[f"{mine}.bias"] = TheirTensor((f"{prefix}{theirs}.bias",))
         return places if self.tie_word_embeddings else places | {"output.weight": TheirTensor(("lm_head.weight",))}
 
-    def copies(self) -> dict[str, str]:
-        return {"lm_head.weight": f"{self.prefix}wte.weight"} if self.tie_word_embeddings else {}
+    def copies(self, prefix: str) -> dict[str, str]:
+        return {"lm_head.weight": f"{prefix}wte.weight"} if self.tie_word_embeddings else {}

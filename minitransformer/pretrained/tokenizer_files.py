@@ -15,17 +15,15 @@ def special_tokens(tokenizer: Tokenizer, vocab_size: int, token_ids: Mapping[str
     vocabulary = tokenizer.get_vocab()
     if (largest := max(vocabulary.values())) >= vocab_size:
         raise InputError(f"the tokenizer has ids up to {largest}, the model only vocab_size={vocab_size} of them")
-    names = {
-        role: next(token for token in usual if token in vocabulary)
-        for role, usual in {"pad_token": ("[PAD]", "<pad>"), "unk_token": ("[UNK]", "<unk>")}.items()
-        if any(token in vocabulary for token in usual)
-    }
+    usual = {"<pad>": "pad_token", "[PAD]": "pad_token", "<unk>": "unk_token", "[UNK]": "unk_token"}
+    names = {role: token for token, role in usual.items() if token in vocabulary}
     for role, token_id in token_ids.items():
-        token = None if token_id is None else tokenizer.id_to_token(token_id)
-        if token_id is not None and token is None:
+        if token_id is None:
+            continue
+        token = tokenizer.id_to_token(token_id)
+        if token is None:
             raise InputError(f"the tokenizer has no token of the model's {role}={token_id}")
-        if token is not None:
-            names[role.removesuffix("_id")] = token
+        names[role.removesuffix("_id")] = token
     return names
 
 
