@@ -3,6 +3,7 @@
 import io
 import json
 import warnings
+from itertools import pairwise
 
 import pyarrow
 import pytest
@@ -32,6 +33,12 @@ def as_parquet(columns):
 
 def as_jsonl(rows):
     return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def in_blocks(text, cuts):
+    """A text cut at these places."""
+    cuts = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    return [text[a:b] for a, b in pairwise(cuts)] or [""]
 
 
 def split_rows(split):

@@ -9,7 +9,7 @@ from torch import Tensor
 from minitransformer.data.batching import RowBatches, token_batches
 from minitransformer.data.masking import MaskVocabulary, mask_tokens
 from minitransformer.data.packing import NO_LABEL
-from minitransformer.data.token_rows import TokenRows
+from minitransformer.data.token_rows import TokenRows, padded
 from minitransformer.errors import InputError
 
 
@@ -51,7 +51,7 @@ class MaskedBatches:
     def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """`ids` and `targets` (B, T), `valid` (B, T), and for pairs `segment_ids` (B, T) and `sentence_labels` (B)."""
         rows = torch.tensor(numbers) % len(self.rows)
-        ids, valid = self.rows.padded(rows, self.pad_id)
+        ids, valid = padded(self.rows.ids, self.rows.starts[rows], self.rows.lengths[rows], self.pad_id)
         epoch = numbers[0] // len(self.rows)
         masked, targets = mask_tokens(ids, rows.tolist(), self.vocabulary, seed=self.seed, epoch=epoch, **self.options)
         batch = {"ids": masked, "targets": targets, "valid": valid}

@@ -6,17 +6,19 @@ A row is `[CLS] a [SEP]`, or `[CLS] a [SEP] b [SEP]` with a label that says whet
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from minitransformer.data.sentences import Document
 from minitransformer.errors import InputError
 from minitransformer.tokenization import MaskedSpecials
 
-NEXT, NOT_NEXT = IN_ORDER, SWAPPED = 0, 1
 NO_LABEL = -1
 
 Row = tuple[list[int], int, int]
+_Sentences = list[list[int]]
+_Choice = tuple[_Sentences, _Sentences, int]
+"""Two segments, and how many sentences of the document they use up."""
 
 
 def single_rows(documents: Sequence[Document], max_length: int, specials: MaskedSpecials) -> Iterator[Row]:
@@ -59,26 +61,17 @@ def next_sentence_rows(
     """
     if len(documents) < 2:
         raise InputError(f"next-sentence pairs need at least two documents; there are {len(documents)}")
-    _require_room(max_length, 5)
-    chance, room = random.Random(seed), max_length - 3
-    for document, near in zip(documents, _too_near(documents), strict=True):
-        place = 0
-        while place < len(document.sentences):
-            chunk = _chunk(document, place, room)
-            if len(chunk) == 1:
-                yield _row(specials, chunk[0][: max_length - 2])
-                place += 1
-                continue
-            cut = chance.randint(1, len(chunk) - 1)
-            if chance.random() < 0.5 or len(near) == len(documents):
-                yield _pair(specials, chunk[:cut], chunk[cut:], room, NEXT, chance)
-                place += len(chunk)
-            else:
-                other = documents[(near.stop + chance.randrange(len(documents) - len(near))) % len(documents)]
-                left = room - sum(map(len, chunk[:cut]))
-                second = _chunk(other, chance.randrange(len(other.sentences)), max(1, left))
-                yield _pair(specials, chunk[:cut], second, room, NOT_NEXT, chance)
-                place += cut
+    chance, too_near = random.Random(seed), _too_near(documents)
+
+    def wrong(number: int, first: _Sentences, second: _Sentences) -> _Choice | None:
+        near = too_near[number]
+        if len(near) == len(documents):
+            return None
+        other = documents[(near.stop + chance.randrange(len(documents) - len(near))) % len(documents)]
+        left = max(1, max_length - 3 - sum(map(len, first)))
+        return first, _chunk(other, chance.randrange(len(other.sentences)), left), len(first)
+
+    yield from _pair_rows(documents, max_length, specials, chance, wrong)
 
 
 def _too_near(documents: Sequence[Document]) -> list[range]:
@@ -97,21 +90,41 @@ def sentence_order_rows(
 ) -> Iterator[Row]:
     """Pairs for sentence-order prediction: two consecutive segments (label 0), in half of the pairs swapped (label 1;
     Lan et al. 2020, section 3.1). A sentence left alone at the end of a document becomes a row without a label."""
+
+    def wrong(number: int, first: _Sentences, second: _Sentences) -> _Choice:
+        return second, first, len(first) + len(second)
+
+    yield from _pair_rows(documents, max_length, specials, random.Random(seed), wrong)
+
+
+def _pair_rows(
+    documents: Sequence[Document],
+    max_length: int,
+    specials: MaskedSpecials,
+    chance: random.Random,
+    wrong: Callable[[int, _Sentences, _Sentences], _Choice | None],
+) -> Iterator[Row]:
+    """Consecutive segments with label 0, or, by chance, with label 1 what `wrong` makes of a document's number and its
+    two segments. Until both fit, tokens are taken from the longer one, by chance at its start or its end."""
     _require_room(max_length, 5)
-    chance, room = random.Random(seed), max_length - 3
-    for document in documents:
+    room = max_length - 3
+    for number, document in enumerate(documents):
         place = 0
         while place < len(document.sentences):
             chunk = _chunk(document, place, room)
-            place += len(chunk)
             if len(chunk) == 1:
                 yield _row(specials, chunk[0][: max_length - 2])
+                place += 1
                 continue
             cut = chance.randint(1, len(chunk) - 1)
-            if chance.random() < 0.5:
-                yield _pair(specials, chunk[:cut], chunk[cut:], room, IN_ORDER, chance)
-            else:
-                yield _pair(specials, chunk[cut:], chunk[:cut], room, SWAPPED, chance)
+            chosen = None if chance.random() < 0.5 else wrong(number, chunk[:cut], chunk[cut:])
+            first, second, used = chosen or (chunk[:cut], chunk[cut:], len(chunk))
+            halves = _joined(first), _joined(second)
+            for _ in range(sum(map(len, halves)) - room):
+                longer = halves[0] if len(halves[0]) > len(halves[1]) else halves[1]
+                del longer[0 if chance.random() < 0.5 else -1]
+            yield _row(specials, *halves, 0 if chosen is None else 1)
+            place += used
 
 
 def _chunk(document: Document, place: int, room: int) -> list[list[int]]:
@@ -135,19 +148,3 @@ def _joined(sentences: Sequence[list[int]]) -> list[int]:
 def _row(specials: MaskedSpecials, first: list[int], second: Sequence[int] = (), label: int = NO_LABEL) -> Row:
     ids = [specials.cls_id, *first, specials.sep_id, *second, *([specials.sep_id] if second else [])]
     return ids, len(first) + 2, label
-
-
-def _pair(
-    specials: MaskedSpecials,
-    first: Sequence[list[int]],
-    second: Sequence[list[int]],
-    room: int,
-    label: int,
-    chance: random.Random,
-) -> Row:
-    """Until both segments fit, tokens are taken from the longer one, by chance at its start or its end."""
-    halves = _joined(first), _joined(second)
-    for _ in range(sum(map(len, halves)) - room):
-        longer = halves[0] if len(halves[0]) > len(halves[1]) else halves[1]
-        del longer[0 if chance.random() < 0.5 else -1]
-    return _row(specials, halves[0], halves[1], label)

@@ -46,24 +46,24 @@ def parts_in_sentences(
     sentences of all parts are those of the whole text. If no sentence ends within `LONGEST` characters, one is divided
     where a word ends, or anywhere. Parts without a sentence are left out.
     """
+    yield from filter(any, _parts(texts, ends))
+
+
+def _parts(texts: Iterable[Iterable[str]], ends: re.Pattern[str]) -> Iterator[list[list[str]]]:
     part, room = list[list[str]](), PART
     for text in texts:
         waiting = ""
         for block in text:
             waiting += block
             while (end := _part_end(waiting, room, ends)) is not None:
-                part.append(sentences(waiting[:end], ends))
-                if any(part):
-                    yield part
+                yield [*part, sentences(waiting[:end], ends)]
                 part, room, waiting = [], PART, waiting[end:]
         part.append(sentences(waiting, ends))
         room -= len(waiting)
         if room <= 0:
-            if any(part):
-                yield part
+            yield part
             part, room = [], PART
-    if any(part):
-        yield part
+    yield part
 
 
 def _part_end(text: str, room: int, ends: re.Pattern[str]) -> int | None:

@@ -19,6 +19,7 @@ from minitransformer.data.cache_folder import cache_folder, made_once
 
 _IDS = "ids"
 
+
 @dataclass(frozen=True)
 class TokenRows:
     """Row i is `ids[starts[i] : starts[i] + lengths[i]]`; `columns` holds further numbers of each row, by name.
@@ -43,12 +44,6 @@ class TokenRows:
         """These rows, or those where a mask is True, over the same ids."""
         columns = {name: numbers[rows] for name, numbers in self.columns.items()}
         return TokenRows(self.ids, self.starts[rows], self.lengths[rows], columns)
-
-    def padded(
-        self, rows: Int[Tensor, " batch"], pad_id: int
-    ) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
-        """The ids of these rows, padded on the right, and which of them are real."""
-        return padded(self.ids, self.starts[rows], self.lengths[rows], pad_id)
 
 
 def padded(

@@ -60,14 +60,6 @@ def test_an_epoch_takes_four_bytes_a_row():
         batches[len(batches)]
 
 
-def test_lengths_near_each_other_share_a_batch():
-    lengths = [1, 100] * 50
-    for seed in (None, 0):
-        batches = token_batches(lengths, 1000, seed=seed)
-        assert all(len({lengths[row] for row in batch}) == 1 for batch in batches if len(batch) > 10)
-        assert sum(padded_size(lengths, batch) for batch in batches) < 1.2 * sum(lengths)
-
-
 def test_max_tokens_must_be_positive():
     with pytest.raises(InputError, match="max_tokens=0"):
         token_batches([1], 0, seed=None)

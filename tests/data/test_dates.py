@@ -96,10 +96,5 @@ def test_a_format_that_two_locales_read_in_another_order_is_in_neither():
 
 
 def test_locales_have_equal_shares_whatever_formats_are_left_out():
-    counts = Counter(locale_of(name) for _, _, name in date_pairs(3000, locales=["en_US", "es", "de"]))
-    assert counts == {name: pytest.approx(1000, rel=0.1) for name in ("en_US", "es", "de")}
-
-
-def test_the_locale_of_a_format_is_in_its_name(rows):
-    assert {locale_of(name) for _, _, name in rows} == {"en"}
-    assert locale_of("sr_Cyrl_BA full") == "sr_Cyrl_BA"
+    counts = Counter(locale_of(name) for _, _, name in date_pairs(3000, locales=["en_US", "es", "sr_Cyrl_BA"]))
+    assert counts == {name: pytest.approx(1000, rel=0.1) for name in ("en_US", "es", "sr_Cyrl_BA")}

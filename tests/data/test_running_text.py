@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import datasets
 import pytest
-from helpers_tables import refused, write
+from helpers_tables import in_blocks, refused, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,11 +47,6 @@ def test_a_text_of_few_characters_is_not_split(tmp_path):
 
 
 running = st.text("ab \n\t猫", max_size=120)
-
-
-def in_blocks(text, cuts):
-    cuts = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
-    return [text[a:b] for a, b in pairwise(cuts)] or [""]
 
 
 @given(st.lists(st.lists(st.text(max_size=5), min_size=1, max_size=4), min_size=1, max_size=5))

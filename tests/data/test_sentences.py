@@ -1,6 +1,7 @@
-from itertools import chain, pairwise
+from itertools import chain
 
 import pytest
+from helpers_tables import in_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,11 +30,6 @@ def sizes():
 
 def parts(texts, ends=SENTENCE_ENDS):
     return list(parts_in_sentences(([text] for text in texts), ends))
-
-
-def in_blocks(text, cuts):
-    cuts = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
-    return [text[a:b] for a, b in pairwise(cuts)]
 
 
 @settings(max_examples=500, deadline=None)

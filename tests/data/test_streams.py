@@ -1,8 +1,7 @@
-from itertools import pairwise
-
 import datasets
 import pytest
 import torch
+from helpers_tables import in_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,9 +36,7 @@ def test_a_stream_is_end_of_text_and_the_tokens_of_the_text_for_each_text_howeve
     expected, rows = [], []
     for text in TEXTS:
         expected += [end_of_text_id(tokenizer), *tokenizer.encode(text, add_special_tokens=False).ids]
-        places = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
-        blocks = [text[a:b] for a, b in pairwise(places)] or [""]
-        rows += [{"text": block, "continues": place > 0} for place, block in enumerate(blocks)]
+        rows += [{"text": block, "continues": place > 0} for place, block in enumerate(in_blocks(text, cuts))]
     split = datasets.Dataset.from_list(rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "_PIECE", piece)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models
 from minitransformer.data.labelled_batches import LabelledData
 from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.data.streams import stream_rows
-from minitransformer.data.token_rows import token_rows
+from minitransformer.data.token_rows import padded, token_rows
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
 
 
@@ -60,8 +60,9 @@ def test_what_comes_back_is_what_went_in_and_is_made_once(made, small):
 
 def test_rows_are_padded_and_selected():
     rows = rows_of()
-    padded, valid = rows.padded(torch.tensor([0, 2, 1]), pad_id=5)
-    assert padded.tolist() == [[1, 2] + [5] * 18, [3] * 20, [5] * 20]
+    places = torch.tensor([0, 2, 1])
+    found, valid = padded(rows.ids, rows.starts[places], rows.lengths[places], pad_id=5)
+    assert found.tolist() == [[1, 2] + [5] * 18, [3] * 20, [5] * 20]
     assert valid.sum(dim=1).tolist() == [2, 20, 0]
     for chosen in (torch.tensor([2, 0]), rows.lengths > 0):
         assert sorted(content(rows.select(chosen))) == sorted([ROWS[0], ROWS[2]])
