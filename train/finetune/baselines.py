@@ -13,6 +13,7 @@ import datasets
 
 from minitransformer.data.columns import text_batches, texts
 from train.finetune.metrics import scores
+from train.translate.texts import UNSPACED
 
 LEARNED_BYTES = 10_000_000
 """The most training text: counts of words and pairs of words take about sixty times its memory."""
@@ -20,13 +21,12 @@ MOST_LABELS = 1000
 """Of more labels there are no baselines. Both keep a number for each label and each word or pair of words."""
 MOST_NUMBERS = 250_000_000
 """The most of those numbers, 2 GB; there is a word or pair of words for every ten bytes of text, about."""
-# Thai, Lao, kana and Chinese have no spaces between words: each letter counts as one.
-_ALONE = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
 _PUNCTUATION = (
     r"!-/:-@\[-`{-~\u00a1-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u2000-\u206f\u3000-\u303f\uff00-\uff0f"
 )
-_COUNTED: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": rf"[{_ALONE}]|[^\s{_ALONE}{_PUNCTUATION}]+"}
-"""Words and pairs of words. scikit-learn's own pattern ignores words of one letter, and the vowel signs of Hindi."""
+_COUNTED: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": rf"[{UNSPACED}]|[^\s{UNSPACED}{_PUNCTUATION}]+"}
+"""Words and pairs of words; a letter is a word where there are no spaces. scikit-learn's own pattern ignores
+words of one letter, and the vowel signs of Hindi."""
 
 
 def naive_bayes(alpha: float) -> Any:

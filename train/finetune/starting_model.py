@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import datasets
 import torch
@@ -57,16 +57,9 @@ NEW = Recipe(lr=5e-4, epochs=4, pooling="mean", dropout=0.3)
 NEW_RNN = Recipe(lr=2e-3, epochs=4, pooling="attention", dropout=0.3)
 
 
-class StartingModel(NamedTuple):
-    """The classifier to train, the defaults for training it, and a line that says where it comes from."""
-
-    classifier: Classifier
-    recipe: Recipe
-    origin: str
-
-
-def starting_model(settings: FinetuneSettings, train_split: datasets.Dataset) -> StartingModel:
-    """The model that `settings.init` names; `InputError` if there is none."""
+def starting_model(settings: FinetuneSettings, train_split: datasets.Dataset) -> tuple[Classifier, Recipe, str]:
+    """The classifier to train, the defaults for training it, and a line that says where it comes from. `InputError` if
+    `settings.init` names no model."""
     labels = tuple(train_split.features["label"].names)
     torch.manual_seed(settings.seed)
     if settings.from_scratch:
@@ -85,7 +78,7 @@ def starting_model(settings: FinetuneSettings, train_split: datasets.Dataset) ->
             c = model.config
             if c.labels == labels and settings.pooling in (None, c.pooling) and settings.dropout is None:
                 model.config = replace(c, label_smoothing=settings.label_smoothing)
-                return StartingModel(Classifier(model, tokenizer), recipe, f"{settings.init} with its head")
+                return Classifier(model, tokenizer), recipe, f"{settings.init} with its head"
             origin = f"the head of {settings.init} is dropped (its labels are {shown_labels(c.labels or '?')}): a new"
         else:
             origin = f"{settings.init} has no classification head: a new"
@@ -101,7 +94,7 @@ def starting_model(settings: FinetuneSettings, train_split: datasets.Dataset) ->
         dropout=0.1 if dropout is None else dropout,
         label_smoothing=settings.label_smoothing,
     )
-    return StartingModel(Classifier(model, tokenizer), recipe, origin)
+    return Classifier(model, tokenizer), recipe, origin
 
 
 def read_pretrained(init: Path) -> tuple[Model, Tokenizer]:

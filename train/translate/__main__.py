@@ -53,16 +53,10 @@ class Comparison:
     data: TranslationData
     measure: Bleu | ExactMatch
     preset: str
+    beam: int
+    average: int
     guess: str | None
     """What the texts were taken for, if no flag says it, and the flag that changes it."""
-
-    @property
-    def average(self) -> int:
-        return self.settings.average or self.measure.average
-
-    @property
-    def beam(self) -> int:
-        return self.settings.beam or self.measure.beam
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -103,24 +97,20 @@ def prepare(settings: TranslateSettings) -> Comparison:
     measure: Bleu | ExactMatch = ExactMatch(settings.several_locales)
     if kind == "bpe":
         measure = Bleu(bleu_tokenizer(target for _, target in pairs))
-    refuse_idle(settings, measure)
+    else:
+        settings.refuse_idle("on short strings (--tokenizer character)", "vocab_size", "joint", "max_length")
+    beam, average = settings.beam or measure.beam, settings.average or measure.average
+    if beam == 1:
+        settings.refuse_idle("without a beam (--beam 1)", "alpha")
+    if average == 1:
+        settings.refuse_idle("with --average 1", "average_of")
     sizes: dict[str, Any] = dict(vocab_size=settings.vocab_size, joint=settings.joint)
     tokenizers = processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
     limit = settings.max_length if kind == "bpe" else None
     data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
     check_unknown({name: pairs.rows for name, pairs in data.pairs.items()}, settings.data)
     preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
-    return Comparison(settings, data, measure, preset, guess)
-
-
-def refuse_idle(settings: TranslateSettings, measure: Bleu | ExactMatch) -> None:
-    """`InputError` for flags that have no effect on such texts."""
-    if isinstance(measure, ExactMatch):
-        settings.refuse_idle("on short strings (--tokenizer character)", "vocab_size", "joint", "max_length")
-    if (settings.beam or measure.beam) == 1:
-        settings.refuse_idle("without a beam (--beam 1)", "alpha")
-    if (settings.average or measure.average) == 1:
-        settings.refuse_idle("with --average 1", "average_of")
+    return Comparison(settings, data, measure, preset, beam, average, guess)
 
 
 def load_pairs(settings: TranslateSettings) -> Mapping[str, datasets.Dataset]:
@@ -212,9 +202,8 @@ def loop_options(recipe: Recipe, comparison: Comparison) -> LoopOptions:
 
 def score_on_test(model: Seq2SeqModel, state: State, comparison: Comparison) -> dict[str, Any]:
     """The report of one model, on the test split if the corpus has one: no choice was made on it."""
-    data, measure, settings = comparison.data, comparison.measure, comparison.settings
-    beam, alpha = comparison.beam, settings.alpha
-    split = data.test_name
+    data, measure = comparison.data, comparison.measure
+    split, beam, alpha = data.test_name, comparison.beam, comparison.settings.alpha
     outputs = data.translations(model, split, beam_size=beam, alpha=alpha)
     train_sources = texts(data.corpus["train"], "source")
     return {

@@ -53,18 +53,14 @@ def average_evaluated(
     for name, tensor in own_tensors(model).items():
         tensor.copy_(sums[name] / len(steps))
     result = dict(evaluate(model))
-    _record(folder / "metrics.jsonl", state, steps, result)
+    path = folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if not lines or '"averaged"' not in lines[-1]:  # a run killed before it was scored has written it already
+        metrics = MetricsFile(path)
+        metrics.write(state.place(), averaged=steps, **{f"validation_{key}": value for key, value in result.items()})
+        metrics.flush()
     if rank(score(result)) > rank(score(best_first[0])):
         state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})
         return steps
     checkpoints.load_weights(model, state.best_step)
     return []
-
-
-def _record(path: Path, state: State, steps: Sequence[int], result: Mapping[str, float]) -> None:
-    """Append the score of the mean, unless a run that was killed before it was scored has written it already."""
-    metrics = MetricsFile(path)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    if not lines or '"averaged"' not in lines[-1]:
-        metrics.write(state.place(), averaged=steps, **{f"validation_{key}": value for key, value in result.items()})
-        metrics.flush()

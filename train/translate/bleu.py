@@ -14,7 +14,6 @@ from rich.table import Table
 from sacrebleu.metrics import BLEU, CHRF
 from tokenizers import Tokenizer
 
-from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
 from train.engine.console import table
 from train.translate.reports import Groups, History, Reports, by_group, draw, groups_table, typical
@@ -30,7 +29,6 @@ read."""
 
 def bleu(outputs: Sequence[str], references: Sequence[str], tokenize: str = "13a") -> float:
     """`translation_scores(...)["bleu"]` alone, in a quarter of the time."""
-    _require_same_count(outputs, references)
     return BLEU(force=True, tokenize=tokenize).corpus_score(outputs, [references]).score
 
 
@@ -39,21 +37,13 @@ def translation_scores(outputs: Sequence[str], references: Sequence[str], tokeni
     sacreBLEU's `signatures` (Post 2018): only scores of the same signature can be compared.
 
     Both sides are plain text, which BLEU cuts into tokens as sacreBLEU's `tokenize` says. An empty output is scored
-    like any other. Raises `InputError` for no sentences and for unequal numbers of them.
+    like any other.
     """
-    _require_same_count(outputs, references)
     # sacreBLEU warns about text that looks tokenized; `force` silences all warnings but the first.
     tokens: dict[str, Any] = {"tokenize": tokenize}
     metrics = {"bleu": BLEU(**tokens), "bleu_lowercase": BLEU(lowercase=True, force=True, **tokens), "chrf": CHRF()}
     scores = {name: metric.corpus_score(outputs, [references]).score for name, metric in metrics.items()}
     return {**scores, "signatures": {name: str(metric.get_signature()) for name, metric in metrics.items()}}
-
-
-def _require_same_count(outputs: Sequence[str], references: Sequence[str]) -> None:
-    if not len(outputs) == len(references) > 0:
-        raise InputError(
-            f"scores need one sentence or more on each side, equally many, not {len(outputs)} and {len(references)}"
-        )
 
 
 def length_groups(sources: Iterable[str]) -> list[str]:

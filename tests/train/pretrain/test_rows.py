@@ -45,13 +45,12 @@ def wordpieces(folder):
 
 
 def all_rows(made):
-    return {"train": made.train} | {
-        (split, name): rows for split, corpora in made.held_out.items() for name, rows in corpora.items()
-    }
+    train, held_out = made
+    return [train, *(rows for corpora in held_out.values() for rows in corpora.values())]
 
 
 def same(one, other):
-    return [content(rows) for rows in all_rows(one).values()] == [content(rows) for rows in all_rows(other).values()]
+    return list(map(content, all_rows(one))) == list(map(content, all_rows(other)))
 
 
 def test_each_part_is_as_a_corpus_of_its_own_and_the_first_as_if_it_were_all(folder, in_parts):
@@ -71,18 +70,18 @@ def test_the_first_part_of_the_training_texts_decides_whether_texts_are_short(fo
     tokenizer = wordpieces(folder)
     assert CorpusRows(corpus, tokenizer, 24, "nsp").is_short
     assert not CorpusRows(corpus, tokenizer, 8, "nsp").is_short
-    made = corpora_rows({"films": corpus}, tokenizer, 24, "nsp", seed=3)
+    train, _ = corpora_rows({"films": corpus}, tokenizer, 24, "nsp", seed=3)
     texts = [text for part in corpus.parts("train") for text in part]
     alone = single_rows(encode_documents(texts, tokenizer, longest=12), 24, masked_specials(tokenizer))
-    assert content(made.train) == [(*row, 0) for row in alone]  # none is unknown
+    assert content(train) == [(*row, 0) for row in alone]  # none is unknown
 
 
 def test_rows_of_several_corpora_are_those_of_each_after_another(folder, in_parts):
     corpora, tokenizer = read_corpora(f"{folder / 'text.txt'},{folder / 'films.csv'}"), wordpieces(folder)
-    alone = [corpora_rows({name: corpus}, tokenizer, 24, "nsp", seed=3) for name, corpus in corpora.items()]
-    together = corpora_rows(corpora, tokenizer, 24, "nsp", seed=3)
-    assert content(together.train) == [*chain.from_iterable(content(made.train) for made in alone)]
-    assert together.train.ids.dtype == torch.int16
+    alone = [corpora_rows({name: corpus}, tokenizer, 24, "nsp", seed=3)[0] for name, corpus in corpora.items()]
+    together, _ = corpora_rows(corpora, tokenizer, 24, "nsp", seed=3)
+    assert content(together) == [*chain.from_iterable(map(content, alone))]
+    assert together.ids.dtype == torch.int16
 
 
 def test_files_are_made_once_and_are_those_of_what_the_rows_follow_from(folder, cache, monkeypatch):

@@ -12,7 +12,8 @@ from minitransformer.data.masked_batches import MaskedBatches
 from minitransformer.data.masking import MaskVocabulary
 from minitransformer.data.packing import NO_LABEL
 from minitransformer.models import BERT
-from minitransformer.pipelines.base import save
+from minitransformer.pipelines.base import load_with_tokenizer, save
+from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.tokenization import masked_specials
 from train.engine.console import table
 from train.engine.loop import evaluation_tokens, train
@@ -29,7 +30,6 @@ from train.pretrain.bert.settings import SENTENCE_TASKS, BERTSettings
 from train.pretrain.bert.starting_model import (
     DEFAULT_VOCAB_SIZE,
     choose_context,
-    load_masked,
     new_model,
     train_tokenizer,
     with_heads,
@@ -52,12 +52,14 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     if settings.init is None:
         loaded, tokenizer = None, processes.on_rank_0(lambda: train_tokenizer(settings, corpora))
     else:
-        loaded, tokenizer = load_masked(settings.init)
+        loaded, tokenizer = load_with_tokenizer(checkpoint_folder(settings.init), BERT, "not a BERT")
     context, task = choose_context(settings, loaded), SENTENCE_TASKS[settings.objective]
-    rows = processes.local_rank_0_first(lambda: corpora_rows(corpora, tokenizer, context, task, settings.seed))
-    of_split = {f"{split} ({name})": part for split, parts in rows.held_out.items() for name, part in parts.items()}
-    check_unknown({"train": rows.train, **of_split}, settings.data)
-    pairs = int((rows.train.columns["label"] != NO_LABEL).sum())
+    train_rows, held_out_rows = processes.local_rank_0_first(
+        lambda: corpora_rows(corpora, tokenizer, context, task, settings.seed)
+    )
+    of_split = {f"{split} ({name})": rows for split, parts in held_out_rows.items() for name, rows in parts.items()}
+    check_unknown({"train": train_rows, **of_split}, settings.data)
+    pairs = int((train_rows.columns["label"] != NO_LABEL).sum())
     sentence_head = task if pairs else None
     if loaded is None:
         model = new_model(settings, tokenizer, context, sentence_head)
@@ -67,16 +69,16 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
 
     vocabulary, pad_id = MaskVocabulary.of(tokenizer), masked_specials(tokenizer).pad_id
     batches = partial(MaskedBatches, vocabulary=vocabulary, pad_id=pad_id, units=settings.mask_units)
-    feed = batches(rows.train, max_tokens=settings.batch_tokens, seed=settings.seed, rate=settings.mask_rate)
+    feed = batches(train_rows, max_tokens=settings.batch_tokens, seed=settings.seed, rate=settings.mask_rate)
     size = tokenizer.get_vocab_size()
     tokens = evaluation_tokens(1 + size // 7)  # one in seven is predicted
     # Every held-out token to predict is masked: a token left as it is would give itself away.
     scored = partial(batches, max_tokens=tokens, seed=HELD_OUT_SEED, masked=1.0, replaced=0.0)
-    held_out = {split: {name: scored(part) for name, part in parts.items()} for split, parts in rows.held_out.items()}
+    held_out = {split: {name: scored(rows) for name, rows in parts.items()} for split, parts in held_out_rows.items()}
     settings.set_threads(model.num_parameters())
     create_run(folder, settings)
     console.print(
-        f"{settings.data}: {len(rows.train.ids):,} training tokens in {len(rows.train):,} rows, "
+        f"{settings.data}: {len(train_rows.ids):,} training tokens in {len(train_rows):,} rows, "
         f"{pairs:,} of them pairs of sentences; {size:,} kinds of tokens; writes {folder}"
     )
     if loaded is None:
@@ -108,8 +110,8 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
         **run_figures(model.num_parameters(), state, read=tokens_read(feed, state)),
         "validation": state.history,
     }
-    baselines = CountingBaselines(rows.train, vocabulary)
-    if baselines.counted < len(rows.train.ids):
+    baselines = CountingBaselines(train_rows, vocabulary)
+    if baselines.counted < len(train_rows.ids):
         console.print(f"the baselines count {baselines.counted:,} of the training tokens, spread over all of them")
     for split in [split for split, parts in held_out.items() if parts]:
         figures = held_out_figures(model, baselines, held_out[split])

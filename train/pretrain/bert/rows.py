@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -19,19 +18,13 @@ SHORT = 0.9
 """The texts of a corpus are short if at least so large a share of them fits into a row each."""
 
 
-class CorporaRows(NamedTuple):
-    """The rows to train on, corpus after corpus, and the held-out rows by split and corpus."""
-
-    train: TokenRows
-    held_out: dict[str, dict[str, TokenRows]]
-
-
 def corpora_rows(
     corpora: Mapping[str, Corpus], tokenizer: Tokenizer, context: int, task: str | None, seed: int
-) -> CorporaRows:
-    """The rows of every split, of at most `context` tokens, with the columns `second_start`, `label` and `unknown`, the
-    number of tokens that are [UNK].
+) -> tuple[TokenRows, dict[str, dict[str, TokenRows]]]:
+    """The rows to train on, corpus after corpus, and the held-out rows by split and corpus.
 
+    A row has `context` tokens at most, and the columns `second_start`, `label` and `unknown`, the number of tokens that
+    are [UNK].
     `seed` draws the pairs of the training text.
     """
     unknown = unknown_id(tokenizer)
@@ -46,17 +39,15 @@ def corpora_rows(
             key=["masked", str(context), str(task), str(seed), *follows_from],
         )
 
-    return CorporaRows(
-        rows(list(sources.values()), "train", seed),
-        {
-            split: {
-                name: rows([source], split, HELD_OUT_SEED)
-                for name, source in sources.items()
-                if split in source.corpus.splits
-            }
-            for split in ("validation", "test")
-        },
-    )
+    train = rows(list(sources.values()), "train", seed)
+    return train, {
+        split: {
+            name: rows([source], split, HELD_OUT_SEED)
+            for name, source in sources.items()
+            if split in source.corpus.splits
+        }
+        for split in ("validation", "test")
+    }
 
 
 class CorpusRows:

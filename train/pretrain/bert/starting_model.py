@@ -3,15 +3,12 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from minitransformer.errors import InputError
 from minitransformer.models import BERT, BERTConfig
-from minitransformer.pipelines.base import load_with_tokenizer
-from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.tokenization import (
     masked_specials,
     train_roberta_tokenizer,
@@ -31,13 +28,6 @@ def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Corpus]) -> To
         return train_roberta_tokenizer(sentences, vocab_size)
     options = {"lowercase": not settings.cased, "strip_accents": settings.strip_accents}
     return train_wordpiece_tokenizer(sentences, vocab_size, **options)
-
-
-def load_masked(folder: Path) -> tuple[BERT, Tokenizer]:
-    """The model and tokenizer of `--init`."""
-    model, tokenizer = load_with_tokenizer(checkpoint_folder(folder), BERT, "not a BERT")
-    masked_specials(tokenizer)  # refuses a tokenizer without a mask
-    return model, tokenizer
 
 
 def choose_context(settings: BERTSettings, loaded: BERT | None) -> int:
