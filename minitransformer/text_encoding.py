@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -25,17 +24,11 @@ def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> Int[Tensor, "batch t
     return pad_sequence(rows, batch_first=True, padding_value=pad_id)
 
 
-class EncodedTexts(NamedTuple):
-    """`rows` are the ids of each text between its marks; `cut` of the texts had more than the most ids allowed;
-    `unknown` counts the parts of texts that the tokenizer does not know."""
-
-    rows: list[list[int]]
-    cut: int
-    unknown: Counter[str]
-
-
-def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> EncodedTexts:
-    """Each text between its two marks (see `text_frame`), cut to `max_length` ids.
+def encode_texts(
+    texts: Sequence[str], tokenizer: Tokenizer, max_length: int
+) -> tuple[list[list[int]], int, Counter[str]]:
+    """The ids of each text between its two marks (see `text_frame`), cut to `max_length`; how many texts were cut; and
+    the parts of texts that the tokenizer does not know, counted.
 
     A text that spells a special token, such as "[SEP]", is encoded as ordinary text.
     """
@@ -51,7 +44,7 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) ->
             row = [first, *encoding.ids, last]
             cut += len(row) > max_length
             rows.append(row if len(row) <= max_length else [*row[: max_length - 1], last])
-    return EncodedTexts(rows, cut, parts)
+    return rows, cut, parts
 
 
 def words_of(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:

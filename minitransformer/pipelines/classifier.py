@@ -107,8 +107,8 @@ class Classifier:
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         limit = self.model.encoder.config.max_length
-        encoded = encode_texts(texts, self.tokenizer, limit)
-        base.warn_of_cut("text", encoded.cut, len(texts), limit)
-        base.warn_of_unknown(encoded.unknown)
+        rows, cut, unknown = encode_texts(texts, self.tokenizer, limit)
+        base.warn_of_cut("text", cut, len(texts), limit)
+        base.warn_of_unknown(unknown)
         warn_in_training(self.model)
-        return encoded.rows
+        return rows

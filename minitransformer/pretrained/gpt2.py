@@ -71,9 +71,6 @@ class GPT2HubConfig(HubConfig):
     embd_pdrop: float = 0.1
     attn_pdrop: float = 0.1
     layer_norm_epsilon: float = 1e-5
-    scale_attn_weights: bool = True
-    scale_attn_by_inverse_layer_idx: bool = False
-    add_cross_attention: bool = False
     bos_token_id: int | None = 50256
     eos_token_id: int = 50256
     tie_word_embeddings: bool = True

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers_hub import CASES, assert_same_outputs, class_of, ours_of, read_quietly
+from helpers_hub import assert_same_outputs, class_of, ours_of, read_quietly
 from tokenizers import Tokenizer
 from transformers import (
     AutoTokenizer,
@@ -28,7 +28,6 @@ from minitransformer.tokenization import (
 )
 
 EXPORTED = {
-    **{case: (case, {}) for case in CASES},
     "rates": ("BERT", {"dropout": 0.25, "attention_dropout": 0.5, "norm_eps": 0.1}),
     "rates of GPT-2": ("GPT-2", {"dropout": 0.25, "attention_dropout": 0.5}),
     "tanh": ("BERT", {"activation": "gelu_tanh", "d_ff": None}),
