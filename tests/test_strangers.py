@@ -294,10 +294,9 @@ def test_lines_with_a_thousand_keys_of_their_own_are_refused(tmp_path):
     path.write_text("".join(json.dumps({"text": "a", f"key {i}": "b"}) + "\n" for i in range(2000)))
     assert "line 1000: more than 1,000 distinct keys" in refusal(load, path)
     path.write_text("".join(json.dumps({f"key {i}": "b"}) + "\n" for i in range(1000)))
-    assert len(refusal(load, path)) < 500  # it does not name them all
     for message in (refusal(load, path), refusal(lambda: load(path, source="a", target="b"))):
         assert "'key 1', " in message
-        assert len(message) < 500
+        assert len(message) < 500  # it does not name them all
 
 
 @pytest.mark.parametrize("as_text", [True, False], ids=["plain", "dictionary"])

@@ -1,6 +1,7 @@
 """What can be wrong with a checkpoint, or with its name."""
 
 import json
+from unittest.mock import ANY, Mock
 
 import huggingface_hub
 import jaxtyping
@@ -152,31 +153,21 @@ def test_a_local_folder_comes_before_the_hub(tmp_path, monkeypatch):
     assert "is a file: give the folder" in refusal(checkpoint_folder, "file")
 
 
-class Hub:
-    """Stands in for the network: `model_info` succeeds or raises `answer`, and the cache is `cache`."""
-
-    def __init__(self, monkeypatch, cache, answer=None):
-        self.answer, self.asked, self.downloads = answer, [], []
-        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", self.model_info)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-
-    def model_info(self, repository, *, timeout):
-        self.asked.append((repository, timeout))
-        if self.answer is not None:
-            raise self.answer
-
-    def download(self, repository, **options):
-        self.downloads.append((repository, options))
-        return self.folder
+def hub_that(answers, cache, monkeypatch):
+    """Stands in for the network: the hub's answer is None or an error. Returns the mock that is asked."""
+    asked = Mock(side_effect=answers)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", asked)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    return asked
 
 
 @pytest.mark.parametrize("name", ["gpt2", "owner/a-model_1.5"])
 def test_without_a_network_a_hub_id_is_refused_after_one_question(name, tmp_path, monkeypatch):
-    hub = Hub(monkeypatch, tmp_path, ConnectionError("Name or service\nnot known"))
+    asked = hub_that(ConnectionError("Name or service\nnot known"), tmp_path, monkeypatch)
     with pytest.raises(InputError, match=r"\(Name or service not known\).*give the path of a folder") as refusal:
         GPT.from_pretrained(name)
     assert str(refusal.value).startswith(f"{name} is not a folder")
-    assert [asked for asked, timeout in hub.asked if timeout <= 10] == [name]
+    asked.assert_called_once_with(name, timeout=10)
 
 
 @pytest.mark.parametrize("offline", [True, False], ids=["offline", "unreachable"])
@@ -190,7 +181,7 @@ def test_without_the_hub_a_model_in_its_cache_is_read(offline, tmp_path, monkeyp
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     else:
-        Hub(monkeypatch, tmp_path, ConnectionError("unreachable"))
+        hub_that(ConnectionError("unreachable"), tmp_path, monkeypatch)
     assert_same_outputs(GPT.from_pretrained("owner/gpt"), theirs)
     if offline:
         with pytest.raises(InputError, match=r"offline mode is enabled.*give the path of a folder"):
@@ -200,16 +191,15 @@ def test_without_the_hub_a_model_in_its_cache_is_read(offline, tmp_path, monkeyp
 def test_from_the_hub_come_settings_tokenizer_and_safetensors_only(tmp_path, monkeypatch):
     theirs = theirs_of("GPT-2")
     theirs.save_pretrained(tmp_path)
-    hub = Hub(monkeypatch, tmp_path)
-    hub.folder = str(tmp_path)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.download)
+    hub_that(None, tmp_path, monkeypatch)
+    download = Mock(return_value=str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert_same_outputs(GPT.from_pretrained("gpt2"), theirs)
-    [(repository, options)] = hub.downloads
-    assert repository == "gpt2"
-    assert not options["local_files_only"]
+    download.assert_called_once_with("gpt2", allow_patterns=ANY, local_files_only=False)
     on_the_hub = [
         *("config.json", "tokenizer.json", "model.safetensors", "model-00001-of-00002.safetensors"),
         *("model.safetensors.index.json", "pytorch_model.bin", "onnx/model.safetensors", "modeling.py", "tf_model.h5"),
     ]
-    found = huggingface_hub.utils.filter_repo_objects(on_the_hub, allow_patterns=options["allow_patterns"])
+    patterns = download.call_args.kwargs["allow_patterns"]
+    found = huggingface_hub.utils.filter_repo_objects(on_the_hub, allow_patterns=patterns)
     assert list(found) == on_the_hub[:5]

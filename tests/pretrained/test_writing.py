@@ -216,15 +216,12 @@ def test_transformers_reads_the_tokenizer_of_a_masked_model_and_its_mask(case, t
 
 @pytest.mark.parametrize(("case", "segments"), [("BERT", 2), ("ALBERT", 2), ("BERT", 1), ("RoBERTa", 1)])
 def test_pairs_have_segments_in_transformers_where_the_model_has_them(case, segments, tmp_path):
-    ours, tokenizer = exported_with_tokenizer(case, tmp_path, num_segments=segments)
-    pair = AutoTokenizer.from_pretrained(tmp_path)("to be", "that is never", return_tensors="pt")
+    _, tokenizer = exported_with_tokenizer(case, tmp_path, num_segments=segments)
+    pair = AutoTokenizer.from_pretrained(tmp_path)("to be", "that is never")
     expected = tokenizer.encode("to be", "that is never")
-    assert pair["input_ids"].tolist() == [expected.ids]
+    assert pair["input_ids"] == expected.ids
     if segments == 1:
         assert set(pair) == {"input_ids", "attention_mask"}
     else:
-        assert pair["token_type_ids"].tolist() == [expected.type_ids]
+        assert pair["token_type_ids"] == expected.type_ids
         assert set(expected.type_ids) == {0, 1}
-    states = class_of(case).from_pretrained(tmp_path).base_model(**pair).last_hidden_state
-    given = pair.get("token_type_ids", torch.zeros_like(pair["input_ids"]))
-    torch.testing.assert_close(ours(pair["input_ids"], segment_ids=given), states, rtol=0, atol=1e-5)
