@@ -2,39 +2,28 @@
 
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from itertools import accumulate
-from typing import NamedTuple
 
 from minitransformer.data.locales import DATE_FORMATS, locale_names, unambiguous, write_date
 from minitransformer.errors import InputError
 
-
-class _Style(NamedTuple):
-    """One way to write a date."""
-
-    locale: str
-    pattern: str
-    weight: float
-    format: str
-    format_in_may: str
-
-
 # Weights are 24ths of the rows; the counts in the talk's file differ from these shares only by chance. Some patterns
 # give the same text: "may" is both the short and the long name of its month, and padding of the day shows only before
 # the tenth. The ten formats are those that the text alone distinguishes.
-_ENGLISH = (
-    _Style("en", "EEEE MMMM d y", 10, "EEEE MMMM d y", "EEEE MMMM d y"),  # friday october 20 1995
-    _Style("en", "d MMM y", 2, "d MMM y", "d 'may' y"),  # 4 jul 1982, 1 may 1970
-    _Style("en", "dd MMM y", 2, "d MMM y", "d 'may' y"),  # 04 jul 1982, 01 may 1970
-    _Style("en", "MMMM d y", 3, "MMMM d y", "'may' d y"),  # november 4 1999, may 1 1970
-    _Style("en", "d MMMM y", 3, "d MMMM y", "d 'may' y"),  # 19 july 2011, 1 may 1970
-    _Style("en", "M/d/yy", 1, "M/d/yy", "M/d/yy"),  # 3/9/16
-    _Style("en", "MMM d y", 1, "MMM d y", "'may' d y"),  # jul 2 1980, may 1 1970
-    _Style("en", "d MM yy", 1, "d MM yy", "d MM yy"),  # 27 07 95
-    _Style("en", "dd.MM.yy", 1, "dd.MM.yy", "dd.MM.yy"),  # 29.01.90
-)
+_ENGLISH = {
+    "EEEE MMMM d y": 10,  # friday october 20 1995
+    "d MMM y": 2,  # 4 jul 1982, 1 may 1970
+    "dd MMM y": 2,  # 04 jul 1982, 01 may 1970
+    "MMMM d y": 3,  # november 4 1999, may 1 1970
+    "d MMMM y": 3,  # 19 july 2011, 1 may 1970
+    "M/d/yy": 1,  # 3/9/16
+    "MMM d y": 1,  # jul 2 1980, may 1 1970
+    "d MM yy": 1,  # 27 07 95
+    "dd.MM.yy": 1,  # 29.01.90
+}
 
 _WEEKDAY = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 _LONG = "(?:january|february|march|april|june|july|august|september|october|november|december)"
@@ -79,14 +68,14 @@ def date_pairs(
             "so that a two-digit year would stand for two dates"
         )
     names = locale_names(locales)
-    styles = _styles(names)
+    weights = _weights(names)
     days = range(date(first_year, 1, 1).toordinal(), date(last_year, 12, 31).toordinal() + 1)
     generator = random.Random(seed)
     # Each style has its own random order of the days and uses each day once, so that drawing ends for any `count`.
     # With a thousand styles, each needs only some of the days.
-    days_each = min(len(days), 1_000_000 // len(styles))
-    undrawn = {style: generator.sample(days, days_each) for style in styles}
-    cumulative: list[float] = []
+    days_each = min(len(days), 1_000_000 // len(weights))
+    undrawn = {style: generator.sample(days, days_each) for style in weights}
+    styles, cumulative = list[tuple[str, str]](), list[float]()
     rows: dict[str, tuple[str, str, str]] = {}
     while len(rows) < count:
         if not undrawn:
@@ -95,30 +84,23 @@ def date_pairs(
                 f"can be written in {len(rows)} ways only"
             )
         if len(cumulative) != len(undrawn):
-            styles, cumulative = list(undrawn), list(accumulate(style.weight for style in undrawn))
+            styles, cumulative = list(undrawn), list(accumulate(weights[style] for style in undrawn))
         style = generator.choices(styles, cum_weights=cumulative)[0]
         day = date.fromordinal(undrawn[style].pop())
         if not undrawn[style]:
             del undrawn[style]
-        human = write_date(day, style.pattern, style.locale)
-        name = style.format_in_may if day.month == 5 else style.format
+        pattern, locale = style
+        human = write_date(day, pattern, locale)
+        name = format_of(human) if locale == "en" else f"{locale} {pattern}"
         rows.setdefault(human, (human, day.isoformat(), name))
     return list(rows.values())
 
 
-def _styles(locales: Sequence[str]) -> list[_Style]:
-    """The styles of `locales`. The weights of a locale add up to 24, for "en" without those of ambiguous styles."""
-    patterns = {name: [style.pattern for style in _ENGLISH] if name == "en" else DATE_FORMATS for name in locales}
-    kept: dict[str, list[str]] = {name: [] for name in locales}
-    for pattern, locale in unambiguous((pattern, name) for name in locales for pattern in patterns[name]):
-        kept[locale].append(pattern)
-    styles = []
-    for name, forms in kept.items():
-        if name == "en":
-            styles += [style for style in _ENGLISH if style.pattern in forms]
-        else:
-            styles += [_Style(name, form, 24 / len(forms), f"{name} {form}", f"{name} {form}") for form in forms]
-    return styles
+def _weights(locales: Sequence[str]) -> dict[tuple[str, str], float]:
+    """The weight of each (pattern, locale). Those of a locale add up to 24, for "en" without the ambiguous ones'."""
+    kept = unambiguous((pattern, name) for name in locales for pattern in (_ENGLISH if name == "en" else DATE_FORMATS))
+    forms = Counter(name for _, name in kept)
+    return {(form, name): _ENGLISH[form] if name == "en" else 24 / forms[name] for form, name in kept}
 
 
 def _few(names: Sequence[str]) -> str:

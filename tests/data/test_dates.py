@@ -44,10 +44,6 @@ def test_every_format_of_the_talk_is_recognised():
         assert format_of(text) == "other"
 
 
-def test_the_form_of_a_row_tells_the_format_it_was_made_in(rows):
-    assert [format_of(human) for human, _, _ in rows] == [name for _, _, name in rows]
-
-
 def test_formats_have_the_shares_they_have_in_the_talk(rows):
     counts = Counter(name for _, _, name in rows)
     for name, talk in TALK.values():

@@ -68,17 +68,17 @@ def test_wanted_files_are_written_under_their_last_names_and_others_are_not(make
 
 
 @both
-def test_two_files_of_one_name_are_refused(make, name, tmp_path, folder):
-    archive = make(tmp_path / name, {"a/text.md": b"one", "b/text.md": b"two"})
-    with pytest.raises(InputError, match=r"no new file name in 'b/text\.md'"):
-        unpack(archive, folder, wanted=everything, max_bytes=10)
-
-
-@both
-def test_more_bytes_than_allowed_are_refused_before_they_are_written(make, name, tmp_path, folder):
-    archive = make(tmp_path / name, {"bomb.txt": b"\0" * 3_000_000})
-    with pytest.raises(InputError, match="unpacks to more than 1,000 bytes"):
-        unpack(archive, folder, wanted=everything, max_bytes=1000)
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a/text.md": b"one", "b/text.md": b"two"}, r"no new file name in 'b/text\.md'"),
+        ({"bomb.txt": b"\0" * 3_000_000}, "unpacks to more than 1,000 bytes"),
+        ({}, "does not hold the files it is known for"),
+    ],
+)
+def test_what_an_archive_may_not_hold_is_refused_before_it_is_written(make, name, files, message, tmp_path, folder):
+    with pytest.raises(InputError, match=message):
+        unpack(make(tmp_path / name, files), folder, wanted=everything, max_bytes=1000)
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 1000
 
 
