@@ -64,10 +64,12 @@ class Block(nn.Module):
     `dropout` falls on residuals; `attention_dropout` on the attention weights and `activation_dropout` inside the
     feed-forward, None for the same rate. `norm` and `activation` are names, or callables and module classes (see
     `make_norm`, `make_activation`); `bias=False` takes biases from the named norms too. `positions` acts in
-    self-attention alone, `qk_norm` in every attention.
+    self-attention alone, `qk_norm` in every attention. With `causal`, which a decoder's block is unless told otherwise,
+    self-attention sees no later token.
     """
 
     attentions: ClassVar[tuple[str, ...]] = ("attention",)
+    causal = False
     attention: MultiHeadAttention
     attention_residual: Residual
     feed_forward_residual: Residual
@@ -78,6 +80,7 @@ class Block(nn.Module):
         num_heads: int,
         d_ff: int,
         *,
+        causal: bool | None = None,
         pre_norm: bool = False,
         norm: Norm = "layernorm",
         norm_eps: float = 1e-5,
@@ -91,6 +94,7 @@ class Block(nn.Module):
         qk_norm: bool = False,
     ):
         super().__init__()
+        self.causal = type(self).causal if causal is None else causal
         for name in self.attentions:
             attention = MultiHeadAttention(
                 d_model,
@@ -110,11 +114,7 @@ class Block(nn.Module):
 
 
 class EncoderBlock(Block):
-    """Self-attention, then feed-forward. With `causal=True` it is the block of a GPT. The `options` are `Block`'s."""
-
-    def __init__(self, d_model: int, num_heads: int, d_ff: int, *, causal: bool = False, **options: Any):
-        super().__init__(d_model, num_heads, d_ff, **options)
-        self.causal = causal
+    """Self-attention, then feed-forward. With `causal=True` it is the block of a GPT."""
 
     def forward(
         self,
@@ -139,6 +139,7 @@ class DecoderBlock(Block):
     """Causal self-attention, attention to an encoder's states, then feed-forward."""
 
     attentions = ("attention", "cross_attention")
+    causal = True
     cross_attention: MultiHeadAttention
     cross_attention_residual: Residual
 
@@ -156,7 +157,7 @@ class DecoderBlock(Block):
         """`memory` has a row for each of `states`, or for each group of neighbouring rows (the beams of a source)."""
         shape = states.shape
         states = self.attention_residual(
-            states, self.attention, mask=mask, causal=True, cache=cache, position_ids=position_ids
+            states, self.attention, mask=mask, causal=self.causal, cache=cache, position_ids=position_ids
         )
         if len(memory) != len(states):
             # Cross-attention knows no order: to it the beams of a source are more queries of one row.

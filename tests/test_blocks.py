@@ -76,15 +76,17 @@ def test_encoder_block_equals_torchs(pre_norm, activation, bias, causal):
     assert_same_with_gradients(output, expected, [(states, states), *parameters])
 
 
+@pytest.mark.parametrize("causal", [None, False])
 @every_kind
-def test_decoder_block_equals_torchs(pre_norm, activation, bias):
+def test_decoder_block_equals_torchs(pre_norm, activation, bias, causal):
     our_options, their_options = options(pre_norm, activation, bias)
     theirs = nn.TransformerDecoderLayer(D_MODEL, HEADS, D_FF, **their_options)
-    ours = DecoderBlock(D_MODEL, HEADS, D_FF, **our_options).double()
+    ours = DecoderBlock(D_MODEL, HEADS, D_FF, causal=causal, **our_options).double()
     parameters = copy_by_name(ours, theirs, DECODER_NAMES)
     states, memory = leaves((3, 4, D_MODEL), (3, 5, D_MODEL))
     valid, memory_valid = uneven_valid([4, 1, 3], 4), uneven_valid([2, 5, 1], 5)
-    expected = theirs(states, memory, later(4), tgt_key_padding_mask=~valid, memory_key_padding_mask=~memory_valid)
+    padding = {"tgt_key_padding_mask": ~valid, "memory_key_padding_mask": ~memory_valid}
+    expected = theirs(states, memory, None if causal is False else later(4), **padding)
     output = ours(states, memory, mask=padding_mask(valid), memory_mask=padding_mask(memory_valid))
     assert_same_with_gradients(output, expected, [(states, states), (memory, memory), *parameters])
 
