@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from minitransformer.attention_maps import AttentionMap, record_attention
 from minitransformer.cache import KVCache
+from minitransformer.checks import require_number
 from minitransformer.dropout import dropout as drop
 from minitransformer.errors import InputError
 from minitransformer.kernels import enabled, fused_attention, untouched
@@ -155,8 +156,7 @@ class MultiHeadAttention(nn.Module):
             raise InputError(f"d_model={d_model} is not divisible by num_heads={num_heads}")
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise InputError(f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}")
-        if not 0 <= dropout <= 1:
-            raise InputError(f"dropout={dropout} must lie between 0 and 1")
+        require_number("dropout", dropout, at_least=0, at_most=1)
         self.d_model, self.num_heads, self.num_kv_heads = d_model, num_heads, num_kv_heads
         self.head_dim = d_model // num_heads
         if positions is not None:

@@ -120,8 +120,7 @@ class ALiBi(AttentionPositions):
 
     def __init__(self, num_heads: int):
         super().__init__()
-        if num_heads < 1:
-            raise InputError(f"num_heads={num_heads} must be at least 1")
+        require_number("num_heads", num_heads, at_least=1)
         lower = 2 ** math.floor(math.log2(num_heads))
         slopes = _geometric_slopes(lower) + _geometric_slopes(2 * lower)[::2][: num_heads - lower]
         self.register_buffer("slopes", torch.tensor(slopes), persistent=False)

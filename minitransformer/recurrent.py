@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from minitransformer.attention import AttentionMap
+from minitransformer.checks import require_number
 from minitransformer.errors import InputError
 from minitransformer.positions import token_positions
 
@@ -135,8 +136,7 @@ class Local(RecurrentAttention):
 
     def __init__(self, scorer: RecurrentAttention, query_dim: int, window: int, *, predictive: bool):
         super().__init__()
-        if window < 1:
-            raise InputError(f"window={window} must be at least 1")
+        require_number("window", window, at_least=1)
         self.scorer, self.window = scorer, window
         self.project = nn.Linear(query_dim, query_dim, bias=False) if predictive else None
         self.v = nn.Parameter(torch.zeros(query_dim)) if predictive else None

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,11 @@ from minitransformer.errors import InputError
 from minitransformer.models.base import MOST_PARAMETERS, Config, Ids, Loss, Memory, Model, Valid, target_loss
 from minitransformer.models.bert import BERT
 from minitransformer.models.gpt import GPT
-from minitransformer.models.pooling import POOLINGS, make_pooling
+from minitransformer.models.pooling import POOLINGS, AttentionPooling
 from minitransformer.models.rnn import RNNSeq2Seq
 from minitransformer.models.transformer import Transformer
 from minitransformer.models.weights import own_shapes
 from minitransformer.untrusted import shown
-
-E = TypeVar("E", bound=nn.Module)
 
 ENCODERS: dict[str, type[Model]] = {"BERT": BERT, "GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
 TOKEN_PARTS: dict[type[Model], tuple[str, ...]] = {
@@ -50,7 +48,7 @@ class ClassifierConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_fraction("dropout", "label_smoothing")
-        self.require_one_of("pooling", POOLINGS)
+        self.require_one_of("pooling", tuple(POOLINGS))
         require_number("num_labels", self.num_labels, at_least=2)
         if self.labels is not None:
             if not fits(self.labels, tuple[str, ...]):
@@ -120,7 +118,8 @@ class SequenceClassifier(Model):
             raise InputError("a classifier reads real tokens alone: an RNN encoder with masked=False cannot tell them")
         self.uses_pooler = pooling == "first" and isinstance(encoder, BERT) and encoder.pooler is not None
         dropped = [part for kind, parts in TOKEN_PARTS.items() if isinstance(encoder, kind) for part in parts]
-        self.encoder: Any = with_shared_parameters(encoder)
+        # A copy of the modules, whose parameters are the same objects.
+        self.encoder: Any = copy.deepcopy(encoder, {id(parameter): parameter for parameter in encoder.parameters()})
         for part in dropped + (["pooler"] if isinstance(encoder, BERT) and not self.uses_pooler else []):
             setattr(self.encoder, part, None)
         if isinstance(encoder, BERT):
@@ -137,7 +136,7 @@ class SequenceClassifier(Model):
             dropout=dropout,
             label_smoothing=label_smoothing,
         )
-        self.pooling = make_pooling(pooling, width)
+        self.pooling = AttentionPooling(width) if pooling == "attention" else POOLINGS[pooling]()
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(width, num_labels)
         self.init_weights()
@@ -207,11 +206,6 @@ class SequenceClassifier(Model):
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         labels = batch["labels"]
         return {"label": labels.new_tensor(len(labels))}
-
-
-def with_shared_parameters(module: E) -> E:
-    """A copy of the module and all inside it, whose parameters are the same objects."""
-    return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
 def _width(encoder: Any) -> int:

@@ -9,7 +9,6 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from minitransformer.errors import InputError
 from minitransformer.recurrent import ReadMemory
 
 
@@ -75,13 +74,10 @@ class AttentionPooling(Pooling):
         return rearrange(self.read(scores, states, allowed), "batch 1 width -> batch width")
 
 
-POOLINGS = ("first", "last", "mean", "max", "attention")
-
-
-def make_pooling(name: str, d_model: int) -> nn.Module:
-    """The module whose `forward(states, valid)` pools; `InputError` for a name that is none of `POOLINGS`."""
-    if name not in POOLINGS:
-        raise InputError(f"pooling={name!r} must be one of {', '.join(POOLINGS)}")
-    if name == "attention":
-        return AttentionPooling(d_model)
-    return {"first": First, "last": Last, "mean": Mean, "max": Max}[name]()
+POOLINGS: dict[str, type[Pooling]] = {
+    "first": First,
+    "last": Last,
+    "mean": Mean,
+    "max": Max,
+    "attention": AttentionPooling,
+}
