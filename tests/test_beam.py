@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from types import SimpleNamespace
 
 import jaxtyping
 import pytest
@@ -205,26 +206,11 @@ def test_reordering_gives_what_selecting_gives(name, rows):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
-class Counting:
-    """A model that writes down how many rows it is asked about at each step."""
-
-    def __init__(self, model):
-        self.model, self.config, self.rows = model, model.config, []
-
-    def start(self, inputs, valid=None, *, max_new_tokens):
-        self.rows.append(len(inputs))
-        return self.model.start(inputs, valid, max_new_tokens=max_new_tokens)
-
-    def step(self, ids, state):
-        self.rows.append(len(ids))
-        return self.model.step(ids, state)
-
-
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_a_search_ends_as_soon_as_nothing_can_be_better(alpha):
     # After one token EOS has probability 0.98: with 2% left, no longer text can pass it, however long.
     certain = torch.tensor([0.005, 0.005, 0.01, 0.98]).log()
-    model = Counting(Told(certain))
+    model = Told(certain)
     found = beam_search(model, torch.zeros(1, 2, dtype=torch.long), max_new_tokens=9, beam_size=2, alpha=alpha)
     assert found[0][0].ids == [EOS]
     assert found[0][0].score == pytest.approx(math.log(0.98))
@@ -232,24 +218,21 @@ def test_a_search_ends_as_soon_as_nothing_can_be_better(alpha):
 
 
 class Told:
-    """The same logits at every step."""
+    """The same logits at every step, of which it writes down for how many rows."""
 
     class config:  # noqa: N801
         eos_id = EOS
 
     def __init__(self, logits):
-        self.logits = logits
+        self.logits, self.rows = logits, []
 
     def start(self, inputs, valid=None, *, max_new_tokens):
-        return self.logits.expand(len(inputs), -1), Rows()
+        state = SimpleNamespace(select=lambda rows: state)
+        return self.step(inputs, state)
 
     def step(self, ids, state):
+        self.rows.append(len(ids))
         return self.logits.expand(len(ids), -1), state
-
-
-class Rows:
-    def select(self, rows):
-        return self
 
 
 def test_what_is_impossible_is_no_hypothesis():
@@ -262,14 +245,11 @@ def test_what_is_impossible_is_no_hypothesis():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam_size": 0}, "beam_size=0 "),
         *[({"alpha": value}, "alpha=") for value in (-0.1, 11, 1e308, float("inf"), float("nan"))],
-        *[({"beam_size": value}, "beam_size=") for value in (2.5, 10**9, float("nan"))],
+        *[({"beam_size": value}, "beam_size=") for value in (0, 2.5, 10**9, float("nan"))],
         *[({"max_new_tokens": value}, "max_new_tokens=") for value in (-1, 1.5, 10**30, torch.tensor([1, -1]))],
-        ({"alpha": math.nan}, "alpha=nan "),
         *[({"n_best": value}, "n_best=") for value in (0, 1.5, float("nan"))],
         ({"beam_size": 2, "n_best": 3}, "n_best=3 .* beam_size=2"),
-        ({"max_new_tokens": torch.tensor([4, -1])}, "max_new_tokens=-1 "),
     ],
 )
 def test_values_out_of_range_are_refused_before_anything_is_read(options, message, monkeypatch):

@@ -7,12 +7,11 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from minitransformer import DecoderBlock, EncoderBlock, Rotary, causal_mask, padding_mask
 
-BATCH, LENGTH, D_MODEL, D_FF = 3, 70, 16, 64  # large enough for the kernels of causal attention and GELU
+BATCH, LENGTH, D_MODEL, D_FF = 3, 70, 16, 64  # large enough for the kernels of causal attention
 BLOCKS = {
     "layernorm": lambda: EncoderBlock(D_MODEL, 2, D_FF),
     "rmsnorm": lambda: EncoderBlock(D_MODEL, 2, D_FF, pre_norm=True, norm="rmsnorm", qk_norm=True),
     "rotary": lambda: EncoderBlock(D_MODEL, 2, D_FF, positions=Rotary(D_MODEL // 2), num_kv_heads=1),
-    "gelu": lambda: EncoderBlock(D_MODEL, 2, D_FF, activation="gelu_tanh"),
     "causal": lambda: EncoderBlock(D_MODEL, 2, D_FF, causal=True),
     "decoder": lambda: DecoderBlock(D_MODEL, 2, D_FF, norm="rmsnorm", qk_norm=True),
 }

@@ -123,15 +123,6 @@ def test_a_batch_without_targets_has_a_loss_of_zero_and_gradients():
     assert not model.embedding.weight.grad.any()
 
 
-# Saving
-
-
-# Initialisation
-
-
-# What is refused
-
-
 def test_a_missing_head_says_so():
     model = ours_of(pooler=False, sentence_head=None, masked_head=False)
     states = model(torch.tensor([[2, 5, 3]]))

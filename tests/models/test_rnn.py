@@ -26,7 +26,6 @@ from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from minitransformer import RNNConfig, RNNSeq2Seq, record_attention
-from minitransformer.models.rnn_cells import CELLS as OUR_CELLS
 from minitransformer.models.rnn_cells import RecurrentStack
 from minitransformer.models.rnn_encoder import RecurrentEncoder
 
@@ -130,62 +129,6 @@ def test_dropout_falls_between_layers_only():
     assert torch.equal(dropped[0][0], first)
     assert all(0.3 < (output == 0).float().mean() < 0.7 for _, output in dropped)
     assert all((each != 0).all() for each in (first, top, states, *final))
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_gradients_of_gradients_are_torchs(cell):
-    encoder = RecurrentEncoder(cell, 3, 4, 2, bidirectional=True, dropout=0.0).double()
-    layers, pairs = torch_layers(encoder.cells, cell, 3, directions=2)
-    x, found = torch.randn(2, 5, 3, dtype=torch.float64), []
-    for run, parameters in ((lambda x: encoder(x, None), zip(*pairs, strict=True)), (layers.double(), None)):
-        x = x.detach().requires_grad_()
-        [first] = torch.autograd.grad(run(x)[0].square().sum(), x, create_graph=True)
-        parameters = [pair[parameters is None] for pair in pairs]
-        found.append([first, *torch.autograd.grad(first.square().sum(), parameters)])
-    for ours, theirs in zip(*found, strict=True):
-        assert theirs.abs().max() > 0
-        assert_close(ours, theirs, tolerance=1e-10)
-
-
-@pytest.mark.parametrize("cell", OUR_CELLS)
-def test_gradients_of_both_orders_are_the_slopes_of_the_function(cell):
-    stack = RecurrentStack(cell, 2, 2, 1, dropout=0.0).double()
-    names, parameters = zip(*stack.named_parameters(), strict=True)
-
-    def run(x, *parameters):
-        def loop(x):
-            state, step = (x.new_full((1, 2), 0.1),) * stack.tensors_per_layer, stack.steps()
-            for inputs in stack.first.inputs(x).unbind(dim=1):
-                state = step(inputs, state)
-            return stack.top(state)
-
-        stack.forward = loop
-        return functional_call(stack, dict(zip(names, parameters, strict=True)), x)
-
-    inputs = [torch.randn(1, 2, 2, dtype=torch.float64), *parameters]
-    inputs = [tensor.detach().requires_grad_() for tensor in inputs]
-    options = {"fast_mode": True, "check_batched_grad": True}
-    assert torch.autograd.gradcheck(run, inputs, check_forward_ad=True, **options)
-    assert torch.autograd.gradgradcheck(run, inputs, **options)
-
-
-@pytest.mark.parametrize("cell", OUR_CELLS)
-def test_a_backward_pass_for_other_tensors_changes_no_later_one(cell):
-    stack, found = RecurrentStack(cell, 3, 4, 2, dropout=0.0), []
-    x = torch.randn(2, 5, 3, requires_grad=True)
-    for another_first in (False, True):
-        stack.zero_grad()
-        state, tops, step = (torch.zeros(2, 4),) * (2 * stack.tensors_per_layer), [], stack.steps()
-        for inputs in stack.first.inputs(x).unbind(dim=1):
-            state = step(inputs, state)
-            tops.append(stack.top(state))
-        if another_first:
-            [slope] = torch.autograd.grad(tops[-1].sum(), x, retain_graph=True)
-            assert slope.abs().amax(dim=(0, 2)).min() > 0
-        tops[1].square().sum().backward()
-        found.append(gradients(stack))
-    for name, gradient in found[0].items():
-        assert_close(found[1][name], gradient, tolerance=0)
 
 
 @pytest.mark.parametrize("build", RNNS[::5])
