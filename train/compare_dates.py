@@ -97,8 +97,6 @@ def compare(settings: CompareDatesSettings, console: Console) -> None:
 def locales_of(run: Path) -> str:
     """The --locales that a run of `train.translate` was started with."""
     path = run / "config.json"
-    if not path.is_file():
-        raise InputError(f"{run} is not a run of train.translate: it has no config.json")
     config = read_json(path)
     if not isinstance(config, dict) or config.get("data") != "dates" or not isinstance(config.get("locales"), str):
         raise InputError(f"{run} is not a run of train.translate --data dates --locales ...: see its config.json")

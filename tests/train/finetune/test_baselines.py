@@ -1,13 +1,9 @@
-import itertools
-import math
-from collections import Counter
-
 import datasets
 import numpy
 import pytest
 
 from train.finetune import baselines as module
-from train.finetune.baselines import BASELINES, baselines, naive_bayes
+from train.finetune.baselines import BASELINES, baselines
 
 
 def labelled(texts, labels):
@@ -16,28 +12,6 @@ def labelled(texts, labels):
 
 TRAIN = labelled(["a good film", "good good fun", "a bad film", "a bore"], [1, 1, 0, 0])
 HELD_OUT = labelled(["good film", "bad bore", "a fun film"], [1, 0, 1])
-
-
-def test_naive_bayes_counts_words_and_pairs():
-    def grams(text):
-        words = text.split()
-        return [*words, *itertools.pairwise(words)]
-
-    texts, labels = TRAIN["text"][:], TRAIN["label"][:]
-    vocabulary = {gram for text in texts for gram in grams(text)}
-    counts = [
-        Counter(g for t, y in zip(texts, labels, strict=True) for g in grams(t) if y == label) for label in (0, 1)
-    ]
-
-    def log_joint(text, label):
-        total = counts[label].total() + 0.5 * len(vocabulary)
-        known = [gram for gram in grams(text) if gram in vocabulary]
-        return math.log(0.5) + sum(math.log((counts[label][gram] + 0.5) / total) for gram in known)
-
-    model = naive_bayes(0.5).fit(texts, labels)
-    for text, probabilities in zip(HELD_OUT["text"], model.predict_proba(HELD_OUT["text"][:]), strict=True):
-        joint = [math.exp(log_joint(text, label)) for label in (0, 1)]
-        assert probabilities.tolist() == pytest.approx([value / sum(joint) for value in joint])
 
 
 @pytest.fixture
@@ -87,9 +61,10 @@ def test_both_learn_what_words_tell():
 
 
 @pytest.mark.parametrize(
-    ("good", "bad"), [("में", "म"), ("我看好它了", "我看坏它了"), ("má", "ma"), ("😀", "😡"), ("½", "2")]
+    ("good", "bad"),
+    [("not good", "good not"), ("में", "म"), ("我看好它了", "我看坏它了"), ("má", "ma"), ("😀", "😡"), ("½", "2")],
 )
-def test_marks_and_letters_without_spaces_between_them_are_told_apart(good, bad):
+def test_pairs_of_words_marks_and_letters_without_spaces_between_them_are_told_apart(good, bad):
     train = labelled([f"{word} {i}" for i in range(6) for word in (good, bad)], [1, 0] * 6)
     held_out = labelled([f"{bad}?", f"{good}!"], [0, 1])
     results = baselines({"train": train, "validation": held_out}, "validation", "ab")

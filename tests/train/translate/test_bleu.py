@@ -6,8 +6,6 @@ import datasets
 import pytest
 import sacrebleu
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 
 from minitransformer import plots
@@ -20,22 +18,11 @@ from train.translate.bleu import Bleu, bleu, chosen_sentences, length_groups, ra
 REFERENCES = ["A man sleeping in a green room on a couch.", "Two dogs run; one jumps.", "The boy wears headphones."]
 OUTPUTS = ["A man sleeps in a green room on a Couch.", "Two dogs run.", ""]
 
-sentence = st.lists(st.sampled_from(["a", "A", "dog", "Dog,", "runs.", "é"]), max_size=8).map(" ".join)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(sentence, sentence), min_size=1, max_size=4))
-def test_scores_are_those_of_sacrebleu_for_empty_sentences_too(pairs):
-    outputs, references = map(list, zip(*pairs, strict=True))
-    scores = translation_scores(outputs, references)
-    assert scores["bleu"] == sacrebleu.corpus_bleu(outputs, [references]).score == bleu(outputs, references)
-    assert scores["bleu_lowercase"] == sacrebleu.corpus_bleu(outputs, [references], lowercase=True).score
-    assert scores["chrf"] == sacrebleu.corpus_chrf(outputs, [references]).score
-
 
 @pytest.mark.parametrize("tokenize", ["13a", "char"])
 def test_scores_and_signatures_are_what_the_command_of_sacrebleu_prints(tokenize, tmp_path):
     scores = translation_scores(OUTPUTS, REFERENCES, tokenize)
+    assert scores["bleu"] == bleu(OUTPUTS, REFERENCES, tokenize)
     for name, lines in (("out", OUTPUTS), ("ref", REFERENCES)):
         (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     tokens = ["-tok", tokenize]

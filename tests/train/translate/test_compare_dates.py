@@ -51,11 +51,10 @@ def test_the_first_rows_of_each_group():
     ("config", "arguments", "message"),
     [
         ("{}", ["--pairs", "0"], "--pairs 0 must be more than 0"),
-        (None, [], "is not a run of train.translate"),
+        (None, [], "config.json"),
         ('{"data": "recall", "locales": null}', [], "is not a run of train.translate --data dates"),
         ('{"data": "dates", "locales": 3}', [], "is not a run of train.translate --data dates"),
         ("[]", [], "is not a run of train.translate --data dates"),
-        ("{", [], "config.json"),
         ("[" * 100_000, [], "config.json"),
     ],
 )

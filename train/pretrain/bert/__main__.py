@@ -28,8 +28,8 @@ from train.pretrain.bert.rows import HELD_OUT_SEED, corpora_rows
 from train.pretrain.bert.scores import masked_score, total
 from train.pretrain.bert.settings import SENTENCE_TASKS, BERTSettings
 from train.pretrain.bert.starting_model import (
+    DEFAULT_CONTEXT,
     DEFAULT_VOCAB_SIZE,
-    choose_context,
     new_model,
     train_tokenizer,
     with_heads,
@@ -49,11 +49,14 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     processes = Processes.current()
     corpora = processes.local_rank_0_first(lambda: read_corpora(settings.data))
     torch.manual_seed(settings.seed)
+    context = settings.context or DEFAULT_CONTEXT
     if settings.init is None:
         loaded, tokenizer = None, processes.on_rank_0(lambda: train_tokenizer(settings, corpora))
     else:
         loaded, tokenizer = load_with_tokenizer(checkpoint_folder(settings.init), BERT, "not a BERT")
-    context, task = choose_context(settings, loaded), SENTENCE_TASKS[settings.objective]
+        settings.require_context_within(loaded)
+        context = settings.context or min(context, loaded.config.max_length)
+    task = SENTENCE_TASKS[settings.objective]
     train_rows, held_out_rows = processes.local_rank_0_first(
         lambda: corpora_rows(corpora, tokenizer, context, task, settings.seed)
     )

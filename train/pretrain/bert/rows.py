@@ -24,8 +24,7 @@ def corpora_rows(
     """The rows to train on, corpus after corpus, and the held-out rows by split and corpus.
 
     A row has `context` tokens at most, and the columns `second_start`, `label` and `unknown`, the number of tokens that
-    are [UNK].
-    `seed` draws the pairs of the training text.
+    are [UNK]. `seed` draws the pairs of the training text.
     """
     unknown = unknown_id(tokenizer)
     sources = {name: CorpusRows(corpus, tokenizer, context, task) for name, corpus in corpora.items()}

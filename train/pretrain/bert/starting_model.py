@@ -30,13 +30,6 @@ def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Corpus]) -> To
     return train_wordpiece_tokenizer(sentences, vocab_size, **options)
 
 
-def choose_context(settings: BERTSettings, loaded: BERT | None) -> int:
-    if loaded is None:
-        return settings.context or DEFAULT_CONTEXT
-    settings.require_context_within(loaded)
-    return settings.context or min(DEFAULT_CONTEXT, loaded.config.max_length)
-
-
 def new_model(settings: BERTSettings, tokenizer: Tokenizer, context: int, sentence_head: str | None) -> BERT:
     """`sentence_head` is None if the data has no pairs to train it with."""
     specials = masked_specials(tokenizer)
