@@ -14,15 +14,15 @@ from minitransformer.errors import InputError
 # give the same text: "may" is both the short and the long name of its month, and padding of the day shows only before
 # the tenth. The ten formats are those that the text alone distinguishes.
 _ENGLISH = {
-    "EEEE MMMM d y": 10,  # friday october 20 1995
-    "d MMM y": 2,  # 4 jul 1982, 1 may 1970
-    "dd MMM y": 2,  # 04 jul 1982, 01 may 1970
-    "MMMM d y": 3,  # november 4 1999, may 1 1970
-    "d MMMM y": 3,  # 19 july 2011, 1 may 1970
-    "M/d/yy": 1,  # 3/9/16
-    "MMM d y": 1,  # jul 2 1980, may 1 1970
-    "d MM yy": 1,  # 27 07 95
-    "dd.MM.yy": 1,  # 29.01.90
+    "EEEE MMMM d y": 10.0,  # friday october 20 1995
+    "d MMM y": 2.0,  # 4 jul 1982, 1 may 1970
+    "dd MMM y": 2.0,  # 04 jul 1982, 01 may 1970
+    "MMMM d y": 3.0,  # november 4 1999, may 1 1970
+    "d MMMM y": 3.0,  # 19 july 2011, 1 may 1970
+    "M/d/yy": 1.0,  # 3/9/16
+    "MMM d y": 1.0,  # jul 2 1980, may 1 1970
+    "d MM yy": 1.0,  # 27 07 95
+    "dd.MM.yy": 1.0,  # 29.01.90
 }
 
 _WEEKDAY = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
