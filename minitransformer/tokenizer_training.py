@@ -51,7 +51,7 @@ def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     known: `vocab_size` must have room for all. The vocabulary is smaller than asked where no more pairs are found. No
     piece crosses the ends of words, nor, in runs without a space, every hundredth letter (`LONGEST_WORD`).
     """
-    return _train_bpe(texts, vocab_size, models.BPE(unk_token=UNK), [_split(_WORDS)], decoders.Fuse())
+    return _train_bpe(texts, vocab_size, SPECIALS, of_bytes=False)
 
 
 def train_byte_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -60,7 +60,7 @@ def train_byte_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer
     Nothing is unknown, and any text comes back from `decode` exactly. `vocab_size` is at least 260: bytes and specials.
     Long words are cut as in `train_bpe_tokenizer`.
     """
-    return _train_byte_bpe(texts, vocab_size, SPECIALS)
+    return _train_bpe(texts, vocab_size, SPECIALS, of_bytes=True)
 
 
 def train_roberta_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -68,7 +68,7 @@ def train_roberta_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
     `encode(text)` gives `<s> text </s>`. `vocab_size` is at least 261.
     """
-    return _train_byte_bpe(texts, vocab_size, ROBERTA_SPECIALS)
+    return _train_bpe(texts, vocab_size, ROBERTA_SPECIALS, of_bytes=True)
 
 
 def train_wordpiece_tokenizer(
@@ -121,22 +121,12 @@ def _split(words: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split(Regex(words.replace("+", f"{{1,{LONGEST_WORD}}}")), behavior="isolated")
 
 
-def _train_byte_bpe(texts: Iterable[str], vocab_size: int, specials: Sequence[str]) -> Tokenizer:
-    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    words, alphabet = [_split(_GPT2_WORDS), to_bytes], to_bytes.alphabet()
-    return _train_bpe(texts, vocab_size, models.BPE(), words, decoders.ByteLevel(), alphabet, specials)
-
-
-def _train_bpe(
-    texts: Iterable[str],
-    vocab_size: int,
-    model: models.BPE,
-    words: list[pre_tokenizers.PreTokenizer],
-    decoder: decoders.Decoder,
-    alphabet: Collection[str] = (),
-    specials: Sequence[str] = SPECIALS,
-) -> Tokenizer:
+def _train_bpe(texts: Iterable[str], vocab_size: int, specials: Sequence[str], *, of_bytes: bool) -> Tokenizer:
     _require_several(texts)
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    alphabet = sorted(to_bytes.alphabet()) if of_bytes else []
+    words = [_split(_GPT2_WORDS), to_bytes] if of_bytes else [_split(_WORDS)]
+    decoder = decoders.ByteLevel() if of_bytes else decoders.Fuse()
     least = len(specials) + max(1, len(alphabet))
     require_number("vocab_size", vocab_size, at_least=least, at_most=MOST_TOKENS)
     seen: set[str] = set()
@@ -147,14 +137,14 @@ def _train_bpe(
             yield text
 
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=list(specials), initial_alphabet=sorted(alphabet), show_progress=False
+        vocab_size=vocab_size, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False
     )
-    workshop = Tokenizer(model)
+    workshop = Tokenizer(models.BPE(unk_token=None if of_bytes else UNK))
     workshop.pre_tokenizer = pre_tokenizers.Sequence(words)
     workshop.train_from_iterator(texts_noting_characters(), trainer)
     _require_characters(seen)
     # The trainer would keep all characters, however many, and learn no pairs.
-    if not alphabet and vocab_size < len(specials) + len(seen):
+    if not of_bytes and vocab_size < len(specials) + len(seen):
         raise InputError(
             f"vocab_size={vocab_size} is too small for the {len(seen)} characters of the texts: it must be at least "
             f"{len(specials) + len(seen)}, or take a byte-level tokenizer"
