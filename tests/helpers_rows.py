@@ -3,7 +3,10 @@
 from tokenizers import Tokenizer, models
 
 from minitransformer.data.token_rows import TokenRows, token_rows
+from minitransformer.tokenization import MaskedSpecials
 
+PAD, CLS, SEP, MASK = 0, 2, 3, 4
+SPECIALS = MaskedSpecials(PAD, CLS, SEP, MASK, "[MASK]")
 WIDE = Tokenizer(models.WordLevel({"a": 1 << 16}, unk_token="a"))
 
 

@@ -12,6 +12,9 @@ from pyarrow import parquet
 from minitransformer.data import load
 from minitransformer.errors import InputError
 
+PAIRS = [(f"human {i}", f"iso {i}") for i in range(20)]
+LABELLED = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
+
 
 def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,8 @@ def require_learnable(splits: Mapping[str, "datasets.Dataset"], where: object, *
     if "label" not in splits["train"].features:
         return
     names = splits["train"].features["label"].names
-    counts = {split: _counts(rows, len(names)) for split, rows in splits.items()}
+    labels = {split: np.asarray(rows.with_format("numpy")["label"][:], np.int64) for split, rows in splits.items()}
+    counts = {split: np.bincount(numbers, minlength=len(names)) for split, numbers in labels.items()}
     seen = counts["train"] > 0
     if seen.sum() < 2:
         raise InputError(
@@ -97,13 +98,6 @@ def require_learnable(splits: Mapping[str, "datasets.Dataset"], where: object, *
             known = [name for name, there in zip(names, seen, strict=True) if there]
             raise InputError(f"{message}; the labels are {', '.join(known[:10])}")
         warnings.warn(f"{message}: a classifier cannot learn it", stacklevel=2)
-
-
-def _counts(rows: "datasets.Dataset", names: int) -> np.ndarray:
-    counts = np.zeros(names, dtype=np.int64)
-    for batch in rows.select_columns("label").with_format("numpy").iter(100_000):
-        counts += np.bincount(batch["label"], minlength=names)
-    return counts
 
 
 def _by_value(name: str) -> tuple[bool, int, str]:

@@ -1,19 +1,17 @@
 """Labels are numbers with names, and nothing is handed on that cannot be learned from."""
 
-import json
 import re
 import warnings
 
 import pytest
-from helpers_tables import refused, split_rows, write
+from helpers_tables import LABELLED as ROWS
+from helpers_tables import as_jsonl, refused, split_rows, write
 
 from minitransformer.data import load
 
-ROWS = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
-
 
 def table(path, rows):
-    return write(path, "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+    return write(path, as_jsonl({"text": text, "label": label} for text, label in rows))
 
 
 def test_labels_are_a_class_label_of_every_split(tmp_path):

@@ -4,12 +4,9 @@ import re
 import warnings
 
 import pytest
-from helpers_tables import as_jsonl, loaded, refused, rows_of, split_rows, write, write_rows
+from helpers_tables import LABELLED, PAIRS, as_jsonl, loaded, refused, rows_of, split_rows, write, write_rows
 
 from minitransformer.data import load
-
-PAIRS = [(f"human {i}", f"iso {i}") for i in range(20)]
-LABELLED = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
 
 
 @pytest.fixture

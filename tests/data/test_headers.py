@@ -2,12 +2,10 @@
 
 import helpers_tables
 import pytest
-from helpers_tables import refused, rows_of, split_rows, write_rows
+from helpers_tables import LABELLED, PAIRS, refused, rows_of, split_rows, write_rows
 
 from minitransformer.data import load
 
-PAIRS = [(f"human {i}", f"iso {i}") for i in range(20)]
-LABELLED = [(f"text {i}", "good" if i % 3 else "bad") for i in range(30)]
 HEADERLESS, GUESSED = "has no header: its first line", "is taken for a header"
 
 

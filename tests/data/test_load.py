@@ -12,24 +12,16 @@ def test_importing_the_package_loads_no_heavy_library():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
 
 
-def test_dates_are_split_by_iso_date():
-    corpus = load("dates", count=300)
-    assert corpus["train"].column_names == ["source", "target", "format"]
-    train, validation, test = (set(corpus[split]["target"]) for split in ("train", "validation", "test"))
+@pytest.mark.parametrize(
+    ("name", "by", "options"), [("dates", "target", {"locales": ["fr"]}), ("recall", "source", {})]
+)
+def test_what_is_generated_is_split_by_what_must_not_be_known(name, by, options):
+    corpus = load(name, count=300, **options)
+    train, validation, test = (set(corpus[split][by]) for split in ("train", "validation", "test"))
     assert not (train & test or train & validation or validation & test)
     assert sum(corpus.num_rows.values()) == 300
-    assert load("dates", count=300)["test"][:] == corpus["test"][:]
-
-
-def test_dates_come_in_other_locales():
-    corpus = load("dates", count=50, locales=["fr"])
-    assert all(name.startswith("fr ") for name in corpus["train"]["format"])
-
-
-def test_recall_is_split_by_source():
-    corpus = load("recall", count=200)
-    assert corpus.num_rows == {"train": 160, "validation": 20, "test": 20}
-    assert len({source for split in corpus.values() for source in split["source"]}) == 200
+    assert load(name, count=300, **options)["test"][:] == corpus["test"][:]
+    assert all(name.startswith("fr ") for name in corpus["train"].to_dict().get("format", []))
 
 
 def test_an_unknown_name_is_answered_with_the_names_there_are(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
+from helpers_rows import CLS, MASK, SEP, SPECIALS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,10 +15,7 @@ from minitransformer.data.packing import (
 )
 from minitransformer.data.sentences import Document
 from minitransformer.errors import InputError
-from minitransformer.tokenization import MaskedSpecials
 
-PAD, CLS, SEP, MASK = 0, 2, 3, 4
-SPECIALS = MaskedSpecials(PAD, CLS, SEP, MASK, "[MASK]")
 BUILDERS = {
     "single": single_rows,
     "full": full_rows,

@@ -39,15 +39,6 @@ def test_a_batch_holds_the_encoded_pairs_padded(pairs, data):
     assert corpus.lengths[rows].tolist() == [[len(s), len(t)] for s, t in zip(source_ids, target_ids, strict=True)]
 
 
-def test_batches_keep_to_the_tokens_of_both_sides():
-    split = datasets.Dataset.from_dict({"source": ["a" * n for n in range(40)], "target": ["a"] * 40})
-    tokenizer = train_character_tokenizer(["a"])
-    corpus = Seq2SeqData(split, tokenizer, tokenizer)
-    for rows in corpus.batches(100, seed=0):
-        batch = corpus.batch(rows)
-        assert batch["source_ids"].numel() + batch["target_ids"].numel() <= 100
-
-
 @settings(deadline=None)
 @given(st.lists(st.tuples(sizes, sizes), min_size=1, max_size=12), st.integers(2, 35))
 def test_within_keeps_the_pairs_that_are_short_on_both_sides_as_they_were(counts, limit):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow
 import pytest
-from helpers_tables import as_jsonl, as_parquet, refused, rows_of, write
+from helpers_tables import PAIRS, as_jsonl, as_parquet, refused, rows_of, write
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +19,6 @@ from minitransformer.data.files import read_table
 from minitransformer.data.headers import Wanted
 from minitransformer.data.tables import aligned_table
 
-PAIRS = [(f"human {i}", f"iso {i}") for i in range(20)]
 LINES = "".join(f"{human},{iso}\n" for human, iso in PAIRS)
 
 
