@@ -17,13 +17,13 @@ GPT2 = {
     "GPT-2": ({}, {}),
     "GPT-2 untied": ({"tie_word_embeddings": False}, {"tie_output": False}),
     "GPT-2 of five heads": (
-        {"n_embd": 10, "n_head": 5, "n_layer": 1},
-        {"d_model": 10, "num_heads": 5, "num_kv_heads": 5, "num_layers": 1},
+        {"n_embd": 10, "n_head": 5, "n_layer": 1, "activation_function": "gelu"},
+        {"d_model": 10, "num_heads": 5, "num_kv_heads": 5, "num_layers": 1, "activation": "gelu"},
     ),
-    "GPT-2 narrow": ({"n_inner": 7, "n_head": 1}, {"d_ff": 7, "num_heads": 1}),
-    "GPT-2 with an epsilon": ({"layer_norm_epsilon": 0.1}, {"norm_eps": 0.1}),
-    "GPT-2 with erf": ({"activation_function": "gelu"}, {"activation": "gelu"}),
-    "GPT-2 with relu": ({"activation_function": "relu", "attn_pdrop": 0.0}, {"activation": "relu"}),
+    "GPT-2 narrow": (
+        {"n_inner": 7, "n_head": 1, "layer_norm_epsilon": 0.1, "activation_function": "relu", "attn_pdrop": 0.0},
+        {"d_ff": 7, "num_heads": 1, "norm_eps": 0.1, "activation": "relu"},
+    ),
     "GPT-2 with tanh": ({"activation_function": "gelu_pytorch_tanh"}, {}),
 }
 CASES = (*helpers_bert.CASES, *GPT2)

@@ -28,10 +28,8 @@ from minitransformer.tokenization import (
 )
 
 EXPORTED = {
-    "rates": ("BERT", {"dropout": 0.25, "attention_dropout": 0.5, "norm_eps": 0.1}),
-    "rates of GPT-2": ("GPT-2", {"dropout": 0.25, "attention_dropout": 0.5}),
-    "tanh": ("BERT", {"activation": "gelu_tanh", "d_ff": None}),
-    "three segments": ("BERT", {"num_segments": 3}),
+    "BERT": ("BERT", {"activation": "gelu_tanh", "d_ff": None, "num_segments": 3, "norm_eps": 0.1}),
+    "GPT-2": ("GPT-2 of five heads", {"dropout": 0.25, "attention_dropout": 0.5}),
     "RoBERTa of another padding": ("RoBERTa", {"pad_id": 3, "position_offset": 4}),
     "ALBERT of a layer each": ("ALBERT", {"num_hidden_groups": 4}),
 }
