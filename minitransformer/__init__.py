@@ -1,10 +1,12 @@
 """minitransformer: a minimal Transformer library to read, import and train with."""
 
-from minitransformer.errors import InputError  # first: it shields the rest, which takes seconds, from Ctrl-C
+# First, since it shields the imports of the rest, which take seconds, from Ctrl-C.
+import minitransformer.reporting  # noqa: F401
 
 # isort: split
 from minitransformer.attention import KVCache, MultiHeadAttention, attention, attention_weights, record_attention
 from minitransformer.blocks import DecoderBlock, EncoderBlock, FeedForward, Stack
+from minitransformer.errors import InputError
 from minitransformer.generation import Hypothesis, Sampler, beam_search, greedy, sample, stream
 from minitransformer.masks import causal_mask, document_mask, padding_mask, sliding_window_mask
 from minitransformer.models import (

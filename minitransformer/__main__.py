@@ -3,7 +3,6 @@
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,11 +12,12 @@ import tyro
 
 from minitransformer.checks import Count, Range, Seed, require_ranges
 from minitransformer.decodable import MOST_NEW_TOKENS
-from minitransformer.errors import InputError, naming_flags, reported_to_user
+from minitransformer.errors import InputError
 from minitransformer.generation import Sampler
 from minitransformer.pipelines import Classifier, Completer, MaskFiller, Translator
 from minitransformer.pipelines.base import require_unicode
 from minitransformer.plots import attention_heads, attention_map, require_png
+from minitransformer.reporting import naming_flags, reported_to_user
 
 T = TypeVar("T")
 Run = Annotated[Path, tyro.conf.Positional]
@@ -42,26 +42,27 @@ class Lines:
             raise InputError(f"texts and --input {self.input} at once: give one or the other")
         require_unicode(*self.texts)
 
+    def lines(self) -> Iterator[str]:
+        if self.texts:
+            yield from self.texts
+        elif self.input is None:
+            yield from read_lines(sys.stdin.buffer, "standard input")
+        else:
+            with self.input.open("rb") as file:
+                yield from read_lines(file, str(self.input))
+
     def count(self) -> int | None:
         """How many there are, None for a pipe; `InputError` for a file that is not UTF-8, before work begins."""
-        if self.texts or self.input is None or not self.input.is_file():
-            return len(self.texts) or None
-        with self.input.open("rb") as file:
-            return sum(1 for _ in read_lines(file, str(self.input)))
+        readable_twice = self.texts or (self.input is not None and self.input.is_file())
+        return sum(1 for _ in self.lines()) if readable_twice else None
 
     def read(self) -> Iterator[str]:
         """The texts, read lazily. A warning at the end counts the empty ones."""
         count = empty = 0
-        with ExitStack() as files:
-            lines: Iterable[str] = self.texts
-            if self.input is not None:
-                lines = read_lines(files.enter_context(self.input.open("rb")), str(self.input))
-            elif not self.texts:
-                lines = read_lines(sys.stdin.buffer, "standard input")
-            for line in lines:
-                count += 1
-                empty += not line.strip()
-                yield line
+        for line in self.lines():
+            count += 1
+            empty += not line.strip()
+            yield line
         if empty:
             warnings.warn(f"{empty} of {count} lines are empty and stay empty", stacklevel=2)
 

@@ -1,6 +1,5 @@
-"""Optimizers and learning-rate schedules."""
+"""Optimizers: AdamW, Muon, and which parameters they change how."""
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -8,11 +7,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim._muon import _adjust_lr
 
 from minitransformer.blocks import Stack
 from minitransformer.errors import InputError
-
-SCHEDULES = ("constant", "noam", "cosine", "linear", "wsd")
+from minitransformer.learning_rate import set_learning_rate
 
 
 def parameter_groups(
@@ -117,16 +116,9 @@ class Muon(torch.optim.Muon):
                 for i, update in zip(places, wide.to(updates[0].dtype), strict=True):
                     updates[i] = update if parameters[i].shape[0] == rows else update.T
             for parameter, update in zip(parameters, updates, strict=True):
-                rate = group["lr"] * _muon_scale(parameter.shape, group["adjust_lr_fn"])
+                rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], parameter.shape)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=rate)
         return loss
-
-
-def _muon_scale(shape: torch.Size, rule: str | None) -> float:
-    """The factor by which the learning rate grows for a matrix of this shape, under torch's two rules."""
-    if rule == "match_rms_adamw":
-        return 0.2 * math.sqrt(max(shape))
-    return math.sqrt(max(1, shape[0] / shape[1]))
 
 
 def orthogonal(
@@ -186,37 +178,6 @@ def muon(
         hidden, lr=lr, weight_decay=weight_decay, momentum=momentum, ns_steps=steps, adjust_lr_fn="match_rms_adamw"
     )
     return JoinedOptimizer([matrices, adamw(model, lr=lr, weight_decay=weight_decay, exclude=hidden, **options)])
-
-
-def learning_rate(
-    schedule: str, peak: float, *, step: int, progress: float, warmup_steps: int = 0, final: float = 0.0
-) -> float:
-    """The learning rate of `step`, counted from 1, at the fraction `progress` (0 to 1) of the run's steps or time.
-
-    Every schedule rises linearly over `warmup_steps` to `peak` and then falls to `final` · `peak`: "linear" and
-    "cosine" over the whole run, "wsd" (warmup-stable-decay) linearly over the last 20% of it; "constant" does not fall.
-    "noam" falls with 1/√step and ignores `progress` and `final`: with peak = (d_model · warmup_steps)^-0.5 it is that
-    of Vaswani et al. 2017, section 5.3.
-    """
-    if schedule not in SCHEDULES:
-        raise InputError(f"schedule={schedule!r} must be one of {', '.join(SCHEDULES)}")
-    warmup = min(1.0, step / warmup_steps) if warmup_steps else 1.0
-    if schedule == "noam":
-        return peak * warmup * math.sqrt(max(1, warmup_steps) / max(step, warmup_steps, 1))
-    progress = min(max(progress, 0.0), 1.0)
-    remaining = {
-        "constant": 1.0,
-        "linear": 1.0 - progress,
-        "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
-        "wsd": min(1.0, (1.0 - progress) / 0.2),
-    }[schedule]
-    return peak * warmup * (final + (1.0 - final) * remaining)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group to `lr`, times the group's `lr_scale` if it has one."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -> float:

@@ -14,17 +14,15 @@ from minitransformer import (
     Transformer,
     TransformerConfig,
 )
+from minitransformer.learning_rate import SCHEDULES, learning_rate, set_learning_rate
 from minitransformer.optim import (
-    SCHEDULES,
     Muon,
     adamw,
     clip_gradients,
     layer_heights,
     layer_scales,
-    learning_rate,
     muon,
     parameter_groups,
-    set_learning_rate,
 )
 
 

@@ -19,9 +19,10 @@ from rich.table import Table
 from minitransformer.checks import Count, require_ranges
 from minitransformer.data import load
 from minitransformer.data.dates import locale_of
-from minitransformer.errors import InputError, reported_to_user
+from minitransformer.errors import InputError
 from minitransformer.files import write_json
 from minitransformer.pipelines.translator import Translator
+from minitransformer.reporting import reported_to_user
 from minitransformer.untrusted import read_json
 from train.engine.console import table, wide_console
 from train.translate.exact_match import exact_match, worst_locales, write_by_locale

@@ -17,8 +17,9 @@ import tyro
 from rich.console import Console
 
 from minitransformer.checks import Count, Range, require_ranges
-from minitransformer.errors import InputError, reported_to_user
+from minitransformer.errors import InputError
 from minitransformer.files import write_json
+from minitransformer.reporting import reported_to_user
 from train.benchmark.bert import bert_training, minilm_finetuning
 from train.benchmark.checkpoints import checkpoint_cost
 from train.benchmark.gpt import gpt_generation, gpt_quality, gpt_training

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from minitransformer.data import load
 from minitransformer.data.streams import StreamWindows, stream_rows
 from minitransformer.generation import greedy
+from minitransformer.learning_rate import learning_rate, set_learning_rate
 from minitransformer.models import GPT, GPTConfig, Loss
 from minitransformer.models.base import target_loss
-from minitransformer.optim import adamw, learning_rate, muon, set_learning_rate
+from minitransformer.optim import adamw, muon
 from minitransformer.tokenization import end_of_text_id, train_character_tokenizer
 from train.benchmark.timing import Machine, epoch_of, our_loss, speeds, step_of
 from train.engine.allocator import keep_freed_memory

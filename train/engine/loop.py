@@ -22,8 +22,9 @@ from torch import Tensor
 from minitransformer.data.labelled_batches import LabelledData
 from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.errors import InputError
+from minitransformer.learning_rate import learning_rate, set_learning_rate
 from minitransformer.models import Model
-from minitransformer.optim import clip_gradients, learning_rate, set_learning_rate
+from minitransformer.optim import clip_gradients
 from train.engine.allocator import keep_freed_memory
 from train.engine.console import TrainingProgress
 from train.engine.data_parallel import Replica, replicate

@@ -15,8 +15,9 @@ import tyro
 from rich.console import Console
 
 from minitransformer.checks import fits
-from minitransformer.errors import InputError, naming_flags, reported_to_user
+from minitransformer.errors import InputError
 from minitransformer.files import open_regular, unfinished, write_json
+from minitransformer.reporting import naming_flags, reported_to_user
 from minitransformer.untrusted import read_json, shown
 from train.engine.console import wide_console
 from train.engine.fingerprint import INIT, data_fingerprint, fingerprint, require_same_data

@@ -22,8 +22,9 @@ import tyro
 from rich.console import Console
 
 from minitransformer.checks import Count, require_ranges
-from minitransformer.errors import InputError, reported_to_user
+from minitransformer.errors import InputError
 from minitransformer.files import write_json
+from minitransformer.reporting import reported_to_user
 from train.engine.console import table, wide_console
 from train.measure_memory.made_up_text import write_corpus
 

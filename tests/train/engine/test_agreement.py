@@ -10,7 +10,7 @@ from helpers_processes import Child, together
 from torch.distributed import TCPStore
 
 from minitransformer import InputError
-from minitransformer.errors import reported_to_user
+from minitransformer.reporting import reported_to_user
 from train.engine.processes import joined
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import minitransformer
-from minitransformer import errors
-from minitransformer.errors import InputError, naming_flags, reported_to_user
+from minitransformer.errors import InputError
+from minitransformer.reporting import naming_flags, reported_to_user
 
+FOLDER = Path(minitransformer.__file__).parent
 MEMORY = "not enough memory: take a smaller model, batch or text"
 
 
@@ -125,8 +126,9 @@ def test_characters_that_the_output_cannot_show_are_escaped_and_counted(encoding
 
 def run(action, streams, **environment):
     """Exit code, output and errors of a program that does this, started by a shell with these redirections."""
-    loaded = f"import runpy, sys, warnings; globals().update(runpy.run_path({errors.__file__!r}))\n"
-    code = f"{loaded}with reported_to_user(): {action}"
+    light = "import sys, types, warnings; package = sys.modules['minitransformer'] = types.ModuleType('light')\n"
+    light += f"package.__path__ = [{str(FOLDER)!r}]; from minitransformer.reporting import *\n"
+    code = f"{light}with reported_to_user(): {action}"
     environment = {**os.environ, "PYTHONUNBUFFERED": "", **environment}
     command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} {streams}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, env=environment, check=False)
@@ -146,7 +148,7 @@ def test_what_a_library_makes_of_ctrl_c_is_no_error(capsys):
 
 @pytest.mark.parametrize("module", ["minitransformer", "train.translate"])
 def test_ctrl_c_ends_a_command_without_a_traceback_while_it_imports_its_libraries(module):
-    options = dict(cwd=Path(errors.__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    options = dict(cwd=FOLDER.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     handled = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     with subprocess.Popen([sys.executable, "-m", module, "--help"], preexec_fn=handled, **options) as program:
         while b"libtorch" not in Path(f"/proc/{program.pid}/maps").read_bytes():
@@ -159,7 +161,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback_while_it_imports_its_librarie
 def test_a_reader_that_goes_away_is_not_reported(lines):
     """`... | head`: the pipe breaks while printing, or when the buffer is flushed at the end."""
     code = f"""
-from minitransformer.errors import reported_to_user
+from minitransformer.reporting import reported_to_user
 input()
 with reported_to_user():
     for i in range({lines}):
