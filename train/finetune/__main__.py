@@ -30,7 +30,7 @@ from train.engine.tokenizer_text import check_unknown, warn_of_small_vocabulary
 from train.finetune.baselines import baselines
 from train.finetune.metrics import scores, show, shown_labels
 from train.finetune.settings import FinetuneSettings
-from train.finetune.starting_model import DEFAULT_VOCAB_SIZE, Recipe, starting_model
+from train.finetune.starting_model import Recipe, starting_model
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,7 +57,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     parameters = model.num_parameters()
     freeze(model, settings.freeze)
     if settings.from_scratch:
-        warn_of_small_vocabulary(classifier.tokenizer, settings.vocab_size or DEFAULT_VOCAB_SIZE)
+        warn_of_small_vocabulary(classifier.tokenizer, settings.vocab_size)
     lr, layer_decay = settings.lr or recipe.lr, settings.layer_decay or recipe.layer_decay
     scales = None if layer_decay == 1.0 else layer_scales(model, layer_decay)
     optimizer = adamw(model, lr=lr, weight_decay=settings.weight_decay, betas=(0.9, 0.999), eps=1e-8, scales=scales)

@@ -30,14 +30,14 @@ class FinetuneSettings(Settings):
     """minilm, scratch, a run of train.pretrain or train.finetune, or a BERT or GPT-2 folder of Hugging Face's."""
     encoder: Literal["bert", "gpt", "transformer", "rnn"] | None = None
     """For --init scratch. Default: transformer."""
-    d_model: Count | None = None
-    """For --init scratch. Default: 128."""
+    d_model: Count = 128
+    """For --init scratch."""
     num_layers: Count | None = None
     """For --init scratch. Default: 2, but 1 for rnn."""
-    num_heads: Count | None = None
-    """For --init scratch. Default: 4."""
-    vocab_size: VocabSize | None = None
-    """For --init scratch: the size of a WordPiece vocabulary, trained on the training texts. Default: 8,000."""
+    num_heads: Count = 4
+    """For --init scratch."""
+    vocab_size: VocabSize = 8000
+    """For --init scratch: the size of a WordPiece vocabulary, trained on the training texts."""
     cased: bool = False
     """For --init scratch: keep capital letters."""
     strip_accents: bool = False

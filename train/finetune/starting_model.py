@@ -32,7 +32,6 @@ from train.engine.tokenizer_text import first
 from train.finetune.metrics import shown_labels
 from train.finetune.settings import FinetuneSettings
 
-DEFAULT_VOCAB_SIZE = 8000
 LONGEST = 512
 """The most tokens of a text that a new encoder reads."""
 
@@ -120,14 +119,14 @@ def new_tokenizer(settings: FinetuneSettings, train_split: datasets.Dataset) -> 
     """A WordPiece tokenizer, trained on the training texts."""
     learned_from = first(texts(train_split, "text"), of="the texts")
     options = {"lowercase": not settings.cased, "strip_accents": settings.strip_accents}
-    return train_wordpiece_tokenizer(learned_from, settings.vocab_size or DEFAULT_VOCAB_SIZE, **options)
+    return train_wordpiece_tokenizer(learned_from, settings.vocab_size, **options)
 
 
 def new_encoder(
     name: str, settings: FinetuneSettings, tokenizer: Tokenizer, *, max_length: int, dropout: float | None
 ) -> Model:
     """An untrained encoder."""
-    width, heads = settings.d_model or 128, settings.num_heads or 4
+    width, heads = settings.d_model, settings.num_heads
     layers = settings.num_layers or (1 if name == "rnn" else 2)
     size = tokenizer.get_vocab_size()
     shared: dict[str, Any] = {"d_model": width, "max_length": max_length, "dropout": dropout}

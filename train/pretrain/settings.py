@@ -46,14 +46,11 @@ class PretrainSettings(Settings):
     """The flags for sizes, which a checkpoint given by --init sets, as it sets dropout and the architecture."""
     init: Path | None = None
     """Start from the weights, sizes and tokenizer of a run or of a Hugging Face folder; with bert also of "minilm"."""
-    vocab_size: VocabSize | None = None
-    """The size of a vocabulary of pieces of words, trained on the training text. Default: 2,000; with bert 8,000."""
-    num_layers: Count | None = None
-    """Default: 4."""
-    d_model: Count | None = None
-    """Default: 128."""
-    num_heads: Count | None = None
-    """Default: 4."""
+    vocab_size: VocabSize = 2000
+    """The size of a vocabulary of pieces of words, trained on the training text."""
+    num_layers: Count = 4
+    d_model: Count = 128
+    num_heads: Count = 4
     d_ff: Count | None = None
     """Default: 4 x --d-model."""
     context: Count | None = None

@@ -164,13 +164,15 @@ def build(recipe: Recipe, comparison: Comparison) -> Seq2SeqModel:
     """A new model, with dropout and label smoothing as flags give them."""
     settings, data = comparison.settings, comparison.data
     flags: dict[str, Any] = {"dropout": settings.dropout, "label_smoothing": settings.label_smoothing}
+    # The talk's limit, or the longest source in the data. Users will translate longer sentences than those.
+    longest = max(int(pairs.lengths[:, 0].max()) for pairs in data.pairs.values())
+    max_length = max(30 if comparison.preset == "characters" else 512, longest)
     torch.manual_seed(settings.seed)
     model = recipe.build(
         source_vocab_size=data.source_tokenizer.get_vocab_size(),
         target_vocab_size=data.target_tokenizer.get_vocab_size(),
-        joint=data.joint,
-        # The talk's limit, or the longest source in the data. Users will translate longer sentences than those.
-        max_length=max(30 if comparison.preset == "characters" else 512, data.longest_source),
+        joint=data.source_tokenizer is data.target_tokenizer,
+        max_length=max_length,
         max_extra_tokens=data.max_extra_tokens,
         **{name: value for name, value in flags.items() if value is not None},
     )

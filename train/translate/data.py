@@ -80,16 +80,6 @@ class TranslationData:
         return cls(corpus, source_tokenizer, target_tokenizer, pairs)
 
     @property
-    def joint(self) -> bool:
-        """Whether source and target share a vocabulary."""
-        return self.source_tokenizer is self.target_tokenizer
-
-    @property
-    def longest_source(self) -> int:
-        """In tokens, over all splits."""
-        return max(int(pairs.lengths[:, 0].max()) for pairs in self.pairs.values())
-
-    @property
     def max_extra_tokens(self) -> int:
         """The limit of a translation, which the model's configuration keeps: 50 tokens more than the source, as in
         Vaswani et al. 2017, or 10 more than any target of the data needs."""

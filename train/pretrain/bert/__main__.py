@@ -29,7 +29,6 @@ from train.pretrain.bert.scores import masked_score, total
 from train.pretrain.bert.settings import SENTENCE_TASKS, BERTSettings
 from train.pretrain.bert.starting_model import (
     DEFAULT_CONTEXT,
-    DEFAULT_VOCAB_SIZE,
     new_model,
     train_tokenizer,
     with_heads,
@@ -85,7 +84,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
         f"{pairs:,} of them pairs of sentences; {size:,} kinds of tokens; writes {folder}"
     )
     if loaded is None:
-        warn_of_small_vocabulary(tokenizer, settings.vocab_size or DEFAULT_VOCAB_SIZE)
+        warn_of_small_vocabulary(tokenizer, settings.vocab_size)
 
     watched = held_out["validation"].values()
     every = 1 + sum(len(data.rows.ids) for data in watched) // TOKENS_TO_WATCH

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from minitransformer.checks import Count, Range
 from minitransformer.errors import InputError
+from train.engine.settings import VocabSize
 from train.pretrain.bert.corpora import corpus_names
 from train.pretrain.settings import PretrainSettings
 
@@ -30,6 +31,8 @@ class BERTSettings(PretrainSettings):
     strip_accents: bool = False
     """Take accents, umlauts and other marks away, as lower-case BERT does: "schön" becomes "schon", and the vowels of
     Hindi are lost."""
+    vocab_size: VocabSize = 8000
+    """The size of a new vocabulary, trained on the training text."""
     whole_words: bool = False
     """Mask whole words instead of single tokens."""
     mask_rate: Annotated[float, Range(more_than=0, less_than=1)] = 0.3

@@ -18,16 +18,16 @@ from train.pretrain.bert.corpora import Corpus, sentences_for_tokenizers
 from train.pretrain.bert.settings import BERTSettings
 from train.pretrain.settings import MODERN
 
-DEFAULT_CONTEXT, DEFAULT_VOCAB_SIZE = 64, 8000
+DEFAULT_CONTEXT = 64
 
 
 def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Corpus]) -> Tokenizer:
     """A tokenizer of the training text alone."""
-    sentences, vocab_size = sentences_for_tokenizers(corpora), settings.vocab_size or DEFAULT_VOCAB_SIZE
+    sentences = sentences_for_tokenizers(corpora)
     if settings.objective == "roberta":
-        return train_roberta_tokenizer(sentences, vocab_size)
+        return train_roberta_tokenizer(sentences, settings.vocab_size)
     options = {"lowercase": not settings.cased, "strip_accents": settings.strip_accents}
-    return train_wordpiece_tokenizer(sentences, vocab_size, **options)
+    return train_wordpiece_tokenizer(sentences, settings.vocab_size, **options)
 
 
 def new_model(settings: BERTSettings, tokenizer: Tokenizer, context: int, sentence_head: str | None) -> BERT:
@@ -45,9 +45,9 @@ def new_model(settings: BERTSettings, tokenizer: Tokenizer, context: int, senten
     config = BERTConfig(
         vocab_size=tokenizer.get_vocab_size(),
         max_length=context,
-        d_model=settings.d_model or 128,
-        num_heads=settings.num_heads or 4,
-        num_layers=settings.num_layers or 4,
+        d_model=settings.d_model,
+        num_heads=settings.num_heads,
+        num_layers=settings.num_layers,
         d_ff=settings.d_ff,
         d_embedding=settings.d_embedding or (128 if albert else None),
         num_hidden_groups=settings.num_hidden_groups or (1 if albert else None),

@@ -32,11 +32,11 @@ def starting_model(settings: GPTSettings, text: datasets.Dataset) -> Completer:
     config = GPTConfig(
         vocab_size=tokenizer.get_vocab_size(),
         max_length=settings.context or 128,
-        d_model=settings.d_model or 128,
-        num_heads=settings.num_heads or 4,
+        d_model=settings.d_model,
+        num_heads=settings.num_heads,
         num_kv_heads=settings.num_kv_heads,
         d_ff=settings.d_ff,
-        num_layers=settings.num_layers or 4,
+        num_layers=settings.num_layers,
         eos_id=end_of_text_id(tokenizer),
         dropout=settings.dropout,
         **(MODERN if modern else {}),
@@ -51,7 +51,7 @@ def train_tokenizer(settings: GPTSettings, text: datasets.Dataset) -> Tokenizer:
     if settings.tokenizer == "character":
         return train_character_tokenizer(texts(text, "text"))
     train_bpe = train_bpe_tokenizer if settings.tokenizer == "bpe" else train_byte_bpe_tokenizer
-    size = settings.vocab_size or 2000
-    tokenizer = train_bpe(first(piece for document in documents(text) for piece in pieces(document, 1 << 16)), size)
-    warn_of_small_vocabulary(tokenizer, size)
+    learned_from = first(piece for document in documents(text) for piece in pieces(document, 1 << 16))
+    tokenizer = train_bpe(learned_from, settings.vocab_size)
+    warn_of_small_vocabulary(tokenizer, settings.vocab_size)
     return tokenizer
