@@ -12,7 +12,8 @@ VOCAB = 13
 def bert(**options):
     torch.manual_seed(0)
     sizes = {"vocab_size": VOCAB, "max_length": 16, "d_model": 16, "num_heads": 4, "num_layers": 2}
-    return nudged(BERT(BERTConfig(**sizes, pad_id=0, cls_id=2, sep_id=3, mask_id=4, **options))).eval()
+    ids = {"pad_id": 0, "cls_id": 2, "sep_id": 3, "mask_id": 4}
+    return nudged(BERT(BERTConfig(**(sizes | ids | options)))).eval()
 
 
 class OwnEncoder(nn.Module):

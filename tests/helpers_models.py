@@ -152,11 +152,11 @@ def rows_of(batch, *rows):
     return {name: tensor[list(rows)] for name, tensor in batch.items()}
 
 
-def step_logits(model, source, valid, target_ids):
-    """What `forward` gives, by `start` and `step`."""
-    logits, state = model.start(source, valid, max_new_tokens=target_ids.shape[1])
+def step_logits(model, inputs, valid, follow):
+    """The logits of `start` and of one `step` for each column of `follow`."""
+    logits, state = model.start(inputs, valid, max_new_tokens=follow.shape[1] + 1)
     collected = [logits]
-    for ids in target_ids[:, 1:].unbind(dim=1):
+    for ids in follow.unbind(dim=1):
         logits, state = model.step(ids, state)
         collected.append(logits)
     return torch.stack(collected, dim=1)

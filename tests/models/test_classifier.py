@@ -3,60 +3,35 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers_models import assert_close, gradients, layout, nudged
+from helpers_kinds import bert
+from helpers_models import (
+    SOURCE_VOCAB,
+    assert_close,
+    fresh_gpt,
+    gradients,
+    layout,
+    nudged,
+    tiny_rnn,
+    tiny_transformer,
+)
 from safetensors.torch import load_file
 
 import minitransformer
-from minitransformer import (
-    BERT,
-    GPT,
-    BERTConfig,
-    GPTConfig,
-    InputError,
-    Memory,
-    RNNConfig,
-    RNNSeq2Seq,
-    SequenceClassifier,
-    Transformer,
-    TransformerConfig,
-)
+from minitransformer import BERT, InputError, Memory, SequenceClassifier
 from minitransformer.models.pooling import POOLINGS
 
-VOCAB = 13
-SIZES = dict(d_model=8, num_heads=2, max_length=16)
-
-
-def bert(**options):
-    ids = dict(cls_id=2, sep_id=3, mask_id=4)
-    return BERT(BERTConfig(**{**dict(vocab_size=VOCAB, num_layers=2, dropout=0.0), **SIZES, **ids, **options}))
-
-
-def gpt(**options):
-    return GPT(GPTConfig(**{**dict(vocab_size=VOCAB, num_layers=2, eos_id=0, dropout=0.0), **SIZES, **options}))
-
-
-def transformer(**options):
-    layers = dict(num_encoder_layers=2, num_decoder_layers=1, d_ff=16, dropout=0.0)
-    return Transformer(TransformerConfig(VOCAB, 9, **{**SIZES, **layers, **options}))
-
-
-def rnn(**options):
-    return RNNSeq2Seq(RNNConfig(VOCAB, 9, **{**dict(d_model=6, hidden_size=5, max_length=16, dropout=0.0), **options}))
-
-
+VOCAB = SOURCE_VOCAB  # the smallest
 ENCODERS = {
     "bert": bert,
     "albert": lambda: bert(d_embedding=4, num_hidden_groups=1, sentence_head="sop"),
     "roberta": lambda: bert(position_offset=2, num_segments=1, pooler=False, sentence_head=None, pad_id=1),
     "bert-rotary": lambda: bert(positions="rotary", pre_norm=True, qk_norm=True),
-    "gpt": gpt,
-    "gpt-untied": lambda: gpt(tie_output=False, positions="rotary", norm="rmsnorm"),
-    "transformer": transformer,
-    "transformer-shared": lambda: Transformer(
-        TransformerConfig(VOCAB, VOCAB, share_embeddings=True, num_encoder_layers=1, num_decoder_layers=1, **SIZES)
-    ),
-    "rnn": lambda: rnn(bidirectional=True, num_layers=2),
-    "rnn-lstm": lambda: rnn(cell="lstm", attention="additive"),
+    "gpt": fresh_gpt,
+    "gpt-untied": lambda: fresh_gpt("rotary", tie_output=False, norm="rmsnorm"),
+    "transformer": tiny_transformer,
+    "transformer-shared": lambda: tiny_transformer(share_embeddings=True, target_vocab_size=VOCAB),
+    "rnn": lambda: tiny_rnn(bidirectional=True, num_layers=2),
+    "rnn-lstm": lambda: tiny_rnn(cell="lstm", attention="additive"),
 }
 every_combination = pytest.mark.parametrize(
     ("encoder", "pooling"), [pytest.param(e, p, id=f"{e}-{p}") for e, p in itertools.product(ENCODERS, POOLINGS)]
@@ -163,7 +138,7 @@ def test_a_classifier_of_an_encoder_of_ones_own_is_saved_and_refused_when_loaded
         minitransformer.load(tmp_path)
 
 
-@pytest.mark.parametrize("build", [lambda: bert(dropout=0.5), lambda: gpt(dropout=0.5), *OWN.values()])
+@pytest.mark.parametrize("build", [lambda: bert(dropout=0.5), lambda: fresh_gpt(dropout=0.5), *OWN.values()])
 def test_the_modes_of_a_classifier_and_of_the_encoder_handed_in_are_independent(build):
     encoder, ids = build().train(), torch.randint(5, VOCAB, (2, 6))
     classifier = SequenceClassifier(encoder, 2).eval()
@@ -226,12 +201,12 @@ def test_the_last_state_of_a_recurrent_encoder_is_that_of_each_direction():
     model = made("rnn", "last")
     row = torch.randint(5, VOCAB, (1, 6))
     memory = model.encoder.encode(row)
-    forward, backward = memory.states[:, -1, :5], memory.states[:, 0, 5:]
+    forward, backward = memory.states[:, -1, :8], memory.states[:, 0, 8:]
     assert_close(model(row), model.output(torch.cat([forward, backward], dim=1)))
 
 
 def test_the_loss_is_smoothed_in_training_only():
-    model = made("bert", "mean", label_smoothing=0.3, dropout=0.0)
+    model = SequenceClassifier(bert(dropout=0.0), 3, label_smoothing=0.3, dropout=0.0).eval()
     batch = {"ids": torch.randint(5, VOCAB, (2, 6)), "labels": torch.tensor([2, 0])}
     log_p = model(batch["ids"]).log_softmax(dim=1)
     plain = -log_p[[0, 1], batch["labels"]].sum()
@@ -242,7 +217,7 @@ def test_the_loss_is_smoothed_in_training_only():
 
 
 def test_the_head_begins_near_zero_and_the_encoder_is_left_alone():
-    encoder = nudged(bert(d_model=64, num_heads=4))
+    encoder = bert(d_model=64)
     before = encoder.embedding.weight.clone()
     model = SequenceClassifier(encoder, 50, pooling="attention")
     assert torch.equal(model.encoder.embedding.weight, before)
@@ -262,14 +237,17 @@ def test_the_head_begins_near_zero_and_the_encoder_is_left_alone():
         (dict(labels=["a", "a"]), r"labels=\['a', 'a'\] are not num_labels=2 different names"),
         (dict(pooling="sum"), "pooling='sum' must be one of first, last, mean, max, attention"),
         (dict(dropout=1.5), r"dropout=1\.5 must be at least 0 and at most 1"),
-        (dict(encoder=SequenceClassifier(gpt(), 2)), r"a SequenceClassifier has no config\.d_model: give the width"),
+        (
+            dict(encoder=SequenceClassifier(fresh_gpt(), 2)),
+            r"a SequenceClassifier has no config\.d_model",
+        ),
         (dict(encoder=OwnEncoder()), r"a OwnEncoder has no config\.d_model: give the width of its states"),
         (dict(encoder=torch.nn.Linear(2, 2)), r"a Linear has no method encode\(ids, valid\) -> Memory"),
-        (dict(encoder=rnn(masked=False)), "masked=False"),
+        (dict(encoder=tiny_rnn(masked=False)), "masked=False"),
     ],
 )
 def test_impossible_classifiers_are_refused(options, message):
-    options = {"encoder": gpt(), "num_labels": 2, **options}
+    options = {"encoder": fresh_gpt(), "num_labels": 2, **options}
     encoder, num_labels = options.pop("encoder"), options.pop("num_labels")
     with pytest.raises(InputError, match=message):
         SequenceClassifier(encoder, num_labels, **options)

@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from helpers_models import GPT_EOS, GPT_VOCAB, assert_close, layout, nudged, padded, prompts, tiny_gpt, until
+from helpers_models import (
+    GPT_EOS,
+    GPT_VOCAB,
+    assert_close,
+    layout,
+    nudged,
+    padded,
+    prompts,
+    step_logits,
+    tiny_gpt,
+    until,
+)
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from minitransformer import InputError, greedy, sliding_window_mask
@@ -14,16 +25,6 @@ OPTIONS = {"GPT-2's": {}, "modern": MODERN, "untied swiglu": {"activation": "swi
 every_scheme = pytest.mark.parametrize("positions", POSITIONS)
 every_kind = pytest.mark.parametrize("kv_heads", [4, 2, 1])
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-
-
-def decode(model, inputs, valid, follow):
-    """The logits of `start` and of one `step` for each column of `follow`."""
-    logits, state = model.start(inputs, valid, max_new_tokens=follow.shape[1] + 1)
-    collected = [logits]
-    for ids in follow.unbind(dim=1):
-        logits, state = model.step(ids, state)
-        collected.append(logits)
-    return torch.stack(collected, dim=1)
 
 
 @torch.no_grad()
@@ -44,7 +45,7 @@ def without_cache(model, row, first):
 def assert_decoding_equals_recomputation(model, lengths, steps, where="mixed"):
     given, follow = prompts(*lengths), torch.stack(prompts(*[steps] * len(lengths), seed=1))
     valid = layout(lengths, where)
-    logits = decode(model, padded(model, given, valid), valid, follow)
+    logits = step_logits(model, padded(model, given, valid), valid, follow)
     for prompt, after, row in zip(given, follow, logits, strict=True):
         assert_close(row, without_cache(model, torch.cat([prompt, after]), len(prompt)))
 
@@ -69,7 +70,7 @@ def test_cached_logits_equal_recomputed_ones_past_the_context_and_with_every_opt
 def test_the_smallest_contexts_work(max_length):
     model = tiny_gpt("learned", None, max_length)
     (row,) = prompts(6)
-    logits = decode(model, row[None, :1], None, row[None, 1:])
+    logits = step_logits(model, row[None, :1], None, row[None, 1:])
     # What is read always fits: the last token, and the one before it where the context was not just begun again.
     expected = [model(row[None, i : i + 1])[0, -1] for i in range(6)]
     if max_length == 2:
@@ -89,10 +90,10 @@ def test_selected_rows_decode_as_a_batch_of_those_rows(positions):
     for ids in follow.unbind(dim=1):
         logits, state = model.step(ids, state)
         collected.append(logits)
-    expected = decode(model, inputs[chosen], valid[chosen], follow)[:, 1:]
+    expected = step_logits(model, inputs[chosen], valid[chosen], follow)[:, 1:]
     assert_close(torch.stack(collected, dim=1), expected)
     logits, _ = model.step(follow[:, 0], original)  # the state that was selected from is unchanged
-    assert_close(logits, decode(model, inputs, valid, follow[:, :1])[:, 1])
+    assert_close(logits, step_logits(model, inputs, valid, follow[:, :1])[:, 1])
 
 
 @every_scheme

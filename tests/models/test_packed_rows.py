@@ -1,5 +1,7 @@
 """Documents packed into one row compute what they compute in rows of their own."""
 
+from functools import partial
+
 import jaxtyping
 import pytest
 import torch
@@ -163,23 +165,19 @@ def test_shapes_that_would_be_broadcast_are_refused(build, name, monkeypatch):
         build()(torch.full((2, 6), 7), **{name: torch.ones(1, 6, dtype=torch.bool if name == "valid" else torch.long)})
 
 
-@pytest.mark.parametrize("build", [gpt, tiny_transformer, tiny_rnn])
-def test_decoding_refuses_them_too(build, monkeypatch):
+@pytest.mark.parametrize("build", [gpt, bert, tiny_transformer, tiny_rnn, lambda: SequenceClassifier(bert(), 2)])
+def test_so_they_are_by_every_other_door(build, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    for decode in (greedy, beam_search):
+    model, ids, one_row = build(), torch.full((2, 6), 7), torch.ones(1, 6, dtype=torch.long)
+    calls = [lambda: model.encode(ids, one_row > 0)]
+    if hasattr(model, "start"):
+        calls += [partial(decode, model, ids, one_row > 0, max_new_tokens=2) for decode in (greedy, beam_search)]
+    for call in calls:
         with pytest.raises(InputError, match="valid of shape"):
-            decode(build(), torch.full((2, 6), 7), torch.ones(1, 6, dtype=torch.bool), max_new_tokens=2)
-
-
-@pytest.mark.parametrize("build", [bert, tiny_transformer, tiny_rnn, lambda: SequenceClassifier(bert(), 2)])
-def test_so_are_those_of_other_models(build, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    ids, one_row = torch.full((2, 6), 7), torch.ones(1, 6, dtype=torch.long)
-    with pytest.raises(InputError, match="valid of shape"):
-        build().encode(ids, one_row > 0)
+            call()
     if build is bert:
         with pytest.raises(InputError, match="segment_ids of shape"):
-            build()(ids, None, one_row)
+            model(ids, None, one_row)
 
 
 def test_gradients_of_single_packed_rows_are_those_of_torch_func():
