@@ -12,6 +12,7 @@ import tyro
 from minitransformer.checks import Count, CountOrZero, Range, Seed, flag_name, require_ranges
 from minitransformer.errors import InputError
 from minitransformer.optim import multiplies_bfloat16
+from train.engine.loop import LoopOptions
 from train.engine.processes import Processes, local_world_size
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -101,6 +102,12 @@ class Settings:
         """The fields of `LoopOptions` about checkpoints, faults and processes."""
         names = ("checkpoint_seconds", "keep_checkpoints", "skip_not_finite", "fsdp", "compile", "run_id")
         return {name: getattr(self, name) for name in names}
+
+    def loop_options(self, *, minutes: float | None = None, **options: Any) -> LoopOptions:
+        """A run without --minutes and --steps has so many `minutes`; `options` are further fields of `LoopOptions`."""
+        length = minutes if self.minutes is None and self.steps is None else self.minutes
+        shared = {"steps": self.steps, "minutes": length, "autocast": self.autocast_dtype(), **self.safeguards()}
+        return LoopOptions(**{**shared, **options})
 
     def autocast_dtype(self) -> torch.dtype | None:
         """bfloat16 for mixed precision, None for float32."""

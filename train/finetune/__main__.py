@@ -22,7 +22,7 @@ from minitransformer.errors import InputError
 from minitransformer.models import SequenceClassifier
 from minitransformer.optim import adamw, layer_heights, layer_scales
 from minitransformer.pipelines.base import warn_of_cut
-from train.engine.loop import Feed, LoopOptions, evaluation_tokens, train
+from train.engine.loop import Feed, evaluation_tokens, train
 from train.engine.processes import Processes
 from train.engine.results import finish, run_figures
 from train.engine.run_folder import create_run, run_job
@@ -69,17 +69,14 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         markup=False,
     )
 
-    options = LoopOptions(
+    options = settings.loop_options(
         lr=lr,
         steps=number_of_steps(settings, recipe, feed),
-        minutes=settings.minutes,
         warmup_steps=math.ceil(settings.warmup * len(feed.epoch(0)) / settings.batches_per_step),
         evaluations=settings.evaluations,
         patience=settings.patience,
         unit="texts",
-        autocast=settings.autocast_dtype(),
         accumulate=settings.batches_per_step,
-        **settings.safeguards(),
     )
     state = train(
         model,

@@ -68,20 +68,15 @@ class PretrainSettings(Settings):
     def peak_lr(self) -> float:
         return self.lr or (5e-3 if self.optimizer == "muon" else 1e-3)
 
-    def loop_options(self, *, default_minutes: float, unit: str = "tokens") -> LoopOptions:
-        """`default_minutes` is the length of a run without --minutes and --steps."""
-        no_length = self.minutes is None and self.steps is None
-        return LoopOptions(
+    def loop_options(self, *, minutes: float | None = None, **options: Any) -> LoopOptions:
+        return super().loop_options(
+            minutes=minutes,
             lr=self.peak_lr,
-            steps=self.steps,
-            minutes=default_minutes if no_length else self.minutes,
             schedule=self.schedule,
             warmup_steps=self.warmup_steps,
             accumulate=self.accumulate * self.processes,
             evaluations=10,
-            unit=unit,
-            autocast=self.autocast_dtype(),
-            **self.safeguards(),
+            **options,
         )
 
     def new_optimizer(self, model: Model) -> torch.optim.Optimizer:

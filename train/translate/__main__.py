@@ -182,13 +182,9 @@ def build(recipe: Recipe, comparison: Comparison) -> Seq2SeqModel:
 def loop_options(recipe: Recipe, comparison: Comparison) -> LoopOptions:
     settings = comparison.settings
     short = comparison.preset == "characters" and not settings.several_locales
-    minutes = settings.minutes
-    if minutes is None and settings.steps is None:
-        minutes = 1.0 if short else 10.0
-    return LoopOptions(
+    return settings.loop_options(
+        minutes=1.0 if short else 10.0,
         lr=recipe.lr,
-        steps=settings.steps,
-        minutes=minutes,
         schedule=recipe.schedule,
         warmup_steps=recipe.warmup_steps,
         clip=recipe.clip,
@@ -197,8 +193,6 @@ def loop_options(recipe: Recipe, comparison: Comparison) -> LoopOptions:
         evaluations=settings.evaluations or (40 if short else 12),
         patience=settings.patience,
         keep_evaluated=comparison.average > 1,
-        autocast=settings.autocast_dtype(),
-        **settings.safeguards(),
     )
 
 

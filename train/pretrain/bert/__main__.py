@@ -92,7 +92,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
         model,
         settings.new_optimizer(model),
         feed,
-        settings.loop_options(default_minutes=DEFAULT_MINUTES, unit="targets"),
+        settings.loop_options(minutes=DEFAULT_MINUTES, unit="targets"),
         folder,
         evaluate=lambda model: total(masked_score(model, data, every=every) for data in watched).figures(),
         score=lambda result: (-result["loss"],),
