@@ -16,12 +16,10 @@ from minitransformer.errors import InputError
 if TYPE_CHECKING:
     import datasets
 
-Splits = dict[str, "datasets.Dataset"]
-
 
 def with_class_labels(
     splits: Mapping[str, "datasets.Dataset"], where: object = "", declared: Sequence[str] | None = None
-) -> Splits:
+) -> dict[str, "datasets.Dataset"]:
     """The column `label` as a `datasets.ClassLabel` of all splits. Names are those `declared`, in their order, else
     what the labels are without the white space around them, sorted, whole numbers by value.
 
