@@ -11,7 +11,6 @@ def labelled(texts, labels):
 
 
 TRAIN = labelled(["a good film", "good good fun", "a bad film", "a bore"], [1, 1, 0, 0])
-HELD_OUT = labelled(["good film", "bad bore", "a fun film"], [1, 0, 1])
 
 
 @pytest.fixture
@@ -54,12 +53,6 @@ def test_baselines_learn_from_some_of_many_texts_and_from_every_label(tried):
     assert 20 < theirs.count(1) < 60
 
 
-def test_both_learn_what_words_tell():
-    results = baselines({"train": TRAIN, "validation": HELD_OUT}, "validation", "ab")
-    assert results.keys() == BASELINES.keys()
-    assert [result["accuracy"] for result in results.values()] == [1.0, 1.0]
-
-
 @pytest.mark.parametrize(
     ("good", "bad"),
     [("not good", "good not"), ("में", "म"), ("我看好它了", "我看坏它了"), ("má", "ma"), ("😀", "😡"), ("½", "2")],
@@ -68,6 +61,7 @@ def test_pairs_of_words_marks_and_letters_without_spaces_between_them_are_told_a
     train = labelled([f"{word} {i}" for i in range(6) for word in (good, bad)], [1, 0] * 6)
     held_out = labelled([f"{bad}?", f"{good}!"], [0, 1])
     results = baselines({"train": train, "validation": held_out}, "validation", "ab")
+    assert results.keys() == BASELINES.keys()
     assert [result["accuracy"] for result in results.values()] == [1.0, 1.0]
 
 
@@ -78,4 +72,4 @@ def test_texts_without_words_have_no_baselines():
 
 def test_very_many_labels_have_no_baselines():
     with pytest.warns(UserWarning, match="no baselines: 5,000 labels would take them too much memory"):
-        assert baselines({"train": TRAIN, "validation": HELD_OUT}, "validation", "ab" * 2500) == {}
+        assert baselines({"train": TRAIN, "validation": TRAIN}, "validation", "ab" * 2500) == {}

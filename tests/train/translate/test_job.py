@@ -51,20 +51,14 @@ def test_the_run_folder_holds_results_models_and_pictures(run):
         assert [row["locale"] for row in csv.DictReader(file)] == ["de", "en", "yo"]
 
 
-@pytest.fixture
-def few_rows(monkeypatch):
-    """Generated data sets have a hundred rows."""
-    monkeypatch.setattr("train.translate.__main__.load", lambda *args, **options: load(*args, **options, count=100))
-
-
 @pytest.mark.parametrize(("locales", "several"), [(None, False), ("de", False), ("en,de", True)])
-def test_one_locale_is_trained_for_a_minute_and_several_for_ten(locales, several, few_rows):
-    comparison = prepare(TranslateSettings(locales=locales))
-    options = loop_options(comparison.settings.recipes(comparison.preset)["transformer"], comparison)
-    assert (options.steps, options.minutes, options.evaluations) == (None, *((10, 12) if several else (1, 40)))
-    assert comparison.measure == ExactMatch(by_locale=several)
-    comparison = prepare(TranslateSettings(locales=locales, steps=7))
-    assert loop_options(comparison.settings.recipes(comparison.preset)["transformer"], comparison).minutes is None
+def test_one_locale_is_trained_for_a_minute_and_several_for_ten(locales, several, monkeypatch):
+    monkeypatch.setattr("train.translate.__main__.load", lambda *args, **options: load(*args, **options, count=100))
+    for steps, minutes in ((None, 10 if several else 1), (7, None)):
+        comparison = prepare(TranslateSettings(locales=locales, steps=steps))
+        options = loop_options(comparison.settings.recipes(comparison.preset)["transformer"], comparison)
+        assert (options.steps, options.minutes, options.evaluations) == (steps, minutes, 12 if several else 40)
+        assert comparison.measure == ExactMatch(by_locale=several)
 
 
 CHINESE = [(f"第{n}天我们去学校。", f"on day {n} we go to school.") for n in range(60)]
@@ -74,13 +68,7 @@ CHINESE = [(f"第{n}天我们去学校。", f"on day {n} we go to school.") for 
     ("pairs", "flags", "preset", "measure", "said"),
     [
         ([(f"the {n} dogs", f"die {n} Hunde") for n in range(60)], {}, "characters", ExactMatch(), "--tokenizer bpe"),
-        (
-            [(f"we see {n} dogs", f"wir sehen {n} Hunde") for n in range(60)],
-            {},
-            "tiny",
-            Bleu(),
-            "--tokenizer character",
-        ),
+        ([(f"we see {n} dogs", f"wir sehn {n}") for n in range(60)], {}, "tiny", Bleu(), "--tokenizer character"),
         ([(english, chinese) for chinese, english in CHINESE], {}, "tiny", Bleu("zh"), "--tokenizer character"),
         (CHINESE, {"tokenizer": "character"}, "characters", ExactMatch(), None),
         ([(f"dog {n}", f"Hund {n}") for n in range(60)], {"preset": "tiny"}, "tiny", Bleu(), None),
