@@ -89,3 +89,40 @@ def test_weights_that_are_not_finite_are_refused(name, tmp_path, capsys):
     edit_tensors(run, lambda tensors: next(iter(tensors.values())).fill_(float("nan")))
     text = [] if name == "generate" else ["the [MASK]"]
     assert "NaN or infinite" in refused(capsys, [name, str(run), *text], command)
+
+
+@pytest.mark.parametrize("name", ["translate", "classify"])
+def test_texts_are_answered_in_order_from_arguments_a_file_or_standard_input(name, tmp_path, capsys, monkeypatch):
+    run, texts = pipeline(PIPELINES[name]).save(tmp_path / "run"), ["the lazy dog", "", "dog"]
+    data = b"\xef\xbb\xbf" + "\r\n".join([*texts, ""]).encode()  # with a byte order mark
+    (tmp_path / "texts.txt").write_bytes(data)
+    outputs = []
+    for arguments in (texts, ["--input", str(tmp_path / "texts.txt")], []):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        command([name, str(run), *arguments])
+        outputs.append(capsys.readouterr())
+    assert outputs[0] == outputs[1] == outputs[2]
+    lines = outputs[0].out.splitlines()
+    assert (len(lines), lines[1]) == (3, "")
+    assert "warning: 1 of 3 lines are empty and stay empty\n" in outputs[0].err
+
+
+@pytest.mark.parametrize("name", ["translate", "classify"])
+def test_texts_that_cannot_be_read_are_refused(name, tmp_path, capsys):
+    missing, latin = str(tmp_path / "missing.txt"), tmp_path / "latin.txt"
+    latin.write_bytes(b"fine\ncaf\xe9\n")
+    run = pipeline(PIPELINES[name]).save(tmp_path / "run")
+    assert "one or the other" in refused(capsys, [name, str(run), "x", "--input", missing], command)
+    assert "No such file" in refused(capsys, [name, str(run), "--input", missing], command)
+    assert "not UTF-8: byte 0xe9 in line 2" in refused(capsys, [name, str(run), "--input", str(latin)], command)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_folder_without_a_whole_model_is_refused(name, tmp_path, capsys):
+    def said(folder):
+        return refused(capsys, [name, str(folder), *([] if name == "generate" else ["the [MASK]"])], command)
+
+    assert "does not exist" in said(tmp_path / "nowhere")
+    assert "has no config.json" in said(tmp_path)
+    (pipeline(PIPELINES[name]).save(tmp_path) / "model.safetensors").unlink()
+    assert "half-written" in said(tmp_path)

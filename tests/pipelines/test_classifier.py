@@ -1,6 +1,3 @@
-import io
-import sys
-
 import pytest
 import torch
 from helpers_models import nudged
@@ -12,7 +9,6 @@ from minitransformer import (
     BERTConfig,
     Classifier,
     GPTConfig,
-    InputError,
     SequenceClassifier,
     record_attention,
 )
@@ -93,42 +89,16 @@ def test_a_long_text_is_cut_counted_and_explained_as_far_as_it_was_read():
     assert sum(weight for _, weight in words) == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.fixture
-def run(tmp_path):
-    return classifier().save(tmp_path / "run")
+def test_classify_prints_labels_and_explains_below_each(tmp_path, capsys):
+    folder = classifier().save(tmp_path)
+    for arguments, below in ([], []), (["--explain"], ["[CLS]", "dull", "film", "[SEP]"]):
+        command(["classify", str(folder), "dull film", *arguments])
+        first, *words = capsys.readouterr().out.splitlines()
+        label, probability = classifier()("dull film")
+        assert first == f"{label}\t{probability:.4f}"
+        assert [line.split("\t")[1] for line in words] == below
 
 
-def classified(capsys, *arguments):
-    command(["classify", *map(str, arguments)])
-    return capsys.readouterr()
-
-
-def test_classify_answers_line_by_line_whatever_the_source(run, tmp_path, capsys, monkeypatch):
-    file = tmp_path / "texts.txt"
-    file.write_text(f"{TEXTS[0]}\n\n{TEXTS[1]}\n")
-    expected = [f"{label}\t{probability:.4f}" for label, probability in classifier()(TEXTS[:2])]
-    assert classified(capsys, run, *TEXTS[:2]).out.splitlines() == expected
-    from_file = classified(capsys, run, "--input", file)
-    assert from_file.out.splitlines() == [expected[0], "", expected[1]]
-    assert from_file.err == "warning: 1 of 3 lines are empty and stay empty\n"
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes())))
-    assert classified(capsys, run).out == from_file.out
-
-
-def test_classify_explains_below_each_label(run, capsys):
-    out = classified(capsys, run, "--explain", "dull film").out.splitlines()
-    assert len(out) == 5
-    assert [line.split("\t")[1] for line in out[1:]] == ["[CLS]", "dull", "film", "[SEP]"]
-
-
-def test_classify_refuses_in_one_line(run, tmp_path, capsys):
-    assert "at once: give one or the other" in refused(capsys, ["classify", str(run), "a", "--input", "b"], command)
-    maximum = classifier(pooling="max").save(tmp_path / "max")
-    line = refused(capsys, ["classify", str(maximum), "--explain", "a"], command)
+def test_poolings_that_do_not_weigh_words_explain_nothing(tmp_path, capsys):
+    line = refused(capsys, ["classify", str(classifier(pooling="max").save(tmp_path)), "--explain", "a"], command)
     assert "pooling='max' does not weigh words: attention and mean can be explained" in line
-
-
-def test_what_holds_no_classifier_is_refused(tmp_path):
-    GPT(GPTConfig.tiny()).save(tmp_path)
-    with pytest.raises(InputError, match=r"holds a GPT, which gives no labels: python -m train\.finetune --init"):
-        Classifier.load(tmp_path)

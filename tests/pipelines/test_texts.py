@@ -20,6 +20,7 @@ def as_users_run_it(monkeypatch):
 METHODS = {
     "completer": (Completer, lambda one, texts: one(texts, max_new_tokens=4, temperature=0.0)),
     "translator": (Translator, lambda one, texts: one(texts, max_new_tokens=4)),
+    "beams": (Translator, lambda one, texts: one(texts, beam_size=3, max_new_tokens=4)),
     "n best": (Translator, lambda one, texts: one.n_best(texts, n_best=2, max_new_tokens=4)),
     "stream": (Translator, lambda one, texts: list(one.stream(texts, max_new_tokens=4))),
     "encode": (Translator, lambda one, texts: one.encode(texts)),
@@ -95,6 +96,26 @@ def test_ids_beyond_the_tokenizer_are_never_given():
     assert sum(probability for _, probability in gap) == pytest.approx(1.0, abs=1e-5)
     with pytest.raises(InputError, match="top_k=200 must be at least 1 and at most"):
         filler("the [MASK]", top_k=200)
+    translator = pipeline(Translator)
+    with torch.no_grad():
+        translator.model.output.bias[CHARACTERS.get_vocab_size() :] = 1e9
+        translator.model.output.bias[:4] = -1e9
+    for beam_size in (1, 3):
+        assert len(translator("the", beam_size=beam_size, max_new_tokens=9)) == 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "saved", "refusal"),
+    [
+        (Classifier, Completer, r"a GPT, which gives no labels: python -m train\.finetune --init"),
+        (MaskFiller, Completer, "a GPT, which fills no gaps"),
+        (Completer, MaskFiller, "a BERT, which does not continue texts"),
+        (Translator, MaskFiller, "a BERT, which does not translate"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused(kind, saved, refusal, tmp_path):
+    with pytest.raises(InputError, match=refusal):
+        kind.load(pipeline(saved).save(tmp_path))
 
 
 @pytest.mark.parametrize("kind", [Completer, Classifier, MaskFiller, Translator])
@@ -122,15 +143,37 @@ def test_a_model_without_a_record_of_its_tokenizer_may_have_a_padded_vocabulary(
             assert Completer.load(tmp_path)
 
 
+ONE_TEXT = {
+    "sampling": (Completer, lambda one, texts: one(texts, max_new_tokens=3)),
+    "streaming": (Completer, lambda one, texts: list(one.stream(texts[0], max_new_tokens=3))),
+    "map": (Translator, lambda one, texts: one.attention_map(texts[0])),
+}
+ALL = {name: method for name, method in (METHODS | ONE_TEXT).items() if name != "encode"}  # which runs no model
+
+
 @pytest.mark.filterwarnings("ignore:.*cut off")
-def test_a_model_in_training_mode_is_warned_of(called, request):
-    kind, _ = METHODS[request.node.callspec.params["called"]]
-    if "encode" in request.node.name:
-        return
+@pytest.mark.parametrize(("kind", "call"), ALL.values(), ids=ALL)
+def test_unknown_characters_and_a_model_in_training_mode_are_warned_of(kind, call):
     one = pipeline(kind)
     one.model.train()
-    with pytest.warns(UserWarning, match="training mode"):
-        called(WITH_GAPS if kind is MaskFiller else ["dog"], one)
+    with pytest.warns(UserWarning) as warned:
+        call(one, ["the [MASK] \N{SNOWMAN} \N{SNOWMAN}"])
+    said = [str(warning.message) for warning in warned]
+    assert sum("training mode" in message for message in said) == 1
+    assert sum("never seen in training" in message and "'\N{SNOWMAN}' (2)" in message for message in said) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*cut off", "ignore:.*never seen")
+@pytest.mark.parametrize(("kind", "call"), [ALL[name] for name in ALL.keys() - {"map"}], ids=ALL.keys() - {"map"})
+def test_scores_that_are_nan_are_refused(kind, call):
+    """A model whose weights are finite, but so large that its scores are NaN, gives nothing."""
+    one = pipeline(kind)
+    with torch.no_grad():
+        for parameter in one.model.parameters():
+            parameter.mul_(1e30)
+    assert all(parameter.isfinite().all() for parameter in one.model.parameters())
+    with pytest.raises(InputError, match=r"the model.s scores are NaN: .* take an earlier checkpoint"):
+        call(one, ["the [MASK]"])
 
 
 def test_prompts_longer_than_the_context_are_counted():

@@ -7,22 +7,6 @@ from minitransformer.__main__ import main as command
 from minitransformer.pipelines.translator import Translator
 
 
-def test_lines_are_translated_in_order_from_arguments_a_file_or_standard_input(run, tmp_path, capsys, monkeypatch):
-    texts = ["friday october 20 1995", "3/9/16", "", "27 07 95"]
-    command(["translate", str(run / "transformer"), *texts])
-    from_arguments = capsys.readouterr().out
-    assert len(from_arguments.splitlines()) == 4
-    assert from_arguments.splitlines()[2] == ""
-    file = tmp_path / "lines.txt"
-    file.write_text("\r\n".join(texts) + "\r\n", encoding="utf-8-sig", newline="")
-    command(["translate", str(run / "transformer"), "--input", str(file)])
-    assert capsys.readouterr().out == from_arguments
-    with file.open("rb") as stream, monkeypatch.context() as patch:
-        patch.setattr("sys.stdin", type("Stdin", (), {"buffer": stream}))
-        command(["translate", str(run / "transformer")])
-    assert capsys.readouterr().out == from_arguments
-
-
 @pytest.mark.parametrize("name", ["talk", "transformer"])
 def test_n_best_lists_have_line_score_and_text_between_tabs(run, name, capsys):
     command(["translate", str(run / name), "3/9/16", "", "27 07 95", "--n-best", "2", "--beam", "3"])
@@ -54,21 +38,7 @@ def test_attend_draws_a_map_for_every_model_with_attention(run, name, heads, tmp
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_cannot_be_used_is_refused_in_one_line(run, tmp_path, capsys):
-    def translate(*arguments):
-        return refused(capsys, ["translate", *map(str, arguments)], command)
-
-    model = run / "transformer"
-    assert "does not exist" in translate(tmp_path / "nowhere", "x")
-    assert "has no config.json" in translate(tmp_path, "x")
-    assert "holds several models: give one of them" in translate(run, "x")
-    assert "one or the other" in translate(model, "x", "--input", tmp_path / "nowhere")
-    assert "No such file" in translate(model, "--input", tmp_path / "nowhere")
-    (tmp_path / "latin.txt").write_bytes(b"fine\ncaf\xe9\n")
-    assert "not UTF-8: byte 0xe9 in line 2" in translate(model, "--input", tmp_path / "latin.txt")
-    half = tmp_path / "half"
-    half.mkdir()
-    (half / "config.json").write_text((model / "config.json").read_text())
-    assert "half-written" in translate(half, "x")
+def test_a_map_needs_one_model_with_attention_and_a_text(run, capsys):
+    assert "holds several models: give one of them" in refused(capsys, ["attend", str(run), "1990"], command)
     assert "no attention" in refused(capsys, ["attend", str(run / "rnn-none"), "1990"], command)
-    assert "line is empty" in refused(capsys, ["attend", str(model), " "], command)
+    assert "line is empty" in refused(capsys, ["attend", str(run / "transformer"), " "], command)
