@@ -154,8 +154,8 @@ class GPT(Model):
         """`batch` has `ids` (B, T), `valid` (B, T) where they are padded, and `document_ids` (B, T) where packed:
         each token predicts the next real one of its document."""
         ids, targets = batch["ids"][:, :-1], batch["ids"][:, 1:]
-        selected = "valid" in batch or "document_ids" in batch
-        if not selected:  # which saves a pass over the states, and another backward
+        if "valid" not in batch and "document_ids" not in batch:
+            # All are targets, and not to select them saves a pass over the states, and another backward.
             states = self.encode(ids).states
             total = target_loss(self._logits(states).flatten(0, 1), targets.flatten())
             return {"lm": Loss(total, torch.tensor(targets.numel(), device=ids.device))}

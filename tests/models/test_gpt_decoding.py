@@ -17,9 +17,8 @@ from helpers_models import (
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from minitransformer import InputError, greedy, sliding_window_mask
-from minitransformer.models import GPT
+from minitransformer.models.gpt import GPT, POSITIONS
 
-POSITIONS = ("learned", "rotary", "alibi", "none")
 MODERN = {"norm": "rmsnorm", "qk_norm": True, "activation": "relu_squared", "bias": False, "logit_softcap": 5.0}
 OPTIONS = {"GPT-2's": {}, "modern": MODERN, "untied swiglu": {"activation": "swiglu", "tie_output": False}}
 every_scheme = pytest.mark.parametrize("positions", POSITIONS)

@@ -26,11 +26,11 @@ from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from minitransformer import RNNConfig, RNNSeq2Seq, record_attention
+from minitransformer.models.rnn import LUONG
 from minitransformer.models.rnn_cells import RecurrentStack
 from minitransformer.models.rnn_encoder import RecurrentEncoder
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
-LUONG = ("dot", "general", "concat", "local-m", "local-p")
 
 
 # Against torch's recurrent layers

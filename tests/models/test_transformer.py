@@ -14,8 +14,7 @@ from helpers_models import (
 )
 
 from minitransformer import InputError
-
-POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "relative", "none")
+from minitransformer.models.transformer import POSITIONS
 
 
 def marian(*, shared):
