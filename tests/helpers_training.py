@@ -8,8 +8,9 @@ from rich.console import Console
 
 from minitransformer import RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 from minitransformer.optim import adamw
-from train.engine.loop import LoopOptions, train
+from train.engine.loop import train
 from train.engine.processes import Processes
+from train.engine.settings import LoopOptions
 
 SIZES = dict(source_vocab_size=9, target_vocab_size=9, d_model=8, max_length=12)
 BLOCKS = dict(num_heads=2, d_ff=16, num_encoder_layers=1, num_decoder_layers=1)

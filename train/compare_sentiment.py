@@ -98,8 +98,8 @@ class CompareSettings(Settings):
 
     def of_every_run(self) -> dict[str, Any]:
         """The flags that every run takes over."""
-        names = ("steps", "device", "threads", "precision", "processes")
-        return {name: getattr(self, name) for name in names} | self.safeguards()
+        names = ("device", "threads", "precision", "processes")
+        return {name: getattr(self, name) for name in names} | self.run_options()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -126,7 +126,6 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
                 data=settings.data,
                 text=settings.text,
                 label=settings.label,
-                minutes=settings.minutes,
                 seed=seed,
                 baselines=False,
                 **settings.of_every_run(),
@@ -168,9 +167,8 @@ def pretrain_here(
     Processes.current().on_rank_0(lambda: write_texts(corpus, written))
     options = BERTSettings(
         data=",".join(filter(None, [str(written), settings.pretrain_data])),
-        minutes=None if settings.steps else settings.pretrain_minutes,
         seed=settings.seed,
-        **settings.of_every_run(),
+        **settings.of_every_run() | {"minutes": None if settings.steps else settings.pretrain_minutes},
     )
     once(pretrain, options, folder / "pretrained", console)
     return folder / "pretrained"

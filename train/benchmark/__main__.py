@@ -28,6 +28,7 @@ from train.benchmark.timing import Machine
 from train.benchmark.translation import beam_search_speed
 from train.benchmark.translation_training import translation_training
 from train.engine.console import wide_console
+from train.engine.loop import keep_freed_memory
 from train.engine.settings import Threads, distinct
 
 PARTS: dict[str, Callable[..., Any]] = {
@@ -98,6 +99,7 @@ def benchmark(settings: BenchmarkSettings, names: list[str], console: Console) -
     )
     if not machine.bfloat16_pays:
         console.print("bf16 is slower than fp32 here: fp32 is each side's best precision", highlight=False)
+    keep_freed_memory()  # for all sides
     figures = {"machine": machine.to_dict(), **{name: PARTS[name](settings, machine, console) for name in names}}
     if settings.out is not None:
         settings.out.parent.mkdir(parents=True, exist_ok=True)

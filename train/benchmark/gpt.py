@@ -17,7 +17,6 @@ from minitransformer.models.base import target_loss
 from minitransformer.optim import adamw, muon
 from minitransformer.tokenization import end_of_text_id, train_character_tokenizer
 from train.benchmark.timing import Machine, epoch_of, our_loss, speeds, step_of
-from train.engine.allocator import keep_freed_memory
 from train.pretrain.gpt.stream_loss import stream_loss
 from train.pretrain.settings import MODERN
 
@@ -74,8 +73,7 @@ def flops_per_token(model: GPT, context: int) -> int:
 
 
 def gpt_training(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
-    """Tokens per second of a training step with a fused AdamW. For both sides the process keeps freed memory."""
-    keep_freed_memory()
+    """Tokens per second of a training step with a fused AdamW."""
     rows = []
     for layers, width, heads, context, batch_size in TRAINING[: 1 if settings.quick else None]:
         sizes = dict(layers=layers, width=width, heads=heads, context=context, vocab_size=65)
@@ -146,7 +144,6 @@ def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, 
 
     The rival has nanoGPT's setting for a CPU. Ours has our recipe and no more parameters.
     """
-    keep_freed_memory()
     corpus = load(settings.data)
     tokenizer = train_character_tokenizer(corpus["train"]["text"])
     streams = {name: stream_rows(corpus[name], tokenizer).ids for name in ("train", "validation")}

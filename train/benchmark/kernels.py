@@ -15,7 +15,6 @@ from minitransformer import kernels
 from minitransformer.generation import greedy
 from train.benchmark.jobs import JOBS, gpt
 from train.benchmark.timing import Machine, in_turns, our_loss, ratio, step_of
-from train.engine.allocator import keep_freed_memory
 
 TRAINING = {
     "dropout": ["finetune", "translate sentences"],
@@ -26,7 +25,6 @@ TRAINING = {
 
 def kernel_gains(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
     """Seconds without a kernel over seconds with it, in turns."""
-    keep_freed_memory()
     rows: list[dict[str, Any]] = []
 
     def compare(kernel: str, job: str, precision: str, run: Callable[[], Any], repeats: int) -> None:

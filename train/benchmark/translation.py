@@ -15,7 +15,6 @@ from minitransformer.models import Memory, Transformer, TransformerConfig
 from minitransformer.text_encoding import pad
 from train.benchmark.joeynmt import joeynmt_search
 from train.benchmark.timing import Machine, in_turns
-from train.engine.allocator import keep_freed_memory
 
 PAD, BOS, EOS = 0, 2, 3
 SIZES: dict[str, Any] = dict(d_model=256, num_heads=4, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3)
@@ -180,7 +179,6 @@ def their_search(model: Any, batches: Sequence[list[list[int]]], beam_size: int)
 def beam_search_speed(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
     """Sentences per second with five beams. Each side uses its fastest batch size, in float32 and, where it can, in
     bfloat16."""
-    keep_freed_memory()  # for all sides, as in the training benchmark
     torch.manual_seed(0)
     ours, theirs = both_models(SIZES, VOCAB, max_length=64)
     joeynmt = joeynmt_search(SIZES, VOCAB, BEAMS)

@@ -18,7 +18,6 @@ from minitransformer.models import Transformer
 from minitransformer.text_encoding import pad
 from train.benchmark.timing import Machine, epoch_of, our_loss, speeds
 from train.benchmark.translation import BOS, LENGTHS, PAD, SIZES, VOCAB, both_models, random_sentences
-from train.engine.allocator import keep_freed_memory
 
 DROPOUT, SMOOTHING, BATCH_TOKENS, PAIRS = 0.1, 0.1, 4096, 2000
 # The kind under which the profile counts each operation. All other operations count as the rest.
@@ -33,7 +32,6 @@ KINDS = {
 
 def translation_training(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
     """Real target tokens per second of training, and where our time goes."""
-    keep_freed_memory()
     count = 60 if settings.quick else PAIRS
     pairs = random_pairs(count)
     lengths = torch.tensor([(len(source), len(target)) for source, target in pairs])

@@ -1,4 +1,4 @@
-"""The flags that all training scripts share."""
+"""The flags that all training scripts share, and the options of the loop that follow from them."""
 
 import dataclasses
 import os
@@ -12,8 +12,8 @@ import tyro
 from minitransformer.checks import Count, CountOrZero, Range, Seed, flag_name, require_ranges
 from minitransformer.errors import InputError
 from minitransformer.optim import multiplies_bfloat16
-from train.engine.loop import LoopOptions
 from train.engine.processes import Processes, local_world_size
+from train.engine.state import State
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -27,26 +27,13 @@ LearningRate = Annotated[float, Range(at_least=1e-12, at_most=1000)]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Flags of every script. A run's length is `minutes` of training, evaluation not counted, or `steps`."""
-
-    settings_file: ClassVar[str] = "config.json"
+class RunOptions:
+    """What flags say that the loop takes as it is: a run's length, checkpoints, faults and processes."""
 
     minutes: Minutes | None = None
     """Minutes of training. With --steps too, whichever comes first."""
     steps: Count | None = None
     """Optimizer steps. A run measured in steps resumes bit for bit."""
-    seed: Seed = 0
-    """Seed of the weights, the order of the data and dropout."""
-    device: Device = "auto"
-    threads: Threads | None = None
-    """CPU threads. Default: 1 for models under 500,000 parameters, which run no faster on more, else all cores."""
-    precision: Precision = "auto"
-    """auto is bf16 where the hardware multiplies it faster than fp32, else fp32."""
-    out: Path | None = None
-    """The run folder. Default: runs/NAME-DATE-TIME."""
-    resume: str | None = None
-    """A run folder to resume, or "auto": resume --out if it exists, else start it."""
     checkpoint_seconds: Annotated[float, Range(at_least=0)] | None = None
     """Seconds between checkpoints; 0 for one after every step. Default: a minute, or longer where writing would take
     more than 1% of the time."""
@@ -58,11 +45,29 @@ class Settings:
     """Compile the blocks with torch.compile, which needs a C++ compiler and a while at the start."""
     skip_not_finite: CountOrZero = 0
     """How many steps to skip because their loss or gradient is not finite, before the run stops."""
-
-    processes: tyro.conf.Suppress[int] = 1
-    """The number of processes that began the run. A step keeps their number of batches, whatever number resumes it."""
     run_id: tyro.conf.Suppress[str] = ""
     """A random name, which the run's checkpoints have too: so those of another run are not taken for its own."""
+
+
+@dataclass(frozen=True)
+class Settings(RunOptions):
+    """Flags of every script. A run's length is `minutes` of training, evaluation not counted, or `steps`."""
+
+    settings_file: ClassVar[str] = "config.json"
+
+    seed: Seed = 0
+    """Seed of the weights, the order of the data and dropout."""
+    device: Device = "auto"
+    threads: Threads | None = None
+    """CPU threads. Default: 1 for models under 500,000 parameters, which run no faster on more, else all cores."""
+    precision: Precision = "auto"
+    """auto is bf16 where the hardware multiplies it faster than fp32, else fp32."""
+    out: Path | None = None
+    """The run folder. Default: runs/NAME-DATE-TIME."""
+    resume: str | None = None
+    """A run folder to resume, or "auto": resume --out if it exists, else start it."""
+    processes: tyro.conf.Suppress[int] = 1
+    """The number of processes that began the run. A step keeps their number of batches, whatever number resumes it."""
     given: tyro.conf.Suppress[tuple[str, ...]] = ()
     """The flags of the command line, by the names of their fields."""
 
@@ -98,21 +103,55 @@ class Settings:
         cores = max(1, all_cores // local_world_size())
         torch.set_num_threads(self.threads or (1 if num_parameters < 500_000 else cores))
 
-    def safeguards(self) -> dict[str, Any]:
-        """The fields of `LoopOptions` about checkpoints, faults and processes."""
-        names = ("checkpoint_seconds", "keep_checkpoints", "skip_not_finite", "fsdp", "compile", "run_id")
-        return {name: getattr(self, name) for name in names}
+    def run_options(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(RunOptions)}
 
-    def loop_options(self, *, minutes: float | None = None, **options: Any) -> LoopOptions:
+    def loop_options(self, *, minutes: float | None = None, **options: Any) -> "LoopOptions":
         """A run without --minutes and --steps has so many `minutes`; `options` are further fields of `LoopOptions`."""
         length = minutes if self.minutes is None and self.steps is None else self.minutes
-        shared = {"steps": self.steps, "minutes": length, "autocast": self.autocast_dtype(), **self.safeguards()}
-        return LoopOptions(**{**shared, **options})
+        return LoopOptions(**{"autocast": self.autocast_dtype(), **self.run_options(), "minutes": length, **options})
 
     def autocast_dtype(self) -> torch.dtype | None:
         """bfloat16 for mixed precision, None for float32."""
         fast = self.precision == "auto" and multiplies_bfloat16(self.torch_device())
         return torch.bfloat16 if fast or self.precision == "bf16" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions(RunOptions):
+    """How to train one model. Its length is `steps`, `minutes` of training, or whichever comes first."""
+
+    lr: float
+    schedule: str = "linear"
+    warmup_steps: int = 100
+    final_lr: float = 0.0
+    clip: float | None = 1.0
+    accumulate: int = 1
+    """Batches in a step, of all processes together."""
+    loss_reduction: str = "mean"
+    evaluations: int = 20
+    patience: int | None = None
+    """Stop after so many evaluations without a better one."""
+    unit: str = "tokens"
+    """What targets are called in progress and metrics."""
+    autocast: torch.dtype | None = None
+    keep_evaluated: bool = False
+    """Keep the weights of every evaluation, for `averaging`."""
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.minutes is None:
+            raise InputError("a run needs a length: give steps or minutes")
+
+    def progress(self, state: State) -> float:
+        """The share of the run that is done, by the limit that is nearer."""
+        by_steps = state.step / self.steps if self.steps else 0.0
+        by_time = state.seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def out_of_patience(self, state: State) -> bool:
+        """Whether the latest evaluations were no better than the best one before them."""
+        since = sum(evaluation["step"] > state.best_step for evaluation in state.history)
+        return self.patience is not None and since >= self.patience
 
 
 def distinct(flag: str, value: str) -> list[str]:

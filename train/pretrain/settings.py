@@ -10,8 +10,7 @@ from minitransformer.checks import Count, CountOrZero, Range, Share
 from minitransformer.errors import InputError
 from minitransformer.models import Model
 from minitransformer.optim import adamw, muon
-from train.engine.loop import LoopOptions
-from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize
+from train.engine.settings import Accumulate, LearningRate, LoopOptions, Settings, VocabSize
 
 MODERN: dict[str, Any] = {
     "positions": "rotary",

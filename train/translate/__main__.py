@@ -22,11 +22,12 @@ from rich.console import Console
 
 from minitransformer.data import load
 from minitransformer.data.columns import texts
-from train.engine.loop import Feed, LoopOptions, train
+from train.engine.loop import Feed, train
 from train.engine.processes import Processes
 from train.engine.results import finish, finished, run_figures
 from train.engine.resuming import Checkpoints
 from train.engine.run_folder import create_run, run_job
+from train.engine.settings import LoopOptions
 from train.engine.state import State
 from train.engine.tokenizer_text import check_unknown
 from train.translate.averaging import average_evaluated

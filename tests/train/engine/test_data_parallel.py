@@ -25,8 +25,9 @@ from minitransformer import (
 )
 from minitransformer.optim import adamw, clip_gradients, muon
 from train.engine.data_parallel import Replica, blocks_of_their_own, replicate, unsharded
-from train.engine.loop import LoopOptions, accumulate_gradients
+from train.engine.loop import accumulate_gradients
 from train.engine.processes import Processes
+from train.engine.settings import LoopOptions
 
 PAIR = dict(source_vocab_size=9, target_vocab_size=9, d_model=8, dropout=0.0)
 BLOCKS = dict(num_heads=2, num_encoder_layers=2, num_decoder_layers=2, d_ff=16)

@@ -10,8 +10,9 @@ from helpers_training import MODELS, Copying, lines, ruin, run
 
 from minitransformer import InputError
 from train.engine.data_parallel import Replica
-from train.engine.loop import LoopOptions, accumulate_gradients
+from train.engine.loop import accumulate_gradients
 from train.engine.resuming import Checkpoints
+from train.engine.settings import LoopOptions
 from train.engine.signals import TrainingInterrupted
 from train.engine.state import State, require_scores
 
