@@ -94,11 +94,10 @@ def benchmark(settings: BenchmarkSettings, names: list[str], console: Console) -
     console.print(
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}: "
         f"{machine.peak / 1e9:,.0f} GFLOP/s in fp32, {machine.bfloat16_peak / 1e9:,.1f} in bf16, "
-        f"{machine.read_rate / 1e9:.1f} GB/s read",
-        highlight=False,
+        f"{machine.read_rate / 1e9:.1f} GB/s read"
     )
     if not machine.bfloat16_pays:
-        console.print("bf16 is slower than fp32 here: fp32 is each side's best precision", highlight=False)
+        console.print("bf16 is slower than fp32 here: fp32 is each side's best precision")
     keep_freed_memory()  # for all sides
     figures = {"machine": machine.to_dict(), **{name: PARTS[name](settings, machine, console) for name in names}}
     if settings.out is not None:

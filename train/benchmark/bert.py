@@ -113,8 +113,7 @@ def bert_training(settings: Any, machine: Machine, console: Console) -> list[dic
                 console.print(
                     f"masked tokens {row['setting']}, {precision}: {row['ours']:,.0f} tokens/s "
                     f"({row['ours_real_tokens']:.0%} of the slots are real) against {row['theirs']:,.0f} "
-                    f"({row['theirs_real_tokens']:.0%}): {row['ratio']:.2f} times as fast",
-                    highlight=False,
+                    f"({row['theirs_real_tokens']:.0%}): {row['ratio']:.2f} times as fast"
                 )
                 rows.append(row)
     return rows
@@ -156,8 +155,7 @@ def minilm_finetuning(settings: Any, machine: Machine, console: Console) -> list
             f"fine-tuning MiniLM, {precision}: {row['ours']:.1f} sentences/s, an epoch of reviews in "
             f"{row['ours_epoch_seconds']:.0f} s ({row['ours_real_tokens']:.0%} of the slots are real) against "
             f"{row['theirs']:.1f}, {row['theirs_epoch_seconds']:.0f} s ({row['theirs_real_tokens']:.0%}): "
-            f"{row['ratio']:.2f} times as fast",
-            highlight=False,
+            f"{row['ratio']:.2f} times as fast"
         )
         rows.append(row)
     return rows

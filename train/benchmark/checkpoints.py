@@ -44,7 +44,6 @@ def checkpoint_cost(settings: Any, machine: Machine, console: Console) -> dict[s
         }
         console.print(
             f"checkpoint of {name}: {size / 1e6:,.1f} MB in {seconds * 1e3:,.0f} ms ({seconds / SECONDS:.2%} of a "
-            f"minute), {work * 1e3:,.0f} ms of CPU time ({work / SECONDS:.2%})",
-            highlight=False,
+            f"minute), {work * 1e3:,.0f} ms of CPU time ({work / SECONDS:.2%})"
         )
     return figures

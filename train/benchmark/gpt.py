@@ -1,7 +1,7 @@
 """GPT against `transformers.GPT2LMHeadModel`: training speed, generation speed, and time to a validation loss."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ class Rival(nn.Module):
         from transformers import GPT2Config, GPT2LMHeadModel
 
         super().__init__()
-        config = GPT2Config(
+        self.config = GPT2Config(
             vocab_size=vocab_size,
             n_positions=context,
             n_embd=width,
@@ -47,7 +47,7 @@ class Rival(nn.Module):
             eos_token_id=None,
             pad_token_id=0,
         )
-        self.model = GPT2LMHeadModel(config)
+        self.model = GPT2LMHeadModel(self.config)
 
     @property
     def device(self) -> torch.device:
@@ -92,8 +92,7 @@ def gpt_training(settings: Any, machine: Machine, console: Console) -> list[dict
             console.print(
                 f"training {row['setting']}, {precision}: {row['ours']:,.0f} tokens/s "
                 f"({row['ours_share_of_peak']:.0%} of the matmul peak) against {row['theirs']:,.0f} "
-                f"({row['theirs_share_of_peak']:.0%}): {row['ratio']:.2f} times as fast",
-                highlight=False,
+                f"({row['theirs_share_of_peak']:.0%}): {row['ratio']:.2f} times as fast"
             )
             rows.append(row)
     return rows
@@ -132,8 +131,7 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
                     f"generation {row['setting']}, {row['precision']}: {row['ours']:,.0f} tokens/s against "
                     f"{row['theirs']:,.0f}: {row['ratio']:.2f} times as fast; weights read at "
                     f"{row['bytes_per_second'] / 1e9:.1f} GB/s, {row['bytes_per_second'] / machine.read_rate:.0%} "
-                    "of the read rate",
-                    highlight=False,
+                    "of the read rate"
                 )
                 rows.append(row)
     return rows
@@ -149,23 +147,20 @@ def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, 
     streams = {name: stream_rows(corpus[name], tokenizer).ids for name in ("train", "validation")}
     sizes = dict(layers=4, width=128, heads=4, context=64, vocab_size=tokenizer.get_vocab_size())
     dtype = torch.bfloat16 if machine.bfloat16_pays else None
-    quick = settings.quick
 
     torch.manual_seed(0)
     theirs = Rival(**sizes)
     reference = train_for(
         theirs,
         adamw(theirs, lr=1e-3, weight_decay=0.1, betas=(0.9, 0.99), eps=1e-8),
-        streams["train"],
+        streams,
         context=64,
         batch_size=12,
-        steps=20 if quick else 2000,
+        steps=20 if settings.quick else 2000,
         rate=lambda step, done: learning_rate("cosine", 1e-3, step=step, progress=done, warmup_steps=100, final=0.1),
         console=console,
         name="reference",
     )
-    reference["loss"] = stream_loss(theirs, streams["validation"], 64)
-    reference["parameters"] = sum(p.numel() for p in theirs.parameters())
 
     torch.manual_seed(0)
     ours = our_gpt(**sizes, eos_id=end_of_text_id(tokenizer), **{**MODERN, "norm": "layernorm"})
@@ -173,29 +168,24 @@ def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, 
     mine = train_for(
         ours,
         muon(ours, lr=RECIPE["lr"], weight_decay=0.01, momentum=RECIPE["momentum"], betas=(0.9, 0.95), eps=1e-8),
-        streams["train"],
+        streams,
         context=64,
         batch_size=RECIPE["batch_size"],
-        steps=20 if quick else RECIPE["steps"],
+        steps=20 if settings.quick else RECIPE["steps"],
         rate=lambda step, done: learning_rate("linear", RECIPE["lr"], step=step, progress=done, warmup_steps=10),
         dtype=dtype,
         console=console,
         name="ours",
     )
-    mine["loss"] = stream_loss(ours, streams["validation"], 64)
-    mine["parameters"] = ours.num_parameters()
     figures = {"reference": reference, "ours": mine, "ratio": reference["seconds"] / mine["seconds"]}
     for name in ("reference", "ours"):
         row = figures[name]
         console.print(
             f"{name}: validation loss {row['loss']:.4f} after {row['seconds']:.1f} s of training, {row['steps']} steps "
-            f"of {row['tokens'] // row['steps']} tokens, {row['parameters']:,} parameters",
-            highlight=False,
+            f"of {row['tokens'] // row['steps']} tokens, {row['parameters']:,} parameters"
         )
     reached = "reached" if mine["loss"] <= settings.target_loss else "NOT reached"
-    console.print(
-        f"{settings.target_loss} {reached} in 1/{figures['ratio']:.1f} of the reference's time", highlight=False
-    )
+    console.print(f"{settings.target_loss} {reached} in 1/{figures['ratio']:.1f} of the reference's time")
     return figures
 
 
@@ -206,7 +196,7 @@ RECIPE: dict[str, Any] = dict(lr=1e-2, batch_size=16, steps=245, momentum=0.9)
 def train_for(
     model: Any,
     optimizer: torch.optim.Optimizer,
-    ids: Tensor,
+    streams: Mapping[str, Tensor],
     *,
     context: int,
     batch_size: int,
@@ -216,8 +206,11 @@ def train_for(
     name: str,
     dtype: torch.dtype | None = None,
 ) -> dict[str, Any]:
-    """Train for a number of steps. The time from the first step to the last counts, batches included."""
-    windows = StreamWindows(ids, context, batch_size=batch_size, seed=0)
+    """Train for a number of steps. The time from the first step to the last counts, batches included.
+
+    Returns seconds, steps, tokens, parameters and the loss of the whole validation stream.
+    """
+    windows = StreamWindows(streams["train"], context, batch_size=batch_size, seed=0)
     batches = (windows.batch(rows) for number in range(1000) for rows in windows.epoch(number))
     train_on = step_of(model, our_loss(model), dtype, optimizer)
     began = time.perf_counter()
@@ -225,5 +218,11 @@ def train_for(
         set_learning_rate(optimizer, rate(step, (step - 1) / steps))
         train_on(next(batches))
         if step % 500 == 0:
-            console.print(f"{name}: {step} of {steps} steps, {time.perf_counter() - began:.0f} s", highlight=False)
-    return {"seconds": time.perf_counter() - began, "steps": steps, "tokens": steps * batch_size * context}
+            console.print(f"{name}: {step} of {steps} steps, {time.perf_counter() - began:.0f} s")
+    return {
+        "seconds": time.perf_counter() - began,
+        "steps": steps,
+        "tokens": steps * batch_size * context,
+        "loss": stream_loss(model, streams["validation"], context),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }

@@ -35,7 +35,7 @@ def kernel_gains(settings: Any, machine: Machine, console: Console) -> list[dict
         seconds = in_turns({"with": run, "without": without}, rounds=settings.rounds, repeats=repeats)
         row = {"kernel": kernel, "job": job, "precision": precision, "gain": ratio(seconds["without"], seconds["with"])}
         milliseconds = 1e3 * statistics.median(seconds["with"])
-        console.print(f"{kernel}, {job}, {precision}: {row['gain']:.2f} ({milliseconds:.1f} ms)", highlight=False)
+        console.print(f"{kernel}, {job}, {precision}: {row['gain']:.2f} ({milliseconds:.1f} ms)")
         rows.append(row)
 
     for kernel, names in TRAINING.items():

@@ -51,46 +51,40 @@ class Uncached:
 
 
 def both_models(
-    sizes: dict[str, Any],
-    vocab_size: int,
-    max_length: int,
-    *,
-    dropout: float = 0.0,
-    attention_dropout: float = 0.0,
-    label_smoothing: float = 0.0,
+    sizes: dict[str, Any], vocab_size: int, max_length: int, *, dropout: float = 0.0, label_smoothing: float = 0.0
 ) -> tuple[Transformer, Any]:
-    """A Transformer and a MarianMTModel with the same random weights. Neither ever chooses EOS.
+    """A Transformer and a MarianMTModel with the same random weights, without dropout in attention. Neither ever
+    chooses EOS.
 
     So both write to the limit. The tests show that they agree.
     """
     from transformers import MarianConfig, MarianMTModel
 
-    ids: dict[str, Any] = dict(pad_id=PAD, bos_id=BOS, eos_id=EOS)
-    vocabularies: dict[str, Any] = dict(
-        source_vocab_size=vocab_size, target_vocab_size=vocab_size, share_embeddings=True
-    )
     ours = Transformer(
         TransformerConfig(
             **sizes,
-            **vocabularies,
-            **ids,
-            max_length=max_length,
+            source_vocab_size=vocab_size,
+            target_vocab_size=vocab_size,
+            share_embeddings=True,
             tie_output=False,
+            max_length=max_length,
+            pad_id=PAD,
+            bos_id=BOS,
+            eos_id=EOS,
             dropout=dropout,
-            attention_dropout=attention_dropout,
+            attention_dropout=0.0,
             label_smoothing=label_smoothing,
         )
     ).eval()
-    heads, feed_forward = sizes["num_heads"], sizes["d_ff"]
     config = MarianConfig(
         vocab_size=vocab_size,
         d_model=sizes["d_model"],
         encoder_layers=sizes["num_encoder_layers"],
         decoder_layers=sizes["num_decoder_layers"],
-        encoder_attention_heads=heads,
-        decoder_attention_heads=heads,
-        encoder_ffn_dim=feed_forward,
-        decoder_ffn_dim=feed_forward,
+        encoder_attention_heads=sizes["num_heads"],
+        decoder_attention_heads=sizes["num_heads"],
+        encoder_ffn_dim=sizes["d_ff"],
+        decoder_ffn_dim=sizes["d_ff"],
         max_position_embeddings=max_length,
         scale_embedding=True,
         activation_function="relu",
@@ -100,7 +94,7 @@ def both_models(
         forced_eos_token_id=None,
         dropout=dropout,
         activation_dropout=dropout,
-        attention_dropout=attention_dropout,
+        attention_dropout=0.0,
     )
     theirs = MarianMTModel(config).eval()
     with torch.no_grad():
@@ -183,9 +177,10 @@ def beam_search_speed(settings: Any, machine: Machine, console: Console) -> list
     ours, theirs = both_models(SIZES, VOCAB, max_length=64)
     joeynmt = joeynmt_search(SIZES, VOCAB, BEAMS)
     if joeynmt is None:
-        console.print("JoeyNMT is not installed and is left out (see docs/training.md)", highlight=False)
+        console.print("JoeyNMT is not installed and is left out (see docs/training.md)")
     sentences = random_sentences(20 if settings.quick else SENTENCES, VOCAB, LENGTHS)
     setting = f"3 + 3 x 256, {BEAMS} beams, {len(sentences)} sentences of {LENGTHS[0]} to {LENGTHS[1]} tokens"
+    labels = {"uncached": "the same search without a cache", "JoeyNMT": "JoeyNMT in fp32, all it has on a CPU"}
     rows: list[dict[str, Any]] = []
     for precision, dtype, _ in machine.precisions():
         ours, theirs = ours.to(dtype or torch.float32), theirs.to(dtype or torch.float32)
@@ -194,18 +189,14 @@ def beam_search_speed(settings: Any, machine: Machine, console: Console) -> list
             "uncached": partial(search, Uncached(ours), beam_size=BEAMS),
             "MarianMTModel": partial(their_search, theirs, beam_size=BEAMS),
         }
-        if joeynmt is not None:
-            sides["JoeyNMT"] = joeynmt
         row: dict[str, Any] = {"setting": setting, "precision": precision}
+        if joeynmt is not None:
+            sides["JoeyNMT"], row["JoeyNMT_precision"] = joeynmt, "fp32"
         row |= sentences_per_second(sides, sentences, settings)
-        console.print(f"beam search, {setting}, {precision}: {row['ours']:,.1f} sentences/s", highlight=False)
+        console.print(f"beam search, {setting}, {precision}: {row['ours']:,.1f} sentences/s")
         for name in list(sides)[1:]:
             row[f"{name}_ratio"] = row["ours"] / row[name]
-            known = " in fp32, all it has on a CPU" if name == "JoeyNMT" else ""
-            if name == "JoeyNMT":
-                row["JoeyNMT_precision"] = "fp32"
-            label = "the same search without a cache" if name == "uncached" else name
-            console.print(f"  {row[f'{name}_ratio']:5.2f} x {row[name]:,.1f} of {label}{known}", highlight=False)
+            console.print(f"  {row[f'{name}_ratio']:5.2f} x {row[name]:,.1f} of {labels.get(name, name)}")
         rows.append(row)
     return rows
 

@@ -125,18 +125,14 @@ def set_random_states(states: Mapping[str, Any]) -> None:
     that is not here is left out."""
     before = random_states()
     try:
-        _set_random_states(states)
+        version, numbers, gauss = json.loads(states["python"])
+        random.setstate((version, tuple(numbers), gauss))
+        for device, module in _generators().items():
+            if device in states:
+                module.set_rng_state(torch.frombuffer(bytearray.fromhex(states[device]), dtype=torch.uint8))
     except Exception:
-        _set_random_states(before)
+        set_random_states(before)
         raise
-
-
-def _set_random_states(states: Mapping[str, Any]) -> None:
-    version, numbers, gauss = json.loads(states["python"])
-    random.setstate((version, tuple(numbers), gauss))
-    for device, module in _generators().items():
-        if device in states:
-            module.set_rng_state(torch.frombuffer(bytearray.fromhex(states[device]), dtype=torch.uint8))
 
 
 def _generators() -> dict[str, Any]:

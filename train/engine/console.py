@@ -23,7 +23,7 @@ def wide_console() -> Console:
 
     Labels and paths are printed as they are: "[b]" or ":car:" in them is not markup.
     """
-    return JobConsole(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
+    return JobConsole(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False, highlight=False)
 
 
 class TrainingProgress:
@@ -64,7 +64,7 @@ class TrainingProgress:
 
     def note(self, text: str) -> None:
         try:
-            self.console.print(text, highlight=False, soft_wrap=True)
+            self.console.print(text, soft_wrap=True)
         except OSError as error:
             self.error, self.console.quiet = error, True
 

@@ -97,7 +97,7 @@ def train(
     processes = Processes.current()
     replica = replicate(model, optimizer, processes, fsdp=options.fsdp, compile=options.compile)
     if replica.summary:
-        console.print(f"{name}: {replica.summary}", highlight=False)
+        console.print(f"{name}: {replica.summary}")
     checkpoints = Checkpoints(
         folder / "checkpoints",
         keep=options.keep_checkpoints,

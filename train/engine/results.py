@@ -32,8 +32,7 @@ def show_run(results: Mapping[str, Any], folder: Path, console: Console, *, unit
     console.print(
         f"{results['parameters']:,} parameters, {results['seconds']:.0f} s of training, {results['steps']:,} steps, "
         f"best after {results['best_step']:,}, {results[f'{unit}_per_second']:,.0f} {unit}/s\n"
-        f"results, model and tokenizer are in {folder}",
-        highlight=False,
+        f"results, model and tokenizer are in {folder}"
     )
 
 

@@ -93,7 +93,8 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
         if {name: value for name, value in saved_data if not name.startswith(INIT)} == data_fingerprint(settings):
             changed = {}  # the same data in another place
     if changed:
-        raise InputError(f"{folder} was started with other settings: {_listed(changed)}; leave them out to resume it")
+        listed = ", ".join(f"{name}={before!r}, now {now!r}" for name, (before, now) in changed.items())
+        raise InputError(f"{folder} was started with other settings: {listed}; leave them out to resume it")
     settings.validate()
     if finished(folder) is not None:
         print(f"{folder} is finished: its results are in {folder / RESULTS}, beside models and pictures")
@@ -206,10 +207,6 @@ def _differences(saved: Settings, given: Settings) -> dict[str, tuple[Any, Any]]
     return {
         name: (before[name], now[name]) for name in before if before[name] != now[name] and name not in FREE_ON_RESUME
     }
-
-
-def _listed(changed: dict[str, tuple[Any, Any]]) -> str:
-    return ", ".join(f"{name}={before!r}, now {now!r}" for name, (before, now) in changed.items())
 
 
 def _to_json(settings: Settings) -> dict[str, Any]:

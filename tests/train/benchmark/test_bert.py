@@ -1,11 +1,16 @@
 """The benchmark's two sides do the same work."""
 
+import math
+
+import pytest
 import torch
 from helpers_bert import nudged
 from transformers import BertForMaskedLM
 
 from train.benchmark.bert import NO_TARGET, batched, masked_models, masked_sentences, their_loss
+from train.benchmark.gpt import Rival
 from train.benchmark.timing import our_loss
+from train.pretrain.gpt.stream_loss import stream_loss
 
 
 def plain(ids, targets):
@@ -37,3 +42,8 @@ def test_both_sides_have_the_same_loss(tmp_path):
     theirs = BertForMaskedLM.from_pretrained(tmp_path)
     [batch] = batched(masked_sentences(5, 50, (4, 20)), 5, by_length=False)
     torch.testing.assert_close(our_loss(ours)(batch), their_loss(theirs)(batch), rtol=1e-5, atol=1e-5)
+
+
+def test_the_rival_of_gpt_is_validated_as_ours_is():
+    rival = Rival(layers=1, width=8, heads=2, context=8, vocab_size=9)
+    assert stream_loss(rival, torch.randint(9, (50,)), 8) == pytest.approx(math.log(9), rel=0.1)
