@@ -15,7 +15,7 @@ from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.errors import InputError
 from minitransformer.generation import Sampler
 from minitransformer.pipelines import Classifier, Completer, MaskFiller, Translator
-from minitransformer.pipelines.base import require_unicode
+from minitransformer.pipelines.base import require_text, texts_of
 from minitransformer.plots import attention_heads, attention_map, require_png
 from minitransformer.reporting import naming_flags, reported_to_user
 
@@ -35,26 +35,23 @@ class Lines:
     input: Path | None = None
     """A UTF-8 text file with one text a line."""
 
-    def check(self) -> None:
-        """`InputError` for flags out of range, for texts from two places and for text that is not UTF-8."""
+    def check(self) -> int | None:
+        """How many texts there are, None for a pipe. `InputError` for flags out of range, texts from two places and
+        what is not UTF-8, a whole file too, before work begins."""
         require_ranges(self)
         if self.texts and self.input is not None:
             raise InputError(f"texts and --input {self.input} at once: give one or the other")
-        require_unicode(*self.texts)
+        can_be_read_twice = self.texts or (self.input is not None and self.input.is_file())
+        return sum(1 for _ in self.lines()) if can_be_read_twice else None
 
     def lines(self) -> Iterator[str]:
         if self.texts:
-            yield from self.texts
+            yield from texts_of(self.texts)
         elif self.input is None:
             yield from read_lines(sys.stdin.buffer, "standard input")
         else:
             with self.input.open("rb") as file:
                 yield from read_lines(file, str(self.input))
-
-    def count(self) -> int | None:
-        """How many there are, None for a pipe; `InputError` for a file that is not UTF-8, before work begins."""
-        readable_twice = self.texts or (self.input is not None and self.input.is_file())
-        return sum(1 for _ in self.lines()) if readable_twice else None
 
     def read(self) -> Iterator[str]:
         """The texts, read lazily. A warning at the end counts the empty ones."""
@@ -91,10 +88,9 @@ class Translate(Lines):
     differ."""
 
     def __call__(self) -> None:
-        self.check()
+        total = self.check()
         if self.n_best > self.beam:
             raise InputError(f"--n-best {self.n_best} must be at most --beam {self.beam}")
-        total = self.count()
         translator = Translator.load(self.run)
         if self.precision == "bf16":
             translator.model.bfloat16()
@@ -137,7 +133,8 @@ class Generate:
 
     def __call__(self) -> None:
         require_ranges(self)
-        require_unicode(self.prompt, *self.stop)
+        for text in (self.prompt, *self.stop):
+            require_text(text)
         completer = Completer.load(self.run)
         generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
         stop_ids = {token: completer.tokenizer.token_to_id(token) for token in self.stop}
@@ -169,7 +166,6 @@ class Classify(Lines):
 
     def __call__(self) -> None:
         self.check()
-        self.count()
         classifier = Classifier.load(self.run)
         lines = list(self.read())
         texts = [line for line in lines if line.strip()]
@@ -199,7 +195,7 @@ class FillMask:
 
     def __call__(self) -> None:
         require_ranges(self)
-        require_unicode(self.text)
+        require_text(self.text)
         for number, fillings in enumerate(MaskFiller.load(self.run)(self.text, top_k=self.top_k)):
             if number:
                 print()
@@ -220,7 +216,7 @@ class Attend:
     """Draw each head of the last layer separately, instead of their mean."""
 
     def __call__(self) -> None:
-        require_unicode(self.text)
+        require_text(self.text)
         require_png(self.out)
         translation, source, target, weights = Translator.load(self.run).attention_map(self.text)
         draw, maps = (attention_heads, weights) if self.heads else (attention_map, weights.mean(dim=0))

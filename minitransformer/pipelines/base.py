@@ -42,24 +42,20 @@ def texts_of(texts: Any) -> Iterator[str]:
         texts = [texts]
     if isinstance(texts, bytes | bytearray | Mapping | Set) or not isinstance(texts, Iterable):
         raise InputError(f"{shown(texts)} is a {type(texts).__name__}: give a string, or a list of strings")
-    yield from map(one_text, texts)
+    for text in texts:
+        require_text(text)
+        yield text
 
 
-def one_text(text: Any) -> str:
-    """The text; `InputError` for anything but a string."""
+def require_text(text: Any) -> None:
+    """`InputError` for anything but a string, and for bytes that are not UTF-8: Python reads them as surrogates, which
+    no tokenizer accepts."""
     if not isinstance(text, str):
         raise InputError(f"{shown(text)} is a {type(text).__name__}: give one string")
-    require_unicode(text)
-    return text
-
-
-def require_unicode(*texts: str) -> None:
-    """`InputError` for bytes that are not UTF-8: Python reads them as surrogates, which no tokenizer accepts."""
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"{text[:100]!r} is not UTF-8 after {error.start} characters; convert it first") from error
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{text[:100]!r} is not UTF-8 after {error.start} characters; convert it first") from error
 
 
 def load_model(folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal: str) -> M:

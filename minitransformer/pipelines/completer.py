@@ -50,7 +50,8 @@ class Completer:
 
     def stream(self, text: str, **options: Any) -> Iterator[str]:
         """The continuation of one text, in pieces as they are generated."""
-        ids, valid = self._batch([base.one_text(text)])
+        base.require_text(text)
+        ids, valid = self._batch([text])
         options = {"vocab_size": num_ids(self.tokenizer), **options}
         new = (int(token) for token in stream(self.model, ids, valid, **options))
         return stream_text(self.tokenizer, new, after=ids[0].tolist())

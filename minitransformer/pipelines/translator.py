@@ -170,7 +170,8 @@ class Translator:
         For a Transformer this is the cross-attention of the last layer. Raises `InputError` for a model without
         attention.
         """
-        if not base.one_text(line).strip():
+        base.require_text(line)
+        if not line.strip():
             raise InputError("the line is empty: there is no attention to show")
         ids, valid = base.padded(self.encode([line]), self.model.config.pad_id, self.model.device)
         with record_attention(self.model) as maps:
