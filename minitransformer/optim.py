@@ -123,9 +123,9 @@ class Muon(torch.optim.Muon):
 
 def orthogonal(
     matrices: Float[Tensor, "batch rows columns"],
-    coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
-    steps: int = 5,
-    eps: float = 1e-7,
+    coefficients: tuple[float, float, float],
+    steps: int,
+    eps: float,
 ) -> Float[Tensor, "batch rows columns"]:
     """Each matrix (rows <= columns) with its singular values brought near 1, by iterations of
     X <- aX + (bA + cA²)X with A = XXᵀ."""
@@ -163,7 +163,6 @@ def muon(
     lr: float,
     weight_decay: float = 0.01,
     momentum: float = 0.95,
-    steps: int = 5,
     **options: Any,
 ) -> torch.optim.Optimizer:
     """`Muon` for the matrices inside blocks; `adamw` with `options` for embeddings, output head, norms and biases.
@@ -174,9 +173,7 @@ def muon(
     hidden = [p for p in _decayed(model) if p.dim() == 2 and p in inside]
     if not hidden:
         raise InputError(f"a {type(model).__name__} has no matrices inside blocks for Muon: take adamw")
-    matrices = Muon(
-        hidden, lr=lr, weight_decay=weight_decay, momentum=momentum, ns_steps=steps, adjust_lr_fn="match_rms_adamw"
-    )
+    matrices = Muon(hidden, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw")
     return JoinedOptimizer([matrices, adamw(model, lr=lr, weight_decay=weight_decay, exclude=hidden, **options)])
 
 

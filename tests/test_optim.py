@@ -30,6 +30,8 @@ def test_weight_decay_falls_on_matrices_only():
     model = Transformer(TransformerConfig(9, 9, 8, 2, d_ff=16, num_encoder_layers=1, num_decoder_layers=1))
     decayed, kept = parameter_groups(model, 0.1)
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
+    options = adamw(model, lr=0.1).defaults
+    assert (options["betas"], options["eps"]) == ((0.9, 0.98), 1e-9)
     names = {id(p): name for name, p in model.named_parameters()}
     assert all("embedding" not in names[id(p)] and p.dim() == 2 for p in decayed["params"])
     assert {names[id(p)] for p in kept["params"]} == {

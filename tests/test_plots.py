@@ -48,20 +48,17 @@ assert "matplotlib.figure" in sys.modules and "matplotlib.pyplot" not in sys.mod
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
-def test_every_token_has_its_label_with_input_across_and_output_down():
-    axes = attention_figure([[("model", AttentionExample(weights(), SOURCE, TARGET))]]).axes[0]
+def test_cell_t_s_shows_weights_t_s_and_every_token_has_its_label_with_input_across_and_output_down():
+    given = weights()
+    axes = attention_figure([[("model", AttentionExample(given, SOURCE, TARGET))]]).axes[0]
+    [mesh] = axes.collections
+    np.testing.assert_allclose(np.reshape(mesh.get_array(), given.shape), given)
+    assert mesh.get_clim() == (0, 1)
     assert tick_labels(axes.xaxis) == ["9", "␣", "a", "[EOS]"]
     assert tick_labels(axes.yaxis) == TARGET
     assert axes.get_title(loc="left") == "model"
     assert axes.yaxis_inverted()
     assert [label.get_rotation() for label in axes.get_xticklabels()] == [0, 0, 0, 90]
-
-
-def test_cell_t_s_shows_weights_t_s_from_0_to_1():
-    given = weights()
-    mesh = attention_figure([[("", AttentionExample(given, SOURCE, TARGET))]]).axes[0].collections[0]
-    np.testing.assert_allclose(np.reshape(mesh.get_array(), given.shape), given)
-    assert mesh.get_clim() == (0, 1)
 
 
 @pytest.mark.parametrize(
