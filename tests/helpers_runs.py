@@ -96,7 +96,7 @@ def timeless(value):
 
 
 def at_batch(number, feed, happening):
-    """In a child: `happening` while the batch of this number is made."""
+    """From now on, `happening` while the batch of this number is made. Returns a list that grows with each batch."""
     original, made = feed.batch, []
 
     def batch(self, rows):
@@ -106,6 +106,7 @@ def at_batch(number, feed, happening):
         return original(self, rows)
 
     feed.batch = batch
+    return made
 
 
 def said_in_one_line(child):

@@ -4,20 +4,14 @@ import json
 import signal
 
 import pytest
+from helpers_runs import at_batch
 
 
 def interrupted_at(batch_number, feed_class, monkeypatch, program, arguments):
     """Run a training script, with a Ctrl-C while it makes its batch of this number."""
-    original, made = feed_class.batch, []
-
-    def batch(self, rows):
-        made.append(rows)
-        if len(made) == batch_number:
-            signal.raise_signal(signal.SIGINT)
-        return original(self, rows)
-
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as exit_:
-        patch.setattr(feed_class, "batch", batch)
+        patch.setattr(feed_class, "batch", feed_class.batch)  # which is put back
+        made = at_batch(batch_number, feed_class, lambda: signal.raise_signal(signal.SIGINT))
         program(arguments)
     assert exit_.value.code == 130
     assert len(made) == batch_number

@@ -98,13 +98,7 @@ def train(
     replica = replicate(model, optimizer, processes, fsdp=options.fsdp, compile=options.compile)
     if replica.summary:
         console.print(f"{name}: {replica.summary}")
-    checkpoints = Checkpoints(
-        folder / "checkpoints",
-        keep=options.keep_checkpoints,
-        keep_evaluated=options.keep_evaluated,
-        seconds=options.checkpoint_seconds,
-        run_id=options.run_id,
-    )
+    checkpoints = Checkpoints(folder / "checkpoints", options, keep_evaluated=options.keep_evaluated)
     state = checkpoints.resume(replica.model, optimizer) or State(run_id=options.run_id)
     require_scores(state, score, checkpoints.folder)
     metrics = MetricsFile(folder / "metrics.jsonl" if processes.is_rank_0 else None)

@@ -29,6 +29,7 @@ from minitransformer.errors import InputError
 from minitransformer.files import unfinished
 from train.engine.checkpoint import load_checkpoint, read_state, save_checkpoint
 from train.engine.processes import Processes, not_shared
+from train.engine.settings import RunOptions
 from train.engine.state import State
 from train.engine.tensor_folder import DamagedError, read_checksums, remove_folder, require_undamaged
 
@@ -40,24 +41,15 @@ Kind = Literal["step", "evaluated"]
 
 
 class Checkpoints:
-    """The checkpoints of the run that is called `run_id`. The `state` that `save` takes is that of `save_checkpoint`,
-    with `step` and `best_step` in it."""
+    """The checkpoints of the run that is called `options.run_id`. The `state` that `save` takes is that of
+    `save_checkpoint`, with `step` and `best_step` in it."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        keep: int = 2,
-        keep_evaluated: bool = False,
-        seconds: float | None = None,
-        run_id: str = "",
-    ):
+    def __init__(self, folder: Path, options: RunOptions | None = None, *, keep_evaluated: bool = False):
         if folder.is_symlink():
             raise InputError(f"{folder} is a link, and checkpoints in it are removed: put the folder itself there")
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is not a folder, and checkpoints are written there: remove it")
-        self.folder, self.keep, self.keep_evaluated, self.seconds = folder, keep, keep_evaluated, seconds
-        self.run_id = run_id
+        self.folder, self.options, self.keep_evaluated = folder, options or RunOptions(), keep_evaluated
         self.saved_at, self.cost = time.monotonic(), 0.0
         self.spent = 0.0
         """Seconds spent on writing, including those before the run was resumed."""
@@ -85,7 +77,7 @@ class Checkpoints:
         if step is None:
             return None
         state = State.from_json(load_checkpoint(path, model, optimizer), path)
-        if (state.step, state.run_id) != (step, self.run_id):
+        if (state.step, state.run_id) != (step, self.options.run_id):
             raise InputError(f"{path} is of another run or another step: move it away to resume from the one before it")
         if processes.on_rank_0(lambda: self._best_is_lost(state)):
             self.save_weights(model, state.step)
@@ -127,7 +119,9 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether it is time for the next checkpoint."""
-        wait = max(SECONDS, self.cost / SHARE) if self.seconds is None else self.seconds
+        wait = self.options.checkpoint_seconds
+        if wait is None:
+            wait = max(SECONDS, self.cost / SHARE)
         return time.monotonic() - self.saved_at >= wait
 
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -140,7 +134,7 @@ class Checkpoints:
 
     def save_weights(self, model: nn.Module, step: int) -> None:
         with self._timed():
-            save_checkpoint(self._path("evaluated", step), model, None, {"step": step, "run_id": self.run_id})
+            save_checkpoint(self._path("evaluated", step), model, None, {"step": step, "run_id": self.options.run_id})
 
     def load_weights(self, model: nn.Module, step: int) -> None:
         """Load the weights of an evaluation. Raises `DamagedError`."""
@@ -154,7 +148,7 @@ class Checkpoints:
         path = self._path(kind, step)
         try:
             require_undamaged(path)
-            if kind == "evaluated" and read_state(path) != {"step": step, "run_id": self.run_id}:
+            if kind == "evaluated" and read_state(path) != {"step": step, "run_id": self.options.run_id}:
                 raise DamagedError(f"{path} is of another run or another step")
         except DamagedError as error:
             return error
@@ -166,7 +160,7 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         """Keep the latest checkpoints, and the weights of evaluations that are needed."""
-        for step in self._steps("step")[: -self.keep]:
+        for step in self._steps("step")[: -self.options.keep_checkpoints]:
             remove_folder(self._path("step", step))
         if not self.keep_evaluated:
             self.remove_evaluated()

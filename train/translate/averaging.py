@@ -11,6 +11,7 @@ from minitransformer.models import Model
 from minitransformer.models.weights import own_tensors
 from train.engine.metrics_file import MetricsFile
 from train.engine.resuming import Checkpoints
+from train.engine.settings import RunOptions
 from train.engine.state import State, rank
 
 M = TypeVar("M", bound=Model)
@@ -38,7 +39,7 @@ def average_evaluated(
     chosen = best_first[:count] if of == "best" else state.history[-count:]
     if len(chosen) < 2:
         return []
-    checkpoints = Checkpoints(folder / "checkpoints", run_id=state.run_id)
+    checkpoints = Checkpoints(folder / "checkpoints", RunOptions(run_id=state.run_id))
     damage = {evaluation["step"]: checkpoints.damage("evaluated", evaluation["step"]) for evaluation in chosen}
     for error in filter(None, damage.values()):
         warnings.warn(f"{error}; the mean is of the weights of the other evaluations", stacklevel=2)

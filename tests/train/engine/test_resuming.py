@@ -19,6 +19,7 @@ from minitransformer.optim import adamw
 from train.engine.data_parallel import replicate, unsharded
 from train.engine.processes import Processes
 from train.engine.resuming import Checkpoints
+from train.engine.settings import RunOptions
 from train.engine.state import State
 from train.engine.tensor_folder import CHECKSUMS, VALUES, DamagedError, require_undamaged
 
@@ -42,7 +43,7 @@ def state(step, best_step=0, /, **changes):
 
 def saved(folder, *steps, best=(), keep=2, processes=None, run_id="", **changes):
     """A run with a checkpoint at each of `steps`, and best weights at others; weights equal the step."""
-    checkpoints, best_step = Checkpoints(folder, keep=keep, run_id=run_id), 0
+    checkpoints, best_step = Checkpoints(folder, RunOptions(keep_checkpoints=keep, run_id=run_id)), 0
     for step in sorted({*steps, *best}):
         model, optimizer = model_of(step, processes)
         if step in best:
@@ -59,7 +60,7 @@ def names(folder):
 
 def resumed(folder, processes=None, run_id=""):
     """Step, value of the weights, step and value of the best weights."""
-    checkpoints = Checkpoints(folder, run_id=run_id)
+    checkpoints = Checkpoints(folder, RunOptions(run_id=run_id))
     model, optimizer = model_of(7.0, processes)
     found = checkpoints.resume(model, optimizer)
     if found is None:
@@ -292,7 +293,7 @@ def test_writing_takes_at_most_a_hundredth_of_the_time(tmp_path, monkeypatch):
     for seconds, cost, due in [(59, 0, False), (61, 0, True), (199, 2.0, False), (201, 2.0, True)]:
         now[0], checkpoints.cost = seconds, cost
         assert checkpoints.due() == due
-    assert Checkpoints(tmp_path, seconds=0.0).due()
+    assert Checkpoints(tmp_path, RunOptions(checkpoint_seconds=0.0)).due()
 
 
 def test_what_writing_takes_is_counted_for_the_whole_run(tmp_path, monkeypatch):

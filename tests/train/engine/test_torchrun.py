@@ -99,6 +99,12 @@ def test_epochs_are_as_long_for_two_processes_as_for_one(tmp_path, data):
     assert results(tmp_path / "two")["steps"] == -(-results(tmp_path / "one")["steps"] // 2)
 
 
+def wait_for_checkpoint(folder):
+    deadline = time.monotonic() + 600
+    while not list((folder / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 def workers(launcher):
     """The processes that `torchrun` started, in order."""
     children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
@@ -117,10 +123,7 @@ def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path, data, v
         stderr=subprocess.STDOUT,
         text=True,
     )
-    checkpoints = tmp_path / "two" / "checkpoints"
-    deadline = time.monotonic() + 600
-    while not list(checkpoints.glob("step-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for_checkpoint(tmp_path / "two")
     os.kill(workers(launcher)[victim], signal.SIGKILL)
     said, _ = launcher.communicate(timeout=900)
     assert launcher.returncode == 0, said[-3000:]
@@ -134,9 +137,7 @@ def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path, data, v
 def test_a_stopped_run_of_two_goes_on_in_one(tmp_path, data):
     same = ["--data", data / "text.txt", "--steps", "200", "--optimizer", "adamw", "--checkpoint-seconds", "0"]
     launcher = subprocess.Popen(command(GPT, *same, "--out", tmp_path / "run", processes=2), cwd=ROOT)
-    deadline = time.monotonic() + 600
-    while not list((tmp_path / "run" / "checkpoints").glob("step-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for_checkpoint(tmp_path / "run")
     launcher.terminate()
     assert launcher.wait(600) != 0
     run(["pretrain", "gpt"], "--resume", tmp_path / "run")
