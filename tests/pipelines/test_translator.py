@@ -75,12 +75,10 @@ def test_n_best_lists_are_those_of_beam_search_for_each_line_alone():
         if translations:
             ids = torch.tensor(translator.encode([line]))
             options = dict(max_new_tokens=9, beam_size=4, alpha=1.0, n_best=3)
-            for translation, expected in zip(
-                translations, beam_search(translator.model, ids, **options)[0], strict=True
-            ):
-                assert translation.text == TOKENIZER.decode(expected.ids)
-                assert translation.score == pytest.approx(expected.score)
-                assert translation.log_probability == pytest.approx(expected.log_probability)
+            assert [(each.text, each.score, each.log_probability) for each in translations] == [
+                (TOKENIZER.decode(each.ids), pytest.approx(each.score), pytest.approx(each.log_probability))
+                for each in beam_search(translator.model, ids, **options)[0]
+            ]
     texts = translator(lines, beam_size=4, alpha=1.0, max_new_tokens=9)
     assert texts == [translations[0].text if translations else "" for translations in lists]
 
