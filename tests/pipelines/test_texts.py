@@ -164,10 +164,9 @@ def test_unknown_characters_and_a_model_in_training_mode_are_warned_of(kind, cal
 
 
 @pytest.mark.filterwarnings("ignore:.*cut off", "ignore:.*never seen")
-@pytest.mark.parametrize("name", [name for name in ALL if name != "map"])
-def test_scores_that_are_nan_are_refused(name):
+@pytest.mark.parametrize(("kind", "call"), ALL.values(), ids=ALL)
+def test_scores_that_are_nan_are_refused(kind, call):
     """A model whose weights are finite, but so large that its scores are NaN, gives nothing."""
-    kind, call = ALL[name]
     one = pipeline(kind)
     with torch.no_grad():
         for parameter in one.model.parameters():
