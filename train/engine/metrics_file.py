@@ -57,7 +57,8 @@ class MetricsFile:
 
     def write(self, place: Mapping[str, Any], **values: Any) -> None:
         """JSON has no infinities and no NaN: they become null."""
-        line = {name: finite(value) for name, value in {**place, **values}.items()}
+        line = {**place, **values}
+        line |= {name: None for name, value in line.items() if isinstance(value, float) and not math.isfinite(value)}
         self.waiting.append(json.dumps(line) + "\n")
 
     def flush(self, *, to_disk: bool = False) -> None:
@@ -70,10 +71,6 @@ class MetricsFile:
             file.flush()
             if to_disk:
                 os.fsync(file.fileno())
-
-
-def finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _step(line: bytes) -> int | None:

@@ -11,7 +11,7 @@ import time
 import pytest
 from fuzz.harness import FAULTS, run
 from fuzz.kills import ATTACKS, truncate_newest
-from helpers_runs import COMMON, JOBS, ROOT, ending, write_corpora
+from helpers_runs import ROOT, command, ending, write_corpora
 
 ATTACK_OF = {attack.name: attack for attack in ATTACKS}
 SLOW = [pytest.param(name, 10, marks=pytest.mark.slow) for name in ATTACK_OF]
@@ -27,12 +27,10 @@ class Started:
     """A job in a process of its own, in which sets and dictionaries of strings have an order of their own."""
 
     def __init__(self, name, data, run, hash_seed):
-        script, file, flags = JOBS[name]
-        steps = ["--steps", "60"] if name == "gpt with muon" else []
-        command = [*flags, *COMMON, *steps, "--data", str(data / file), "--out", str(run), "--resume", "auto"]
+        script, arguments = command(name, data, run, *(["--steps", "60"] if name == "gpt with muon" else []))
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": str(hash_seed)}
         self.run, self.process = run, subprocess.Popen(
-            [sys.executable, "-m", script.__name__, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", script.__name__, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
         )  # fmt: skip
 
     def until_training(self):
