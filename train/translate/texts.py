@@ -75,10 +75,12 @@ def word_count(text: str) -> float:
 
 
 def bleu_tokenizer(targets: Iterable[str]) -> str:
-    """sacreBLEU's tokenizer for the script of most letters: "13a" tells words by spaces, "zh" makes a token of every
-    Chinese letter, "char" of every letter. Its tokenizers of other scripts without spaces need a download."""
-    text = "".join(targets)
+    """sacreBLEU's tokenizer for the script of most words, where a letter without spaces around it is one, and a name of
+    many Latin letters is one too: "13a" tells words by spaces, "zh" makes a token of every Chinese letter, "char" of
+    every letter. Its tokenizers of other scripts without spaces need a download."""
+    found = [word[0] for target in targets for word in words(target) if any(map(str.isalpha, word))]
+    text = "".join(found)
     han, kana, others = (len(re.findall(f"[{letters}]", text)) for letters in (HAN, KANA, OTHERS))
-    if 2 * (han + kana + others) <= sum(map(str.isalpha, text)):
+    if 2 * (han + kana + others) <= len(found):
         return "13a"
     return "zh" if han > 10 * kana + others else "char"
