@@ -28,7 +28,7 @@ from minitransformer.models import Model
 from minitransformer.optim import clip_gradients
 from train.engine.console import TrainingProgress
 from train.engine.data_parallel import Replica, replicate
-from train.engine.metrics_file import NOT_FINITE, MetricsFile, record_not_finite
+from train.engine.metrics_file import METRICS, NOT_FINITE, MetricsFile, record_not_finite
 from train.engine.processes import Processes
 from train.engine.resuming import Checkpoints
 from train.engine.settings import LoopOptions
@@ -101,7 +101,7 @@ def train(
     checkpoints = Checkpoints(folder / "checkpoints", options, keep_evaluated=options.keep_evaluated)
     state = checkpoints.resume(replica.model, optimizer) or State(run_id=options.run_id)
     require_scores(state, score, checkpoints.folder)
-    metrics = MetricsFile(folder / "metrics.jsonl" if processes.is_rank_0 else None)
+    metrics = MetricsFile(folder / METRICS if processes.is_rank_0 else None)
     metrics.resume(state.step)
     batches = batches_from(data, state)
     replica.model.train()

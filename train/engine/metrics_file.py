@@ -5,7 +5,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from minitransformer.errors import InputError
 from minitransformer.files import atomic, open_regular, write_json
 from minitransformer.untrusted import read_json
 
-NOT_FINITE = "not-finite.json"
+METRICS, NOT_FINITE = "metrics.jsonl", "not-finite.json"
 MOST_RECORDED = 1000
 """The steps that it holds at the most: a longer file could not be read again."""
 
@@ -31,29 +31,13 @@ class MetricsFile:
         self.waiting: list[str] = []
 
     def resume(self, step: int) -> None:
-        """Drop the lines after `step`, the step of the checkpoint that the run resumes from. A warning counts the
-        damaged lines, which are dropped, too, and the steps up to it that have no line."""
-        path = self.path
-        if path is None:
+        """Drop the lines after `step`, the step of the checkpoint that the run resumes from, and damaged ones."""
+        if self.path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        damaged, steps = 0, set[int]()
-        with open(path, "ab+", opener=open_regular) as file, atomic(path) as temporary, temporary.open("wb") as kept:
-            file.seek(0)
-            for line in file:
-                of_step = _step(line)
-                # The last line is cut if the run was killed while it wrote: it is of a step that will be repeated.
-                damaged += of_step is None and line.endswith(b"\n")
-                if of_step is not None and of_step <= step:
-                    steps.add(of_step)
-                    kept.write(line)
-        missing = step - len(steps)
-        if damaged or missing > 0:
-            warnings.warn(
-                f"{path} was changed since the run wrote it: damaged lines, which are dropped: {damaged:,}; steps "
-                f"without a line: {missing:,} of {step:,}",
-                stacklevel=2,
-            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        open(self.path, "ab", opener=open_regular).close()  # a link is refused
+        with atomic(self.path) as temporary, temporary.open("wb") as kept:
+            kept.writelines(undamaged_lines(self.path, step))
 
     def write(self, place: Mapping[str, Any], **values: Any) -> None:
         """JSON has no infinities and no NaN: they become null."""
@@ -71,6 +55,27 @@ class MetricsFile:
             file.flush()
             if to_disk:
                 os.fsync(file.fileno())
+
+
+def undamaged_lines(path: Path, step: int) -> Iterator[bytes]:
+    """The lines up to `step`. After the last one, a warning counts the damaged lines and the steps without a line."""
+    damaged, steps = 0, set[int]()
+    if path.exists():
+        with open(path, "rb", opener=open_regular) as file:
+            for line in file:
+                of_step = _step(line)
+                # The last line is cut if the run was killed while it wrote: it is of a step that will be repeated.
+                damaged += of_step is None and line.endswith(b"\n")
+                if of_step is not None and of_step <= step:
+                    steps.add(of_step)
+                    yield line
+    missing = step - len(steps)
+    if damaged or missing > 0:
+        warnings.warn(
+            f"{path} was changed since the run wrote it: damaged lines, which do not count: {damaged:,}; steps "
+            f"without a line: {missing:,} of {step:,}",
+            stacklevel=2,
+        )
 
 
 def _step(line: bytes) -> int | None:

@@ -1,5 +1,6 @@
 """The results of a run: its figures, how they are shown, and `results.json`, which says that the run is finished."""
 
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from minitransformer.checks import fits
 from minitransformer.errors import InputError
 from minitransformer.files import sha256, write_json
 from minitransformer.untrusted import read_json
+from train.engine.metrics_file import METRICS, undamaged_lines
 from train.engine.state import State
 
 RESULTS = "results.json"
@@ -47,7 +49,7 @@ def finish(folder: Path, results: Mapping[str, Any]) -> None:
 
 def finished(folder: Path) -> dict[str, Any] | None:
     """The results of a finished run; None if it is not finished. `InputError` if a model of it is gone or has changed
-    since then."""
+    since then; a warning if metrics of it, or of a run in it, are gone or have changed."""
     path = folder / RESULTS
     if not path.exists():
         return None
@@ -62,4 +64,8 @@ def finished(folder: Path) -> dict[str, Any] | None:
                 f"{folder} is finished, but its {name} {'has changed' if there else 'is gone'}: put it back, or delete "
                 f"every {RESULTS} in {folder} and resume it, which saves the model again from its checkpoints"
             )
+    if isinstance(steps := results.get("steps"), int):
+        deque(undamaged_lines(folder / METRICS, steps), maxlen=0)
+    for part in sorted(folder.glob(f"*/{RESULTS}")):
+        finished(part.parent)
     return results

@@ -9,7 +9,7 @@ import torch
 
 from minitransformer.models import Model
 from minitransformer.models.weights import own_tensors
-from train.engine.metrics_file import MetricsFile
+from train.engine.metrics_file import METRICS, MetricsFile
 from train.engine.resuming import Checkpoints
 from train.engine.settings import RunOptions
 from train.engine.state import State, rank
@@ -54,7 +54,7 @@ def average_evaluated(
     for name, tensor in own_tensors(model).items():
         tensor.copy_(sums[name] / len(steps))
     result = dict(evaluate(model))
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if not lines or '"averaged"' not in lines[-1]:  # a run killed before it was scored has written it already
         metrics = MetricsFile(path)

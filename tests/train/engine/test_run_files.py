@@ -67,12 +67,12 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, number)
         (
             b'{"step": 1}\n{"st\n{"step": 2}\n',
             b'{"step": 1}\n{"step": 2}\n',
-            "dropped: 1; steps without a line: 0 of 2",
+            "do not count: 1; steps without a line: 0 of 2",
         ),
-        (DEEP + b'\n{"step": 2}\n', b'{"step": 2}\n', "dropped: 1; steps without a line: 1 of 2"),
-        (b'{"step": "1"}\n[]\n', b"", "dropped: 2; steps without a line: 2 of 2"),
-        (b'{"step": 1}\n{"step": 2', b'{"step": 1}\n', "dropped: 0; steps without a line: 1 of 2"),
-        (b"", b"", "dropped: 0; steps without a line: 2 of 2"),
+        (DEEP + b'\n{"step": 2}\n', b'{"step": 2}\n', "do not count: 1; steps without a line: 1 of 2"),
+        (b'{"step": "1"}\n[]\n', b"", "do not count: 2; steps without a line: 2 of 2"),
+        (b'{"step": 1}\n{"step": 2', b'{"step": 1}\n', "do not count: 0; steps without a line: 1 of 2"),
+        (b"", b"", "do not count: 0; steps without a line: 2 of 2"),
     ],
 )
 def test_metrics_keep_their_good_lines_and_a_warning_counts_those_that_are_lost(before, after, says, tmp_path):

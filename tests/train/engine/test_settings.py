@@ -106,6 +106,23 @@ def test_a_finished_run_whose_model_is_gone_or_damaged_says_so(damage, message, 
         choose_run(Some, "some", ["--resume", str(run)])
 
 
+@pytest.mark.parametrize("place", [".", "rnn"])
+@pytest.mark.parametrize("lines", [None, '{"step": 1}\n{"step": 2', "other\n"], ids=["gone", "cut", "overwritten"])
+def test_a_finished_run_whose_metrics_are_not_whole_says_so(place, lines, tmp_path, capsys):
+    run = tmp_path / "run"
+    open_run(Some, "some", ["--out", str(run)])
+    (run / "rnn").mkdir()
+    for folder in (run / "rnn", run):
+        (folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+        finish(folder, {"steps": 2})
+    (run / place / "metrics.jsonl").unlink()
+    if lines is not None:
+        (run / place / "metrics.jsonl").write_text(lines)
+    with pytest.warns(UserWarning, match="metrics.jsonl was changed since the run wrote it"), pytest.raises(SystemExit):
+        choose_run(Some, "some", ["--resume", str(run)])
+    assert "is finished" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "has no config.json"), ("{", "not the settings"), ('{"size": 3}', "not the settings"), ("[]", "not the")],
