@@ -153,6 +153,13 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
     state = train(model, optimizer, feed, options, folder, **judge, console=console, name=name)
     if not Processes.current().is_rank_0:
         return {}
+    evaluations = len(state.history)
+    if evaluations < comparison.average and (settings.average is not None or settings.average_of == "last"):
+        mean = "is of all of them" if evaluations > 1 else "does not exist"
+        warnings.warn(
+            f"{name}: --average {comparison.average}: evaluations: {evaluations}, so the mean {mean} (--evaluations)",
+            stacklevel=2,
+        )
     averaged = average_evaluated(model, folder, state, count=comparison.average, of=settings.average_of, **judge)
     data.translator(model).save(folder)
     report = {**score_on_test(model, state, comparison), "averaged": averaged}

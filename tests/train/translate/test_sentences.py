@@ -98,6 +98,21 @@ def test_the_best_weights_have_the_lowest_loss_or_the_highest_score(corpus, tmp_
     assert all(torch.equal(tensor, weights[name]) for name, tensor in saved.items())
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--evaluations 1 --average 5", "--average 5: evaluations: 1, so the mean does not exist"),
+        ("--evaluations 1 --average-of last", "--average 5: evaluations: 1, so the mean does not exist"),
+        ("--evaluations 2 --average 3", "--average 3: evaluations: 2, so the mean is of all of them"),
+        ("--evaluations 1", None),  # nobody asked for a mean
+    ],
+)
+def test_fewer_evaluations_than_were_to_be_averaged_are_said(corpus, tmp_path, capsys, flags, says):
+    main(["--data", str(corpus), *FLAGS, "--steps", "2", *flags.split(), "--beam", "1", "--out", str(tmp_path / "run")])
+    err = capsys.readouterr().err
+    assert says in err if says else "--average" not in err
+
+
 def test_a_run_killed_while_it_is_scored_averages_the_same_weights_again(corpus, tmp_path, monkeypatch):
     def killed(*_):
         raise RuntimeError("killed")
