@@ -16,6 +16,9 @@ from minitransformer.errors import InputError
 if TYPE_CHECKING:
     import datasets
 
+_GAPS = {"nan", "-nan", "none", "null", "<na>", "#na", "#n/a", "n/a", "na"}
+"""What pandas and spreadsheets write where there is nothing."""
+
 
 def with_class_labels(
     splits: Mapping[str, "datasets.Dataset"], where: object = "", declared: Sequence[str] | None = None
@@ -45,7 +48,7 @@ def with_class_labels(
     if alike := [name for name in names if likely[_likeness(name)] != name]:
         similar = _pairs(alike, lambda name: likely[_likeness(name)])
         warnings.warn(f"{where}: labels that look alike are different labels: {similar}", stacklevel=3)
-    if gaps := [name for name in names if name.casefold() in ("nan", "none", "null", "<na>")]:
+    if gaps := [name for name in names if name.casefold() in _GAPS]:
         warnings.warn(f"{where}: {', '.join(map(repr, gaps))} is read as a label, not as a gap", stacklevel=3)
     place_of = {name: place for place, name in enumerate(names)}
     places = np.array([place_of[name] for name in name_of.values()], dtype=np.int64)

@@ -97,6 +97,7 @@ def test_texts_with_a_label_that_train_would_lack_stay_in_training(tmp_path):
         ((1.0, 0.0, 1), ["0", "1"], None),
         ((True, "true", False), ["False", "True", "true"], "look alike"),
         (("nan", "1", "0"), ["0", "1", "nan"], "'nan' is read as a label, not as a gap"),
+        (("NA", "N/A", "#N/A"), ["#N/A", "N/A", "NA"], "'#N/A', 'N/A', 'NA' is read as a label, not as a gap"),
         (("7", "07", "x"), ["07", "7", "x"], None),
     ],
 )
