@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from minitransformer.data.headers import SAMPLE, Wanted, names_without_header
+from minitransformer.data.headers import SAMPLE, Wanted, looks_like_header, names_without_header
 from minitransformer.data.tables import Row, Table
 from minitransformer.data.text_file import read_lines
 from minitransformer.errors import InputError
@@ -21,19 +21,19 @@ _SEPARATOR = re.compile(r"sep=([^\w\s\"]|\t)", re.IGNORECASE)
 
 
 def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
-    """A .csv file, or a .tsv file (any other suffix), in which a quote is a character like any other (IANA's rule); a
-    warning tells of fields that look quoted.
+    """A .csv file, or a .tsv file (any other suffix), in which a quote is a character like any other (IANA's rule), but
+    where all fields are in quotes; a warning tells of fields that look quoted. A row that is the header again is None.
 
     The first line is a header or not: see `names_without_header`, or, of the other files in its folder, `like`, the
     training table, says so.
     """
-    records = _csv_records(path, wanted) if path.suffix.lower() == ".csv" else partial(_tsv_records, path)
+    records = _csv_records(path, wanted) if path.suffix.lower() == ".csv" else _tsv_records(path)
     rows = [row for _, row in islice(records(), 1 + SAMPLE)]
     first = rows[0] if rows else []
     if not first:
         raise InputError(f"{path}, line 1 is blank: it has to name the columns, or be the first row")
     quoted = (cell for row in rows for cell in row if _is_quoted(cell))
-    if path.suffix.lower() != ".csv" and (cell := next(quoted, None)) is not None:
+    if records.func is _split_lines and (cell := next(quoted, None)) is not None:
         warnings.warn(
             f"{path}: quotes are read as characters: {shown(cell)}; where they stand around fields, call it .csv",
             stacklevel=2,
@@ -48,6 +48,12 @@ def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
             names = ["text"]
         elif len(first) != len(names):
             raise InputError(f"{path} has {len(first)} columns, but {like.where} has {len(names)}, without a header")
+    if like is not None and not like.has_header and looks_like_header(rows, wanted):
+        warnings.warn(
+            f"{path}: its first line, {shown(first)}, is read as a row, as {like.where} has no header: if it is one, "
+            "remove it, or add a header there",
+            stacklevel=2,
+        )
     has_header, names = names is None, first if names is None else names
     if has_header:
         if len(set(names) - {""}) < len(names) - names.count(""):
@@ -63,6 +69,9 @@ def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
                 raise InputError(
                     f"{path}, line {line}: {len(row)} fields, but the first line has {width}: {str(row)[:100]}"
                 )
+            if has_header and row[-1:] == first[-1:] and [cell.removeprefix("\ufeff") for cell in row] == first:
+                yield line, None
+                continue
             fields = row or blank
             yield line, [fields[place] for place in places]
 
@@ -76,7 +85,21 @@ def _is_quoted(cell: str) -> bool:
     return cell[:1] == cell[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
 
 
-def _tsv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _tsv_records(path: Path) -> "partial[Iterator[tuple[int, list[str]]]]":
+    """How to read the records of a .tsv file: as lines, or, where each field below the first line is a number or in
+    quotes, as pandas writes it with QUOTE_ALL or QUOTE_NONNUMERIC, as CSV with tabs, which a warning says."""
+    quoted = _records(path, mark="\t", skip=1, spaces=False, quoting=csv.QUOTE_NONNUMERIC)
+    try:
+        rows = [row for _, row in islice(quoted, SAMPLE) if row]
+    except (InputError, ValueError):  # a field without quotes is no number
+        rows = []
+    if not rows or not all(any(isinstance(cell, str) for cell in row) for row in rows):
+        return partial(_split_lines, path)
+    warnings.warn(f"{path} is read as CSV with tabs: its fields are in quotes, which are left out", stacklevel=3)
+    return partial(_records, path, mark="\t", skip=0, spaces=False)
+
+
+def _split_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     for place, line in enumerate(read_lines(path), start=1):
         yield place, line.split("\t") if line else []
 
@@ -123,11 +146,13 @@ def _first_rows(path: Path, **how: Any) -> list[list[str]]:
     return rows if rows and len(rows[0]) > 1 and len({*map(len, rows)}) == 1 else []
 
 
-def _records(path: Path, *, mark: str, skip: int, spaces: bool) -> Iterator[tuple[int, list[str]]]:
+def _records(
+    path: Path, *, mark: str, skip: int, spaces: bool, quoting: Literal[0, 2] = csv.QUOTE_MINIMAL
+) -> Iterator[tuple[int, list[str]]]:
     """Each record with the line it starts on; a quoted field may run over several lines. Without the first `skip`
     lines, and without the `spaces` before fields."""
     lines = (f"{line}\n" for line in islice(read_lines(path), skip, None))
-    reader = csv.reader(lines, delimiter=mark, strict=True, skipinitialspace=spaces)
+    reader = csv.reader(lines, delimiter=mark, strict=True, skipinitialspace=spaces, quoting=quoting)
     place = 1 + skip
     try:
         while True:

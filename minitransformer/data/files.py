@@ -79,7 +79,9 @@ def read_table(paths: Sequence[Path], wanted: Wanted, like: Table | None = None)
         return aligned_table(*paths)
     if kind == ".txt":
         warnings.warn(f"{paths[0]} is read as a .tsv file: columns with tabs between them", stacklevel=2)
-    return jsonl_table(paths[0]) if kind in (".jsonl", ".json") else delimited_table(paths[0], wanted, like)
+    if kind in (".jsonl", ".json"):
+        return jsonl_table(paths[0], [*wanted.names, *(like.names if like else [])])
+    return delimited_table(paths[0], wanted, like)
 
 
 def _is_running_text(path: Path, wanted: Wanted) -> bool:

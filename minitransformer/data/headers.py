@@ -64,8 +64,7 @@ def names_without_header(path: Path, rows: Sequence[Sequence[str]], wanted: Want
     source and target, those of labelled texts text and label (the one with fewer different entries in these rows), and
     a single one text. Columns that are empty, whole numbers, or credits of Tatoeba are none of these.
     """
-    first, below = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
-    columns = [[row[place] for row in below] for place in range(len(first))]
+    first, columns = rows[0], _columns_below(rows)
     numbers = [str(number) for number in range(1, 1 + len(first))]
     by_number = bool(wanted.names) and {*wanted.names} <= {*numbers}
     if {*first} & {*wanted.names}:
@@ -92,6 +91,16 @@ def names_without_header(path: Path, rows: Sequence[Sequence[str]], wanted: Want
     said = f"{read_as}; left out: column {left_out}" if read_as and left_out else read_as or f"columns {left_out}"
     warnings.warn(f"{path} has no header: its first line, {shown(list(first))}, is read as {said}", stacklevel=2)
     return names
+
+
+def looks_like_header(rows: Sequence[Sequence[str]], wanted: Wanted) -> bool:
+    """Whether the first of these rows would be taken for a header."""
+    return _is_header(rows[0], _columns_below(rows), wanted) is not None
+
+
+def _columns_below(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    width = len(rows[0])
+    return [[row[place] for row in rows[1:] if len(row) == width] for place in range(width)]
 
 
 def _is_header(first: Sequence[str], columns: Sequence[Sequence[str]], wanted: Wanted) -> bool | None:

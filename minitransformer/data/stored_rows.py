@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import datasets
 
 _ROWS, _NOTE = "rows.arrow", "note.json"
-_FORMAT = "2"
+_FORMAT = "3"
 """To be changed whenever other rows are made of the same files, so that those in the cache are made again."""
 _ROWS_TOGETHER, _TEXTS_TOGETHER = 1000, 64
 """Rows that are written together, and so are in memory together: of pairs or labelled texts, and of texts, which may be
@@ -29,9 +29,10 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def table_rows(table: Table, columns: Mapping[str, str]) -> "datasets.Dataset":
-    """Columns of a table as text, {name there: name here}, without the rows where one that is needed is empty. A
-    warning counts these, each time. `InputError` for a column that is missing and for values that are not text;
-    `NothingLeftError` if no row is left, or if labels alone are missing. A `format` may be missing or empty."""
+    """Columns of a table as text, {name there: name here}, without the rows where one that is needed is empty, and
+    without those that are the header again. Warnings count these, each time. `InputError` for a column that is missing
+    and for values that are not text; `NothingLeftError` if no row is left, or if labels alone are missing. A `format`
+    may be missing or empty."""
     if missing := {there: here for there, here in columns.items() if there not in table.names and here != "format"}:
         left = f"{table.where} has no column {' and '.join(map(repr, missing))}: it has {table.names}"
         raise (NothingLeftError if [*missing.values()] == ["label"] else InputError)(left)
@@ -39,31 +40,34 @@ def table_rows(table: Table, columns: Mapping[str, str]) -> "datasets.Dataset":
     is_empty = f"{' or '.join(there for there, here in columns.items() if here != 'format')} is empty"
 
     def rows() -> Generated:
-        count, dropped, first = 0, 0, list[int]()
+        count, dropped, first = 0, [0, 0], (list[int](), list[int]())
         for place, values in table.read(list(columns)):
             row = {}
-            for (there, here), value in zip(columns.items(), values, strict=True):
+            for (there, here), value in zip(columns.items(), values or (), strict=values is not None):
                 if (text := _text(value, here)) is None:
                     shown = repr(value)[:100]
                     wrong = "holds half a character" if isinstance(value, str) else "is not text: write it as text"
                     raise InputError(f"{table.where}, {table.unit} {place}: {there!r} is {shown}, which {wrong}")
                 row[here] = text
             count += 1
-            if all(text != "" and not text.isspace() for here, text in row.items() if here != "format"):
+            if row and all(text != "" and not text.isspace() for here, text in row.items() if here != "format"):
                 yield row
             else:
-                dropped += 1
-                first += [place] if len(first) < 5 else []
-        if dropped == count:
+                why = 1 if values is None else 0
+                dropped[why] += 1
+                first[why].extend([place] if dropped[why] <= 5 else [])
+        if sum(dropped) == count:
             raise NothingLeftError(f"{table.where}: in each of the {count} rows, {is_empty}")
         return {"rows": count, "dropped": dropped, "first": first}
 
     reading = table.reading, json.dumps(list(columns.items()))
     dataset, note = stored(table.files, reading, dict.fromkeys(columns.values(), "string"), rows)
-    if note["dropped"]:
-        places = ", ".join(map(str, note["first"])) + (", ..." if note["dropped"] > 5 else "")
-        dropped = f"dropped {note['dropped']} of {note['rows']} rows, where {is_empty}"
-        warnings.warn(f"{table.where}: {dropped}: {table.unit} {places}", stacklevel=3)
+    why = f"where {is_empty}", "which are the header again"
+    for number, first, reason in zip(note["dropped"], note["first"], why, strict=True):
+        if number:
+            places = ", ".join(map(str, first)) + (", ..." if number > 5 else "")
+            dropped = f"dropped {number} of {note['rows']} rows, {reason}"
+            warnings.warn(f"{table.where}: {dropped}: {table.unit} {places}", stacklevel=3)
     return dataset
 
 

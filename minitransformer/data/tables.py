@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ read as columns."""
 _MOST_NAMES = 1000
 """Columns of a .jsonl file. A file with more holds lines with keys of their own, not a table."""
 
-Row = tuple[int, Sequence[Any]]
+Row = tuple[int, Sequence[Any] | None]
 """The number of the line (of a Parquet file or a data set of the hub, the row), counted from 1, and the values of some
-columns."""
+columns; None for a line that is the header again."""
 
 
 class NothingLeftError(InputError):
@@ -43,11 +43,13 @@ class Table:
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def jsonl_table(path: Path) -> Table:
-    """One JSON object a line. The columns are the keys of the first `SAMPLE` lines; a key that a line lacks is an empty
-    field."""
+def jsonl_table(path: Path, needed: Sequence[str] = ()) -> Table:
+    """One JSON object a line. The columns are the keys of the first `SAMPLE` lines, or of as many more as it takes to
+    find those `needed`; a key that a line lacks is an empty field."""
     names = dict[str, None]()
-    for line, row in islice(_objects(path), SAMPLE):
+    for line, row in _objects(path):
+        if line > SAMPLE and {*needed} <= {*names}:
+            break
         names |= dict.fromkeys(row)
         if len(names) > _MOST_NAMES:
             raise InputError(f"{path}, line {line}: more than {_MOST_NAMES:,} distinct keys: it is refused")
@@ -70,7 +72,10 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 f"{path}, line {line}: {text[:100]!r} is not a JSON object with a key for each column; write one a line"
             )
         if isinstance(row.get(PAIR), dict):
-            row |= row.pop(PAIR)
+            pair = row.pop(PAIR)
+            if twice := [*(row.keys() & pair.keys())]:
+                raise InputError(f"{path}, line {line}: {twice[0]!r} is a key beside {PAIR!r} and in it: rename one")
+            row |= pair
         yield line, row
 
 

@@ -73,6 +73,9 @@ def test_the_training_file_says_whether_there_are_headers_and_which_column_is_wh
     with pytest.warns(UserWarning, match="has no header"):
         corpus = load(tmp_path)
     assert split_rows(corpus["validation"]) == [("Danke", "Thanks"), ("source", "target")]
+    for header in (("de", "en"), ("source", "target")):
+        write_rows(tmp_path / "val.csv", header, ("Danke schön", "Thanks a lot"))
+        assert f"val.csv: its first line, {[*header]}, is read as a row, as" in loaded(tmp_path)[1]
     write_rows(tmp_path / "train.tsv", ("source", "target"), *PAIRS)
     write_rows(tmp_path / "val.csv", ("target", "format", "source"), ("iso", "x", "human"))
     assert split_rows(load(tmp_path)["validation"]) == [("human", "iso")]

@@ -1,5 +1,7 @@
 """Files as people have them: read as they are meant, or refused in one line that says what to do."""
 
+import csv
+import io
 import json
 import os
 import warnings
@@ -84,6 +86,18 @@ def test_quotes_around_fields_are_characters_in_a_tsv_file_and_marks_in_a_csv_fi
     assert "quotes are read as characters" in said
     assert ('a "b" c', "d") in loaded(write(tmp_path / "a.csv", content))[0]
     assert "quotes" not in loaded(write(tmp_path / "b.tsv", tabs(("source", "target"), ('"a"', '"b" "c"'), *PAIRS)))[1]
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+@pytest.mark.parametrize("header", ["text\tlabel\n", '"text"\t"label"\n'])
+def test_a_tsv_file_whose_fields_are_all_in_quotes_is_read_without_them(quoting, header, tmp_path):
+    rows = [(f'a "b"\tc\n{n}', n % 2) for n in range(30)]
+    stream = io.StringIO()
+    csv.writer(stream, delimiter="\t", quoting=quoting, lineterminator="\n").writerows(rows)
+    found, said = loaded(write(tmp_path / "a.tsv", header + stream.getvalue() + '""\t""\n'))
+    assert found == sorted((text, str(label)) for text, label in rows)
+    assert "is read as CSV with tabs: its fields are in quotes" in said
+    assert "dropped 1 of 31 rows" in said
 
 
 def test_spaces_between_a_comma_and_a_quote_belong_to_neither(tmp_path):

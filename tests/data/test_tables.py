@@ -48,6 +48,8 @@ text_cells = cells | st.text("a\n\r\t\"'", max_size=6).map(lambda text: text.rep
 def test_text_comes_back_from_a_table_as_it_was_written(suffix, data):
     each = cells if suffix == ".tsv" else text_cells
     rows = data.draw(st.lists(st.tuples(each, each), min_size=1, max_size=6))
+    if suffix == ".tsv":
+        rows.append(("no", "quotes"))
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / f"a{suffix}", written(suffix, ("source", "target"), rows))
         table = read_table([path], Wanted())
@@ -111,6 +113,11 @@ def test_fields_of_any_length_are_read(suffix, tmp_path):
             '{"x": "a", "y": "b"}\n{"x": "a", "y": "b", "x": "c"}\n',
             "line 2: not readable as JSON: a key is given",
         ),
+        (
+            "a.jsonl",
+            '{"de": "a", "translation": {"de": "b", "en": "c"}}',
+            "line 1: 'de' is a key beside 'translation' and",
+        ),
         ("a.jsonl", '{"x": "a"}\n["a"]\n', "line 2: '[\"a\"]' is not a JSON object"),
         ("a.jsonl", '{"x": "a", "y": "b"}\n{"x": "a", "y": 7}\n', "line 2: 'y' is 7, which is not text"),
         ("a.jsonl", '{"text": "a", "label": 0.5}\n', "line 1: 'label' is 0.5, which is not text"),
@@ -141,11 +148,14 @@ def test_a_broken_file_is_refused_in_one_line(name, content, message, tmp_path):
         ("a.jsonl", as_jsonl({"de": a, "en": b} for a, b in [*PAIRS, ("", "x"), ("x", "\t")]) + '{"de": "a"}\n\n',
          "4 of 24 rows, where de or en is empty: line 21, 22, 23, 24"),
         ("a.csv", "source,target\n" + LINES + ",\n" * 6, "6 of 26 rows, where .* line 22, 23, 24, 25, 26, ..."),
+        ("a.csv", "source,target\n" + LINES + "source,target\n\ufeffsource,target\n",
+         "2 of 22 rows, which are the header again: line 22, 23"),
+        ("a.tsv", "source\ttarget\nsource\ttarget\n" + LINES.replace(",", "\t"), "1 of 21 rows, which are .* line 2"),
         ("a.parquet", as_parquet({"x": ["a", *(a for a, _ in PAIRS)], "y": [None, *(b for _, b in PAIRS)]}),
          "1 of 21 rows, where x or y is empty: row 1"),
     ],
 )  # fmt: skip
-def test_rows_with_an_empty_side_are_dropped_and_counted_every_time(name, content, dropped, tmp_path):
+def test_rows_with_an_empty_side_and_headers_are_dropped_and_counted_every_time(name, content, dropped, tmp_path):
     path = write(tmp_path / name, content)
     for _ in range(2):
         with warnings.catch_warnings(record=True) as said:
@@ -177,3 +187,5 @@ def test_keys_of_json_lines_may_come_in_any_order_and_columns_are_found_in_a_tho
     assert rows_of(load(path, source="de", target="en")) == sorted(PAIRS)
     late = write(tmp_path / "b.jsonl", json.dumps({"text": "a"}) + "\n" + "\n" * 1000 + json.dumps({"b": "c"}))
     assert read_table([late], Wanted()).names == ["text"]
+    assert read_table([late], Wanted(label="b")).names == ["text", "b"]
+    assert read_table([late], Wanted(), like=read_table([late], Wanted(label="b"))).names == ["text", "b"]
