@@ -70,7 +70,6 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
     fields = [field.name for field in dataclasses.fields(settings_class)]
     given = tuple(field for field in fields if field in words or f"no_{field}" in words)
     settings = dataclasses.replace(tyro.cli(settings_class, args=arguments, prog=prog), given=given)
-    settings.validate()
     resume = settings.resume
     folder = settings.out or Path("runs") / f"{name.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     if resume == "auto" and settings.out is None:
@@ -80,6 +79,7 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
         folder = Path(resume)
     taken = folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir()))
     if resume is None or (resume == "auto" and not taken):
+        settings.validate()
         if taken:
             way = f"resume it with --resume {folder}, or " if folder.is_dir() else ""
             raise InputError(f"{folder} exists already: {way}choose another --out")

@@ -177,6 +177,26 @@ def test_a_flag_without_effect_is_refused_even_with_its_default(given, tmp_path)
     Some().refuse_idle("beside --other", "size", "quick", "seed")
 
 
+@pytest.mark.parametrize("way", ["--resume RUN", "--resume auto --out RUN"])
+@pytest.mark.parametrize(
+    ("script", "began", "flag"),
+    [
+        (finetune, "--init scratch", "--num-layers 1"),
+        (finetune, "--init scratch", "--cased"),
+        (pretrain_gpt, "--tokenizer bpe", "--vocab-size 90"),
+        (pretrain_bert, "--objective bert", "--cased"),
+        (translate, "--preset tiny", "--models rnn-local-p"),
+    ],
+)
+def test_a_flag_of_a_resumed_run_is_judged_by_the_settings_of_the_run(script, began, flag, way, tmp_path):
+    kind = next(kind for kind in vars(script).values() if isinstance(kind, type) and is_own(kind, script))
+    data, run = tmp_path / "data.txt", str(tmp_path / "run")
+    data.write_text("text\n")
+    open_run(kind, "some", ["--out", run, "--data", str(data), *began.split(), *flag.split()])
+    settings, _ = choose_run(kind, "some", [*way.replace("RUN", run).split(), *flag.split()])
+    assert flag.split()[0][2:].replace("-", "_") in settings.given
+
+
 def test_out_beside_a_run_to_resume_is_refused(tmp_path):
     open_run(Some, "some", ["--out", str(tmp_path / "run")])
     with pytest.raises(InputError, match=f"^--out: no effect beside --resume {tmp_path / 'run'}; leave this out"):
