@@ -147,7 +147,7 @@ def _train_bpe(texts: Iterable[str], vocab_size: int, specials: Sequence[str], *
     if not of_bytes and vocab_size < len(specials) + len(seen):
         raise InputError(
             f"vocab_size={vocab_size} is too small for the {len(seen)} characters of the texts: it must be at least "
-            f"{len(specials) + len(seen)}, or take a byte-level tokenizer"
+            f"{len(specials) + len(seen)}"
         )
     # The trainer made added tokens of the specials in its own tokenizer, but not in the model.
     return _tokenizer(workshop.model, workshop.pre_tokenizer, [decoder], specials)

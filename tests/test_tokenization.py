@@ -328,7 +328,7 @@ def test_a_vocabulary_of_a_size_out_of_bounds_is_refused_before_a_text_is_read(n
 # In WordPiece, each letter is a piece at the beginning of a word and one inside.
 @pytest.mark.parametrize(("name", "text", "least"), [("bpe", "abcde", 9), ("wordpiece", "a cat, a bat", 14)])
 def test_a_vocabulary_too_small_for_the_characters_is_refused_with_the_least_size(name, text, least):
-    message = f"vocab_size={least - 1} is too small for the 5 characters .* at least {least}"
+    message = f"vocab_size={least - 1} is too small for the 5 characters .* at least {least}$"
     with pytest.raises(InputError, match=message):
         TRAINERS[name]([text], least - 1)
     assert TRAINERS[name]([text], least).get_vocab_size() == least
