@@ -68,13 +68,13 @@ def reported_to_user() -> Iterator[None]:
 @contextmanager
 def naming_flags(settings: type) -> Iterator[None]:
     """Within the block, messages name flags of a command instead of parameters of a function: `source='de'` becomes
-    `--source 'de'`, where `settings`, a dataclass, has a field of that name."""
-    names = "|".join(field.name for field in dataclasses.fields(settings))
-    parameter = re.compile(rf"(?<![\w.-])({names})=(?=(\S)?)")
+    `--source 'de'`, where `settings`, a dataclass, has a field of that name or `other_names` has one for it."""
+    flags = {field.name: field.name for field in dataclasses.fields(settings)} | getattr(settings, "other_names", {})
+    parameter = re.compile(rf"(?<![\w.-])({'|'.join(flags)})=(?=(\S)?)")
 
     def in_flags(message: object) -> str:
         return parameter.sub(
-            lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2] and found[2] not in ',;:)' else ''}",
+            lambda found: f"--{flags[found[1]].replace('_', '-')}{' ' if found[2] and found[2] not in ',;:)' else ''}",
             str(message),
         )
 

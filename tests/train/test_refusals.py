@@ -31,9 +31,11 @@ REFUSED = {
         "--optimizer adamw --momentum 0.9": "--momentum: no effect with --optimizer adamw",
         "--data nowhere.txt": "no corpus 'nowhere.txt'",
         "--data dates": "dates holds pairs",
+        "--data columns.csv": "to read as text? Name them with --text",
+        "--data labelled.tsv --text nought": "has no column 'nought'",
     },
     "bert": {
-        "--vocab-size 90 --context 4": "max_length=4 leaves no room for text",
+        "--vocab-size 90 --context 4": "--context 4 leaves no room for text",
         "--vocab-size 9": "--vocab-size 9 is too small for the",
         "--objective roberta --vocab-size 100": "--vocab-size 100 must be at least 261",
         "--objective roberta --cased": "--cased: no effect with --objective roberta",
@@ -42,6 +44,8 @@ REFUSED = {
         "--init gpt": "holds a GPT, not a BERT",
         "--init other": "tokenizer.json has ids up to 5",
         "--data reviews,reviews": "reviews twice between its commas",
+        "--data columns.csv": "to read as text? Name them with --text",
+        "--data labelled.tsv,bible --text text": "bible holds pairs",
         "--data reviews,": "an empty name between its commas",
     },
     "finetune": {
@@ -96,6 +100,7 @@ def folder(tmp_path_factory):
         "text.txt": sentences,
         "labelled.tsv": ["text\tlabel", *(f"{text}\t{n % 2}" for n, text in enumerate(sentences))],
         "pairs.csv": ["source,target", *(f"{n} days,{n}" for n in range(60))],
+        "columns.csv": ["content,date,id", *(f"{text},May {n},{n}" for n, text in enumerate(sentences))],
         "few.csv": ["source,target", "a,b"],
         **{f"aligned/{split}.{side}": sentences for split in ("train", "val") for side in ("de", "en")},
     }

@@ -54,6 +54,8 @@ class Settings(RunOptions):
     """Flags of every script. A run's length is `minutes` of training, evaluation not counted, or `steps`."""
 
     settings_file: ClassVar[str] = "config.json"
+    other_names: ClassVar[dict[str, str]] = {}
+    """The flags, by the name of the field, of parameters that are called otherwise in the library."""
 
     seed: Seed = 0
     """Seed of the weights, the order of the data and dropout."""

@@ -28,6 +28,10 @@ class PretrainSettings(Settings):
     """The shared flags; `GPTSettings` and `BERTSettings` add their own."""
 
     settings_file: ClassVar[str] = "settings.json"  # config.json is the model's
+    other_names: ClassVar[dict[str, str]] = {"max_length": "context"}
+
+    text: str | None = None
+    """The column of the texts in a table. Default: text, sentence, or the only one."""
 
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon: Muon for the matrices inside blocks, AdamW for the rest."""

@@ -76,9 +76,10 @@ def test_an_evaluation_predicts_fewer_tokens_at_once_the_larger_the_vocabulary(v
 
 def test_short_texts_of_a_table_are_each_predicted_as_if_alone_and_a_flag_makes_one_stream_of_them(tmp_path, capsys):
     for split, count in (("train", 40), ("validation", 5)):
-        rows = [json.dumps({"text": f"{n} green bottles"}) for n in range(count)]
+        rows = [json.dumps({"content": f"{n} green bottles", "title": "song"}) for n in range(count)]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    flags = ["gpt", "--data", str(tmp_path), *SIZES, *WINDOWS, "--context", "40", "--steps", "3", "--out"]
+    flags = ["gpt", "--data", str(tmp_path), "--text", "content", *SIZES, *WINDOWS, "--context", "40"]
+    flags += ["--steps", "3", "--out"]
     main([*flags, str(tmp_path / "alone")])
     assert "--texts stream" in capsys.readouterr().out
     results, completer = results_of(tmp_path / "alone"), Completer.load(tmp_path / "alone")

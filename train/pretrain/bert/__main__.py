@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
 def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str, Any]:
     """Train one model, save it, and score it on everything held out, beside two baselines."""
     processes = Processes.current()
-    corpora = processes.local_rank_0_first(lambda: read_corpora(settings.data))
+    corpora = processes.local_rank_0_first(lambda: read_corpora(settings.data, settings.text))
     torch.manual_seed(settings.seed)
     context = settings.context or DEFAULT_CONTEXT
     if settings.init is None:

@@ -44,23 +44,26 @@ def _exists(path: str) -> bool:
         return False
 
 
-def read_corpora(names: str) -> dict[str, Corpus]:
-    """The corpora that are named, with commas between them. `bible` gives two corpora, its English versions, each a
-    single text of verses: in one corpus, the only other text to take a sentence from would be the other version."""
+def read_corpora(names: str, text: str | None = None) -> dict[str, Corpus]:
+    """The corpora that are named, with commas between them; `text` is the column of each that holds the texts.
+
+    `bible` gives two corpora, its English versions, each a single text of verses: in one corpus, the only other text to
+    take a sentence from would be the other version.
+    """
     corpora: dict[str, Corpus] = {}
     for name in corpus_names(names):
         if not name or name in corpora or f"{name} 3" in corpora:
             raise InputError(
                 f"--data {names} has {'an empty name' if not name else f'{name} twice'} between its commas"
             )
-        if name == "bible":
+        if name == "bible" and text is None:
             verses = load(name, source="3", target="k")
             for version, column in (("3", "source"), ("k", "target")):
                 splits = {split: {"text": ["\n".join(table[column])]} for split, table in verses.items()}
                 made = {split: datasets.Dataset.from_dict(table) for split, table in splits.items()}
                 corpora[f"bible {version}"] = Corpus(made, LINE_ENDS)
         else:
-            corpora[name] = Corpus(load(name, kind="text"))
+            corpora[name] = Corpus(load(name, kind="text", text=text))
     return corpora
 
 

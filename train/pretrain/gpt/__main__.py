@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
 def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str, Any]:
     """Train one model, save it, score it on every held-out token, and let it write a sample."""
     processes = Processes.current()
-    corpus = processes.local_rank_0_first(lambda: load(settings.data, kind="text"))
+    corpus = processes.local_rank_0_first(lambda: load(settings.data, kind="text", text=settings.text))
     completer = starting_model(settings, corpus["train"])
     model, tokenizer = completer.model.to(settings.torch_device()), completer.tokenizer
     context = settings.context or model.config.max_length
