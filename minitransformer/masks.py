@@ -40,6 +40,13 @@ def padding_mask(valid: Bool[Tensor, "batch key"]) -> Bool[Tensor, "batch 1 1 ke
     return rearrange(valid, "batch key -> batch 1 1 key")
 
 
+def require_bool(**given: Tensor | None) -> None:
+    """`InputError` for a tensor that is not bool, whose 0 and 1 would be taken for places."""
+    for name, tensor in given.items():
+        if tensor is not None and tensor.dtype != torch.bool:
+            raise InputError(f"{name} must be bool, True = real; it is {tensor.dtype}: {name}.bool()")
+
+
 def document_mask(document_ids: Int[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time time"]:
     """Tokens see their own document only, for sequences packed from several documents."""
     queries = rearrange(document_ids, "batch query -> batch 1 query 1")

@@ -51,6 +51,8 @@ def cases() -> Iterator[Case]:
     for positions in ("learned", "rotary", "alibi"):
         yield f"GPT {positions}", fresh_gpt(positions), (ids[0], ids[2]), {}
         yield f"GPT {positions}, packed", fresh_gpt(positions), ids[:1], documents
+    long = torch.ones(1, 20, dtype=torch.long), {"document_ids": torch.arange(20)[None] // 5}
+    yield "GPT, packed beyond its length", fresh_gpt(), long[:1], long[1]
     yield "GPT modern", fresh_gpt("rotary", 2, **MODERN), (ids[0],), {}
     for dtype in (torch.float32, torch.bfloat16):  # with ways of their own for many tokens, and for bfloat16
         gpt = fresh_gpt(max_length=80, d_model=64).to(dtype)

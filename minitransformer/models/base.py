@@ -7,12 +7,13 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from minitransformer.checks import fits, require_number, type_name
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
+from minitransformer.masks import require_bool
 from minitransformer.models.described import require_described
 from minitransformer.models.weights import (
     copy_weights,
@@ -61,17 +62,20 @@ class Loss(NamedTuple):
 
 
 def target_loss(
-    logits: Float[Tensor, "targets vocab"], targets: Int[Tensor, " targets"], label_smoothing: float = 0.0
+    logits: Float[Tensor, "targets vocab"],
+    targets: Int[Tensor, " targets"],
+    name: str = "targets",
+    label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Summed cross-entropy; smoothing spreads `label_smoothing` over the whole vocabulary (Szegedy et al. 2016).
 
-    Raises `InputError` for a target out of range, as `embedded` does, -100 included.
+    Raises `InputError` for a target out of range, as `embedded` does, -100 included; `name` is its key in the batch.
     """
     options: dict[str, Any] = {"reduction": "sum", "label_smoothing": label_smoothing, "ignore_index": NEVER}
     try:
         return F.cross_entropy(logits.float(), targets.long(), **options)
     except IndexError:
-        require_known("targets", targets, logits.shape[1])
+        require_known(name, targets, logits.shape[1])
         raise
 
 
@@ -95,10 +99,22 @@ def require_known(name: str, ids: Int[Tensor, "*shape"], size: int) -> None:
 
 
 def require_shape_of(ids: Int[Tensor, "*shape"], **others: Tensor | None) -> None:
-    """`InputError` for a tensor of another shape than `ids`, which would be broadcast."""
+    """`InputError` for a tensor of another shape than `ids`, which would be broadcast, or of another kind than its name
+    says: `valid` is bool, ids are integers."""
     for name, given in others.items():
         if given is not None and given.shape != ids.shape:
             raise InputError(f"{name} of shape {tuple(given.shape)} does not fit ids of shape {tuple(ids.shape)}")
+        if name.endswith("valid"):
+            require_bool(**{name: given})
+        elif given is not None and (given.dtype == torch.bool or given.is_floating_point()):
+            raise InputError(f"{name} must be integers; it is {given.dtype}: {name}.long()")
+
+
+def require_rows_of(rows: Shaped[Tensor, "batch *shape"], **others: Tensor | None) -> None:
+    """`InputError` for labels that are not one for each of `rows`, and for ids that are not one row for each."""
+    for name, given in others.items():
+        if given is not None and (len(given) != len(rows) or (name.endswith("labels") and given.dim() != 1)):
+            raise InputError(f"{name} of shape {tuple(given.shape)} does not fit {len(rows)} rows")
 
 
 class Config:
@@ -111,7 +127,7 @@ class Config:
             value, annotation = getattr(self, field.name), annotations[field.name]
             if not fits(value, annotation):
                 raise InputError(f"{field.name}={shown(value)} must be of type {type_name(annotation)}")
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and not isinstance(value, bool):
                 require_number(field.name, value, at_most=LARGEST_NUMBER)
         self._require_sane_size()
 
@@ -153,9 +169,9 @@ class Config:
 
     def require_positive(self, *names: str) -> None:
         """Integers of at least 1, and floats that are more than 0 in float32 too; None passes."""
+        annotations = get_type_hints(type(self))
         for name in names:
-            value = getattr(self, name)
-            require_number(name, value, at_least=1 if isinstance(value, int) else 1e-30)
+            require_number(name, getattr(self, name), at_least=1e-30 if fits(0.5, annotations[name]) else 1)
 
     def require_fraction(self, *names: str) -> None:
         for name in names:
@@ -209,6 +225,11 @@ class Model(nn.Module, ABC):
 
         Raises `InputError` for a model in which a part was exchanged, so that the configuration does not describe it.
         """
+        kind = type(self)
+        if any(base.__name__ == kind.__name__ for base in kind.__mro__[1:]):
+            raise InputError(
+                f"{kind.__module__}.{kind.__name__} has the name of its base class, as which it would load"
+            )
         require_described(self, self.described())
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

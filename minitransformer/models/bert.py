@@ -13,7 +13,17 @@ from minitransformer.activations import ACTIVATIONS
 from minitransformer.blocks import EncoderBlock, Stack
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import Ids, Loss, Memory, Model, Valid, embedded, require_shape_of, target_loss
+from minitransformer.models.base import (
+    Ids,
+    Loss,
+    Memory,
+    Model,
+    Valid,
+    embedded,
+    require_rows_of,
+    require_shape_of,
+    target_loss,
+)
 from minitransformer.models.bert_config import BERTConfig
 from minitransformer.models.transformer_parts import (
     attention_positions,
@@ -141,6 +151,9 @@ class BERT(Model):
         have `valid`, `segment_ids` and `document_ids`, as for `forward`, and `sentence_labels` (B,), which add a second
         term. Raises `InputError` for `sentence_labels` of packed rows, which hold more than one pair of sentences."""
         ids, targets, document_ids = batch["ids"], batch["targets"], batch.get("document_ids")
+        of_tokens = {name: batch.get(name) for name in ("valid", "segment_ids", "document_ids")}
+        require_shape_of(ids, targets=targets, **of_tokens)
+        require_rows_of(ids, sentence_labels=batch.get("sentence_labels"))
         if document_ids is not None and "sentence_labels" in batch:
             raise InputError("sentence_labels are one for each row, but document_ids pack several documents into a row")
         if "sentence_labels" in batch and len(ids) and not ids.shape[1]:
@@ -155,11 +168,13 @@ class BERT(Model):
         states = self._states(ids, valid, batch.get("segment_ids"), document_ids, rows)
         masked = states[is_target.flatten()[rows]] if "sentence_labels" in batch else states
         counts = self.count_targets(batch)
-        losses = {"mlm": Loss(target_loss(self.predict_tokens(masked), targets[is_target]), counts["mlm"])}
+        total = target_loss(self.predict_tokens(masked), targets[is_target], "targets")
+        losses = {"mlm": Loss(total, counts["mlm"])}
         if "sentence_labels" in batch:
             starts = torch.arange(len(ids), device=ids.device) * ids.shape[1]
             of_first = states[torch.searchsorted(rows, starts + first)]
-            total = target_loss(self.predict_sentence(of_first[:, None]), batch["sentence_labels"])
+            judged = self.predict_sentence(of_first[:, None])
+            total = target_loss(judged, batch["sentence_labels"], "sentence_labels")
             losses[self.config.sentence_head] = Loss(total, counts[self.config.sentence_head])
         return losses
 

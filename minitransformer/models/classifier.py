@@ -13,7 +13,18 @@ from torch import Tensor, nn
 from minitransformer.checks import fits, require_number
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import MOST_PARAMETERS, Config, Ids, Loss, Memory, Model, Valid, target_loss
+from minitransformer.models.base import (
+    MOST_PARAMETERS,
+    Config,
+    Ids,
+    Loss,
+    Memory,
+    Model,
+    Valid,
+    require_rows_of,
+    require_shape_of,
+    target_loss,
+)
 from minitransformer.models.bert import BERT
 from minitransformer.models.gpt import GPT
 from minitransformer.models.pooling import POOLINGS, AttentionPooling
@@ -178,6 +189,7 @@ class SequenceClassifier(Model):
         return self.output(self.dropout(self.pool(self.encode(ids, valid, segment_ids))))
 
     def encode(self, ids: Ids, valid: Valid | None = None, segment_ids: Ids | None = None) -> Memory:
+        require_shape_of(ids, valid=valid, segment_ids=segment_ids)
         if not ids.shape[1]:  # rows without a real token
             ids = F.pad(ids, (0, 1))
             valid, segment_ids = torch.zeros_like(ids, dtype=torch.bool), None
@@ -199,9 +211,11 @@ class SequenceClassifier(Model):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `ids` (B, T) and `labels` (B,), and may have `valid` and `segment_ids` (B, T)."""
+        require_rows_of(batch["ids"], labels=batch["labels"])
         logits = self(batch["ids"], batch.get("valid"), batch.get("segment_ids"))
         smoothing = self.config.label_smoothing if self.training else 0.0
-        return {"label": Loss(target_loss(logits, batch["labels"], smoothing), self.count_targets(batch)["label"])}
+        total = target_loss(logits, batch["labels"], "labels", smoothing)
+        return {"label": Loss(total, self.count_targets(batch)["label"])}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         labels = batch["labels"]

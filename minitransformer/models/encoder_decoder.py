@@ -19,6 +19,7 @@ from minitransformer.models.base import (
     Model,
     Valid,
     require_known,
+    require_rows_of,
     require_shape_of,
     target_loss,
 )
@@ -66,10 +67,12 @@ class EncoderDecoder(Model):
     ) -> Float[Tensor, "batch target vocab"]:
         """Logits for the token after each of `target_ids`, which start with BOS. All of `source_ids` are real unless
         `source_valid` says otherwise."""
+        require_rows_of(source_ids, target_ids=target_ids)
         return self.output(self.decode(target_ids, self.encode(source_ids, source_valid)))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `source_ids`, `source_valid` and `target_ids` (BOS ... EOS, then padding)."""
+        require_batch(batch)
         inputs, targets, is_target = decoder_inputs_and_targets(batch["target_ids"], self.config.pad_id)
         features = self.decode(inputs, self.encode(batch["source_ids"], batch["source_valid"]))
         return self.loss_of(self.output(features[is_target]), targets[is_target], batch)
@@ -79,7 +82,7 @@ class EncoderDecoder(Model):
     ) -> dict[str, Loss]:
         """Smoothed in training only; the count is that of all targets of the batch."""
         smoothing = self.config.label_smoothing if self.training else 0.0
-        return {"lm": Loss(target_loss(logits, targets, smoothing), self.count_targets(batch)["lm"])}
+        return {"lm": Loss(target_loss(logits, targets, "target_ids", smoothing), self.count_targets(batch)["lm"])}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"lm": (batch["target_ids"][:, 1:] != self.config.pad_id).sum()}
@@ -100,6 +103,12 @@ class EncoderDecoder(Model):
             raise InputError(
                 f"a source of {ids.shape[1]} tokens is longer than the model's max_length={self.config.max_length}"
             )
+
+
+def require_batch(batch: dict[str, Tensor]) -> None:
+    """`InputError` for tensors that do not fit one another; several targets of one source would pass as its beams."""
+    require_shape_of(batch["source_ids"], source_valid=batch["source_valid"])
+    require_rows_of(batch["source_ids"], target_ids=batch["target_ids"])
 
 
 def decoder_inputs_and_targets(

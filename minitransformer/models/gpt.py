@@ -26,6 +26,7 @@ from minitransformer.models.base import (
     Valid,
     embedded,
     require_known,
+    require_rows_of,
     require_shape_of,
     target_loss,
 )
@@ -152,17 +153,19 @@ class GPT(Model):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `ids` (B, T), `valid` (B, T) where they are padded, and `document_ids` (B, T) where packed:
-        each token predicts the next real one of its document."""
+        each token predicts the next one, if both are real and of one document. Nothing predicts a document's first
+        token, nor one that follows tokens of another."""
+        require_shape_of(batch["ids"], valid=batch.get("valid"), document_ids=batch.get("document_ids"))
         ids, targets = batch["ids"][:, :-1], batch["ids"][:, 1:]
         if "valid" not in batch and "document_ids" not in batch:
             # All are targets, and not to select them saves a pass over the states, and another backward.
             states = self.encode(ids).states
-            total = target_loss(self._logits(states).flatten(0, 1), targets.flatten())
+            total = target_loss(self._logits(states).flatten(0, 1), targets.flatten(), "ids")
             return {"lm": Loss(total, torch.tensor(targets.numel(), device=ids.device))}
         is_target = self._is_target(batch)
         valid, document_ids = (batch[name][:, :-1] if name in batch else None for name in ("valid", "document_ids"))
         states = self.encode(ids, valid, document_ids=document_ids).states
-        return {"lm": Loss(target_loss(self._logits(states[is_target]), targets[is_target]), is_target.sum())}
+        return {"lm": Loss(target_loss(self._logits(states[is_target]), targets[is_target], "ids"), is_target.sum())}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"lm": self._is_target(batch).sum()}
@@ -200,6 +203,7 @@ class GPT(Model):
         When the context is full, learned positions start again from its last half, row by row; other schemes drop the
         oldest token, as under a `sliding_window_mask` of `max_length`.
         """
+        require_rows_of(state.ids, ids=ids)
         if self.positions is not None and state.caches[0].num_seen == self.config.max_length:
             return self._read(*state.last_half(ids), num_slots=self.config.max_length)
         mask = state.append(ids)

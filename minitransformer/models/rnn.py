@@ -9,8 +9,13 @@ from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import Ids, Loss, Memory, Valid, embedded
-from minitransformer.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, decoder_inputs_and_targets
+from minitransformer.models.base import Ids, Loss, Memory, Valid, embedded, require_rows_of
+from minitransformer.models.encoder_decoder import (
+    EncoderDecoder,
+    EncoderDecoderConfig,
+    decoder_inputs_and_targets,
+    require_batch,
+)
 from minitransformer.models.rnn_cells import CELLS, RecurrentStack, State
 from minitransformer.models.rnn_decoders import (
     BahdanauDecoder,
@@ -144,6 +149,7 @@ class RNNSeq2Seq(EncoderDecoder):
     @torch.no_grad()
     def step(self, ids: Int[Tensor, " batch"], state: RNNState) -> tuple[Float[Tensor, "batch vocab"], RNNState]:
         """Read one more target token per row: logits of the next, and the state after it."""
+        require_rows_of(state.source, ids=ids)
         features, state = self.decoder(self._embedded(ids[:, None]), state)
         return self.output(features[:, 0]), state
 
@@ -153,6 +159,7 @@ class RNNSeq2Seq(EncoderDecoder):
         of all targets."""
         if not self.training or self.config.teacher_forcing == 1.0 or batch["target_ids"].shape[1] < 2:
             return super().loss(batch)
+        require_batch(batch)
         inputs, targets, is_target = decoder_inputs_and_targets(batch["target_ids"], self.config.pad_id)
         logits, running = self._coin_flip_logits(inputs, self.encode(batch["source_ids"], batch["source_valid"]))
         is_target = is_target & running

@@ -76,6 +76,8 @@ def require_length(position_ids: Int[Tensor, "#batch time"], max_length: int, *,
     """`InputError` for rows of more than `max_length` tokens; for `packed` rows, if one of their documents has more."""
     length = position_ids.shape[1]
     if packed and length > max_length:
+        if torch.compiler.is_compiling() or not len(position_ids):
+            return  # a graph cannot depend on the values
         length = int(position_ids.max()) + 1
     if length > max_length:
         raise InputError(f"{length} tokens are more than the model's max_length={max_length}")

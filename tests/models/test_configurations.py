@@ -62,6 +62,7 @@ IMPOSSIBLE = [
     (GPTConfig, {"num_heads": 4, "num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
     (GPTConfig, {"positions": "relative"}, "positions='relative' must be one of learned, rotary, alibi, none"),
     (GPTConfig, {"logit_softcap": 0.0}, "logit_softcap=0.0 must be"),
+    (GPTConfig, {"norm_eps": 0}, "norm_eps=0 must be at least 1e-30"),
     (GPTConfig, {"norm_eps": -1.0}, "norm_eps=-1.0 must be"),
     (GPTConfig, {"eos_id": 50256}, "eos_id=50256 is no id in a vocabulary of 9"),
     (GPTConfig, {"positions": "rotary", "d_model": 20, "num_heads": 4}, "leaves an odd number, 5"),

@@ -67,6 +67,12 @@ def test_what_save_would_lose_is_refused(what, tmp_path):
     assert not (tmp_path / "saved").exists()
 
 
+def test_a_class_with_the_name_of_its_base_is_refused(tmp_path):
+    kind = type("GPT", (GPT,), {})
+    with pytest.raises(InputError, match="has the name of its base class"):
+        kind(fresh_gpt().config).save(tmp_path / "saved")
+
+
 def test_what_export_would_lose_is_refused(tmp_path):
     for model in (GPT.from_config(fresh_gpt().config), bert()):
         part = model.decoder if isinstance(model, GPT) else model.encoder

@@ -59,14 +59,14 @@ def test_ids_of_targets(build, unknown):
     with refusal("target_ids", unknown, TARGET_VOCAB):
         model.loss(batch)
     batch["target_ids"][0, 2:] = torch.tensor([4, unknown])  # the last one is a target, and no input
-    with refusal("targets", unknown, TARGET_VOCAB):
+    with refusal("target_ids", unknown, TARGET_VOCAB):
         model.loss(batch)
 
 
 @pytest.mark.parametrize("unknown", [-1, -100, 13])
 def test_the_last_id_of_a_text_is_a_target_alone(unknown):
     ids = torch.tensor([[1, 2, unknown]])
-    with refusal("targets", unknown, 13):
+    with refusal("ids", unknown, 13):
         fresh_gpt().loss({"ids": ids})
 
 
@@ -81,8 +81,12 @@ def test_labels():
     for name in ("bert classifier", "classifier of one's own encoder"):
         batch = batch_for(name)
         for unknown in (-100, 3):
-            with refusal("targets", unknown, 3):
+            with refusal("labels", unknown, 3):
                 KINDS[name]().loss(batch | {"labels": torch.tensor([1, unknown])})
+
+    ids = torch.tensor([[5, 6, 7]])
+    with refusal("sentence_labels", 3, 2):
+        bert().loss({"ids": ids, "targets": ids, "sentence_labels": torch.tensor([3])})
 
 
 @pytest.mark.parametrize("unknown", [-1, 2])

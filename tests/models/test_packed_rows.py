@@ -5,6 +5,7 @@ from functools import partial
 import jaxtyping
 import pytest
 import torch
+from helpers_kinds import KINDS, batch_for
 from helpers_models import assert_close, nudged, tiny_rnn, tiny_transformer
 from helpers_pieces import few_examples
 from hypothesis import given
@@ -138,6 +139,7 @@ def test_learned_positions_bound_the_document_not_the_row(build):
     document_ids[0, 10] = 0
     with pytest.raises(InputError, match="11 tokens are more than the model's max_length=10"):
         model(ids, document_ids=document_ids)
+    assert len(model(ids[:0], document_ids=document_ids[:0])) == 0
 
 
 def test_a_row_of_several_documents_has_no_label_of_one_pair():
@@ -169,15 +171,42 @@ def test_shapes_that_would_be_broadcast_are_refused(build, name, monkeypatch):
 def test_so_they_are_by_every_other_door(build, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     model, ids, one_row = build(), torch.full((2, 6), 7), torch.ones(1, 6, dtype=torch.long)
-    calls = [lambda: model.encode(ids, one_row > 0)]
+    calls = [model.encode]
     if hasattr(model, "start"):
-        calls += [partial(decode, model, ids, one_row > 0, max_new_tokens=2) for decode in (greedy, beam_search)]
+        calls += [partial(decode, model, max_new_tokens=2) for decode in (greedy, beam_search)]
+        calls += [lambda ids, valid: model.start(ids, valid, max_new_tokens=2)]
+        calls += [lambda ids, valid: greedy(model, ids, valid, max_new_tokens=2, repetition_penalty=3.0)]
     for call in calls:
         with pytest.raises(InputError, match="valid of shape"):
-            call()
+            call(ids, one_row > 0)
+        for integers in (torch.ones_like(ids), torch.zeros_like(ids)):
+            with pytest.raises(InputError, match=r"valid must be bool, .* it is torch.int64: valid.bool\(\)"):
+                call(ids, integers)
     if build is bert:
         with pytest.raises(InputError, match="segment_ids of shape"):
             model(ids, None, one_row)
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_the_tensors_of_a_batch_that_do_not_fit_one_another_are_refused(name, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model, batch = KINDS[name](), batch_for(name)
+    inputs = "source_ids" if "source_ids" in batch else "ids"
+    assert model.loss(batch)
+    for key in set(batch) - {inputs}:
+        with pytest.raises(InputError, match=f"{key} of shape"):
+            model.loss(batch | {key: torch.cat([batch[key]] * 2)})
+        if key in ("valid", "source_valid", "document_ids"):
+            other = batch[key].long() if batch[key].dtype == torch.bool else batch[key] > 0
+            with pytest.raises(InputError, match=f"{key} must be"):
+                model.loss(batch | {key: other})
+        if key in ("targets", "valid"):
+            with pytest.raises(InputError, match=f"{key} of shape"):
+                model.loss(batch | {key: batch[key][:, :-1]})
+    if hasattr(model, "start"):
+        _, state = model.start(batch[inputs], max_new_tokens=3)
+        with pytest.raises(InputError, match=r"ids of shape \(1,\) does not fit 2 rows"):
+            model.step(torch.tensor([1]), state)
 
 
 def test_gradients_of_single_packed_rows_are_those_of_torch_func():
