@@ -78,6 +78,8 @@ def require_number(shown_name: str, value: int | float | None, **bounds: int | f
     """
     if value is None:
         return
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InputError(f"{shown_name}={shown(value)} must be a number")
     given = f"{shown_name}{' ' if shown_name.startswith('-') else '='}{shown(value)}"
     limits = {name: bound for name, bound in bounds.items() if bound is not None}
     if not all(_BOUNDS[name](value, bound) for name, bound in limits.items()):

@@ -1,5 +1,6 @@
 """The decoding protocol: what `greedy`, `sample`, `stream` and `beam_search` ask of a model."""
 
+import math
 import warnings
 from typing import Any, Protocol, runtime_checkable
 
@@ -45,9 +46,9 @@ def warn_in_training(model: Any) -> None:
 
 
 def require_scores(scores: Tensor) -> None:
-    """`InputError` for logits or probabilities that are NaN, which no token or label can be chosen by."""
-    if scores.isnan().any():
+    """`InputError` for logits or probabilities that are NaN or +∞, which no token or label can be chosen by."""
+    if scores.numel() and not bool(scores.amax() < math.inf):  # NaN is not less
         raise InputError(
-            "the model's scores are NaN: some of its weights are too large, as after a training that diverged; take an "
-            "earlier checkpoint, or train with a lower learning rate"
+            "the model's scores are NaN or infinite: some of its weights are too large, as after a training that "
+            "diverged; take an earlier checkpoint, or train with a lower learning rate"
         )

@@ -14,6 +14,7 @@ from minitransformer.beam import Hypothesis, beam_search
 from minitransformer.checks import require_number, require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, require_scores, warn_in_training
 from minitransformer.errors import InputError
+from minitransformer.masks import require_bool
 
 __all__ = ["Chooser", "Decodable", "Hypothesis", "Sampler", "beam_search", "greedy", "likeliest", "sample", "stream"]
 
@@ -156,6 +157,7 @@ def stream(
     """
     require_whole("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS)
     require_number("repetition_penalty", repetition_penalty, at_least=1e-6, at_most=1e6)
+    require_bool(valid=valid)
     warn_in_training(model)
     if not len(inputs) or max_new_tokens == 0:
         return

@@ -247,7 +247,10 @@ def test_what_is_impossible_is_no_hypothesis():
     [
         *[({"alpha": value}, "alpha=") for value in (-0.1, 11, 1e308, float("inf"), float("nan"))],
         *[({"beam_size": value}, "beam_size=") for value in (0, 2.5, 10**9, float("nan"))],
-        *[({"max_new_tokens": value}, "max_new_tokens=") for value in (-1, 1.5, 10**30, torch.tensor([1, -1]))],
+        *[
+            ({"max_new_tokens": value}, "max_new_tokens=")
+            for value in (-1, 1.5, 10**30, [2, 3], True, torch.tensor([1, -1]))
+        ],
         *[({"n_best": value}, "n_best=") for value in (0, 1.5, float("nan"))],
         ({"beam_size": 2, "n_best": 3}, "n_best=3 .* beam_size=2"),
     ],

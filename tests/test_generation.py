@@ -304,10 +304,21 @@ def test_a_row_ends_in_any_stop_token():
     assert ids.tolist() == [[4, 6, PAD], [EOS, PAD, PAD], [4, 4, 5]]
 
 
+@pytest.mark.parametrize("decode", [greedy, sample, beam_search])
+@pytest.mark.parametrize("score", [INF, NAN])
+def test_scores_that_are_not_finite_are_refused(decode, score):
+    model = Scripted([4, 5])
+    model.says[model.says > 0] = score
+    with pytest.raises(InputError, match="the model's scores are NaN or infinite"):
+        decode(model, torch.zeros(1, 1, dtype=torch.long), max_new_tokens=2)
+
+
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
         ({"temperature": -0.5}, "temperature=-0.5 must be at least 0"),
+        ({"top_k": True}, "top_k=True must be a number"),
+        ({"seed": True}, "seed=True must be a number"),
         ({"top_k": 0}, "top_k=0 must be at least 1"),
         ({"top_p": 1.5}, "top_p=1.5 must be more than 0 and at most 1"),
         ({"min_p": -0.1}, "min_p=-0.1 must be at least 0 and at most 1"),
