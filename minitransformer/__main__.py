@@ -41,6 +41,8 @@ class Lines:
         require_ranges(self)
         if self.texts and self.input is not None:
             raise InputError(f"texts and --input {self.input} at once: give one or the other")
+        if self.input is not None and (self.input.is_char_device() or self.input.is_block_device()):
+            raise InputError(f"--input {self.input} is a device, which may never end: give a file")
         can_be_read_twice = self.texts or (self.input is not None and self.input.is_file())
         return sum(1 for _ in self.lines()) if can_be_read_twice else None
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from minitransformer.errors import InputError
-from minitransformer.files import atomic
+from minitransformer.files import atomic, require_regular
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -213,6 +213,8 @@ def require_png(path: Path) -> None:
         raise InputError(f"{path}: pictures are PNG files, so give a name that ends in .png")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
+    if path.exists():
+        require_regular(path)
 
 
 def _save(figure: "matplotlib.figure.Figure", path: Path | str) -> Path:

@@ -1,6 +1,7 @@
 """The flags and streams of every command of `python -m minitransformer`."""
 
 import io
+import os
 import sys
 
 import pytest
@@ -53,9 +54,19 @@ def test_numbers_out_of_range_are_refused(name, flag, values, capsys):
         assert refused_before_work(capsys, name, flag, value).startswith(f"error: {flag} ")
 
 
-def test_a_picture_that_cannot_be_written_is_refused(capsys):
+def test_a_picture_that_cannot_be_written_is_refused(capsys, tmp_path):
     assert "ends in .png" in refused_before_work(capsys, "attend", "--out", "map.gif")
     assert "there is no folder" in refused_before_work(capsys, "attend", "--out", "no/where/map.png")
+    (tmp_path / "a.png").mkdir()
+    os.mkfifo(tmp_path / "b.png")
+    for name, kind in (("a.png", "a folder"), ("b.png", "a pipe")):
+        assert f"is {kind}" in refused_before_work(capsys, "attend", "--out", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["translate", "classify"])
+def test_an_input_that_never_ends_is_refused(name, capsys):
+    line = refused(capsys, [name, "nowhere", "--input", "/dev/zero"], command)
+    assert line == "error: --input /dev/zero is a device, which may never end: give a file"
 
 
 def test_a_closed_output_is_refused(capsys, monkeypatch):

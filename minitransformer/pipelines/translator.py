@@ -182,7 +182,7 @@ class Translator:
             raise InputError("this model has no attention to show")
         base.warn_of_unknown(unknown_characters(self.source_tokenizer, [line]))
         target_ids = output[0].tolist()
-        self._warn_of_end([] if target_ids[-1] == self.model.config.eos_id else [1], 1, None)
+        self._warn_of_end([] if target_ids[-1] == self.model.config.eos_id else [1], 1, None, way_out="")
         source = token_texts(self.source_tokenizer, ids[0].tolist())
         target = token_texts(self.target_tokenizer, target_ids)
         return self.target_tokenizer.decode(target_ids), source, target, cross[-1][0, :, :, : len(source)]
@@ -193,13 +193,19 @@ class Translator:
         limit = source_length + c.max_extra_tokens
         return min(limit, c.max_length) if getattr(c, "positions", None) == "learned" else limit
 
-    def _warn_of_end(self, not_ended: Sequence[int], count: int, max_new_tokens: int | None) -> None:
+    def _warn_of_end(
+        self,
+        not_ended: Sequence[int],
+        count: int,
+        max_new_tokens: int | None,
+        way_out: str = " (max_new_tokens= sets another limit)",
+    ) -> None:
         extra = f"{self.model.config.max_extra_tokens} tokens more than their source"
         limit = extra if max_new_tokens is None else f"{max_new_tokens} tokens"
         if not_ended:
             warnings.warn(
-                f"{len(not_ended):,} of {count:,} translations are cut off at {limit} (max_new_tokens= sets another "
-                f"limit): line {base.listed(not_ended)}",
+                f"{len(not_ended):,} of {count:,} translations are cut off at {limit}{way_out}: "
+                f"line {base.listed(not_ended)}",
                 stacklevel=3,
             )
 
