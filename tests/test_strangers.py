@@ -224,7 +224,9 @@ def test_a_link_to_itself_is_an_error_of_the_operating_system(tmp_path):
 
 def test_ids_beyond_the_vocabulary_are_refused(tmp_path):
     tokenizer = train_character_tokenizer(["abcde"])
-    folder = Completer(GPT(TINY), tokenizer).save(tmp_path / "gpt")
+    assert "the tokenizer has ids up to 8, the model knows 0 to 6" in refusal(Completer, GPT(TINY), tokenizer)
+    folder = GPT(TINY).save(tmp_path / "gpt")
+    tokenizer.save(str(folder / "tokenizer.json"))
     assert "tokenizer.json has ids up to 8, its model knows 0 to 6" in refusal(Completer.load, folder)
 
     folder = Translator(tiny_rnn(), train_character_tokenizer(["abcdefg"]), tokenizer).save(tmp_path / "rnn")

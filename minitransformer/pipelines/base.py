@@ -16,7 +16,7 @@ from minitransformer.errors import InputError
 from minitransformer.files import atomic, sha256, write_json
 from minitransformer.models import Model, SequenceClassifier, load
 from minitransformer.text_encoding import pad
-from minitransformer.tokenization import FINGERPRINTS, load_tokenizer
+from minitransformer.tokenization import FINGERPRINTS, load_tokenizer, num_ids
 from minitransformer.untrusted import read_json, shown
 
 M = TypeVar("M", bound=Model)
@@ -69,9 +69,19 @@ def load_model(folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal:
 def load_with_tokenizer(folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal: str) -> tuple[M, Tokenizer]:
     """As `load_model`, with the `tokenizer.json` in the folder, which must be the model's."""
     model = load_model(folder, kind, refusal)
+    return model, load_tokenizer(Path(folder) / "tokenizer.json", vocab_size=source_vocabulary(model))
+
+
+def source_vocabulary(model: Model) -> int:
+    """How many ids the model reads."""
     config = model.encoder.config if isinstance(model, SequenceClassifier) else model.config
-    vocab_size = getattr(config, "vocab_size", None) or config.source_vocab_size
-    return model, load_tokenizer(Path(folder) / "tokenizer.json", vocab_size=vocab_size)
+    return getattr(config, "vocab_size", None) or config.source_vocab_size
+
+
+def require_fit(tokenizer: Tokenizer, vocab_size: int) -> None:
+    """`InputError` for a tokenizer with ids that the model does not know."""
+    if (size := num_ids(tokenizer)) > vocab_size:
+        raise InputError(f"the tokenizer has ids up to {size - 1}, the model knows 0 to {vocab_size - 1}")
 
 
 def save(model: Model, tokenizers: Mapping[str, Tokenizer], folder: str | Path) -> Path:

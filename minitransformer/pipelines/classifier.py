@@ -37,6 +37,9 @@ class Classifier:
     tokenizer: Tokenizer
     batch_tokens: int = 8192
 
+    def __post_init__(self) -> None:
+        base.require_fit(self.tokenizer, base.source_vocabulary(self.model))
+
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":
         """A run of `train.finetune`; `InputError` for anything else."""

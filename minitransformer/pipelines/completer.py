@@ -26,6 +26,9 @@ class Completer:
     model: GPT
     tokenizer: Tokenizer
 
+    def __post_init__(self) -> None:
+        base.require_fit(self.tokenizer, base.source_vocabulary(self.model))
+
     @classmethod
     def load(cls, folder: str | Path) -> "Completer":
         """A run of `train.pretrain gpt`, or a GPT-2 checkpoint with its `tokenizer.json`; `InputError` for others."""

@@ -30,6 +30,9 @@ class MaskFiller:
     model: BERT
     tokenizer: Tokenizer
 
+    def __post_init__(self) -> None:
+        base.require_fit(self.tokenizer, base.source_vocabulary(self.model))
+
     @classmethod
     def load(cls, folder: str | Path) -> "MaskFiller":
         """A run of `train.pretrain bert`, or a BERT, RoBERTa or ALBERT checkpoint of Hugging Face with its

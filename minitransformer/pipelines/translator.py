@@ -51,6 +51,10 @@ class Translator:
     batch_tokens: int = 16384
     block_lines: int = 2048
 
+    def __post_init__(self) -> None:
+        base.require_fit(self.source_tokenizer, self.model.config.source_vocab_size)
+        base.require_fit(self.target_tokenizer, self.model.config.target_vocab_size)
+
     @classmethod
     def load(cls, folder: str | Path) -> "Translator":
         """A model folder of `train.translate`, or its run folder if it trained one model; `InputError` otherwise."""
