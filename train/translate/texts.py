@@ -48,7 +48,8 @@ def sample(split: datasets.Dataset) -> list[tuple[str, str]]:
 def are_sentences(pairs: Sequence[tuple[str, str]]) -> bool:
     """Whether most pairs are of sentences, and targets are not a few that return again and again.
 
-    Names, codes, dates and numbers are no sentences. No single pair decides, however long it is.
+    Codes, dates, numbers in digits and names of one or two words are no sentences. Longer names and numbers in words
+    are taken for sentences. No single pair decides, however long it is.
     """
     alike = sum(is_of_sentences(source, target) for source, target in pairs)
     targets = len({target for _, target in pairs})
