@@ -63,7 +63,7 @@ REFUSED = {
     "strings": {
         "--models rnn-nought": "--models rnn-nought: the models are rnn-additive",
         "--models talk,talk": "each once",
-        "--max-length 128": "--max-length: no effect on short strings",
+        "--max-length 2": "raise --max-length",
         "--no-joint --vocab-size 9": "--vocab-size, --joint: no effect on short strings",
         "--beam 1 --alpha 0": "--alpha: no effect without a beam",
         "--average-of last": "--average-of: no effect with --average 1",

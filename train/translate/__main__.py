@@ -42,6 +42,8 @@ GUESSES = {
     "bpe": "the texts look like sentences: subwords and BLEU; for short strings, such as names: --tokenizer character",
     "character": "the texts look like short strings: characters and exact match; for sentences: --tokenizer bpe",
 }
+LONGEST_SENTENCE = 128
+"""Tokens on a side of the longest training pairs of sentences, unless a flag sets another limit."""
 LOCALES_VALIDATION = 2_000
 """Validation pairs used of dates in several locales. Pairs come in random order, so the first are a fair sample."""
 
@@ -99,7 +101,7 @@ def prepare(settings: TranslateSettings) -> Comparison:
     if kind == "bpe":
         measure = Bleu(bleu_tokenizer(target for _, target in pairs))
     else:
-        settings.refuse_idle("on short strings (--tokenizer character)", "vocab_size", "joint", "max_length")
+        settings.refuse_idle("on short strings (--tokenizer character)", "vocab_size", "joint")
     beam, average = settings.beam or measure.beam, settings.average or measure.average
     if beam == 1:
         settings.refuse_idle("without a beam (--beam 1)", "alpha")
@@ -107,7 +109,7 @@ def prepare(settings: TranslateSettings) -> Comparison:
         settings.refuse_idle("with --average 1", "average_of")
     sizes: dict[str, Any] = dict(vocab_size=settings.vocab_size, joint=settings.joint)
     tokenizers = processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
-    limit = settings.max_length if kind == "bpe" else None
+    limit = settings.max_length or (LONGEST_SENTENCE if kind == "bpe" else None)
     data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
     check_unknown({name: pairs.rows for name, pairs in data.pairs.items()}, settings.data)
     preset = settings.preset or ("tiny" if kind == "bpe" else "characters")

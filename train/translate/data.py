@@ -21,6 +21,9 @@ from train.translate.recipes import Seq2SeqModel
 VOCAB_SIZE = 4000
 """Tokens of a bpe vocabulary, unless the texts have many characters."""
 
+LONG = 1000
+"""Tokens of a text that a batch is quick with, whatever the others are."""
+
 
 def tokenizers_for(
     split: datasets.Dataset, kind: str, *, vocab_size: int | None, joint: bool
@@ -77,13 +80,22 @@ class TranslationData:
                     "(--max-length) and are left out",
                     stacklevel=2,
                 )
+        longest = pairs["train"].lengths.amax(dim=1)
+        if (most := int(longest.max())) > max(LONG, 20 * (median := int(longest.median()))):
+            warnings.warn(
+                f"the longest training pair has {most:,} tokens on a side, the median {median:,}: batches with such "
+                "pairs take long, and --max-length leaves them out",
+                stacklevel=2,
+            )
         return cls(corpus, source_tokenizer, target_tokenizer, pairs)
 
     @property
     def max_extra_tokens(self) -> int:
         """The limit of a translation, which the model's configuration keeps: 50 tokens more than the source, as in
-        Vaswani et al. 2017, or 10 more than any target of the data needs."""
-        most = max(int((pairs.lengths[:, 1] - pairs.lengths[:, 0]).max()) for pairs in self.pairs.values())
+        Vaswani et al. 2017, or 10 more than any target for training or validation needs. No limit is chosen on test
+        data."""
+        seen = [self.pairs[split].lengths for split in ("train", "validation")]
+        most = max(int((lengths[:, 1] - lengths[:, 0]).max()) for lengths in seen)
         return max(50, most - 1 + 10)  # BOS is no token of a translation
 
     @property

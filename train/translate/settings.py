@@ -43,8 +43,8 @@ class TranslateSettings(Settings):
     """Tokens of a bpe vocabulary. Default: 4,000, or 2,000 more than the texts have characters."""
     joint: bool = True
     """One bpe vocabulary for source and target, and one embedding table in a Transformer, rather than two."""
-    max_length: Count = 128
-    """With bpe, training pairs with more tokens on either side are left out."""
+    max_length: Count | None = None
+    """Training pairs with more tokens on either side are left out. Default: 128 with bpe, no limit with character."""
 
     lr: LearningRate | None = None
     """Peak learning rate. The defaults of this flag and the next six were chosen on validation data, for each model

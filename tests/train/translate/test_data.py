@@ -1,5 +1,7 @@
 """Pairs as text and as tokens: tokenizers trained on them, and the limit of a translation."""
 
+import re
+
 import datasets
 import pytest
 import torch
@@ -34,7 +36,9 @@ def test_tokenizers_learn_from_all_texts_in_order(split):
 def test_the_limit_of_a_translation_lets_every_target_through_and_is_that_of_the_saved_model(length, extra, tmp_path):
     split = datasets.Dataset.from_dict({"source": ["a", "aaa"], "target": ["b", "b" * length][::-1]})
     tokenizers = tokenizers_for(split, "character", vocab_size=0, joint=False)
-    data = TranslationData.of({"train": split.select([1]), "validation": split}, *tokenizers, limit=None)
+    test = datasets.Dataset.from_dict({"source": ["a"], "target": ["b" * 300]})  # no limit is chosen on it
+    splits = {"train": split.select([1]), "validation": split, "test": test}
+    data = TranslationData.of(splits, *tokenizers, limit=None)
     assert data.max_extra_tokens == extra
     model = RNNSeq2Seq(RNNConfig(5, 5, d_model=4, hidden_size=4, max_extra_tokens=data.max_extra_tokens)).eval()
     with torch.no_grad():
@@ -43,6 +47,19 @@ def test_the_limit_of_a_translation_lets_every_target_through_and_is_that_of_the
     scored = data.translations(model, "validation")
     assert scored == Translator.load(tmp_path)(split["source"])
     assert [len(text) for text in scored] == [2 + extra, 4 + extra]
+
+
+def test_a_pair_far_longer_than_the_others_is_warned_of_with_the_flag_that_leaves_it_out(recwarn):
+    pairs = {"source": [*("a" * 10 for _ in range(30)), "a" * 2000], "target": ["b"] * 31}
+    split = datasets.Dataset.from_dict(pairs)
+    tokenizers = tokenizers_for(split, "character", vocab_size=0, joint=False)
+    for limit, said in (
+        (None, "the longest training pair has 2,001 tokens on a side, the median 11: .* --max-length"),
+        (100, "1 of 31 training pairs have more than 100 tokens on a side .* are left out"),
+    ):
+        TranslationData.of({"train": split, "validation": split}, *tokenizers, limit=limit)
+        assert re.search(said, str(recwarn.pop().message))
+        assert not recwarn.list
 
 
 @pytest.mark.parametrize("joint", [True, False])
