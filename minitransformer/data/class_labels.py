@@ -16,6 +16,7 @@ from minitransformer.errors import InputError
 if TYPE_CHECKING:
     import datasets
 
+_WHOLE = re.compile(r"-?\d+(\.0+)?")
 _GAPS = {"nan", "-nan", "none", "null", "<na>", "#na", "#n/a", "n/a", "na"}
 """What pandas and spreadsheets write where there is nothing."""
 
@@ -24,11 +25,12 @@ def with_class_labels(
     splits: Mapping[str, "datasets.Dataset"], where: object = "", declared: Sequence[str] | None = None
 ) -> dict[str, "datasets.Dataset"]:
     """The column `label` as a `datasets.ClassLabel` of all splits. Names are those `declared`, in their order, else
-    what the labels are without the white space around them, sorted, whole numbers by value.
+    what the labels are without the white space around them, sorted, whole numbers by value. Where all are whole
+    numbers, 1.0 is 1.
 
-    A warning tells of labels that differ by such white space alone, and so are one, and of labels that are two but look
-    like one (by their case, the form of their Unicode, invisible characters, or as the numbers 1 and 1.0), and of those
-    that look like a gap. Of the new column each row has 8 bytes in memory.
+    A warning tells of labels that differ by such white space or .0 alone, and so are one, and of labels that are two
+    but look like one (by their case, the form of their Unicode, invisible characters, or as 1 and 1.0 beside labels
+    that are no whole numbers), and of those that look like a gap. Of the new column each row has 8 bytes in memory.
     """
     import datasets
 
@@ -38,10 +40,14 @@ def with_class_labels(
         for split, rows in splits.items()
     }
     name_of = {label: label if declared is not None else label.strip() for label in numbers}
+    whole = declared is None and all(map(_WHOLE.fullmatch, name_of.values()))
+    if whole:
+        name_of = {label: name.partition(".")[0] for label, name in name_of.items()}
     names = sorted({*name_of.values()}, key=_by_value) if declared is None else list(declared)
     count = Counter(name_of.values())
     if merged := [label for label, name in name_of.items() if label != name and count[name] > 1]:
-        warnings.warn(f"{where}: white space around labels is left out: {_pairs(merged, name_of.get)}", stacklevel=3)
+        what = f"white space around labels{', or .0 behind whole numbers,' if whole else ''} is left out"
+        warnings.warn(f"{where}: {what}: {_pairs(merged, name_of.get)}", stacklevel=3)
     likely = dict[str, str]()
     for name in names:
         likely.setdefault(_likeness(name), name)

@@ -38,6 +38,10 @@ def test_names_are_sorted_numbers_by_value_and_white_space_is_no_part_of_them(la
 
 
 def test_a_folder_has_one_set_of_labels(tmp_path):
+    table(tmp_path / "train.jsonl", [(text, str(n % 2)) for n, (text, _) in enumerate(ROWS)])
+    table(tmp_path / "dev.jsonl", [("a", "0.0"), ("b", "1.0")])
+    with pytest.warns(UserWarning, match=r"train.jsonl and the other splits: white space .* '0\.0' and '0'"):
+        assert load(tmp_path)["validation"]["label"][:] == [0, 1]
     table(tmp_path / "train.jsonl", ROWS)
     table(tmp_path / "dev.jsonl", [("zero", "good"), ("three", "good")])
     table(tmp_path / "test.jsonl", [("one", "good"), ("two", "bad"), ("three", None)])
@@ -93,7 +97,8 @@ def test_texts_with_a_label_that_train_would_lack_stay_in_training(tmp_path):
         (("e\u0301", "\xe9", "bad"), ["bad", "e\u0301", "\xe9"], "look alike .* 'é' and 'e\u0301'$"),
         (("good", "go\u200bod", "bad"), ["bad", "good", "go\u200bod"], "look alike"),
         (("a b", "a\xa0b", "bad"), ["a b", "a\xa0b", "bad"], "look alike"),
-        (("1.0", "1", "0"), ["0", "1", "1.0"], "look alike are different labels: '1.0' and '1'$"),
+        (("1.0", "1", "x"), ["1", "1.0", "x"], "look alike are different labels: '1.0' and '1'$"),
+        (("1.0", "1", "-0.00"), ["-0", "1"], ", or .0 behind whole numbers, is left out: '1.0' and '1'$"),
         ((1.0, 0.0, 1), ["0", "1"], None),
         ((True, "true", False), ["False", "True", "true"], "look alike"),
         (("nan", "1", "0"), ["0", "1", "nan"], "'nan' is read as a label, not as a gap"),
