@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from minitransformer.untrusted import shown
 
 _LONGEST_FIELD = (1 << 31) - 1
 """In characters: the most that the csv module takes on every system."""
+_ANKI = re.compile(r"#(separator|html|columns|notetype|deck|if matches|tags|(notetype|deck|tags|guid) column):.*")
+"""The first lines of a file that Anki exports."""
 _SEPARATOR = re.compile(r"sep=([^\w\s\"]|\t)", re.IGNORECASE)
 
 
@@ -32,8 +34,9 @@ def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
     first = rows[0] if rows else []
     if not first:
         raise InputError(f"{path}, line 1 is blank: it has to name the columns, or be the first row")
-    quoted = (cell for row in rows for cell in row if _is_quoted(cell))
-    if records.func is _split_lines and (cell := next(quoted, None)) is not None:
+    quoted = [cell for row in rows for cell in row if len(cell) > 1 and cell[0] == cell[-1] == '"']
+    cell = next(filter(_has_doubled_quotes, quoted), quoted[0] if 2 * len(quoted) > len(rows) else None)
+    if records.func is _split_lines and cell is not None:
         warnings.warn(
             f"{path}: quotes are read as characters: {shown(cell)}; where they stand around fields, call it .csv",
             stacklevel=2,
@@ -79,28 +82,37 @@ def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
     return Table(str(path), list(place_of), read, (path,), reading, has_header)
 
 
-def _is_quoted(cell: str) -> bool:
-    """Whether a field has quotes around it and a quote inside, as the csv module writes it."""
+def _has_doubled_quotes(cell: str) -> bool:
+    """Whether a field in quotes has a quote inside, as the csv module writes it."""
     inside = cell[1:-1]
-    return cell[:1] == cell[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
+    return '""' in inside and '"' not in inside.replace('""', "")
 
 
 def _tsv_records(path: Path) -> "partial[Iterator[tuple[int, list[str]]]]":
     """How to read the records of a .tsv file: as lines, or, where each field below the first line is a number or in
     quotes, as pandas writes it with QUOTE_ALL or QUOTE_NONNUMERIC, as CSV with tabs, which a warning says."""
-    quoted = _records(path, mark="\t", skip=1, spaces=False, quoting=csv.QUOTE_NONNUMERIC)
+    lines = anki_lines(path)
+    skip = len(lines)
+    if lines:
+        warnings.warn(f"{path}: its first lines are not read: {shown(lines)}", stacklevel=3)
+    quoted = _records(path, mark="\t", skip=skip + 1, spaces=False, quoting=csv.QUOTE_NONNUMERIC)
     try:
         rows = [row for _, row in islice(quoted, SAMPLE) if row]
     except (InputError, ValueError):  # a field without quotes is no number
         rows = []
     if not rows or not all(any(isinstance(cell, str) for cell in row) for row in rows):
-        return partial(_split_lines, path)
+        return partial(_split_lines, path, skip=skip)
     warnings.warn(f"{path} is read as CSV with tabs: its fields are in quotes, which are left out", stacklevel=3)
-    return partial(_records, path, mark="\t", skip=0, spaces=False)
+    return partial(_records, path, mark="\t", skip=skip, spaces=False)
 
 
-def _split_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    for place, line in enumerate(read_lines(path), start=1):
+def anki_lines(path: Path) -> list[str]:
+    """The lines above the rows of a file that Anki exports, such as "#separator:tab"."""
+    return list(takewhile(_ANKI.fullmatch, read_lines(path)))
+
+
+def _split_lines(path: Path, skip: int) -> Iterator[tuple[int, list[str]]]:
+    for place, line in enumerate(islice(read_lines(path), skip, None), start=1 + skip):
         yield place, line.split("\t") if line else []
 
 
@@ -122,6 +134,12 @@ def _csv_records(path: Path, wanted: Wanted) -> "partial[Iterator[tuple[int, lis
         ]
         if rows := spaced if spaced and different else plain:
             fitting[mark] = rows[0], rows is spaced
+    unusual = (mark for mark in "|¦~^" if _first_rows(path, mark=mark, skip=0, spaces=False))
+    if not fitting and not named and (mark := next(unusual, None)) is not None:
+        raise InputError(
+            f"{path}: its fields seem to be divided by {mark!r}: put a line sep={mark} above the first (or sep=, if "
+            "they are not)"
+        )
     mark = next(
         (mark for mark, (row, _) in fitting.items() if {*wanted.names} <= {*row}), next(iter(fitting), marks[0])
     )

@@ -7,11 +7,12 @@ Files are text in UTF-8, or in UTF-16 with its byte order mark (see `text_file`)
 import errno
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minitransformer.data.class_labels import require_learnable, with_class_labels
-from minitransformer.data.delimited import delimited_table
+from minitransformer.data.delimited import anki_lines, delimited_table
 from minitransformer.data.headers import Wanted, choose_columns
 from minitransformer.data.parquet import parquet_table
 from minitransformer.data.running_text import text_pieces
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
 _READABLE = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 
 
 def read(path: Path, wanted: Wanted, seed: int) -> dict[str, "datasets.Dataset"]:
@@ -65,7 +67,8 @@ def table_splits(tables: Mapping[str, Table], wanted: Wanted) -> dict[str, "data
                 raise
             warnings.warn(f"{error}: test is left out", stacklevel=3)
     labels = [there for there, here in columns.items() if here == "label"]
-    return with_class_labels(splits, train.where, train.labels.get(labels[0])) if labels else splits
+    where = train.where if len(tables) == 1 else f"{train.where} and the other splits"
+    return with_class_labels(splits, where, train.labels.get(labels[0])) if labels else splits
 
 
 def read_table(paths: Sequence[Path], wanted: Wanted, like: Table | None = None) -> Table:
@@ -87,7 +90,8 @@ def read_table(paths: Sequence[Path], wanted: Wanted, like: Table | None = None)
 def _is_running_text(path: Path, wanted: Wanted) -> bool:
     if path.suffix.lower() != ".txt":
         return False
-    return not (wanted.names or wanted.kind in ("pairs", "labelled")) or "\t" not in next(read_lines(path), "")
+    first = next(islice(read_lines(path), len(anki_lines(path)), None), "")
+    return not (wanted.names or wanted.kind in ("pairs", "labelled")) or "\t" not in first
 
 
 def _read_text(files: dict[str, tuple[Path, ...]], wanted: Wanted, *, whole: bool) -> dict[str, "datasets.Dataset"]:
@@ -171,7 +175,10 @@ def _require_readable(path: Path) -> None:
     if kind in PICKLES:
         raise pickle_refused(path, f"data end in {', '.join(_READABLE)}")
     if kind not in _READABLE:
-        raise InputError(
-            f"cannot read {path}: files end in {', '.join(_READABLE)}; of two line-aligned files "
-            'such as train.de and train.en give the path "train", source="de" and target="en"'
+        way_out = (
+            "save the table as .csv"
+            if kind in _SPREADSHEETS
+            else 'of two line-aligned files such as train.de and train.en give the path "train", source="de" and '
+            'target="en"'
         )
+        raise InputError(f"cannot read {path}: files end in {', '.join(_READABLE)}; {way_out}")

@@ -40,6 +40,19 @@ def test_pairs_of_tatoeba_are_read_without_their_numbers_and_credits(name, rows,
     assert ("is read as a .tsv file" in said) == name.endswith("txt")
 
 
+@pytest.mark.parametrize("name", ["deu.tsv", "deu.txt"])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_the_first_lines_of_anki_are_not_read(name, quoted, tmp_path):
+    first = "#separator:tab\n#html:true\n#tags column:3\n"
+    rows = [[f'"{side}"' for side in pair] for pair in PAIRS] if quoted else PAIRS
+    path = write(tmp_path / name, first + tabs(*((*row, '""' if quoted else "") for row in rows)))
+    found, said = loaded(path, kind="pairs")
+    assert found == sorted(PAIRS)
+    assert "its first lines are not read: ['#separator:tab', '#html:true', '#tags column:3']" in said
+    assert loaded(path, source="2", target="1")[0] == sorted(pair[::-1] for pair in PAIRS)
+    refused(write(path, path.read_bytes() + b'"a"\n'), "line 24: 1 fields", kind="pairs")
+
+
 def test_columns_of_a_file_without_a_header_have_numbers(tmp_path):
     rows = [("a note", *pair, "x y") for pair in PAIRS]
     path = write(tmp_path / "a.tsv", tabs(*rows))
@@ -85,6 +98,8 @@ def test_quotes_around_fields_are_characters_in_a_tsv_file_and_marks_in_a_csv_fi
     assert ('"a ""b"" c"', '"d"') in found
     assert "quotes are read as characters" in said
     assert ('a "b" c', "d") in loaded(write(tmp_path / "a.csv", content))[0]
+    content = tabs(("source", "target"), *((f'"{a}"', b) for a, b in PAIRS))
+    assert "quotes are read as characters: '\"Go 0.\"'" in loaded(write(tmp_path / "c.tsv", content))[1]
     assert "quotes" not in loaded(write(tmp_path / "b.tsv", tabs(("source", "target"), ('"a"', '"b" "c"'), *PAIRS)))[1]
 
 

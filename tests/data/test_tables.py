@@ -131,7 +131,8 @@ def test_fields_of_any_length_are_read(suffix, tmp_path):
         ("a.parquet", as_parquet({"x": ["a"], "y": [1.5]}), "row 1: 'y' is 1.5, which is not text"),
         ("a.parquet", as_parquet({"x": ["a", "b"], "y": ["c", None]})[:-20] + b"PAR1", "is not readable as Parquet"),
         ("a.parquet", as_parquet({"text": ["x" * 20_000] * 5000}), "unpacks to over 2,000 times its size"),
-        ("a.xlsx", "x", "files end in .csv, .tsv, .jsonl, .json, .parquet, .txt"),
+        ("a.xlsx", "x", "files end in .csv, .tsv, .jsonl, .json, .parquet, .txt; save the table as .csv"),
+        ("a.csv", "text|label\na, b|c\nd|e\n", "seem to be divided by '|': put a line sep=| above the first"),
         ("a.pkl", "x", "a.pkl is refused: it is a pickle"),
     ],
 )
