@@ -3,6 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from minitransformer.attention import record_attention
 from minitransformer.beam import MOST_BEAMS
 from minitransformer.checks import require_whole
-from minitransformer.decodable import MOST_NEW_TOKENS
+from minitransformer.decodable import MOST_NEW_TOKENS, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.generation import beam_search, greedy
 from minitransformer.models import RNNSeq2Seq, Transformer
@@ -125,6 +126,8 @@ class Translator:
         not_ended: list[int] = []
         unknown: Counter[str] = Counter()
         while block := list(islice(left, self.block_lines)):
+            if not read:
+                warn_in_training(self.model)
             sources, too_long = self._encode(block)
             cut += [read + number for number in too_long]
             unknown += unknown_characters(self.source_tokenizer, [line for line in block if line.strip()])
@@ -146,7 +149,10 @@ class Translator:
         # Each line has its own limit, so that the lines beside it change nothing.
         limits = [self._limit(len(source)) if max_new_tokens is None else max_new_tokens for source in sources]
         options = options | {"vocab_size": num_ids(self.target_tokenizer)}
-        found = beam_search(self.model, ids, valid, max_new_tokens=torch.tensor(limits), **options)
+        with warnings.catch_warnings() if self.model.training else nullcontext():
+            if self.model.training:  # `stream` has said so, once for all batches
+                warnings.filterwarnings("ignore", "the model decodes in training mode")
+            found = beam_search(self.model, ids, valid, max_new_tokens=torch.tensor(limits), **options)
         texts = iter(self.target_tokenizer.decode_batch([each.ids for row in found for each in row]))
         eos = self.model.config.eos_id
         return [

@@ -1,6 +1,7 @@
 """What all pipelines share: which texts they take, and which tokenizers."""
 
 import warnings
+from dataclasses import replace
 
 import jaxtyping
 import pytest
@@ -160,6 +161,11 @@ def test_unknown_characters_and_a_model_in_training_mode_are_warned_of(kind, cal
         call(one, ["the [MASK] \N{SNOWMAN} \N{SNOWMAN}"])
     said = [str(warning.message) for warning in warned]
     assert sum("training mode" in message for message in said) == 1
+    if isinstance(one, Translator) and call is not ONE_TEXT["map"][1]:
+        batches = replace(one, batch_tokens=1, block_lines=2)
+        with pytest.warns(UserWarning) as warned:
+            call(batches, ["the dog"] * 5)
+        assert sum("training mode" in str(warning.message) for warning in warned) == 1
     assert sum("never seen in training" in message and "'\N{SNOWMAN}' (2)" in message for message in said) == 1
 
 

@@ -172,7 +172,7 @@ def test_translations_that_do_not_end_are_counted_in_one_warning():
     [message] = [str(warning.message) for warning in warned]
     assert message.startswith("2 of 3 translations are cut off at 50 tokens more than their source")
     assert message.endswith(": line 1, 3")
-    with pytest.warns(UserWarning, match="1 of 1 translations are cut off"):
+    with pytest.warns(UserWarning, match="1 of 1 translations are cut off at 50 tokens more than their source: line 1"):
         endless().attention_map("ab")
 
 
