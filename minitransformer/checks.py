@@ -70,8 +70,8 @@ class Range:
 
 
 def require_number(shown_name: str, value: int | float | None, **bounds: int | float | None) -> None:
-    """Raises `InputError` for a number that is not finite or outside the bounds, which are those of `Range`; None
-    passes.
+    """Raises `InputError` for a number that is not finite or is outside the bounds. None passes. The bounds have the
+    names of the fields of `Range`.
 
     `shown_name` is what the user calls the value: "--lr" gives "--lr 0 must be more than 0", and "dropout" gives
     "dropout=2 must be at least 0 and at most 1".

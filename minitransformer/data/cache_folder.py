@@ -31,8 +31,8 @@ def cache_folder() -> Path:
 def made_once(folder: Path, make: Callable[[Path], None], is_whole: Callable[[Path], bool] | None = None) -> Path:
     """A folder of the cache, whose files `make` writes into a temporary folder if it is not there or is not whole.
 
-    It is whole if each byte is as it was written, by the checksums beside the files, or by the caller's own test. Of
-    several programs that ask at once, one makes it. If `make` raises, nothing is left.
+    The folder is whole if its files match their checksums, or if `is_whole` says so. If several programs ask at once,
+    one of them makes it. If `make` raises, nothing is left.
     """
     is_whole = is_whole or _is_sealed
     if is_whole(folder):

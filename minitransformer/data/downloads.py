@@ -52,7 +52,7 @@ def fetch(package: Package) -> Path:
 
     def make(unpacked: Path) -> None:
         if os.path.lexists(folder):
-            warnings.warn(f"{folder} is not as it was unpacked: it is downloaded again", stacklevel=4)
+            warnings.warn(f"{folder} has changed since it was unpacked: it is downloaded again", stacklevel=4)
         with tempfile.TemporaryDirectory() as temporary:
             archive = _download(package, Path(temporary))
             unpack(archive, unpacked, wanted=package.wanted, max_bytes=package.max_bytes)

@@ -60,9 +60,10 @@ def names_without_header(path: Path, rows: Sequence[Sequence[str]], wanted: Want
     index, or if each cell is one word of ASCII letters, digits and "_-.:" and none occurs again in its column in the
     next `SAMPLE` rows. A warning tells of a guess.
 
-    Without a header, which a warning says, columns are called by their numbers, from 1. But the two of pairs are called
-    source and target, those of labelled texts text and label (the one with fewer different entries in these rows), and
-    a single one text. Columns that are empty, whole numbers, or credits of Tatoeba are none of these.
+    A warning tells of a missing header. The columns are then called by their numbers, from 1. Columns of text have
+    names instead: the two of a pair are source and target; of a labelled text, the column with fewer different entries
+    is label and the other one text; a single column is text. Empty columns, whole numbers and Tatoeba's credits are
+    not text.
     """
     first, columns = rows[0], _columns_below(rows)
     numbers = [str(number) for number in range(1, 1 + len(first))]

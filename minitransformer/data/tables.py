@@ -1,4 +1,4 @@
-"""Tables, each read row by row: what one is, and those of .jsonl (or .json) files and of two line-aligned files."""
+"""A table, which is read row by row. Readers of .jsonl (or .json) files and of two line-aligned files."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -72,7 +72,7 @@ def require_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
         if count := int((~tensor.isfinite()).sum()):
             raise InputError(
                 f"{origin}: {count:,} of the {tensor.numel():,} numbers of {name} are NaN or infinite, as after a "
-                "training that diverged: take an earlier checkpoint, or train anew"
+                "training that diverged: take an earlier checkpoint, or train again"
             )
 
 

@@ -141,7 +141,7 @@ def test_transformers_reads_the_tokenizer_of_a_causal_model(train, tmp_path):
         assert theirs.decode(ids) == text
     assert (theirs.pad_token_id, theirs.eos_token_id, theirs.bos_token_id) == (pad, end, end)
     assert theirs.model_max_length == 9
-    assert tokenizer.encode("be").tokens[-1] == "[EOS]"  # ours is as it was
+    assert tokenizer.encode("be").tokens[-1] == "[EOS]"  # the tokenizer in memory has not changed
 
     model = GPT2LMHeadModel.from_pretrained(tmp_path)
     settings = model.generation_config

@@ -143,8 +143,7 @@ class Checkpoints:
         load_checkpoint(self._path("evaluated", step), model)
 
     def damage(self, kind: Kind, step: int) -> Exception | None:
-        """Why a checkpoint cannot be read; None if every byte is as it was written. Weights of another run's evaluation
-        are damage, too."""
+        """Why a checkpoint cannot be used: it is damaged, or is another run's. None if it can be used."""
         path = self._path(kind, step)
         try:
             require_undamaged(path)

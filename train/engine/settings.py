@@ -46,7 +46,7 @@ class RunOptions:
     skip_not_finite: CountOrZero = 0
     """How many steps to skip because their loss or gradient is not finite, before the run stops."""
     run_id: tyro.conf.Suppress[str] = ""
-    """A random name, which the run's checkpoints have too: so those of another run are not taken for its own."""
+    """A random name. The run's checkpoints hold it too, so that a checkpoint of another run is recognised."""
 
 
 @dataclass(frozen=True)

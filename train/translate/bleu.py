@@ -61,7 +61,7 @@ def rarity_groups(sources: Sequence[str], train_sources: Iterable[str]) -> list[
 
 @dataclass(frozen=True)
 class Bleu:
-    """The measure of a comparison on sentences, whose tokens are those of sacreBLEU's `tokenize`."""
+    """The measure of a comparison on sentences. sacreBLEU's tokenizer `tokenize` divides them into words."""
 
     tokenize: str = "13a"
 
