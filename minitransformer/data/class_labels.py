@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     import datasets
 
 _WHOLE = re.compile(r"-?\d+(\.0+)?")
-_GAPS = {"nan", "-nan", "none", "null", "<na>", "#na", "#n/a", "n/a", "na"}
-"""What pandas and spreadsheets write where there is nothing."""
+_MARKS = re.compile(r"[-–—―?.…*/_~\s]+")
+_GAP = re.compile(
+    r"[(<\[#]?-?(nan|none|null|nil|n/?a|missing|empty|blank)[)>\]]?|#(value|ref|num|name|div/0)[!?]", re.I
+)
+"""What people, pandas and spreadsheets write where there is nothing."""
 
 
 def with_class_labels(
@@ -54,10 +57,16 @@ def with_class_labels(
     if alike := [name for name in names if likely[_likeness(name)] != name]:
         similar = _pairs(alike, lambda name: likely[_likeness(name)])
         warnings.warn(f"{where}: labels that look alike are different labels: {similar}", stacklevel=3)
-    if gaps := [name for name in names if name.casefold() in _GAPS]:
-        warnings.warn(f"{where}: {', '.join(map(repr, gaps))} is read as a label, not as a gap", stacklevel=3)
     place_of = {name: place for place, name in enumerate(names)}
     places = np.array([place_of[name] for name in name_of.values()], dtype=np.int64)
+    words = any(map(str.isalnum, "".join(names)))  # "-" beside "+" is no gap
+    if gaps := [name for name in names if _GAP.fullmatch(name) or (words and _MARKS.fullmatch(name))]:
+        of = Counter(places[np.concatenate([*found.values()])].tolist())
+        shown = ", ".join(f"{name!r} ({of[place_of[name]]:,})" for name in gaps)
+        warnings.warn(
+            f"{where}: labels that look like a gap are labels: {shown}; where nothing is known, leave the field empty",
+            stacklevel=3,
+        )
     label = datasets.ClassLabel(names=names)
     return {
         split: rows.remove_columns("label").add_column(

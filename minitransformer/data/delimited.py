@@ -20,6 +20,8 @@ _LONGEST_FIELD = (1 << 31) - 1
 _ANKI = re.compile(r"#(separator|html|columns|notetype|deck|if matches|tags|(notetype|deck|tags|guid) column):.*")
 """The first lines of a file that Anki exports."""
 _SEPARATOR = re.compile(r"sep=([^\w\s\"]|\t)", re.IGNORECASE)
+_MARKS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "colon": ":", "space": " "}
+"""Anki's names of what stands between fields."""
 
 
 def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
@@ -29,7 +31,13 @@ def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
     The first line is a header or not: see `names_without_header`, or, of the other files in its folder, `like`, the
     training table, says so.
     """
-    records = _csv_records(path, wanted) if path.suffix.lower() == ".csv" else _tsv_records(path)
+    lines, mark = lines_above(path)
+    if unread := [line for line in lines if not line.casefold().startswith(("sep=", "#separator:"))]:
+        warnings.warn(f"{path}: its first lines are not read: {shown(unread)}", stacklevel=2)
+    if mark is not None or path.suffix.lower() == ".csv":
+        records = _csv_records(path, wanted, mark, len(lines))
+    else:
+        records = _tsv_records(path, len(lines))
     rows = [row for _, row in islice(records(), 1 + SAMPLE)]
     first = rows[0] if rows else []
     if not first:
@@ -88,13 +96,23 @@ def _has_doubled_quotes(cell: str) -> bool:
     return '""' in inside and '"' not in inside.replace('""', "")
 
 
-def _tsv_records(path: Path) -> "partial[Iterator[tuple[int, list[str]]]]":
+def lines_above(path: Path) -> tuple[list[str], str | None]:
+    """The lines above the rows of a file: "sep=;", which spreadsheets understand, or "#separator:Semicolon" and others
+    of Anki. And the mark between fields that they name."""
+    first = next(read_lines(path), "")
+    if found := _SEPARATOR.fullmatch(first):
+        return [first], found[1]
+    lines = list(takewhile(_ANKI.fullmatch, read_lines(path)))
+    named = next((line.partition(":")[2] for line in lines if line.startswith("#separator:")), None)
+    mark = None if named is None else _MARKS.get(named.strip().casefold(), named)
+    if mark is not None and (len(mark) != 1 or mark == '"'):
+        raise InputError(f"{path}: {named!r} in its first lines is no separator: it is one of {', '.join(_MARKS)}")
+    return lines, mark
+
+
+def _tsv_records(path: Path, skip: int) -> "partial[Iterator[tuple[int, list[str]]]]":
     """How to read the records of a .tsv file: as lines, or, where each field below the first line is a number or in
     quotes, as pandas writes it with QUOTE_ALL or QUOTE_NONNUMERIC, as CSV with tabs, which a warning says."""
-    lines = anki_lines(path)
-    skip = len(lines)
-    if lines:
-        warnings.warn(f"{path}: its first lines are not read: {shown(lines)}", stacklevel=3)
     quoted = _records(path, mark="\t", skip=skip + 1, spaces=False, quoting=csv.QUOTE_NONNUMERIC)
     try:
         rows = [row for _, row in islice(quoted, SAMPLE) if row]
@@ -106,38 +124,34 @@ def _tsv_records(path: Path) -> "partial[Iterator[tuple[int, list[str]]]]":
     return partial(_records, path, mark="\t", skip=skip, spaces=False)
 
 
-def anki_lines(path: Path) -> list[str]:
-    """The lines above the rows of a file that Anki exports, such as "#separator:tab"."""
-    return list(takewhile(_ANKI.fullmatch, read_lines(path)))
-
-
 def _split_lines(path: Path, skip: int) -> Iterator[tuple[int, list[str]]]:
     for place, line in enumerate(islice(read_lines(path), skip, None), start=1 + skip):
         yield place, line.split("\t") if line else []
 
 
-def _csv_records(path: Path, wanted: Wanted) -> "partial[Iterator[tuple[int, list[str]]]]":
+def _csv_records(
+    path: Path, wanted: Wanted, named: str | None, skip: int
+) -> "partial[Iterator[tuple[int, list[str]]]]":
     """How to read the records of a .csv file.
 
-    A first line "sep=;", which spreadsheets understand, names the mark between fields. Otherwise that is the first of
-    comma, semicolon and tab that gives each of the first rows the same number of fields, two or more, and the columns
-    that are `wanted`. Spaces before a field are left out where a quote follows them. Warnings tell of a mark that is
-    not the comma, of others that would do, and of spaces that are left out.
+    If no mark between fields is `named`, it is the first of comma, semicolon and tab that gives each of the first rows
+    the same number of fields, two or more, and the columns that are `wanted`. Spaces before a field are left out where
+    a quote follows them. Warnings tell of a mark that is not the comma, of others that would do, and of spaces that are
+    left out.
     """
-    named = _SEPARATOR.fullmatch(next(read_lines(path)))
-    marks, skip = (named[1], 1) if named else (",;\t", 0)
+    marks = named or ",;\t"
     fitting = dict[str, tuple[list[str], bool]]()
     for mark in marks:
-        plain, spaced = (_first_rows(path, mark=mark, skip=skip, spaces=spaces) for spaces in (False, True))
+        plain, spaced = (_first_rows(path, mark=mark, skip=skip, spaces=spaces) for spaces in (False, mark != " "))
         different = [[cell.lstrip(" ") for cell in row] for row in spaced] != [
             [cell.lstrip(" ") for cell in row] for row in plain
         ]
         if rows := spaced if spaced and different else plain:
             fitting[mark] = rows[0], rows is spaced
-    unusual = (mark for mark in "|¦~^" if _first_rows(path, mark=mark, skip=0, spaces=False))
-    if not fitting and not named and (mark := next(unusual, None)) is not None:
+    unusual = (mark for mark in "|¦~^" if _first_rows(path, mark=mark, skip=skip, spaces=False))
+    if not fitting and not named and (other := next(unusual, None)) is not None:
         raise InputError(
-            f"{path}: its fields seem to be divided by {mark!r}: put a line sep={mark} above the first (or sep=, if "
+            f"{path}: its fields seem to be divided by {other!r}: put a line sep={other} above the first (or sep=, if "
             "they are not)"
         )
     mark = next(

@@ -7,16 +7,16 @@ Files are text in UTF-8, or in UTF-16 with its byte order mark (see `text_file`)
 import errno
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minitransformer.data.class_labels import require_learnable, with_class_labels
-from minitransformer.data.delimited import anki_lines, delimited_table
+from minitransformer.data.delimited import delimited_table, lines_above
 from minitransformer.data.headers import Wanted, choose_columns
 from minitransformer.data.parquet import parquet_table
 from minitransformer.data.running_text import text_pieces
-from minitransformer.data.splits import grouped_split
+from minitransformer.data.splits import grouped_split, warn_of_shared
 from minitransformer.data.stored_rows import table_rows
 from minitransformer.data.tables import NothingLeftError, Table, aligned_table, jsonl_table
 from minitransformer.data.text_file import read_lines, require_text
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
 _READABLE = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
-_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+_WAYS_OUT = {
+    "save the table as .csv": (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"),
+    "unpack it first": (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar"),
+    "save it as text, in .txt": (".docx", ".doc", ".odt", ".rtf", ".pdf", ".html", ".epub"),
+}
 
 
 def read(path: Path, wanted: Wanted, seed: int) -> dict[str, "datasets.Dataset"]:
@@ -39,7 +43,8 @@ def read(path: Path, wanted: Wanted, seed: int) -> dict[str, "datasets.Dataset"]
     there are headers and which column is which. Without splits, pairs are split by target and other rows by text (see
     `grouped_split`); the last tenth of a .txt file's characters is validation.
 
-    A .txt file is running text. But where columns are wanted and its first line has a tab, it is read as a .tsv file.
+    A .txt file is running text. But where columns are wanted and its first line has a tab, or names what stands
+    between columns as `lines_above` says, it is a table.
     """
     files = _files_of_splits(path, wanted)
     if any(_is_running_text(paths[0], wanted) for paths in files.values()):
@@ -47,7 +52,9 @@ def read(path: Path, wanted: Wanted, seed: int) -> dict[str, "datasets.Dataset"]
     train = read_table(files["train"], wanted)
     tables = {split: train if split == "train" else read_table(paths, wanted, train) for split, paths in files.items()}
     splits = table_splits(tables, wanted)
-    if not path.is_dir():
+    if path.is_dir():
+        warn_of_shared(splits, path)
+    else:
         by = "target" if "target" in splits["train"].column_names else "text"
         splits = grouped_split(splits["train"], by=by, seed=seed, where=path)
     require_learnable(splits, path)
@@ -81,17 +88,19 @@ def read_table(paths: Sequence[Path], wanted: Wanted, like: Table | None = None)
     if len(paths) == 2:
         return aligned_table(*paths)
     if kind == ".txt":
-        warnings.warn(f"{paths[0]} is read as a .tsv file: columns with tabs between them", stacklevel=2)
+        warnings.warn(f"{paths[0]} is read as a table, not as running text", stacklevel=2)
     if kind in (".jsonl", ".json"):
-        return jsonl_table(paths[0], [*wanted.names, *(like.names if like else [])])
+        return jsonl_table(paths[0])
     return delimited_table(paths[0], wanted, like)
 
 
 def _is_running_text(path: Path, wanted: Wanted) -> bool:
     if path.suffix.lower() != ".txt":
         return False
-    first = next(islice(read_lines(path), len(anki_lines(path)), None), "")
-    return not (wanted.names or wanted.kind in ("pairs", "labelled")) or "\t" not in first
+    if not wanted.names and wanted.kind not in ("pairs", "labelled"):
+        return True
+    lines, mark = lines_above(path)
+    return mark is None and "\t" not in next(islice(read_lines(path), len(lines), None), "")
 
 
 def _read_text(files: dict[str, tuple[Path, ...]], wanted: Wanted, *, whole: bool) -> dict[str, "datasets.Dataset"]:
@@ -102,10 +111,12 @@ def _read_text(files: dict[str, tuple[Path, ...]], wanted: Wanted, *, whole: boo
         if wanted.names or wanted.kind not in (None, "text"):
             raise InputError(
                 f"{path} is running text: it has no columns {' and '.join(map(repr, wanted.names)) or wanted.kind}; a "
-                "table in a .txt file has tabs between its columns"
+                "table in a .txt file has tabs between its columns, or a first line such as sep=; that names the mark"
             )
     if whole:
-        return {split: text_pieces(path) for split, (path, *_) in files.items()}
+        splits = {split: text_pieces(path) for split, (path, *_) in files.items()}
+        warn_of_shared(splits, files["train"][0].parent)
+        return splits
     (path,) = files["train"]
     return {"train": text_pieces(path, "first nine tenths"), "validation": text_pieces(path, "last tenth")}
 
@@ -113,7 +124,8 @@ def _read_text(files: dict[str, tuple[Path, ...]], wanted: Wanted, *, whole: boo
 def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
     """The file of each split, or its two line-aligned files; of a path without splits that of all rows, as `train`."""
     if path.is_file():
-        _require_readable(path)
+        if path.suffix.lower() not in _READABLE:
+            raise _unreadable([path], wanted)
         return {"train": (path,)}
     if not path.is_dir():
         if path.exists():
@@ -125,13 +137,17 @@ def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
     found = {split: files_called(path, stems) for split, stems in SPLIT_NAMES.items()}
     for split in ("train", "validation"):
         if not found[split]:
+            if packed := [file for file in sorted(path.iterdir()) if file.name.split(".")[0] in SPLIT_NAMES[split]]:
+                raise _unreadable(packed, wanted)
             there = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
             way_out = f"; give the path {path / 'train'} to have a tenth of train set apart" if found["train"] else ""
             raise InputError(f"{path} has no file called {' or '.join(SPLIT_NAMES[split])}; it has {there}{way_out}")
     chosen = {split: _one_or_two(files, wanted) for split, files in found.items() if files}
     stems = tuple(stem for names in SPLIT_NAMES.values() for stem in names)
-    tables = sorted(file for file in path.iterdir() if file.suffix.lower() in _READABLE and file.stem.startswith(stems))
-    if left_out := [file.name for file in tables if (file,) not in chosen.values()]:
+    endings = {*_READABLE, *chain.from_iterable(_WAYS_OUT.values())}
+    data = (file for file in sorted(path.iterdir()) if file.suffix.lower() in endings)
+    data = (file for file in data if file.name.lower().startswith(stems) and (file,) not in chosen.values())
+    if left_out := [file.name for file in data]:
         warnings.warn(f"{path}: not read: {', '.join(left_out)}", stacklevel=3)
     return chosen
 
@@ -160,25 +176,24 @@ def _one_or_two(files: list[Path], wanted: Wanted) -> tuple[Path, ...]:
             raise InputError(f"{by_suffix[source]}: source and target are both {source!r}")
         return by_suffix[source], by_suffix[target]
     readable = [file for file in files if file.suffix.lower() in _READABLE]
-    if len(readable) == 1:
-        return (readable[0],)
-    if readable:
+    if len(readable) > 1:
         raise InputError(f"{folder} has several files for one split, {names}: keep one, or name it in full")
-    raise InputError(
-        f"cannot read {names} in {folder}: a split is one file in {', '.join(_READABLE)}, or two line-aligned files "
-        f"whose suffixes are given; {source=} and {target=} are not two of {', '.join(by_suffix)}"
-    )
+    if not readable:
+        raise _unreadable(files, wanted)
+    return (readable[0],)
 
 
-def _require_readable(path: Path) -> None:
-    kind = path.suffix.lower()
-    if kind in PICKLES:
-        raise pickle_refused(path, f"data end in {', '.join(_READABLE)}")
-    if kind not in _READABLE:
+def _unreadable(files: Sequence[Path], wanted: Wanted) -> InputError:
+    """The error for files of a folder that are not read, which names the way out."""
+    if pickled := [file for file in files if file.suffix.lower() in PICKLES]:
+        return pickle_refused(pickled[0], f"data end in {', '.join(_READABLE)}")
+    kinds, names = {file.suffix.lower() for file in files}, ", ".join(file.name for file in files)
+    way_out = next((way_out for way_out, endings in _WAYS_OUT.items() if kinds & {*endings}), None)
+    if way_out is None:
+        source, target = wanted.source, wanted.target
+        suffixes = ", ".join(sorted(file.suffix.removeprefix(".") for file in files))
         way_out = (
-            "save the table as .csv"
-            if kind in _SPREADSHEETS
-            else 'of two line-aligned files such as train.de and train.en give the path "train", source="de" and '
-            'target="en"'
+            'of two line-aligned files such as train.de and train.en give the path "train" or their folder, '
+            f'source="de" and target="en"; {source=} and {target=} are not two of {suffixes}'
         )
-        raise InputError(f"cannot read {path}: files end in {', '.join(_READABLE)}; {way_out}")
+    return InputError(f"cannot read {names} in {files[0].parent}: files end in {', '.join(_READABLE)}; {way_out}")

@@ -3,8 +3,9 @@
 import random
 import warnings
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from minitransformer.data.cache_folder import cache_folder, made_once
 from minitransformer.data.columns import text_batches
 from minitransformer.errors import InputError
+from minitransformer.files import write_json
+from minitransformer.untrusted import read_json
 
 if TYPE_CHECKING:
     import datasets
@@ -50,6 +53,28 @@ def grouped_split(
     }
 
 
+def warn_of_shared(splits: Mapping[str, "datasets.Dataset"], where: object) -> None:
+    """A warning counts the rows of a split whose text, or whose source and target, stand in an earlier split, too.
+
+    The counts are kept in the cache. Where they are not there, counting takes 8 bytes of memory a row.
+    """
+    columns = [name for name in splits["train"].column_names if name in ("text", "source", "target")]
+
+    def count() -> dict[str, int]:
+        hashes = {split: _hashes(rows, columns)[0] for split, rows in splits.items()}
+        return {
+            f"{len(hashes[split]):,} {split} rows also stand in {other}": int(
+                np.isin(hashes[split], hashes[other]).sum()
+            )
+            for other, split in combinations(hashes, 2)
+        }
+
+    name = "shared-" + _marked(*((split, rows._fingerprint) for split, rows in splits.items()))
+    folder = made_once(cache_folder() / "tables" / name, lambda folder: write_json(folder / "counts", count()))
+    if found := [f"{number:,} of {what}" for what, number in read_json(folder / "counts").items() if number]:
+        warnings.warn(f"{where}: {', and '.join(found)}", stacklevel=3)
+
+
 def _marked(*what: object) -> str:
     """A short name for how rows are split."""
     return blake2b(repr(what).encode(), digest_size=8).hexdigest()
@@ -62,7 +87,7 @@ def _parts(rows: "datasets.Dataset", by: str, seed: int) -> NDArray[np.uint8]:
     # UTF-8 sorts by its bytes as text does by its code points.
     order = sort_indices(rows.data.column(by)).to_numpy()
     # In this order two hashes are enough to tell apart neighbouring values, and below the few rows of one value.
-    hashes, row_hashes = _hashes(rows, by)
+    hashes, row_hashes = _hashes(rows, [by], rows.column_names)
     hashes = hashes[order]
     begins = np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]
     values = np.empty(len(order), dtype=np.int64)
@@ -98,16 +123,15 @@ def _parts(rows: "datasets.Dataset", by: str, seed: int) -> NDArray[np.uint8]:
     return parts
 
 
-def _hashes(rows: "datasets.Dataset", by: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of each row's value of `by`, and of the whole row."""
-    values, whole = (np.empty(len(rows), dtype=np.int64) for _ in range(2))
-    start = 0
-    for batch in text_batches(rows, *rows.column_names):
-        stop = start + len(batch[by])
-        values[start:stop] = _hashed(batch[by])
-        whole[start:stop] = _hashed(map(repr, zip(*batch.values(), strict=True)))
-        start = stop
-    return values, whole
+def _hashes(rows: "datasets.Dataset", *groups: Sequence[str]) -> list[NDArray[np.int64]]:
+    """Of each row, a hash of its values in each group of columns."""
+    hashes, start = [np.empty(len(rows), dtype=np.int64) for _ in groups], 0
+    for batch in text_batches(rows, *dict.fromkeys(chain.from_iterable(groups))):
+        for columns, found in zip(groups, hashes, strict=True):
+            values = _hashed(map(repr, zip(*(batch[name] for name in columns), strict=True)))
+            found[start : start + len(values)] = values
+        start += len(values)
+    return hashes
 
 
 def _hashed(texts: Iterable[str]) -> NDArray[np.int64]:

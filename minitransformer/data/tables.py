@@ -7,10 +7,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from minitransformer.data.headers import SAMPLE
+from minitransformer.data.cache_folder import cache_folder, made_once
 from minitransformer.data.text_file import read_lines
 from minitransformer.errors import InputError
-from minitransformer.untrusted import shown
+from minitransformer.files import sha256
+from minitransformer.untrusted import read_json, shown
 
 PAIR = "translation"
 """The column of the hub's data sets for translation. It holds objects such as {"de": ..., "en": ...}, whose keys are
@@ -43,22 +44,25 @@ class Table:
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def jsonl_table(path: Path, needed: Sequence[str] = ()) -> Table:
-    """One JSON object a line. The columns are the keys of the first `SAMPLE` lines, or of as many more as it takes to
-    find those `needed`; a key that a line lacks is an empty field."""
-    names = dict[str, None]()
-    for line, row in _objects(path):
-        if line > SAMPLE and {*needed} <= {*names}:
-            break
-        names |= dict.fromkeys(row)
-        if len(names) > _MOST_NAMES:
-            raise InputError(f"{path}, line {line}: more than {_MOST_NAMES:,} distinct keys: it is refused")
+def jsonl_table(path: Path) -> Table:
+    """One JSON object a line. The columns are the keys of all lines, which are kept in the cache; a key that a line
+    lacks is an empty field."""
+
+    def note_names(folder: Path) -> None:
+        names = dict[str, None]()
+        for line, row in _objects(path):
+            names |= dict.fromkeys(row)
+            if len(names) > _MOST_NAMES:
+                raise InputError(f"{path}, line {line}: more than {_MOST_NAMES:,} distinct keys: it is refused")
+        (folder / "names").write_text(json.dumps([*names]))  # in ASCII: a key may hold half a character
+
+    names = read_json(made_once(cache_folder() / "tables" / f"{sha256(path)[:32]}-names", note_names) / "names")
 
     def read(chosen: Sequence[str]) -> Iterator[Row]:
         for line, row in _objects(path):
             yield line, [row.get(name) for name in chosen]
 
-    return Table(str(path), list(names), read, (path,), ".jsonl")
+    return Table(str(path), names, read, (path,), ".jsonl")
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -101,8 +101,10 @@ def test_texts_with_a_label_that_train_would_lack_stay_in_training(tmp_path):
         (("1.0", "1", "-0.00"), ["-0", "1"], ", or .0 behind whole numbers, is left out: '1.0' and '1'$"),
         ((1.0, 0.0, 1), ["0", "1"], None),
         ((True, "true", False), ["False", "True", "true"], "look alike"),
-        (("nan", "1", "0"), ["0", "1", "nan"], "'nan' is read as a label, not as a gap"),
-        (("NA", "N/A", "#N/A"), ["#N/A", "N/A", "NA"], "'#N/A', 'N/A', 'NA' is read as a label, not as a gap"),
+        (("nan", "1", "0"), ["0", "1", "nan"], r"look like a gap are labels: 'nan' \(20\); .* leave the field empty"),
+        (("NA", "N/A", "#VALUE!"), ["#VALUE!", "N/A", "NA"], r"'#VALUE!' \(20\), 'N/A' \(20\), 'NA' \(20\);"),
+        (("(none)", "-", "a?"), ["(none)", "-", "a?"], r"'\(none\)' \(20\), '-' \(20\);"),
+        (("+", "-", "+-"), ["+", "+-", "-"], None),
         (("7", "07", "x"), ["07", "7", "x"], None),
     ],
 )

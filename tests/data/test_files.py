@@ -121,12 +121,12 @@ def test_missing_incomplete_and_ambiguous_folders_are_refused(tmp_path):
 
 
 def test_files_of_a_folder_that_look_like_more_of_a_split_are_said_not_to_be_read(tmp_path):
-    for name in ("train.tsv", "train-2.tsv", "val.tsv", "test_old.csv"):
+    for name in ("train.tsv", "train-2.tsv", "val.tsv", "Test.csv", "test.csv.gz"):
         write_rows(tmp_path / name, ("source", "target"), *PAIRS)
     write(tmp_path / "README.txt", "about")
     rows, said = loaded(tmp_path)
     assert len(rows) == 2 * len(PAIRS)
-    assert said == f"{tmp_path}: not read: test_old.csv, train-2.tsv"
+    assert f"{tmp_path}: not read: Test.csv, test.csv.gz, train-2.tsv" in said
 
 
 def test_links_out_of_a_folder_are_refused(tmp_path):

@@ -37,20 +37,26 @@ def test_pairs_of_tatoeba_are_read_without_their_numbers_and_credits(name, rows,
     assert found == sorted(PAIRS)
     assert "has no header: its first line" in said
     assert ("left out: column" in said) == (len(rows[0]) > 2)
-    assert ("is read as a .tsv file" in said) == name.endswith("txt")
+    assert ("is read as a table" in said) == name.endswith("txt")
 
 
-@pytest.mark.parametrize("name", ["deu.tsv", "deu.txt"])
+@pytest.mark.parametrize("name", ["deu.tsv", "deu.txt", "deu.csv"])
+@pytest.mark.parametrize("mark", ["tab\t", "Comma,", ";;", "Pipe|", "SPACE "])
 @pytest.mark.parametrize("quoted", [False, True])
-def test_the_first_lines_of_anki_are_not_read(name, quoted, tmp_path):
-    first = "#separator:tab\n#html:true\n#tags column:3\n"
-    rows = [[f'"{side}"' for side in pair] for pair in PAIRS] if quoted else PAIRS
-    path = write(tmp_path / name, first + tabs(*((*row, '""' if quoted else "") for row in rows)))
+def test_the_first_lines_of_anki_name_the_separator(name, mark, quoted, tmp_path):
+    first = f"#separator:{mark[:-1]}\n#html:true\n#tags column:3\n"
+    mark, stream = mark[-1], io.StringIO()
+    quoting = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    csv.writer(stream, delimiter=mark, lineterminator="\n", quoting=quoting).writerows((*row, "") for row in PAIRS)
+    path = write(tmp_path / name, first + stream.getvalue())
     found, said = loaded(path, kind="pairs")
     assert found == sorted(PAIRS)
-    assert "its first lines are not read: ['#separator:tab', '#html:true', '#tags column:3']" in said
+    assert "its first lines are not read: ['#html:true', '#tags column:3']" in said
+    assert loaded(write(tmp_path / "old.tsv", "#html:true\n" + tabs(*PAIRS)), kind="pairs")[0] == found
+    refused(write(tmp_path / "a.tsv", "#separator:tabs\n" + tabs(*PAIRS)), "'tabs' in its first lines is no", "pipe")
     assert loaded(path, source="2", target="1")[0] == sorted(pair[::-1] for pair in PAIRS)
-    refused(write(path, path.read_bytes() + b'"a"\n'), "line 24: 1 fields", kind="pairs")
+    path.write_text(path.read_text() + '"a"\n')
+    refused(path, f"line {len(path.read_text().splitlines())}: 1 fields", source="2", target="1")
 
 
 def test_columns_of_a_file_without_a_header_have_numbers(tmp_path):

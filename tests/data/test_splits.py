@@ -2,7 +2,7 @@ import random
 
 import datasets
 import pytest
-from helpers_tables import write
+from helpers_tables import loaded, write, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +46,29 @@ def test_rows_that_repeat_another_are_counted(tmp_path):
     for _ in range(2):
         with pytest.warns(UserWarning, match=r"a\.tsv: dropped 27 of 47 rows, which repeat an earlier one"):
             assert sum(load(path).num_rows.values()) == 20
+
+
+@pytest.mark.parametrize(
+    ("columns", "shared", "said"),
+    [
+        (("source", "target", "format"), (("a 1", "b 1", "x"), ("a 2", "b 1", "x")), "1"),
+        (("text", "label"), (("a 1", "b 0"), ("a 2", "b 1")), "2"),  # whatever their labels are
+        (("text",), (("a 1",), ("a 1",), ("a 2",)), "3"),
+    ],
+)
+def test_rows_in_two_splits_are_counted_in_one_line(columns, shared, said, tmp_path):
+    rows = [
+        tuple(f"{letter} {n % 20 if letter == 'a' else n % 2}" for letter in "abc"[: len(columns)]) for n in range(30)
+    ]
+    write_rows(tmp_path / "train.tsv", columns, *rows)
+    new = tuple(f"new{cell}"[-3:] if name == "label" else "new" for name, cell in zip(columns, rows[0], strict=True))
+    write_rows(tmp_path / "val.tsv", columns, new)
+    write_rows(tmp_path / "test.tsv", columns, *shared, new)
+    for _ in range(2):
+        assert loaded(tmp_path)[1] == (
+            f"{tmp_path}: {said} of {len(shared) + 1} test rows also stand in train, "
+            f"and 1 of {len(shared) + 1} test rows also stand in validation"
+        )
 
 
 def test_parts_have_fingerprints_of_their_rows():

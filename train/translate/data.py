@@ -80,13 +80,15 @@ class TranslationData:
                     "(--max-length) and are left out",
                     stacklevel=2,
                 )
-        longest = pairs["train"].lengths.amax(dim=1)
-        if (most := int(longest.max())) > max(LONG, 20 * (median := int(longest.median()))):
-            warnings.warn(
-                f"the longest training pair has {most:,} tokens on a side, the median {median:,}: batches with such "
-                "pairs take long, and --max-length leaves them out",
-                stacklevel=2,
-            )
+        median = int(pairs["train"].lengths.amax(dim=1).median())
+        for name, part in pairs.items():
+            if len(part) and (most := int(part.lengths.max())) > max(LONG, 20 * median):
+                way_out = "--max-length leaves them out" if name == "train" else f"take them out of the {name} split"
+                warnings.warn(
+                    f"the longest {name} pair has {most:,} tokens on a side, the median training pair {median:,}: "
+                    f"batches with such pairs take long; {way_out}",
+                    stacklevel=2,
+                )
         return cls(corpus, source_tokenizer, target_tokenizer, pairs)
 
     @property

@@ -54,11 +54,12 @@ def test_a_pair_far_longer_than_the_others_is_warned_of_with_the_flag_that_leave
     split = datasets.Dataset.from_dict(pairs)
     tokenizers = tokenizers_for(split, "character", vocab_size=0, joint=False)
     for limit, said in (
-        (None, "the longest training pair has 2,001 tokens on a side, the median 11: .* --max-length"),
+        (None, "the longest train pair has 2,001 tokens on a side, the median training pair 11: .* --max-length"),
         (100, "1 of 31 training pairs have more than 100 tokens on a side .* are left out"),
     ):
         TranslationData.of({"train": split, "validation": split}, *tokenizers, limit=limit)
         assert re.search(said, str(recwarn.pop().message))
+        assert "the longest validation pair has 2,001 tokens" in str(recwarn.pop().message)
         assert not recwarn.list
 
 
