@@ -76,7 +76,7 @@ def attention_map(
     weights: Map, source: Sequence[str], target: Sequence[str], *, title: str = "", path: Path | str
 ) -> Path:
     """One heat map, input tokens across and output tokens down (Bahdanau et al. 2015, figure 3)."""
-    return _save(attention_figure([[("", AttentionExample(weights, source, target))]], title=title), path)
+    return save_figure(attention_figure([[("", AttentionExample(weights, source, target))]], title=title), path)
 
 
 def attention_grid(maps: Mapping[str, Sequence[AttentionExample]], path: Path | str, *, title: str = "") -> Path:
@@ -85,7 +85,7 @@ def attention_grid(maps: Mapping[str, Sequence[AttentionExample]], path: Path | 
     if len(set(counts.values())) > 1:
         raise InputError(f"every model needs maps of the same examples, but the numbers of examples are {counts}")
     rows = [list(zip(maps, examples, strict=True)) for examples in zip(*maps.values(), strict=True)]
-    return _save(attention_figure(rows, title=title), path)
+    return save_figure(attention_figure(rows, title=title), path)
 
 
 def attention_heads(
@@ -97,14 +97,14 @@ def attention_heads(
     # The number of columns that makes the picture about 1.5 times as wide as high.
     columns = max(1, round(math.sqrt(1.5 * len(panels) * len(target) / len(source))))
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
-    return _save(attention_figure(rows, title=title), path)
+    return save_figure(attention_figure(rows, title=title), path)
 
 
 def learning_curves(
     curves: Mapping[str, Curve], path: Path | str, *, xlabel: str, ylabel: str, title: str = "", percent: bool = True
 ) -> Path:
     """A line through the points (x, y) of each model, the last point marked. `percent`: y is a fraction of 1."""
-    return _save(curves_figure(curves, xlabel=xlabel, ylabel=ylabel, title=title, percent=percent), path)
+    return save_figure(curves_figure(curves, xlabel=xlabel, ylabel=ylabel, title=title, percent=percent), path)
 
 
 def attention_figure(
@@ -217,8 +217,8 @@ def require_png(path: Path) -> None:
         require_regular(path)
 
 
-def _save(figure: "matplotlib.figure.Figure", path: Path | str) -> Path:
-    """Write the picture atomically."""
+def save_figure(figure: "matplotlib.figure.Figure", path: Path | str) -> Path:
+    """Write a picture atomically, as PNG. `InputError` for a path with another ending."""
     path = Path(path)
     require_png(path)
     with atomic(path) as unfinished, warnings.catch_warnings():

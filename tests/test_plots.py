@@ -22,7 +22,7 @@ def weights(*heads):
 def saved(monkeypatch):
     """The figures that would have been saved."""
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure) or path)
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure) or path)
     return figures
 
 

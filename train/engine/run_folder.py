@@ -71,7 +71,7 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
     given = tuple(field for field in fields if field in words or f"no_{field}" in words)
     settings = dataclasses.replace(tyro.cli(settings_class, args=arguments, prog=prog), given=given)
     resume = settings.resume
-    folder = settings.out or Path("runs") / f"{name.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = settings.out or Path("runs") / f"{name.split('.')[-1].replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     if resume == "auto" and settings.out is None:
         raise InputError("--resume auto needs --out, the folder to resume or to start")
     if resume is not None and resume != "auto":

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 import tyro
 
-from minitransformer.checks import Count, CountOrZero, Range, Seed, flag_name, require_ranges
+from minitransformer.checks import Count, CountOrZero, Range, Seed, flag_name, require_number, require_ranges
 from minitransformer.errors import InputError
 from minitransformer.optim import multiplies_bfloat16
 from train.engine.processes import Processes, local_world_size
@@ -162,3 +162,15 @@ def distinct(flag: str, value: str) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise InputError(f"{flag} {value!r}: name at least one, each once, separated by commas")
     return names
+
+
+def seeds_of(value: str) -> list[int]:
+    """The seeds of the flag --seeds; `InputError` for anything else than distinct whole numbers between commas."""
+    names = distinct("--seeds", value)
+    try:
+        seeds = [int(name) for name in names]
+    except ValueError:
+        raise InputError(f"--seeds {value!r}: whole numbers, separated by commas") from None
+    for seed in seeds:
+        require_number("--seeds", seed, at_least=0, less_than=2**32)
+    return seeds

@@ -1,0 +1,69 @@
+"""What all applications share: their list, seeds, the table, resuming."""
+
+import json
+
+import pytest
+
+from train.applications import vector_to_sequence
+from train.applications.__main__ import titles
+from train.applications.rivals import results_table, summary
+
+TINY = ["--days", "20", "--d-model", "4", "--hidden-size", "8", "--steps", "2", "--device", "cpu", "--threads", "1"]
+
+
+def test_the_list_has_every_application_with_a_line():
+    assert titles()["vector_to_sequence"].startswith("Vector to sequence: ")
+    assert "rivals" not in titles() and all(titles().values())
+
+
+def test_a_summary_is_the_mean_and_the_sample_standard_deviation_over_seeds():
+    runs = {"0": 0.5, "1": 0.7}
+    reports = {
+        seed: {"test": {"dice": dice}, "parameters": 9, "steps": 4, "seconds": 1.0} for seed, dice in runs.items()
+    }
+    row = summary(reports)
+    assert row["test"]["dice"] == pytest.approx(0.6)
+    assert row["spread"]["dice"] == pytest.approx(0.02**0.5)
+    assert summary({"0": reports["0"]})["spread"] is None
+    columns = results_table({"idea": row, "PCA": {"test": {"dice": 0.1}, "spread": None}}, [0, 1]).columns
+    assert list(columns[1].cells) == ["0.6000 ± 0.1414", "0.1000"]
+
+
+def test_several_seeds_are_trained_and_a_finished_rival_is_not_trained_again(tmp_path, capsys):
+    folder = tmp_path / "run"
+    vector_to_sequence.main(["--out", str(folder), "--seeds", "0,3", *TINY])
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results["rows"]["format-blind"]["by_seed"]) == ["0", "3"]
+    kept = (folder / "format-blind-seed-3" / "model.safetensors").read_bytes()
+    (folder / "results.json").unlink()
+    capsys.readouterr()
+    vector_to_sequence.main(["--resume", str(folder)])
+    assert "step 2" not in capsys.readouterr().out
+    assert (folder / "format-blind-seed-3" / "model.safetensors").read_bytes() == kept
+    assert json.loads((folder / "results.json").read_text())["rows"] == results["rows"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seeds", "0,0"], "--seeds '0,0': name at least one, each once"),
+        (["--seeds", "0,x"], "whole numbers"),
+        (["--seeds", "1,2", "--seed", "3"], "--seed: no effect beside --seeds"),
+        (["--days", "5"], "--days 5: from 10 to 17,897"),
+    ],
+)
+def test_flags_that_cannot_be_meant_are_refused_in_one_line(flags, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        vector_to_sequence.main(["--out", str(tmp_path / "run"), *flags])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_another_job_is_not_resumed(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(SystemExit) as exit_:
+        vector_to_sequence.main(["--resume", str(tmp_path)])
+    assert exit_.value.code == 2
+    assert "it has no vector_to_sequence.json" in capsys.readouterr().err

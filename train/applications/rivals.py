@@ -1,0 +1,180 @@
+"""An idea beside its rivals: the same data, the same budget, the same seeds, one table.
+
+Every application calls `contest`. Each rival and seed has a run folder of its own inside the application's, so that an
+interrupted contest resumes in the rival where it stopped.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from minitransformer.checks import Count
+from minitransformer.models import Model
+from minitransformer.optim import adamw
+from train.engine.console import table
+from train.engine.loop import TrainingData, train
+from train.engine.processes import Processes
+from train.engine.results import finish, finished, run_figures
+from train.engine.run_folder import create_run
+from train.engine.settings import LearningRate, Precision, Settings, seeds_of
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ApplicationSettings(Settings):
+    """The flags of every application. Each names a `settings_file` of its own, by which its run folders are known."""
+
+    precision: Precision = "fp32"
+    """auto is bf16 where the hardware multiplies it faster than fp32; these models are too small to gain by it."""
+    seeds: str | None = None
+    """Train with each of these seeds ("0,1,2,3,4") and show means and spreads. Default: --seed alone."""
+    lr: LearningRate = 1e-3
+    """Peak learning rate."""
+    batch_size: Count = 64
+    evaluations: Count = 5
+    """Evaluations on validation data, evenly over the run; the best one's weights are kept."""
+
+    def validate(self) -> None:
+        super().validate()
+        if self.seeds is not None:
+            self.refuse_idle("beside --seeds", "seed")
+            seeds_of(self.seeds)
+
+    def all_seeds(self) -> list[int]:
+        return [self.seed] if self.seeds is None else seeds_of(self.seeds)
+
+
+class Rows:
+    """Rows of tensors in batches of one size, in an order that depends on the seed and the epoch alone."""
+
+    def __init__(self, rows: Mapping[str, Tensor], batch_size: int, seed: int):
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+
+    def epoch(self, number: int) -> Sequence[Sequence[int]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        order = torch.randperm(len(next(iter(self.rows.values()))), generator=generator)
+        return [part.tolist() for part in order.split(self.batch_size)]
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        return {name: tensor[list(rows)] for name, tensor in self.rows.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """What is compared. `rivals` make new models by name, the idea first; `data` gives the training data by seed.
+
+    `evaluate` and `score` choose weights on validation data, as in `train`; `test` scores each model once on the test
+    split. `draw` makes the picture of the models of the first seed. `others` are rows of the table that need no
+    training.
+    """
+
+    rivals: Mapping[str, Callable[[], Model]]
+    data: Callable[[int], TrainingData]
+    evaluate: Callable[[Any], Figures]
+    score: Callable[[Figures], Sequence[float]]
+    test: Callable[[Any], Figures]
+    draw: Callable[[Mapping[str, Any], Path], object]
+    steps: int
+    """Of each rival, unless --steps or --minutes say otherwise."""
+    others: Mapping[str, Figures] = field(default_factory=dict)
+    optimizer: Callable[[Model, float], torch.optim.Optimizer] = lambda model, lr: adamw(model, lr=lr)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of `LoopOptions`."""
+
+    def run(self, settings: ApplicationSettings, folder: Path, console: Console) -> None:
+        """Train and score all rivals; print the table; write `results.json` and `picture.png` into `folder`."""
+        create_run(folder, settings)
+        seeds = settings.all_seeds()
+        console.print(f"{len(self.rivals)} rivals, seeds {', '.join(map(str, seeds))}; writes {folder}")
+        reports: dict[str, dict[str, Any]] = {name: {} for name in self.rivals}
+        for seed in seeds:
+            for name in self.rivals:
+                reports[name][str(seed)] = self._train_one(name, seed, settings, folder, console)
+        if not Processes.current().is_rank_0:
+            return
+        models = {name: type(make()).load(self._folder(folder, name, seeds[0])) for name, make in self.rivals.items()}
+        self.draw(models, folder / "picture.png")
+        rows = {name: summary(by_seed) for name, by_seed in reports.items()}
+        rows |= {name: {"test": dict(figures), "spread": None} for name, figures in self.others.items()}
+        finish(folder, {"seeds": seeds, "rows": rows})
+        console.print(results_table(rows, seeds))
+        console.print(f"results, models and picture.png are in {folder}")
+
+    def _train_one(
+        self, name: str, seed: int, settings: ApplicationSettings, folder: Path, console: Console
+    ) -> dict[str, Any]:
+        """The report of one rival. One that was scored before the run was interrupted keeps its report."""
+        place = self._folder(folder, name, seed)
+        if (report := finished(place)) is not None:
+            return report
+        torch.manual_seed(seed)
+        model = self.rivals[name]().to(settings.torch_device())
+        settings.set_threads(model.num_parameters())
+        limited = settings.steps is not None or settings.minutes is not None
+        options = settings.loop_options(
+            lr=settings.lr,
+            steps=settings.steps if limited else self.steps,
+            evaluations=settings.evaluations,
+            accumulate=settings.processes,
+            **self.options,
+        )
+        state = train(
+            model,
+            self.optimizer(model, settings.lr),
+            self.data(seed),
+            options,
+            place,
+            evaluate=self.evaluate,
+            score=self.score,
+            console=console,
+            name=place.name,
+        )
+        if not Processes.current().is_rank_0:
+            return {}
+        model.save(place)
+        figures = run_figures(model.num_parameters(), state, unit=options.unit)
+        report = {"test": dict(self.test(model)), **figures, "validation": state.history}
+        finish(place, report)
+        return report
+
+    @staticmethod
+    def _folder(folder: Path, name: str, seed: int) -> Path:
+        return folder / f"{name.replace(' ', '-')}-seed-{seed}"
+
+
+def summary(by_seed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the seeds; the spread is the sample standard deviation, None for a single seed."""
+    reports = list(by_seed.values())
+    columns = {name: [report["test"][name] for report in reports] for name in reports[0]["test"]}
+    return {
+        "test": {name: statistics.mean(values) for name, values in columns.items()},
+        "spread": {name: statistics.stdev(values) for name, values in columns.items()} if len(reports) > 1 else None,
+        "parameters": reports[0]["parameters"],
+        "steps": statistics.mean(report["steps"] for report in reports),
+        "seconds": statistics.mean(report["seconds"] for report in reports),
+        "by_seed": by_seed,
+    }
+
+
+def results_table(rows: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> Any:
+    names = list(dict.fromkeys(name for row in rows.values() for name in row["test"]))
+
+    def shown(row: Mapping[str, Any], name: str) -> str:
+        if name not in row["test"]:
+            return ""
+        spread = f" ± {row['spread'][name]:.4f}" if row["spread"] else ""
+        return f"{row['test'][name]:.4f}{spread}"
+
+    lines = [
+        (name, *(shown(row, figure) for figure in names), f"{row['parameters']:,}" if "parameters" in row else "")
+        for name, row in rows.items()
+    ]
+    title = f"test split, seed {seeds[0]}" if len(seeds) == 1 else f"test split, {len(seeds)} seeds, mean ± spread"
+    return table(title, ("", *names, "parameters"), lines)
