@@ -220,17 +220,18 @@ def mean_loss(model: DateWriter, rows: dict[str, Tensor]) -> float:
 
 @torch.inference_mode()
 def draw(models: Mapping[str, DateWriter], rows: dict[str, Tensor], path: Path) -> None:
-    """The first test day in every format, as each model writes it, on the probability of each letter."""
+    """A test day before the tenth in every format, as each model writes it, on the probability of each letter."""
     from matplotlib.figure import Figure
 
-    vectors, right = rows["vectors"][: len(FORMATS)], rows["ids"][: len(FORMATS)]
+    first = int((rows["vectors"][:, 2] < 10).int().argmax())
+    vectors, right = (rows[name][first : first + len(FORMATS)] for name in ("vectors", "ids"))
     figure = Figure(figsize=(6 * len(models), 3.6), layout="constrained")
     for axes, (name, model) in zip(figure.subplots(1, len(models), squeeze=False)[0], models.items(), strict=True):
         ids = greedy(model, vectors, max_new_tokens=LONGEST)
         likely = model(vectors, ids).softmax(dim=-1).gather(2, rearrange(ids, "row time -> row time 1"))[..., 0]
         after_end = (ids == EOS).cumsum(dim=1) > 0
         image = axes.imshow(
-            likely.masked_fill(after_end, float("nan")), vmin=0, vmax=1, cmap="Greens", alpha=0.6, aspect="auto"
+            likely.masked_fill(after_end, float("nan")), vmin=0, vmax=1, cmap="YlGn", alpha=0.5, aspect="auto"
         )
         for row, (found, wanted) in enumerate(zip(map(text_of, ids), map(text_of, right), strict=True)):
             colour = "black" if found == wanted else "#c1121f"
