@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "dev"), "test": ("test",)}
 _READABLE = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
+_PACKED = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar")
 _WAYS_OUT = {
     "save the table as .csv": (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"),
-    "unpack it first": (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar"),
+    "unpack it first": _PACKED,
+    "call it .jsonl": (".ndjson", ".jsonlines"),
+    "call it .tsv": (".tab",),
+    "call it .txt to read it as running text": (".md", ".text", ".log", ".srt", ".vtt"),
     "save it as text, in .txt": (".docx", ".doc", ".odt", ".rtf", ".pdf", ".html", ".epub"),
 }
 
@@ -109,9 +113,10 @@ def _read_text(files: dict[str, tuple[Path, ...]], wanted: Wanted, *, whole: boo
         if path.suffix.lower() != ".txt":
             raise InputError(f"{path} is a table, but another split's file is running text: they must be alike")
         if wanted.names or wanted.kind not in (None, "text"):
+            columns = wanted.names or (["source", "target"] if wanted.kind == "pairs" else ["text", "label"])
             raise InputError(
-                f"{path} is running text: it has no columns {' and '.join(map(repr, wanted.names)) or wanted.kind}; a "
-                "table in a .txt file has tabs between its columns, or a first line such as sep=; that names the mark"
+                f"{path} is running text: it has no columns {' and '.join(map(repr, columns))}; a table in a .txt file "
+                "has tabs between its columns, or a first line such as sep=; that names what stands there"
             )
     if whole:
         splits = {split: text_pieces(path) for split, (path, *_) in files.items()}
@@ -135,14 +140,14 @@ def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
             raise FileNotFoundError(errno.ENOENT, "no such file or folder, nor files with a suffix", str(path))
         return {"train": _one_or_two(files, wanted)}
     found = {split: files_called(path, stems) for split, stems in SPLIT_NAMES.items()}
-    for split in ("train", "validation"):
-        if not found[split]:
-            if packed := [file for file in sorted(path.iterdir()) if file.name.split(".")[0] in SPLIT_NAMES[split]]:
-                raise _unreadable(packed, wanted)
-            there = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
-            way_out = f"; give the path {path / 'train'} to have a tenth of train set apart" if found["train"] else ""
-            raise InputError(f"{path} has no file called {' or '.join(SPLIT_NAMES[split])}; it has {there}{way_out}")
     chosen = {split: _one_or_two(files, wanted) for split, files in found.items() if files}
+    for split in ("train", "validation"):
+        if split not in chosen:
+            there = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
+            way_out = (
+                f"; give the path {path / 'train'} to have a tenth of train set apart" if "train" in chosen else ""
+            )
+            raise InputError(f"{path} has no file called {' or '.join(SPLIT_NAMES[split])}; it has {there}{way_out}")
     stems = tuple(stem for names in SPLIT_NAMES.values() for stem in names)
     endings = {*_READABLE, *chain.from_iterable(_WAYS_OUT.values())}
     data = (file for file in sorted(path.iterdir()) if file.suffix.lower() in endings)
@@ -153,11 +158,13 @@ def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
 
 
 def files_called(folder: Path, stems: Sequence[str]) -> list[Path]:
-    """The files of a folder with one of these names and any suffix. `InputError` for a link out of the folder, and for
-    what is no file."""
+    """The files of a folder with one of these names and any suffix; if there are none, packed ones ("train.csv.gz").
+    `InputError` for a link out of the folder, and for what is no file."""
     if not folder.is_dir():
         return []
-    files = sorted(file for file in folder.iterdir() if file.stem in stems and file.suffix and not file.is_dir())
+    there = sorted(file for file in folder.iterdir() if file.suffix and not file.is_dir())
+    files = [file for file in there if file.stem in stems]
+    files = files or [file for file in there if file.suffix in _PACKED and Path(file.stem).stem in stems]
     for file in files:
         require_regular(file)
         require_sane_file(file, most_bytes=None)
@@ -168,18 +175,17 @@ def _one_or_two(files: list[Path], wanted: Wanted) -> tuple[Path, ...]:
     """Of the files with the name of a split, the two line-aligned ones or the only one that is readable by itself."""
     source, target = wanted.source, wanted.target
     folder, names = files[0].parent, ", ".join(file.name for file in files)
-    if len({file.stem for file in files}) > 1:
-        raise InputError(f"{folder} has several files for one split, {names}: keep one")
     by_suffix = {file.suffix.removeprefix("."): file for file in files}
-    if source in by_suffix and target in by_suffix:
+    one_stem = len({file.stem for file in files}) == 1
+    if one_stem and source in by_suffix and target in by_suffix:
         if source == target:
             raise InputError(f"{by_suffix[source]}: source and target are both {source!r}")
         return by_suffix[source], by_suffix[target]
     readable = [file for file in files if file.suffix.lower() in _READABLE]
-    if len(readable) > 1:
-        raise InputError(f"{folder} has several files for one split, {names}: keep one, or name it in full")
     if not readable:
         raise _unreadable(files, wanted)
+    if len(readable) > 1 or not one_stem:
+        raise InputError(f"{folder} has several files for one split, {names}: keep one, or name it in full")
     return (readable[0],)
 
 
@@ -188,12 +194,10 @@ def _unreadable(files: Sequence[Path], wanted: Wanted) -> InputError:
     if pickled := [file for file in files if file.suffix.lower() in PICKLES]:
         return pickle_refused(pickled[0], f"data end in {', '.join(_READABLE)}")
     kinds, names = {file.suffix.lower() for file in files}, ", ".join(file.name for file in files)
-    way_out = next((way_out for way_out, endings in _WAYS_OUT.items() if kinds & {*endings}), None)
-    if way_out is None:
-        source, target = wanted.source, wanted.target
-        suffixes = ", ".join(sorted(file.suffix.removeprefix(".") for file in files))
-        way_out = (
-            'of two line-aligned files such as train.de and train.en give the path "train" or their folder, '
-            f'source="de" and target="en"; {source=} and {target=} are not two of {suffixes}'
-        )
+    source, target, suffixes = wanted.source, wanted.target, ", ".join(file.suffix.removeprefix(".") for file in files)
+    line_aligned = 'of two line-aligned files such as train.de and train.en give the path "train" or their folder, '
+    line_aligned += 'source="de" and target="en"'
+    if len(files) > 1 or source or target:
+        line_aligned += f"; {source=} and {target=} are not two of {suffixes}"
+    way_out = next((way_out for way_out, endings in _WAYS_OUT.items() if kinds & {*endings}), line_aligned)
     return InputError(f"cannot read {names} in {files[0].parent}: files end in {', '.join(_READABLE)}; {way_out}")

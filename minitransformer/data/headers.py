@@ -123,7 +123,10 @@ def _names_by_content(path: Path, columns: Sequence[Sequence[str]], wanted: Want
     if wanted.kind == "labelled" and len(columns) == 2:
         texts, labels = (len({*column}) for column in columns)
         if texts == labels:
-            raise InputError(f"{path} has no header, and both columns have {texts} different entries: add a header")
+            raise InputError(
+                f"{path} has no header, and both columns have {texts} different entries: add a header, or "
+                "name them with text= and label= by their numbers, 1 and 2"
+            )
         return ["text", "label"] if labels < texts else ["label", "text"]
     roles = {"text": ["text"], "labelled": []}.get(wanted.kind or "pairs", ["source", "target"])
     places = list(range(len(columns)))

@@ -70,7 +70,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(text, object_pairs_hook=_object) if text.strip() else {}
         except (ValueError, RecursionError) as error:  # a number of 5,000 digits is no JSONDecodeError
-            raise InputError(f"{path}, line {line}: not readable as JSON: {error}") from error
+            raise InputError(f"{path}, line {line}: not readable as JSON: {error}; write one object a line") from error
         if not isinstance(row, dict):
             raise InputError(
                 f"{path}, line {line}: {text[:100]!r} is not a JSON object with a key for each column; write one a line"

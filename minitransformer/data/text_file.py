@@ -21,6 +21,13 @@ _MARKS = {  # the longer ones first: the mark of UTF-32 begins with that of UTF-
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_PACKED = {b"PK\3\4": "a ZIP archive or a spreadsheet", b"\x1f\x8b": "packed by gzip", b"\xd0\xcf\x11\xe0": "of Excel"}
+_PACKED |= {
+    b"PAR1": "a .parquet file",
+    b"%PDF-": "a PDF",
+    b"SQLite format 3": "a data base",
+    b"ARROW1": "an Arrow file",
+}
 
 
 def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
@@ -42,16 +49,17 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
 
 
 def read_lines(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
-    """The lines of a file without their ends."""
+    """The lines of a file without their ends, and without byte order marks before them: each file of several that were
+    joined brings its own."""
     begun = list[str]()
     for block in read_blocks(path, block_bytes):
         first, *others = block.split("\n")
         begun.append(first)
         if others:
-            yield "".join(begun)
-            yield from others[:-1]
+            yield "".join(begun).lstrip("\ufeff")
+            yield from (line.lstrip("\ufeff") for line in others[:-1])
             begun = [others[-1]]
-    if last := "".join(begun):
+    if last := "".join(begun).lstrip("\ufeff"):
         yield last
 
 
@@ -77,6 +85,8 @@ def _decoded(path: Path, block_bytes: int) -> Iterator[str]:
     line = 1
     with open(path, "rb", opener=open_regular) as file:
         start = file.read(4096)
+        if what := next((what for mark, what in _PACKED.items() if start.startswith(mark)), None):
+            raise InputError(f"{path} is no text but {what}, whatever its name: save its content as text, such as .csv")
         encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
         if encoding == "utf-8-sig" and start.count(0) * 4 > len(start):
             raise InputError(f"{path}: too many of its bytes are 0 for text in UTF-8; save it in that encoding")

@@ -121,12 +121,12 @@ def test_missing_incomplete_and_ambiguous_folders_are_refused(tmp_path):
 
 
 def test_files_of_a_folder_that_look_like_more_of_a_split_are_said_not_to_be_read(tmp_path):
-    for name in ("train.tsv", "train-2.tsv", "val.tsv", "Test.csv", "test.csv.gz"):
+    for name in ("train.tsv", "train-2.tsv", "val.tsv", "Test.csv", "test-2.zip"):
         write_rows(tmp_path / name, ("source", "target"), *PAIRS)
     write(tmp_path / "README.txt", "about")
     rows, said = loaded(tmp_path)
     assert len(rows) == 2 * len(PAIRS)
-    assert f"{tmp_path}: not read: Test.csv, test.csv.gz, train-2.tsv" in said
+    assert f"{tmp_path}: not read: Test.csv, test-2.zip, train-2.tsv" in said
 
 
 def test_links_out_of_a_folder_are_refused(tmp_path):
@@ -139,5 +139,5 @@ def test_links_out_of_a_folder_are_refused(tmp_path):
 def test_running_text_has_no_columns(tmp_path):
     path = write(tmp_path / "a.txt", "some text of words")
     refused(path, "a.txt is running text: it has no columns 'one' and 'two'", source="one", target="two")
-    for kind in ("pairs", "labelled"):
-        refused(path, f"it has no columns {kind}", kind=kind)
+    refused(path, "no columns 'source' and 'target'; a table in", "or a first line such as sep=;", kind="pairs")
+    refused(path, "it has no columns 'text' and 'label'", kind="labelled")

@@ -148,6 +148,16 @@ def test_quoted_fields_run_over_lines_and_lines_are_still_counted(tmp_path):
     refused(path, f"line {2 + 4 * 12}: 3 fields")
 
 
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_empty_fields_beyond_the_header_and_marks_before_a_line_are_no_text(name, mark, tmp_path):
+    """As spreadsheets end some rows, and `cat` joins files that begin with a byte order mark."""
+    rows = ["source", "target"], *((f"\ufeff{n}", n, *[""] * (n % 3)) for n in range(20))
+    path = write(tmp_path / name, "".join(mark.join(map(str, row)) + "\n" for row in rows))
+    assert loaded(path) == (sorted((f"{n}", f"{n}") for n in range(20)), "")
+    path.write_text(path.read_text() + mark.join(["a", "b", "", "c"]))
+    refused(path, "line 22: 4 fields")
+
+
 @pytest.mark.parametrize("more", [{}, {"id": 7}, {"id": None}])
 def test_objects_of_translations_are_pairs(more, tmp_path):
     rows = [{"translation": {"de": a, "en": b}, **more} for a, b in PAIRS]

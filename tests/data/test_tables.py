@@ -136,6 +136,13 @@ def test_fields_of_any_length_are_read(suffix, tmp_path):
         ("a.pkl", "x", "a.pkl is refused: it is a pickle"),
         ("b/train.ods", "x", "save the table as .csv"),
         ("b/train.csv.gz", "x", "files end in .csv, .tsv, .jsonl, .json, .parquet, .txt; unpack it first"),
+        ("b/train.de.gz", "x", "train.de.gz in"),
+        ("a.csv", b"PK\3\4\xff", "a.csv is no text but a ZIP archive or a spreadsheet, whatever its name"),
+        (
+            "a.json",
+            "[\n  {}\n]",
+            "line 1: not readable as JSON: Expecting value: line 1 column 2 (char 1); write one object",
+        ),
         ("b/train.docx", "x", "save it as text, in .txt"),
         ("b/train.pkl", "x", "train.pkl is refused: it is a pickle"),
     ],
@@ -145,7 +152,6 @@ def test_a_broken_file_is_refused_in_one_line(name, content, message, tmp_path):
     path = write(tmp_path / name, content)
     refused(path, message)
     if path.parent != tmp_path:
-        (path.parent / "val.csv").write_text("source,target\n")
         refused(path.parent, message)
 
 
@@ -159,6 +165,8 @@ def test_a_broken_file_is_refused_in_one_line(name, content, message, tmp_path):
         ("a.csv", "source,target\n" + LINES + ",\n" * 6, "6 of 26 rows, where .* line 22, 23, 24, 25, 26, ..."),
         ("a.csv", "source,target\n" + LINES + "source,target\n\ufeffsource,target\n",
          "2 of 22 rows, which are the header again: line 22, 23"),
+        ("a.csv", "\ufeff\ufeffsource,target\n\ufeff,\n\ufeff" + LINES + "source,target,,\n",
+         "1 of 22 rows, where .* line 2"),
         ("a.tsv", "source\ttarget\nsource\ttarget\n" + LINES.replace(",", "\t"), "1 of 21 rows, which are .* line 2"),
         ("a.parquet", as_parquet({"x": ["a", *(a for a, _ in PAIRS)], "y": [None, *(b for _, b in PAIRS)]}),
          "1 of 21 rows, where x or y is empty: row 1"),
