@@ -14,6 +14,7 @@ from minitransformer.beam import Hypothesis, beam_search
 from minitransformer.checks import require_number, require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, require_scores, warn_in_training
 from minitransformer.errors import InputError
+from minitransformer.kernels import one_call
 from minitransformer.masks import require_bool
 
 __all__ = ["Chooser", "Decodable", "Hypothesis", "Sampler", "beam_search", "greedy", "likeliest", "sample", "stream"]
@@ -134,7 +135,8 @@ def sample(
         stop_ids=stop_ids,
         vocab_size=vocab_size,
     )
-    tokens = list(steps)
+    with one_call():
+        tokens = list(steps)
     return torch.stack(tokens, dim=1) if tokens else torch.empty(len(inputs), 0, dtype=torch.long, device=inputs.device)
 
 
@@ -184,7 +186,7 @@ def stream(
             penalised = torch.where(logits > 0, logits.float() / repetition_penalty, logits * repetition_penalty)
             logits = torch.where(seen, penalised, logits)
         require_scores(logits)
-        ids = choose(logits[:, :vocab_size])
+        ids = choose(logits if vocab_size is None else logits[:, :vocab_size])
         if num_ended:
             ids = ids.masked_fill(ended, pad_id)
         yield ids

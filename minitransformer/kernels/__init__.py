@@ -37,6 +37,25 @@ def disabled(*names: str) -> Iterator[None]:
         _disabled.reset(token)
 
 
+_call: ContextVar[object | None] = ContextVar("call", default=None)
+
+
+@contextmanager
+def one_call() -> Iterator[None]:
+    """Until its end this thread runs the library's own code alone, which changes no model: a kernel that compares what
+    the modules are with what they were does so once."""
+    token = _call.set(object())
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
+def current_call() -> object | None:
+    """Another object for each `one_call`; None outside."""
+    return _call.get()
+
+
 def enabled(name: str, *, compiled: bool = False) -> bool:
     """Whether the kernel may run: it is not switched off, and no transform looks through the operations.
 

@@ -113,7 +113,7 @@ def require_shape_of(ids: Int[Tensor, "*shape"], **others: Tensor | None) -> Non
 def require_rows_of(rows: Shaped[Tensor, "batch *shape"], **others: Tensor | None) -> None:
     """`InputError` for labels that are not one for each of `rows`, and for ids that are not one row for each."""
     for name, given in others.items():
-        if given is not None and (len(given) != len(rows) or (name.endswith("labels") and given.dim() != 1)):
+        if given is not None and (given.shape[0] != rows.shape[0] or (name.endswith("labels") and given.dim() != 1)):
             raise InputError(f"{name} of shape {tuple(given.shape)} does not fit {len(rows)} rows")
 
 

@@ -173,6 +173,23 @@ def test_what_is_changed_between_steps_is_obeyed_from_then_on(tamper):
     assert_close(*found)
 
 
+def test_a_hook_that_changes_the_model_within_a_call_is_obeyed_from_the_next_step_on():
+    def tokens(after):
+        model, calls = fresh_gpt(), []
+
+        def change(*_):
+            calls.append(1)
+            if len(calls) == after:
+                model.get_submodule(FF).activation = lambda x: 50 * torch.sin(x)
+
+        model.output.register_forward_hook(change)
+        return greedy(model, PROMPT, max_new_tokens=8).tolist()
+
+    with kernels.disabled("gpt_step"):
+        expected = tokens(3)
+    assert tokens(3) == expected != tokens(30)
+
+
 def test_hooks_on_all_modules_are_called():
     model, follow = tiny_gpt(), torch.stack(prompts(3))
     expected, _ = steps(model, PROMPT, None, follow)
