@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
+import regex
 import torch
 from jaxtyping import Int
 from tokenizers import Tokenizer
@@ -50,17 +51,21 @@ def encode_texts(
 def words_of(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> list[tuple[str, list[int]]]:
     """The words of a text as it spells them, each with the places of its tokens in `ids` from `encode_texts`.
 
-    Side by side, and without white space around them, they are the text, as far as `ids` go. The marks around the text
-    are words of their own.
+    Side by side, and without white space around them, they are the text, as far as `ids` go. No word divides what a
+    reader takes for one character, such as a letter and its marks. The marks around the text are words of their own.
     """
     encoding = plain_tokenizer(tokenizer).encode(text, add_special_tokens=False)
     last, length = len(ids) - 1, len(text.rstrip())
+    whole = [0]  # for each place between code points, where the character ends that it is in
+    for character in regex.finditer(r"\X", text):
+        whole += [character.end()] * len(character[0])
     ends: list[int] = [0]  # where words end in the text
     words: list[list[int]] = []  # the places of their tokens
     previous = None
     for place, ((start, end), word) in enumerate(zip(encoding.offsets, encoding.word_ids, strict=True), start=1):
         if place == last:
             break
+        end = whole[end]
         # Several tokens may spell one character, and white space alone is no word.
         same = (word is not None and word == previous) or start < ends[-1] or start >= length
         if words and (same or not text[ends[-2] : ends[-1]].strip()):

@@ -73,7 +73,15 @@ TOKENIZERS = {
     "wordpiece": train_wordpiece_tokenizer(["a good film"], 40),
     "sentencepiece": sentencepiece_like(),
 }
-SPELLINGS = ["good 🙂 film, naïve 不是", "👩‍👩‍👧 ﬁlm ½", " a  good\n\nfilm. ", "e\u0301 \u200b\x07a", "🙂", "a"]
+SPELLINGS = [
+    "good 🙂 film, naïve 不是",
+    "हिन्दी ก็มี 각 ❤️ 👍🏽 🇩🇪🇫🇷 ﻻِ",
+    "👩‍👩‍👧 ﬁlm ½",
+    " a  good\n\nfilm. ",
+    "e\u0301 \u200b\x07a",
+    "🙂",
+    "a",
+]
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -88,6 +96,35 @@ def test_words_side_by_side_are_the_text(text, name):
     # Of a text that is cut, the words that were read.
     [cut], *_ = encode_texts([text], tokenizer, 4)
     assert text.strip().startswith(words_of(text, cut, tokenizer)[1][0])
+
+
+@pytest.mark.parametrize(
+    ("text", "characters"),
+    [
+        ("हिन्दी", "हि|न्दी"),
+        ("क्षत्रिय", "क्ष|त्रि|य"),
+        ("தமிழ்", "த|மி|ழ்"),
+        ("ก็มีไหม", "ก็|มี|ไ|ห|ม"),
+        ("e\u0301a\u0323\u0302u", "e\u0301|a\u0323\u0302|u"),
+        ("\u1112\u1161\u11ab\u1100\u1173\u11af", "\u1112\u1161\u11ab|\u1100\u1173\u11af"),
+        ("👩‍👩‍👧👍🏽🇩🇪🇫🇷❤️", "👩‍👩‍👧|👍🏽|🇩🇪|🇫🇷|❤️"),
+        ("مُحَمَّد", "مُ|حَ|مَّ|د"),
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_no_word_divides_a_character(name, text, characters):
+    ends, end = set(), 0
+    for character in characters.split("|"):
+        ends.add(end := end + len(character))
+    tokenizer = TOKENIZERS[name]
+    for around in ("", "a"):
+        [row], *_ = encode_texts([f"{around}{text} a"], tokenizer, 99)
+        _, *words, _ = words_of(f"{around}{text} a", row, tokenizer)
+        end = -len(around)
+        for word, _ in words:
+            end += len(word)
+            assert end <= 0 or end >= len(text) or end in ends
 
 
 def test_words_are_apart_where_the_tokenizer_puts_them_apart():

@@ -62,7 +62,7 @@ class _Parts:
     """The modules that the kernel passes over, and what each of them held at first."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.modules = [model]
+        self.modules: list[Any] = [model]
         self.compared_in: object | None = None
 
     def take(self, module: Any, *kinds: type[nn.Module]) -> Any:

@@ -14,7 +14,7 @@ from minitransformer.checks import fits, require_number, type_name
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
 from minitransformer.masks import require_bool
-from minitransformer.models.described import require_described
+from minitransformer.models.described import made_again, require_described
 from minitransformer.models.weights import (
     copy_weights,
     own_shapes,
@@ -239,10 +239,9 @@ class Model(nn.Module, ABC):
         return folder
 
     def described(self) -> nn.Module:
-        """A new model of this configuration, without memory for its weights."""
+        """A new model of this configuration, without memory for its weights if it can be made so."""
         try:
-            with torch.device("meta"):
-                return self.from_config(self.config)
+            return made_again(lambda: self.from_config(self.config))
         except TypeError as error:
             name = type(self).__name__
             raise InputError(f"a {name} is not made of its config alone: override {name}.from_config") from error

@@ -26,6 +26,7 @@ from minitransformer.models.base import (
     target_loss,
 )
 from minitransformer.models.bert import BERT
+from minitransformer.models.described import made_again
 from minitransformer.models.gpt import GPT
 from minitransformer.models.pooling import POOLINGS, AttentionPooling
 from minitransformer.models.rnn import RNNSeq2Seq
@@ -177,8 +178,7 @@ class SequenceClassifier(Model):
             return super().described()
         # No configuration describes an encoder of one's own.
         options = {name: getattr(c, name) for name in OPTIONS}
-        with torch.device("meta"):
-            described = type(self)(self.encoder, c.num_labels, d_model=self.d_model, **options)
+        described = made_again(lambda: type(self)(self.encoder, c.num_labels, d_model=self.d_model, **options))
         described.encoder = self.encoder
         return described
 

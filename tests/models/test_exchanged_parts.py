@@ -28,6 +28,29 @@ def put(path, value):
     return change
 
 
+class Scaled(GPT):
+    """Buffers that are not saved: one of values, one of what `torch.empty` makes, one that depends on a weight."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.register_buffer("scale", torch.tensor([1.0, 2.0]), persistent=False)
+        self.register_buffer("filled", torch.empty(2).fill_(3.0), persistent=False)
+
+
+class Summed(Scaled):
+    def __init__(self, config):
+        super().__init__(config)
+        self.register_buffer("total", torch.ones(16) + 0 * self.embedding.weight.sum(dim=0).detach(), persistent=False)
+
+
+def made(kind):
+    return lambda: kind(fresh_gpt("alibi").config)
+
+
+def in_place(path):
+    return lambda model: model.get_buffer(path).mul_(2)
+
+
 EXCHANGES = {
     "an activation": (fresh_gpt, put("decoder.layers.0.feed_forward.activation", torch.sin), "feed_forward.activation"),
     "an activation module": (fresh_gpt, put("decoder.layers.1.feed_forward.activation", nn.Mish()), "activation"),
@@ -49,6 +72,27 @@ EXCHANGES = {
     "a pooling": (lambda: classifier(bert), put("pooling", KINDS["gpt classifier"]().pooling), "pooling"),
     "an encoder's part": (lambda: classifier(bert), put("encoder.dropout", nn.Identity()), "encoder.dropout"),
     "an encoder": (lambda: classifier(bert), put("encoder", fresh_gpt()), "encoder"),
+    "slopes": (lambda: fresh_gpt("alibi"), in_place("decoder.layers.1.attention.positions.slopes"), "positions.slopes"),
+    "a classifier's slopes": (
+        lambda: classifier(lambda: fresh_gpt("alibi")),
+        in_place("encoder.decoder.layers.1.attention.positions.slopes"),
+        "positions.slopes",
+    ),
+    **{
+        f"a buffer {name} of {kind.__name__}": (made(kind), in_place(name), name)
+        for kind, name in ((Scaled, "scale"), (Scaled, "filled"), (Summed, "total"))
+    },
+    "a buffer removed": (made(Scaled), lambda model: delattr(model, "scale"), "scale"),
+    "a forward in an encoder of one's own": (
+        KINDS["classifier of one's own encoder"],
+        put("encoder.table.forward", torch.sin),
+        "encoder.table.forward",
+    ),
+    "a method of an encoder of one's own": (
+        KINDS["classifier of one's own encoder"],
+        put("encoder.encode", torch.sin),
+        "encoder.encode",
+    ),
     "a head over an encoder of one's own": (
         KINDS["classifier of one's own encoder"],
         put("output", nn.Sequential(nn.Linear(6, 3))),
@@ -82,9 +126,13 @@ def test_what_export_would_lose_is_refused(tmp_path):
     assert not (tmp_path / "exported").exists()
 
 
-@pytest.mark.parametrize("name", KINDS)
+BUFFERED = {kind.__name__: made(kind) for kind in (GPT, Scaled, Summed)}
+
+
+@pytest.mark.parametrize("name", [*KINDS, *BUFFERED])
 def test_models_as_they_are_made_are_saved(name, tmp_path):
-    model = KINDS[name]().train()
+    model = (KINDS | BUFFERED)[name]().train()
+    model.register_buffer("scratch", torch.ones(3), persistent=False)  # nothing that a configuration describes
     for part in model.modules():
         part.register_forward_hook(lambda *_: None)
     model.a_note_of_its_user = "1"
