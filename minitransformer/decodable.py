@@ -46,8 +46,9 @@ def warn_in_training(model: Any) -> None:
 
 
 def require_scores(scores: Tensor) -> None:
-    """`InputError` for logits or probabilities that are NaN or +∞, which no token or label can be chosen by."""
-    if scores.numel() and not scores.max().item() < math.inf:  # NaN is not less
+    """`InputError` for logits or probabilities that are NaN, +∞ or all -∞, by which none can be chosen."""
+    # Compared in Python: a few tensor operations take longer. NaN is not less.
+    if not all(-math.inf < best < math.inf for best in scores.amax(dim=-1).flatten().tolist()):
         raise InputError(
             "the model's scores are NaN or infinite: some of its weights are too large, as after a training that "
             "diverged; take an earlier checkpoint, or train with a lower learning rate"

@@ -185,8 +185,9 @@ def stream(
             # In float32: float16 would overflow.
             penalised = torch.where(logits > 0, logits.float() / repetition_penalty, logits * repetition_penalty)
             logits = torch.where(seen, penalised, logits)
-        require_scores(logits)
-        ids = choose(logits if vocab_size is None else logits[:, :vocab_size])
+        offered = logits if vocab_size is None else logits[:, :vocab_size]
+        require_scores(offered)
+        ids = choose(offered)
         if num_ended:
             ids = ids.masked_fill(ended, pad_id)
         yield ids

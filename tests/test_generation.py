@@ -305,12 +305,12 @@ def test_a_row_ends_in_any_stop_token():
 
 
 @pytest.mark.parametrize("decode", [greedy, sample, beam_search])
-@pytest.mark.parametrize("score", [INF, NAN])
+@pytest.mark.parametrize("score", [INF, NAN, -INF])
 def test_scores_that_are_not_finite_are_refused(decode, score):
-    model = Scripted([4, 5])
-    model.says[model.says > 0] = score
+    model = Scripted([4, 5], [4, 5])
+    model.says[1][model.says[1] > (0 if score > 0 else -INF)] = score
     with pytest.raises(InputError, match="the model's scores are NaN or infinite"):
-        decode(model, torch.zeros(1, 1, dtype=torch.long), max_new_tokens=2)
+        decode(model, torch.zeros(2, 1, dtype=torch.long), max_new_tokens=2)
 
 
 @pytest.mark.parametrize(

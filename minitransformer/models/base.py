@@ -82,8 +82,9 @@ def target_loss(
 def embedded(embedding: nn.Module, name: str, ids: Int[Tensor, "*shape"], size: int) -> Float[Tensor, "*shape width"]:
     """`embedding(ids)`; `InputError` with the `name` of the argument for an id that is none of the `size` known ones.
 
-    On a CPU torch looks at every id anyway. On a GPU a look would wait for all that the device has still to do, so that
-    there torch's own assertion stops the program; `start` alone looks there too.
+    Every id and segment that a model reads comes here. On a CPU torch looks at each anyway. On a GPU a look waits for
+    all that the device has still to do: it is taken where a caller waits as well (`start` of every model, and all of a
+    BERT); in `forward`, `loss`, `encode` and `step` of the others torch's own assertion stops the program.
     """
     try:
         return embedding(ids)

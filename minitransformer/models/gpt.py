@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -153,8 +153,7 @@ class GPT(Model):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `ids` (B, T), `valid` (B, T) where they are padded, and `document_ids` (B, T) where packed:
-        each token predicts the next one, if both are real and of one document. Nothing predicts a document's first
-        token, nor one that follows tokens of another."""
+        each real token predicts the next one of its document, wherever that stands in the row."""
         require_shape_of(batch["ids"], valid=batch.get("valid"), document_ids=batch.get("document_ids"))
         ids, targets = batch["ids"][:, :-1], batch["ids"][:, 1:]
         if "valid" not in batch and "document_ids" not in batch:
@@ -162,13 +161,14 @@ class GPT(Model):
             states = self.encode(ids).states
             total = target_loss(self._logits(states).flatten(0, 1), targets.flatten(), "ids")
             return {"lm": Loss(total, torch.tensor(targets.numel(), device=ids.device))}
-        is_target = self._is_target(batch)
+        batch = _side_by_side(batch)
+        ids, targets, is_target = batch["ids"][:, :-1], batch["ids"][:, 1:], _is_target(batch)
         valid, document_ids = (batch[name][:, :-1] if name in batch else None for name in ("valid", "document_ids"))
         states = self.encode(ids, valid, document_ids=document_ids).states
         return {"lm": Loss(target_loss(self._logits(states[is_target]), targets[is_target], "ids"), is_target.sum())}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"lm": self._is_target(batch).sum()}
+        return {"lm": _is_target(_side_by_side(batch)).sum()}
 
     @torch.no_grad()
     def start(
@@ -239,15 +239,6 @@ class GPT(Model):
             states = states + self.positions(position_ids)
         return self.decoder(self.dropout(states), mask=mask, position_ids=position_ids, per_layer=per_layer)
 
-    def _is_target(self, batch: dict[str, Tensor]) -> Tensor:
-        """A token is a target where it is real and has a real one of its document before it to predict it."""
-        is_target = torch.ones_like(batch["ids"][:, 1:], dtype=torch.bool)
-        if "valid" in batch:
-            is_target = batch["valid"][:, 1:] & batch["valid"][:, :-1]
-        if "document_ids" in batch:
-            is_target = is_target & (batch["document_ids"][:, 1:] == batch["document_ids"][:, :-1])
-        return is_target
-
     def _logits(self, states: Tensor) -> Tensor:
         logits, cap = self.output(states), self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -266,3 +257,23 @@ class GPT(Model):
         Raises `InputError` for a model that is not a GPT-2, with the fields, and for a tokenizer of another vocabulary.
         """
         return export_pretrained(self, GPT2HubConfig, folder, tokenizer)
+
+
+def _side_by_side(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same rows with the real tokens of each document next to one another, in their order, and padding last."""
+    ids = batch["ids"]
+    documents = batch.get("document_ids", torch.zeros_like(ids))
+    if "valid" in batch:
+        documents = documents.masked_fill(~batch["valid"], torch.iinfo(documents.dtype).max)
+    order = documents.argsort(dim=1, stable=True)
+    return {name: batch[name].gather(1, order) for name in ("ids", "valid", "document_ids") if name in batch}
+
+
+def _is_target(batch: dict[str, Tensor]) -> Bool[Tensor, "batch targets"]:
+    """A token is a target where it is real and has a real one of its document before it to predict it."""
+    is_target = torch.ones_like(batch["ids"][:, 1:], dtype=torch.bool)
+    if "valid" in batch:
+        is_target = batch["valid"][:, 1:] & batch["valid"][:, :-1]
+    if "document_ids" in batch:
+        is_target = is_target & (batch["document_ids"][:, 1:] == batch["document_ids"][:, :-1])
+    return is_target

@@ -15,6 +15,7 @@ from torch import Tensor
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, sha256, write_json
 from minitransformer.models import Model, SequenceClassifier, load
+from minitransformer.models.weights import own_tensors, require_finite
 from minitransformer.text_encoding import pad
 from minitransformer.tokenization import FINGERPRINTS, load_tokenizer, num_ids
 from minitransformer.untrusted import read_json, shown
@@ -78,10 +79,13 @@ def source_vocabulary(model: Model) -> int:
     return getattr(config, "vocab_size", None) or config.source_vocab_size
 
 
-def require_fit(tokenizer: Tokenizer, vocab_size: int) -> None:
-    """`InputError` for a tokenizer with ids that the model does not know."""
-    if (size := num_ids(tokenizer)) > vocab_size:
-        raise InputError(f"the tokenizer has ids up to {size - 1}, the model knows 0 to {vocab_size - 1}")
+def require_usable(model: Model, *vocabularies: tuple[Tokenizer, int]) -> None:
+    """`InputError` for weights that are NaN or infinite, and for a tokenizer with ids that the model, which knows so
+    many, does not know."""
+    require_finite(own_tensors(model), f"this {type(model).__name__}")
+    for tokenizer, vocab_size in vocabularies:
+        if (size := num_ids(tokenizer)) > vocab_size:
+            raise InputError(f"the tokenizer has ids up to {size - 1}, the model knows 0 to {vocab_size - 1}")
 
 
 def save(model: Model, tokenizers: Mapping[str, Tokenizer], folder: str | Path) -> Path:

@@ -38,7 +38,7 @@ class Classifier:
     batch_tokens: int = 8192
 
     def __post_init__(self) -> None:
-        base.require_fit(self.tokenizer, base.source_vocabulary(self.model))
+        base.require_usable(self.model, (self.tokenizer, base.source_vocabulary(self.model)))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":

@@ -53,8 +53,10 @@ class Translator:
     block_lines: int = 2048
 
     def __post_init__(self) -> None:
-        base.require_fit(self.source_tokenizer, self.model.config.source_vocab_size)
-        base.require_fit(self.target_tokenizer, self.model.config.target_vocab_size)
+        c = self.model.config
+        base.require_usable(
+            self.model, (self.source_tokenizer, c.source_vocab_size), (self.target_tokenizer, c.target_vocab_size)
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> "Translator":

@@ -103,6 +103,37 @@ def test_tokens_of_a_document_need_not_be_neighbours():
         assert_close(together[:, chosen], model(ids[:, chosen]))
 
 
+@pytest.mark.parametrize(("build", "options"), [(gpt, GPTS[0]), (gpt, GPTS[1]), (gpt, GPTS[2]), (bert, {})])
+def test_nor_need_they_be_for_the_loss(build, options):
+    """Document 7 comes again after others; 5 is a document of one token; 9 has padding in it."""
+    document_ids = torch.tensor([[7, 7, 9, 7, 7, 9, 9, 5], [3, 3, 1, 1, 3, 1, 3, 3]])
+    valid = torch.tensor([[1, 1, 1, 1, 1, 0, 1, 1], [0, 1, 1, 1, 1, 1, 1, 0]]) > 0
+    ids = torch.randint(5, 30, (2, 8))
+    targets = torch.where(valid, ids, -100)
+    model, alone = build(**options).double(), []
+    for row in range(2):
+        for number in document_ids[row].unique():
+            chosen = (document_ids[row] == number) & valid[row]
+            alone.append({"ids": ids[row : row + 1, chosen], "targets": targets[row : row + 1, chosen]})
+    found = loss_and_gradients(model, [{"ids": ids, "valid": valid, "document_ids": document_ids, "targets": targets}])
+    total, count, gradients = loss_and_gradients(model, alone)
+    assert found[1] == count > 0
+    assert_close(found[0], total)
+    for ours, theirs in zip(found[2], gradients, strict=True):
+        assert_close(ours, theirs)
+
+
+def test_padding_between_tokens_changes_no_loss():
+    model, ids = gpt(), torch.randint(5, 30, (1, 6))
+    valid = torch.tensor([[True, False, True, True, False, True]])
+    [(total, count)], [expected] = (
+        model.loss({"ids": ids, "valid": valid}).values(),
+        model.loss({"ids": ids[valid][None]}).values(),
+    )
+    assert count == expected.count == 3
+    assert_close(total, expected.total)
+
+
 def loss_and_gradients(model, batches):
     model.zero_grad()
     total, count = 0.0, 0

@@ -1,5 +1,6 @@
 """What all pipelines share: which texts they take, and which tokenizers."""
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -180,6 +181,18 @@ def test_scores_that_are_nan_are_refused(kind, call):
     assert all(parameter.isfinite().all() for parameter in one.model.parameters())
     with pytest.raises(InputError, match=r"the model.s scores are NaN or infinite: .* take an earlier checkpoint"):
         call(one, ["the [MASK]"])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", [Classifier, Completer, MaskFiller, Translator])
+def test_weights_that_are_not_finite_are_refused(kind, value):
+    """Not all of them make a score NaN: tanh, sigmoid and softmax hide an infinity."""
+    one = pipeline(kind)
+    name, parameter = list(one.model.named_parameters())[-1]
+    with torch.no_grad():
+        parameter.view(-1)[-1] = value
+    with pytest.raises(InputError, match=rf"this {type(one.model).__name__}: 1 of the .* {name} are NaN or infinite"):
+        replace(one, model=one.model)
 
 
 def test_prompts_longer_than_the_context_are_counted():
