@@ -11,6 +11,7 @@ import torch
 import tyro
 
 from minitransformer.checks import Count, Range, Seed, require_ranges
+from minitransformer.data.text_file import read_lines
 from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.errors import InputError
 from minitransformer.generation import Sampler
@@ -33,7 +34,7 @@ class Lines:
     texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """The texts."""
     input: Path | None = None
-    """A UTF-8 text file with one text a line."""
+    """A text file with one text a line, in UTF-8, or in UTF-16 with its byte order mark."""
 
     def check(self) -> int | None:
         """How many texts there are, None for a pipe. `InputError` for flags out of range, texts from two places and
@@ -50,10 +51,12 @@ class Lines:
         if self.texts:
             yield from texts_of(self.texts)
         elif self.input is None:
-            yield from read_lines(sys.stdin.buffer, "standard input")
+            yield from lines_of_stream(sys.stdin.buffer, "standard input")
+        elif self.input.is_file():
+            yield from read_lines(self.input)
         else:
             with self.input.open("rb") as file:
-                yield from read_lines(file, str(self.input))
+                yield from lines_of_stream(file, str(self.input))
 
     def read(self) -> Iterator[str]:
         """The texts, read lazily. A warning at the end counts the empty ones."""
@@ -243,17 +246,17 @@ def one_line(text: str) -> str:
     return " ".join(text.replace("\t", " ").splitlines())
 
 
-def read_lines(file: Iterable[bytes], name: str) -> Iterator[str]:
-    """The lines of UTF-8 text, which end in \\n or \\r\\n; `InputError` says which line is not UTF-8."""
+def lines_of_stream(file: Iterable[bytes], name: str) -> Iterator[str]:
+    """The lines of UTF-8 text as they come, by the rules of `read_lines`; `InputError` says which one is not UTF-8."""
     for number, data in enumerate(file, start=1):
         try:
-            line = data.decode("utf-8-sig" if number == 1 else "utf-8")
+            line = data.decode().lstrip("\ufeff")
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{name} is not UTF-8: byte {error.object[error.start]:#04x} in line {number}; convert it first"
+                f"{name}, line {number}: byte 0x{error.object[error.start]:02x} is not UTF-8; convert it first"
             ) from error
-        if line:  # the file may hold a byte order mark alone
-            yield line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
+        if line:  # the stream may hold a byte order mark alone
+            yield line.removesuffix("\n").rstrip("\r")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -105,27 +105,31 @@ def test_weights_that_are_not_finite_are_refused(name, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["translate", "classify"])
 def test_texts_are_answered_in_order_from_arguments_a_file_or_standard_input(name, tmp_path, capsys, monkeypatch):
     run, texts = pipeline(PIPELINES[name]).save(tmp_path / "run"), ["the lazy dog", "", "dog"]
-    data = b"\xef\xbb\xbf" + "\r\n".join([*texts, ""]).encode()  # with a byte order mark
+    data = b"\xef\xbb\xbf" + "\r\r\n".join([*texts, ""]).encode()  # with a byte order mark
     (tmp_path / "texts.txt").write_bytes(data)
+    (tmp_path / "wide.txt").write_bytes(data.decode("utf-8-sig").encode("utf-16"))
     outputs = []
-    for arguments in (texts, ["--input", str(tmp_path / "texts.txt")], []):
+    files = (["--input", str(tmp_path / name)] for name in ("texts.txt", "wide.txt"))
+    for arguments in (texts, *files, []):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         command([name, str(run), *arguments])
         outputs.append(capsys.readouterr())
-    assert outputs[0] == outputs[1] == outputs[2]
+    assert all(output == outputs[0] for output in outputs)
     lines = outputs[0].out.splitlines()
     assert (len(lines), lines[1]) == (3, "")
     assert "warning: 1 of 3 lines are empty and stay empty\n" in outputs[0].err
 
 
 @pytest.mark.parametrize("name", ["translate", "classify"])
-def test_texts_that_cannot_be_read_are_refused(name, tmp_path, capsys):
+def test_texts_that_cannot_be_read_are_refused(name, tmp_path, capsys, monkeypatch):
     missing, latin = str(tmp_path / "missing.txt"), tmp_path / "latin.txt"
     latin.write_bytes(b"fine\ncaf\xe9\n")
     run = pipeline(PIPELINES[name]).save(tmp_path / "run")
     assert "one or the other" in refused(capsys, [name, str(run), "x", "--input", missing], command)
     assert "No such file" in refused(capsys, [name, str(run), "--input", missing], command)
-    assert "not UTF-8: byte 0xe9 in line 2" in refused(capsys, [name, str(run), "--input", str(latin)], command)
+    assert "line 2: byte 0xe9 is not UTF-8" in refused(capsys, [name, str(run), "--input", str(latin)], command)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(latin.open("rb")))
+    assert "standard input, line 2: byte 0xe9 is not UTF-8" in refused(capsys, [name, str(run)], command)
 
 
 @pytest.mark.parametrize("name", PIPELINES)

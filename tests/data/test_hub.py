@@ -63,8 +63,10 @@ def test_offline_mode_leaves_the_hub_alone_and_reads_the_cache(hub, monkeypatch)
 def test_columns_get_our_names_and_a_tenth_of_train_becomes_validation(hub):
     table = Split({"id": list(range(20)), "text": list("abcdefghij" * 2), "label": [0, 1] * 10})
     hub(train=table, test=table, unsupervised=table)
-    with pytest.warns(UserWarning, match="hub:some/reviews: not read: unsupervised"):
+    with pytest.warns(UserWarning) as said:
         corpus = load("hub:some/reviews")
+    assert str(said[0].message) == "hub:some/reviews: not read: unsupervised"
+    assert "20 of 20 test rows also stand in train" in str(said[1].message)
     assert corpus.num_rows == {"train": 18, "validation": 2, "test": 20}
     assert set(corpus["train"].column_names) == {"text", "label"}
     assert corpus["test"].features["label"].names == ["0", "1"]
