@@ -40,6 +40,7 @@ def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
         records = _tsv_records(path, len(lines))
     rows = [row for _, row in islice(records(), 1 + SAMPLE)]
     first = rows[0] if rows else []
+    first[:] = (cell.strip() for cell in first)  # of a header's names; no row is read from here
     if not first:
         raise InputError(f"{path}, line 1 is blank: it has to name the columns, or be the first row")
     quoted = [cell for row in rows for cell in row if len(cell) > 1 and cell[0] == cell[-1] == '"']
@@ -80,7 +81,7 @@ def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
                 raise InputError(
                     f"{path}, line {line}: {len(row)} fields, but the first line has {width}: {str(row)[:100]}"
                 )
-            if has_header and row[:1] == first[:1] and row[:width] == first:
+            if has_header and row and row[0].strip() == first[0] and [cell.strip() for cell in row[:width]] == first:
                 yield line, None
                 continue
             fields = row or blank

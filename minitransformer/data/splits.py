@@ -36,15 +36,16 @@ def grouped_split(
     Each part is `rows.select(...)`. In memory a row takes a few numbers of 8 bytes, whatever its length. The number of
     each row's part is kept beside rows that are in the cache, so that they are sorted and hashed only once.
     """
+    lead = "" if where is None else f"{where}: "
     if rows.cache_files:
         folder = cache_folder() / "tables" / f"{rows._fingerprint}-{_marked(by, seed)}"
-        made_once(folder, lambda folder: _parts(rows, by, seed).tofile(folder / "parts"))
+        made_once(folder, lambda folder: _parts(rows, by, seed, lead).tofile(folder / "parts"))
         parts = np.fromfile(folder / "parts", dtype=np.uint8)
     else:
-        parts = _parts(rows, by, seed)
+        parts = _parts(rows, by, seed, lead)
     repeated = int((parts == _REPEATED).sum())
     if repeated and where is not None:
-        warnings.warn(f"{where}: dropped {repeated} of {len(parts)} rows, which repeat an earlier one", stacklevel=3)
+        warnings.warn(f"{lead}dropped {repeated} of {len(parts)} rows, which repeat an earlier one", stacklevel=3)
     return {
         part: rows.select(
             np.flatnonzero(parts == number), new_fingerprint=f"{rows._fingerprint}-{_marked(by, seed, part)}"
@@ -80,7 +81,7 @@ def _marked(*what: object) -> str:
     return blake2b(repr(what).encode(), digest_size=8).hexdigest()
 
 
-def _parts(rows: "datasets.Dataset", by: str, seed: int) -> NDArray[np.uint8]:
+def _parts(rows: "datasets.Dataset", by: str, seed: int, lead: str) -> NDArray[np.uint8]:
     """The number in `PARTS` of each row's part; `_REPEATED` for rows that repeat an earlier one."""
     from pyarrow.compute import sort_indices
 
@@ -98,7 +99,7 @@ def _parts(rows: "datasets.Dataset", by: str, seed: int) -> NDArray[np.uint8]:
     tenth = len(places) // 10
     if tenth == 0:
         raise InputError(
-            f"{len(places)} distinct values of {by!r} are too few to split (10 at least): "
+            f"{lead}{len(places)} distinct values of {by!r} are too few to split (10 at least): "
             "give a folder with train and validation files"
         )
     random.Random(seed).shuffle(places)
@@ -112,8 +113,8 @@ def _parts(rows: "datasets.Dataset", by: str, seed: int) -> NDArray[np.uint8]:
         parts[np.isin(values, values[lacking])] = PARTS.index("train")
         if not all((parts == number).any() for number in range(len(PARTS))):
             raise InputError(
-                "hardly a label has several texts, so that none is left to test on: give a folder with train and "
-                "validation files"
+                f"{lead}hardly a label has several texts, so that none is left to test on: give a folder with train "
+                "and validation files"
             )
 
     # Equal rows are neighbours then, the first one before the others.

@@ -51,7 +51,7 @@ def jsonl_table(path: Path) -> Table:
     def note_names(folder: Path) -> None:
         names = dict[str, None]()
         for line, row in _objects(path):
-            names |= dict.fromkeys(row)
+            names |= dict.fromkeys(key for key, value in row.items() if key != PAIR or value is not None)
             if len(names) > _MOST_NAMES:
                 raise InputError(f"{path}, line {line}: more than {_MOST_NAMES:,} distinct keys: it is refused")
         (folder / "names").write_text(json.dumps([*names]))  # in ASCII: a key may hold half a character

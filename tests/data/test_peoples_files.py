@@ -149,9 +149,9 @@ def test_quoted_fields_run_over_lines_and_lines_are_still_counted(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.tsv", "\t")])
-def test_empty_fields_beyond_the_header_and_marks_before_a_line_are_no_text(name, mark, tmp_path):
+def test_no_text_is_in_empty_fields_beyond_the_header_marks_before_a_line_and_spaces_around_names(name, mark, tmp_path):
     """As spreadsheets end some rows, and `cat` joins files that begin with a byte order mark."""
-    rows = ["source", "target"], *((f"\ufeff{n}", n, *[""] * (n % 3)) for n in range(20))
+    rows = ["source ", " target"], *((f"\ufeff{n}", n, *[""] * (n % 3)) for n in range(20))
     path = write(tmp_path / name, "".join(mark.join(map(str, row)) + "\n" for row in rows))
     assert loaded(path) == (sorted((f"{n}", f"{n}") for n in range(20)), "")
     path.write_text(path.read_text() + mark.join(["a", "b", "", "c"]))
@@ -167,6 +167,8 @@ def test_objects_of_translations_are_pairs(more, tmp_path):
         assert loaded(path, source="en", target="de") == (sorted((b, a) for a, b in PAIRS), "")
         assert loaded(path, kind="pairs") == (sorted(PAIRS), "")
         refused(path, "has no column 'fr'", "['de', 'en']" if not more else "'de'", source="de", target="fr")
+    jsonl.write_text('{"translation": null}\n' + jsonl.read_text())
+    assert "dropped 1 of 21 rows" in loaded(jsonl, kind="pairs")[1]
 
 
 def test_gaps_of_pandas_are_dropped_and_counted_and_its_labels_are_whole_numbers(tmp_path):

@@ -105,7 +105,7 @@ def test_fields_of_any_length_are_read(suffix, tmp_path):
         ("a.txt", b"\xef\xbb\xbfx,y\n1,2\n\xe9,2\n", "line 3: byte 0xe9 is not UTF-8"),
         ("a.csv", "x,y\n,2\n1,\n", "in each of the 2 rows, x or y is empty"),
         ("a.csv", "x,y,z\n1,2,3\n", "which columns of ['x', 'y', 'z'] to read as source and target"),
-        ("a.csv", "x,y\n" + "1,2\n" * 20, "1 distinct values of 'target' are too few to split"),
+        ("a.csv", "x,y\n" + "1,2\n" * 20, "a.csv: 1 distinct values of 'target' are too few to split"),
         ("a.jsonl", '{"x": "a"}\n{"x": \n', "line 2: not readable as JSON"),
         ("a.json", '[{"x": "a", "y": "b"}]', "is not a JSON object with a key for each column; write one a line"),
         (
