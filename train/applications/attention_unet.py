@@ -97,7 +97,7 @@ def compare(settings: AttentionUNetSettings, folder: Path, console: Console) -> 
         score=lambda figures: (figures["Dice"],),
         test=lambda model: test_figures(model, data["test"]),
         draw=lambda models, path: draw(models, data["test"], path),
-        steps=240,
+        steps=200,
         options={"unit": "images", "warmup_steps": 20},
     ).run(settings, folder, console)
 
