@@ -1,0 +1,154 @@
+"""Gates at words: the equations, the fallback, the penalty, a tiny run."""
+
+import datasets
+import pytest
+import torch
+from helpers_applications import run
+from torch.autograd import gradcheck, gradgradcheck
+
+from minitransformer.attention_maps import record_attention
+from train.applications import gated_attention
+from train.applications.gated_attention import (
+    GatedReader,
+    GatedReaderConfig,
+    Gates,
+    Reading,
+    Sentences,
+    encoded,
+    frequent_words,
+    marked,
+    opened,
+    parameters,
+    relaxed_log_gates,
+)
+
+TEXTS = ["A dull, dull film.", "A gorgeous film!", "Dull and long .", "Gorgeous, and short; a film to see", "-", ""] * 2
+
+
+def reader(**options):
+    torch.manual_seed(0)
+    model = GatedReader(GatedReaderConfig(**{"vocab_size": 12, "d_model": 6, "hidden_size": 4} | options)).eval()
+    torch.nn.init.normal_(model.attention.v)
+    return model
+
+
+def batch():
+    ids = torch.randint(2, 12, (3, 5))
+    valid = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
+    return ids.masked_fill(~valid, 0), valid
+
+
+def test_a_tiny_run_trains_all_rivals_and_draws(tmp_path, monkeypatch, capsys):
+    split = datasets.Dataset.from_dict({"text": TEXTS, "label": [0, 1, 0, 1, 0, 1] * 2})
+    monkeypatch.setattr(gated_attention, "load", lambda name: dict.fromkeys(("train", "validation", "test"), split))
+    flags = ["--steps", "8", "--d-model", "6", "--hidden-size", "4", "--evaluations", "2", "--lr", "0.03"]
+    rows = run(gated_attention, tmp_path / "run", *flags)
+    assert list(rows) == ["gated attention", "soft attention", "random gates"]
+    assert rows["soft attention"]["test"]["density"] == 1.0
+    assert rows["random gates"]["parameters"] == rows["soft attention"]["parameters"]
+    assert "gorgeous" in capsys.readouterr().out
+
+
+def test_attention_is_softmax_of_e_plus_log_g_also_in_a_loop():
+    model, (ids, valid) = reader().double(), batch()
+    vectors = model.words(ids)
+    gates = Gates(torch.rand(3, 5).double().log(), valid, torch.zeros(3, dtype=torch.bool))
+    with record_attention(model) as maps:
+        model.read(vectors, gates, valid)
+    query = torch.ones(3, 1, 1).double()
+    scores = model.attention.scores(query, model.attention.keys(vectors), valid)[:, 0]
+    for row, length in enumerate([5, 3, 1]):
+        parts = [gates.log[row, t].exp() * scores[row, t].exp() for t in range(length)]
+        expected = torch.stack([*[part / sum(parts) for part in parts], *[parts[0] * 0] * (5 - length)])
+        torch.testing.assert_close(maps["attention"][row, 0, 0], expected)
+
+
+def test_closed_gates_are_the_limit_of_small_ones_and_open_ones_are_soft_attention():
+    (ids, valid), learned, soft = batch(), reader(), reader(gates="open")
+    soft.load_state_dict({name: value for name, value in learned.state_dict().items() if name in soft.state_dict()})
+    learned.gate.bias.data.fill_(1000.0)
+    assert torch.equal(learned(ids, valid), soft(ids, valid))
+    some = valid & (torch.arange(5) != 0) | (valid.sum(dim=1) == 1)[:, None] & valid
+    none_closed = torch.zeros(3, dtype=torch.bool)
+    hard = learned.read(learned.words(ids), Gates(None, some, none_closed), valid)
+    small = learned.read(learned.words(ids), Gates(some.float().clamp(min=1e-30).log(), valid, none_closed), valid)
+    torch.testing.assert_close(hard, small)
+    # What a closed gate hides changes nothing.
+    other = torch.where(some, ids, (ids + 1) % 12)
+    torch.testing.assert_close(learned.read(learned.words(other), Gates(None, some, none_closed), valid), hard)
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+@pytest.mark.parametrize("gates", ["learned", "open"])
+def test_padding_changes_nothing(layers, gates):
+    model, (ids, valid) = reader(layers=layers, gates=gates), batch()
+    together = model(ids, valid)
+    for row, length in enumerate([5, 3, 1]):
+        alone = model(ids[row : row + 1, :length], valid[row : row + 1, :length])
+        torch.testing.assert_close(together[row : row + 1], alone)
+
+
+def test_relaxed_gates_are_the_gumbel_softmax_of_two_classes_with_two_gradients():
+    torch.manual_seed(0)
+    logits, gumbels = torch.randn(2, 4).double(), -torch.log(-torch.log(torch.rand(2, 2, 4).double()))
+    p = torch.sigmoid(logits)
+    softmax = ((torch.stack([(1 - p).log(), p.log()]) + gumbels) / 0.7).softmax(dim=0)[1]
+    uniform = torch.sigmoid(gumbels[1] - gumbels[0])
+    torch.testing.assert_close(relaxed_log_gates(logits, uniform, 0.7), softmax.log())
+    inputs = logits.requires_grad_()
+    assert gradcheck(lambda x: relaxed_log_gates(x, uniform, 0.7), inputs)
+    assert gradgradcheck(lambda x: relaxed_log_gates(x, uniform, 0.7), inputs)
+
+
+def test_a_gate_is_open_more_often_than_not_with_probability_p():
+    torch.manual_seed(0)
+    log = relaxed_log_gates(torch.full((1, 20_000), 0.8), torch.rand(1, 20_000), 0.5)
+    assert (log.exp() > 0.5).float().mean().item() == pytest.approx(torch.sigmoid(torch.tensor(0.8)).item(), abs=0.01)
+
+
+def test_of_a_sentence_whose_gates_are_all_closed_the_likeliest_opens_and_is_counted():
+    valid = torch.tensor([[True, True, True], [True, True, False], [False, False, False]])
+    gates = opened(torch.tensor([[1.0, -1.0, 2.0], [-3.0, -2.0, 9.0], [1.0, 1.0, 1.0]]), valid)
+    assert gates.open.tolist() == [[True, False, True], [False, True, False], [False, False, False]]
+    assert gates.all_closed.tolist() == [False, True, True]
+
+
+def test_only_the_share_of_open_gates_above_the_density_is_paid_for():
+    (ids, valid), labels = batch(), torch.tensor([0, 1, 1])
+    rows = {"ids": ids, "valid": valid, "labels": labels}
+    losses = {}
+    for penalty in (0.0, 2.0):
+        model = reader(density=0.25, penalty=penalty)
+        model.gate.weight.data.zero_()
+        model.gate.bias.data.zero_()  # p = 1/2
+        losses[penalty] = model.loss(rows)["label"].total.item()
+    assert losses[2.0] - losses[0.0] == pytest.approx(3 * 2.0 * 0.25, abs=1e-5)
+
+
+def test_random_gates_are_open_as_often_as_asked_and_the_same_at_every_reading():
+    model, valid = reader(gates="random", density=0.3), torch.ones(200, 50, dtype=torch.bool)
+    gates = model.gates(torch.zeros(200, 50, 6), valid)
+    assert gates.open.float().mean().item() == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(gates.open, model.gates(torch.zeros(200, 50, 6), valid).open)
+    model.train()
+    assert not torch.equal(gates.open, model.gates(torch.zeros(200, 50, 6), valid).open)
+
+
+def test_batches_hold_every_sentence_once_without_columns_of_padding():
+    rows = encoded(TEXTS, [0, 1, 0, 1, 0, 1] * 2, frequent_words(TEXTS))
+    data = Sentences(rows, batch_size=4, seed=1)
+    batches = data.epoch(0)
+    assert sorted(row for batch in batches for row in batch) == list(range(12))
+    for batch in map(data.batch, batches):
+        assert batch["valid"].any(dim=0).all() and batch["ids"].shape == batch["valid"].shape
+
+
+def test_words_that_were_read_are_marked():
+    reading = Reading(0, [True, False, False, True, False, False], [0.5, 0.0, 0.0, 0.5, 0.0, 0.0], False, 0, 1, 0.7)
+    assert marked(reading, TEXTS[0]).plain == "positive (wrong): [a] dull , [dull] film ."
+
+
+def test_the_configuration_is_counted_without_memory_and_refuses_unknown_gates():
+    assert parameters(GatedReaderConfig(12, 6, 4)) == reader().num_parameters()
+    with pytest.raises(ValueError, match="gates='shut' must be one of"):
+        GatedReaderConfig(12, 6, 4, gates="shut")
