@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -197,7 +197,8 @@ class GatedReader(Model):
         super().__init__()
         self.config = c = config
         self.words = nn.Embedding(c.vocab_size, c.d_model)
-        width, sizes = c.d_model, {"bidirectional": True, "dropout": c.dropout}
+        width = c.d_model
+        sizes: dict[str, Any] = {"bidirectional": True, "dropout": c.dropout}
         self.backbone, self.auxiliary = None, None
         if c.layers:
             self.backbone = RecurrentEncoder("lstm", c.d_model, c.hidden_size, c.layers, **sizes)
