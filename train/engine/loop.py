@@ -102,7 +102,7 @@ def train(
     state = checkpoints.resume(replica.model, optimizer) or State(run_id=options.run_id)
     require_scores(state, score, checkpoints.folder)
     metrics = MetricsFile(folder / METRICS if processes.is_rank_0 else None)
-    metrics.resume(state.step)
+    metrics.resume(state.step, state.history)
     batches = batches_from(data, state)
     replica.model.train()
     with TrainingProgress(name, console) as progress, stop_requests() as stop_requested:
@@ -150,7 +150,7 @@ def train(
                     result = dict(processes.on_rank_0(partial(evaluate, whole)))
                 state.evaluations = int(done * options.evaluations)
                 state.history.append({"step": state.step, "seconds": state.seconds, **result})
-                metrics.write(state.place(), **{f"validation_{key}": value for key, value in result.items()})
+                metrics.write_scores(state.place(), result)
                 better = state.best_score is None or rank(score(result)) > state.best_score
                 if better:
                     state.best_score, state.best_step = rank(score(result)), state.step

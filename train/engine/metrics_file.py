@@ -5,6 +5,7 @@ import json
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from minitransformer.files import atomic, open_regular, write_json
 from minitransformer.untrusted import read_json
 
 METRICS, NOT_FINITE = "metrics.jsonl", "not-finite.json"
+SCORES = "validation_"
+"""The prefix of an evaluation's scores."""
 MOST_RECORDED = 1000
 """The steps that it holds at the most: a longer file could not be read again."""
 
@@ -30,20 +33,23 @@ class MetricsFile:
         self.path = path
         self.waiting: list[str] = []
 
-    def resume(self, step: int) -> None:
-        """Drop the lines after `step`, the step of the checkpoint that the run resumes from, and damaged ones."""
+    def resume(self, step: int, history: Sequence[Mapping[str, Any]]) -> None:
+        """Drop the lines after `step`, the step of the checkpoint that the run resumes from, and damaged ones.
+        `history` is what the evaluations up to there found."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         open(self.path, "ab", opener=open_regular).close()  # a link is refused
         with atomic(self.path) as temporary, temporary.open("wb") as kept:
-            kept.writelines(undamaged_lines(self.path, step))
+            kept.writelines(undamaged_lines(self.path, step, history))
 
     def write(self, place: Mapping[str, Any], **values: Any) -> None:
         """JSON has no infinities and no NaN: they become null."""
-        line = {**place, **values}
-        line |= {name: None for name, value in line.items() if isinstance(value, float) and not math.isfinite(value)}
-        self.waiting.append(json.dumps(line) + "\n")
+        self.waiting.append(json.dumps(_finite({**place, **values})) + "\n")
+
+    def write_scores(self, place: Mapping[str, Any], scores: Mapping[str, Any], **values: Any) -> None:
+        """The line of an evaluation."""
+        self.write(place, **values, **{f"{SCORES}{name}": value for name, value in scores.items()})
 
     def flush(self, *, to_disk: bool = False) -> None:
         """Write the lines; `to_disk`: wait until they are on disk, so that they survive a crash of the machine."""
@@ -57,34 +63,66 @@ class MetricsFile:
                 os.fsync(file.fileno())
 
 
-def undamaged_lines(path: Path, step: int) -> Iterator[bytes]:
-    """The lines up to `step`. After the last one, a warning counts the damaged lines and the steps without a line."""
-    damaged, steps = 0, set[int]()
+def undamaged_lines(path: Path, step: int, history: Sequence[Mapping[str, Any]]) -> Iterator[bytes]:
+    """The lines up to `step`; `history` is what the evaluations found. After the last one, a warning counts the damaged
+    lines, and the steps and evaluations that do not have one line each. Another counts the steps that are lost where
+    there are lines of a run that starts from step 0."""
+    damaged, later, steps, evaluations = 0, set[int](), Counter[int](), Counter[str]()
     if path.exists():
         with open(path, "rb", opener=open_regular) as file:
             for line in file:
-                of_step = _step(line)
-                # The last line is cut if the run was killed while it wrote: it is of a step that will be repeated.
-                damaged += of_step is None and line.endswith(b"\n")
-                if of_step is not None and of_step <= step:
-                    steps.add(of_step)
+                if (values := _values(line)) is None:
+                    # The last line is cut if the run was killed while it wrote: it is of a step that will be repeated.
+                    damaged += line.endswith(b"\n")
+                elif values["step"] > step:
+                    later.add(values["step"])
+                else:
+                    scores = {name.removeprefix(SCORES): values[name] for name in values if name.startswith(SCORES)}
+                    if not scores:
+                        steps[values["step"]] += 1
+                    elif "averaged" not in values:
+                        evaluations[_as_text(values["step"], scores)] += 1
                     yield line
-    missing = step - len(steps)
-    if damaged or missing > 0:
+    if step == 0 and later:
         warnings.warn(
-            f"{path} was changed since the run wrote it: damaged lines, which do not count: {damaged:,}; steps "
-            f"without a line: {missing:,} of {step:,}",
+            f"{path.parent} has no checkpoint to resume from: the run starts from the beginning, and the metrics of "
+            f"its {len(later):,} steps are dropped",
+            stacklevel=2,
+        )
+    known = Counter(
+        _as_text(entry.get("step"), {name: entry[name] for name in entry if name not in ("step", "seconds")})
+        for entry in history
+        if "averaged" not in entry
+    )
+    wrong_steps = step - sum(count == 1 for count in steps.values())
+    wrong_evaluations = max((known - evaluations).total(), (evaluations - known).total())
+    if damaged or wrong_steps or wrong_evaluations:
+        warnings.warn(
+            f"{path} was changed since the run wrote it: damaged lines, which do not count: {damaged:,}; steps without "
+            f"a line, or with several: {wrong_steps:,} of {step:,}; evaluations without their line, or with others: "
+            f"{wrong_evaluations:,} of {known.total():,}",
             stacklevel=2,
         )
 
 
-def _step(line: bytes) -> int | None:
-    """The step of a line; None if the line is damaged."""
+def _values(line: bytes) -> dict[str, Any] | None:
+    """The values of a line, its step among them; None if the line is damaged."""
     try:
-        step = json.loads(line)["step"] if line.endswith(b"\n") else None
+        values = json.loads(line) if line.endswith(b"\n") else None
+        step = values["step"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return step if type(step) is int and step > 0 else None
+    return values if type(step) is int and step > 0 else None
+
+
+def _as_text(step: Any, scores: Mapping[str, Any]) -> str:
+    return json.dumps([step, sorted(_finite(scores).items())])
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
 
 
 def record_not_finite(folder: Path, model: nn.Module, *, step: int, **figures: Any) -> Path:

@@ -64,8 +64,9 @@ def finished(folder: Path) -> dict[str, Any] | None:
                 f"{folder} is finished, but its {name} {'has changed' if there else 'is gone'}: put it back, or delete "
                 f"every {RESULTS} in {folder} and resume it, which saves the model again from its checkpoints"
             )
-    if isinstance(steps := results.get("steps"), int):
-        deque(undamaged_lines(folder / METRICS, steps), maxlen=0)
+    steps, history = results.get("steps"), results.get("validation") or results.get("history")
+    if isinstance(steps, int) and fits(history, list[dict[str, Any]]):
+        deque(undamaged_lines(folder / METRICS, steps, history), maxlen=0)
     for part in sorted(folder.glob(f"*/{RESULTS}")):
         finished(part.parent)
     return results

@@ -3,8 +3,8 @@
     checkpoints/
       step-00000120/        everything about the run after step 120
       step-00000180/
-      evaluated-00000100/   the weights of an evaluation: of the best one so far; of all, until the end, if they are to
-                            be averaged
+      evaluated-00000100/   the weights of an evaluation: of the best one so far; of all, if some are to be averaged in
+                            the end, and then of those that were
       damaged-step-00000240-1/   a damaged checkpoint, set aside by a resume
 
 A checkpoint names the step of its best weights. So whichever checkpoint a run resumes from, it finds the best weights
@@ -16,7 +16,7 @@ import re
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -164,14 +164,14 @@ class Checkpoints:
         if not self.keep_evaluated:
             self.remove_evaluated()
 
-    def remove_evaluated(self) -> None:
-        """Of the weights of evaluations, keep those that a checkpoint names as its best."""
+    def remove_evaluated(self, *, kept: Collection[int] = ()) -> None:
+        """Of the weights of evaluations, keep those of these steps, and those that a checkpoint names as its best."""
         try:
             named = {read_state(self._path("step", step)).get("best_step") for step in self._steps("step")}
         except (InputError, OSError):  # one of them has been damaged since: which weights it needs is not known
             return
         for step in self._steps("evaluated"):
-            if step not in named:
+            if step not in named and step not in kept:
                 remove_folder(self._path("evaluated", step))
 
     @contextmanager

@@ -25,7 +25,6 @@ from minitransformer.data.columns import texts
 from train.engine.loop import Feed, train
 from train.engine.processes import Processes
 from train.engine.results import finish, finished, run_figures
-from train.engine.resuming import Checkpoints
 from train.engine.run_folder import create_run, run_job
 from train.engine.settings import LoopOptions
 from train.engine.state import State
@@ -166,7 +165,6 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
     data.translator(model).save(folder)
     report = {**score_on_test(model, state, comparison), "averaged": averaged}
     finish(folder, report)
-    Checkpoints(folder / "checkpoints").remove_evaluated()
     return report
 
 

@@ -32,8 +32,8 @@ def average_evaluated(
     the best evaluation, and return the steps that were averaged. Else `model` keeps its weights, and the list is empty.
 
     `model` and `state` are as `train` left them, with `keep_evaluated`. The score of the mean is written to
-    `metrics.jsonl` in either case. The weights stay on disk, so that a run killed before it is scored can average
-    again; `Checkpoints.remove_evaluated` deletes them. Damaged weights are left out, with a warning.
+    `metrics.jsonl` in either case. The `count` weights stay on disk, so that a run whose model is lost can average
+    again; those of other evaluations are deleted. Damaged weights are left out, with a warning.
     """
     best_first = sorted(state.history, key=lambda evaluation: rank(score(evaluation)), reverse=True)
     chosen = best_first[:count] if of == "best" else state.history[-count:]
@@ -41,9 +41,11 @@ def average_evaluated(
         return []
     checkpoints = Checkpoints(folder / "checkpoints", RunOptions(run_id=state.run_id))
     damage = {evaluation["step"]: checkpoints.damage("evaluated", evaluation["step"]) for evaluation in chosen}
-    for error in filter(None, damage.values()):
-        warnings.warn(f"{error}; the mean is of the weights of the other evaluations", stacklevel=2)
     steps = [step for step, error in damage.items() if error is None]
+    way_on = "the mean is of the other evaluations" if len(steps) > 1 else "there is no mean, and the best one is kept"
+    for error in filter(None, damage.values()):
+        warnings.warn(f"{error}: {way_on}", stacklevel=2)
+    checkpoints.remove_evaluated(kept=steps)
     if len(steps) < 2:
         return []
     sums = {name: torch.zeros_like(tensor) for name, tensor in own_tensors(model).items()}
@@ -58,7 +60,7 @@ def average_evaluated(
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if not lines or '"averaged"' not in lines[-1]:  # a run killed before it was scored has written it already
         metrics = MetricsFile(path)
-        metrics.write(state.place(), averaged=steps, **{f"validation_{key}": value for key, value in result.items()})
+        metrics.write_scores(state.place(), result, averaged=steps)
         metrics.flush()
     if rank(score(result)) > rank(score(best_first[0])):
         state.history.append({"step": state.step, "seconds": state.seconds, "averaged": steps, **result})

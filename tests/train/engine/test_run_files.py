@@ -28,7 +28,7 @@ def test_links_are_not_written_through(tmp_path):
     with pytest.raises(InputError, match=r"\.lock is a link"):
         run_folder.lock_run(tmp_path)
     with pytest.raises(InputError, match=r"metrics\.jsonl is a link"):
-        MetricsFile(tmp_path / "metrics.jsonl").resume(0)
+        MetricsFile(tmp_path / "metrics.jsonl").resume(0, [])
     assert precious.read_text() == "mine"
 
 
@@ -36,7 +36,7 @@ def test_a_pipe_in_the_place_of_a_file_of_a_run_is_refused_and_not_waited_for(tm
     create_run(run := tmp_path / "run", Settings(steps=3))
     for name, action in {
         ".lock": lambda: create_run(run, Settings(steps=3)),
-        "metrics.jsonl": lambda: MetricsFile(run / "metrics.jsonl").resume(1),
+        "metrics.jsonl": lambda: MetricsFile(run / "metrics.jsonl").resume(1, []),
         "results.json": lambda: open_run(Settings, "test", ["--resume", str(run)]),
         "config.json": lambda: open_run(Settings, "test", ["--resume", str(run)]),
     }.items():
@@ -60,29 +60,41 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, number)
         run_folder.lock_run(tmp_path)
 
 
+GOOD = b'{"step": 1}\n{"step": 2}\n{"step": 2, "validation_loss": 0.5}\n'
+
+
 @pytest.mark.parametrize(
-    ("before", "after", "says"),
+    ("before", "after", "lost"),
     [
-        (b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st', b'{"step": 1}\n{"step": 2}\n', None),  # what a kill leaves
-        (
-            b'{"step": 1}\n{"st\n{"step": 2}\n',
-            b'{"step": 1}\n{"step": 2}\n',
-            "do not count: 1; steps without a line: 0 of 2",
-        ),
-        (DEEP + b'\n{"step": 2}\n', b'{"step": 2}\n', "do not count: 1; steps without a line: 1 of 2"),
-        (b'{"step": "1"}\n[]\n', b"", "do not count: 2; steps without a line: 2 of 2"),
-        (b'{"step": 1}\n{"step": 2', b'{"step": 1}\n', "do not count: 0; steps without a line: 1 of 2"),
-        (b"", b"", "do not count: 0; steps without a line: 2 of 2"),
+        (GOOD + b'{"step": 3}\n{"st', GOOD, None),  # what a kill leaves
+        (GOOD + b'{"step": 2, "averaged": [1], "validation_loss": 0.4}\n', ..., None),
+        (b"{\n" + GOOD, GOOD, (1, 0, 0)),
+        (DEEP + b"\n" + GOOD, GOOD, (1, 0, 0)),
+        (b'{"step": "1"}\n[]\n', b"", (2, 2, 1)),
+        (GOOD[12:], ..., (0, 1, 0)),
+        (GOOD[:-1], GOOD[:24], (0, 0, 1)),
+        (b"", b"", (0, 2, 1)),
+        (b'{"step": 1}\n' + GOOD, ..., (0, 1, 0)),
+        (GOOD + GOOD[24:], ..., (0, 0, 1)),
+        (GOOD.replace(b"0.5", b"0.4"), ..., (0, 0, 1)),
+        (GOOD.replace(b"0.5", DEEP[:900] + b"]" * 900), ..., (0, 0, 1)),
     ],
 )
-def test_metrics_keep_their_good_lines_and_a_warning_counts_those_that_are_lost(before, after, says, tmp_path):
+def test_metrics_keep_their_good_lines_and_a_warning_counts_what_is_lost(before, after, lost, tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(before)
     with warnings.catch_warnings(record=True) as warned:
-        MetricsFile(path).resume(2)
-    assert path.read_bytes() == after
-    assert len(warned) == (says is not None)
-    assert not says or re.search(f"metrics.jsonl was changed since the run wrote it: .*{says}", str(warned[0]))
+        MetricsFile(path).resume(2, [{"step": 2, "seconds": 1.0, "loss": 0.5}])
+    assert path.read_bytes() == (before if after is ... else after)
+    counts = [tuple(map(int, re.findall(r": (\d+)", str(warning.message).split("jsonl")[1]))) for warning in warned]
+    assert counts == ([] if lost is None else [lost])
+
+
+def test_metrics_of_a_run_that_starts_again_are_dropped_and_counted(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(GOOD)
+    with pytest.warns(UserWarning, match="no checkpoint to resume from.*its 2 steps are dropped"):
+        MetricsFile(tmp_path / "metrics.jsonl").resume(0, [])
+    assert not (tmp_path / "metrics.jsonl").read_bytes()
 
 
 def test_a_record_of_batches_nested_too_deep_begins_again(tmp_path):

@@ -67,10 +67,18 @@ def test_one_evaluation_has_no_mean_and_its_weights_are_not_looked_for(tmp_path,
 def test_damaged_weights_are_left_out_of_the_mean(tmp_path):
     model, state, weights = evaluated(tmp_path, [1.0, 4.0, 3.0, 2.0])
     (tmp_path / "checkpoints" / "evaluated-00000003" / "model.safetensors").write_bytes(b"torn")
-    with pytest.warns(UserWarning, match=r"evaluated-00000003.* is damaged.*the mean is of the weights of the other"):
+    with pytest.warns(UserWarning, match=r"evaluated-00000003.* is damaged.*the mean is of the other evaluations"):
         assert averaged(model, tmp_path, state, 3, 4.5) == [2, 4]
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, sum(weights[step][name] for step in (2, 4)) / 2)
+
+
+def test_without_two_undamaged_weights_there_is_no_mean_which_is_said(tmp_path):
+    model, state, weights = evaluated(tmp_path, [1.0, 4.0, 3.0, 2.0])
+    Checkpoints(tmp_path / "checkpoints").remove_evaluated(kept=[2])
+    with pytest.warns(UserWarning, match=r"evaluated-00000003.* there is no mean, and the best one is kept"):
+        assert averaged(model, tmp_path, state, 2, 4.5) == []
+    assert all(torch.equal(tensor, weights[2][name]) for name, tensor in model.state_dict().items())
 
 
 def test_shared_weights_stay_shared(tmp_path):

@@ -2,6 +2,9 @@
 
 import json
 import random
+import shutil
+from contextlib import suppress
+from itertools import count
 
 import pytest
 import torch
@@ -75,8 +78,8 @@ def test_a_run_on_sentences_reports_the_bleu_of_the_saved_models_on_the_test_spl
         assert (report["scored_on"], report["beam"]) == ("test", 5)
         assert sum(group["count"] for group in report["by_length"].values()) == 9
         assert [e["step"] for e in report["validation"] if "averaged" not in e] == [20, 40]
-        [kept] = (run / name / "checkpoints").glob("evaluated-*")
-        assert kept.name == f"evaluated-{report['best_step']:08}"
+        kept = {path.name for path in (run / name / "checkpoints").glob("evaluated-*")}
+        assert kept == {"evaluated-00000020", "evaluated-00000040"}
         assert (run / name / "tokenizer.json").is_file()  # one vocabulary for both sides
         assert not (run / name / "source_tokenizer.json").exists()
         translator = Translator.load(run / name)
@@ -113,20 +116,34 @@ def test_fewer_evaluations_than_were_to_be_averaged_are_said(corpus, tmp_path, c
     assert says in err if says else "--average" not in err
 
 
-def test_a_run_killed_while_it_is_scored_averages_the_same_weights_again(corpus, tmp_path, monkeypatch):
+def test_a_run_killed_while_it_is_scored_or_without_its_model_averages_the_same_weights_again(
+    corpus, tmp_path, monkeypatch, recwarn
+):
     def killed(*_):
         raise RuntimeError("killed")
 
-    flags = ["--data", str(corpus), *FLAGS, "--steps", "4", "--evaluations", "4", "--beam", "1", "--out"]
-    main([*flags, str(tmp_path / "whole")])
+    scores = count(1.0)
+    monkeypatch.setattr(Bleu, "watched", lambda *_: next(scores))  # so the mean, which is scored last, is the best
+    flags = ["--data", str(corpus), *FLAGS, "--steps", "4", "--evaluations", "4", "--average", "3", "--beam", "1"]
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         patch.setattr("train.translate.__main__.score_on_test", killed)
-        main([*flags, str(tmp_path / "killed")])
-    main(["--resume", str(tmp_path / "killed")])
-    whole, resumed = (reports_of(tmp_path / name)["transformer"] for name in ("whole", "killed"))
-    assert [whole[key] for key in ("averaged", "bleu")] == [resumed[key] for key in ("averaged", "bleu")]
-    weights = [(tmp_path / name / "transformer" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
-    assert weights[0] == weights[1]
+        main([*flags, "--out", str(tmp_path / "killed")])
+    main([*flags, "--out", str(tmp_path / "whole")])
+    shutil.copytree(tmp_path / "whole", tmp_path / "lost")
+    for name in ("results.json", "transformer/results.json", "transformer/model.safetensors"):
+        (tmp_path / "lost" / name).unlink()
+    names, reports = ("whole", "killed", "lost"), []
+    for name in names:
+        recwarn.clear()
+        with suppress(SystemExit):  # of the whole one, which is finished
+            main(["--resume", str(tmp_path / name)])
+        assert not [warning for warning in recwarn if "mean" in str(warning.message)]
+        report = reports_of(tmp_path / name)["transformer"]
+        reports.append([report[key] for key in ("averaged", "bleu")])
+    assert reports[0][0] == [4, 3, 2]
+    assert reports == 3 * reports[:1]
+    weights = [(tmp_path / name / "transformer" / "model.safetensors").read_bytes() for name in names]
+    assert weights == 3 * weights[:1]
 
 
 def test_two_vocabularies_are_saved_and_long_training_pairs_are_left_out_and_counted(corpus, run, tmp_path, capsys):
