@@ -29,6 +29,7 @@ from train.finetune.baselines import baselines
 from train.finetune.settings import FinetuneSettings
 from train.finetune.starting_model import read_pretrained
 from train.pretrain.bert.__main__ import pretrain
+from train.pretrain.bert.corpora import read_corpora
 from train.pretrain.bert.settings import BERTSettings
 
 SCRATCH, PRETRAINED = Path("scratch"), Path("pretrained")
@@ -66,6 +67,8 @@ class CompareSettings(Settings):
     """The training time of that pretraining."""
     pretrain_data: str = ""
     """Further texts to pretrain on, separated by commas: packaged corpora or paths."""
+    pretrain_text: str | None = None
+    """The column of those texts. Default: text, sentence, or the only one."""
 
     def validate(self) -> None:
         super().validate()
@@ -75,7 +78,9 @@ class CompareSettings(Settings):
         seeds_of(self.seeds)
         if "pretrained-here" not in names:
             where = "without pretrained-here in --rows"
-            self.refuse_idle(where, "pretrained", "pretrain_minutes", "pretrain_data", "seed")
+            self.refuse_idle(where, "pretrained", "pretrain_minutes", "pretrain_data", "pretrain_text", "seed")
+        if not self.pretrain_data:
+            self.refuse_idle("without --pretrain-data", "pretrain_text")
         if self.steps is not None:
             self.refuse_idle("beside --steps", "pretrain_minutes")
         if self.pretrained is not None:
@@ -101,6 +106,8 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
     corpus = processes.local_rank_0_first(
         lambda: load(settings.data, kind="labelled", text=settings.text, label=settings.label)
     )
+    if settings.pretrain_data:
+        processes.local_rank_0_first(lambda: require_readable(settings))
     test, names = "test" if "test" in corpus else "validation", corpus["train"].features["label"].names
     create_run(folder, settings)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.row_names()}
@@ -142,6 +149,15 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
     return results
 
 
+def require_readable(settings: CompareSettings) -> None:
+    """`InputError` before any training if the further texts cannot be read for the pretraining."""
+    try:
+        read_corpora(settings.pretrain_data, settings.pretrain_text)
+    except InputError as error:
+        message = str(error).replace("text=", "pretrain_text=").replace("--data", "--pretrain-data")
+        raise InputError(message) from error
+
+
 def once(job: Callable[..., dict[str, Any]], settings: Settings, folder: Path, console: Console) -> dict[str, Any]:
     """The results of the job, which runs unless it was finished before this comparison was interrupted."""
     results = finished(folder)
@@ -153,9 +169,10 @@ def pretrain_here(
 ) -> Path:
     """Pretrain a masked model on the task's training texts and validate it on the task's validation texts."""
     written = folder / "pretraining-texts"
-    Processes.current().on_rank_0(lambda: write_texts(corpus, written))
+    Processes.current().on_rank_0(lambda: write_texts(corpus, written, settings.pretrain_text or "text"))
     options = BERTSettings(
         data=",".join(filter(None, [str(written), settings.pretrain_data])),
+        text=settings.pretrain_text,
         seed=settings.seed,
         **settings.of_every_run() | {"minutes": None if settings.steps else settings.pretrain_minutes},
     )
@@ -163,13 +180,13 @@ def pretrain_here(
     return folder / "pretrained"
 
 
-def write_texts(corpus: Mapping[str, datasets.Dataset], folder: Path) -> None:
-    """Write the training and validation texts as a corpus to pretrain on."""
+def write_texts(corpus: Mapping[str, datasets.Dataset], folder: Path, column: str) -> None:
+    """Write the training and validation texts as a corpus to pretrain on, whose texts have this column."""
     folder.mkdir(exist_ok=True)
     for split in ("train", "validation"):
         with atomic(folder / f"{split}.jsonl") as temporary, temporary.open("w", encoding="utf-8") as file:
             file.writelines(
-                json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts(corpus[split], "text")
+                json.dumps({column: text}, ensure_ascii=False) + "\n" for text in texts(corpus[split], "text")
             )
 
 

@@ -1,13 +1,15 @@
 import json
 import statistics
+import sys
 
 import pytest
 from helpers_processes import together
-from helpers_scripts import results_of
+from helpers_scripts import refused, results_of
 
 from minitransformer.data import load
 from train import compare_sentiment as script
 from train.compare_sentiment import main
+from train.pretrain.bert.corpora import read_corpora
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,24 @@ def test_pretraining_reads_the_training_and_validation_texts_and_no_test_text(ru
         assert [json.loads(line)["text"] for line in lines] == corpus[split]["text"][:]
         assert not {*corpus[split]["text"]} & {*corpus["test"]["text"]}
     assert len(list((run / "pretraining-texts").iterdir())) == 2
+
+
+def test_further_texts_to_pretrain_on_are_read_by_their_column_or_refused_before_any_training(
+    data, tmp_path, monkeypatch, capsys
+):
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(f'{{"review": "it is number {n}. it is fine", "critic": "me"}}\n' for n in range(40)))
+    arguments = flags(data, tmp_path / "run", "--pretrain-data", str(more))
+    assert "Name them with --pretrain-text" in refused(capsys, arguments, main)
+    assert not (tmp_path / "run").exists()
+    pretrained = []
+    monkeypatch.setattr(script, "pretrain", lambda settings, *_: pretrained.append(settings) or sys.exit())
+    with pytest.raises(SystemExit):
+        main([*arguments, "--rows", "pretrained-here", "--pretrain-text", "review"])
+    assert list(read_corpora(pretrained[0].data, pretrained[0].text)) == [
+        str(tmp_path / "run" / "pretraining-texts"),
+        str(more),
+    ]
 
 
 def test_two_processes_train_every_row_together(data, tmp_path):

@@ -108,7 +108,7 @@ def undamaged_lines(path: Path, step: int, history: Sequence[Mapping[str, Any]])
 def _values(line: bytes) -> dict[str, Any] | None:
     """The values of a line, its step among them; None if the line is damaged."""
     try:
-        values = json.loads(line) if line.endswith(b"\n") else None
+        values: Any = json.loads(line) if line.endswith(b"\n") else None
         step = values["step"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -65,7 +65,8 @@ def finished(folder: Path) -> dict[str, Any] | None:
                 f"every {RESULTS} in {folder} and resume it, which saves the model again from its checkpoints"
             )
     steps, history = results.get("steps"), results.get("validation") or results.get("history")
-    if isinstance(steps, int) and fits(history, list[dict[str, Any]]):
+    if isinstance(steps, int):
+        history = history if fits(history, list[dict[str, Any]]) else []
         deque(undamaged_lines(folder / METRICS, steps, history), maxlen=0)
     for part in sorted(folder.glob(f"*/{RESULTS}")):
         finished(part.parent)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import tyro
+from torch import Tensor
 
 from minitransformer.checks import Count, CountOrZero, Range, Seed, flag_name, require_number, require_ranges
 from minitransformer.errors import InputError
@@ -79,12 +81,28 @@ class Settings(RunOptions):
         if Processes.current().world_size == 1 and "fsdp" in self.given:
             raise InputError("--fsdp: no effect in one process; start several with torchrun, or leave this out")
 
+    def is_given(self, name: str) -> bool:
+        """Whether the flag of this field, if there is one, was chosen by the user."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return name in self.given or (name in defaults and getattr(self, name) != defaults[name])
+
     def refuse_idle(self, where: str, *names: str) -> None:
         """`InputError` if one of these flags is given, which has no effect `where`: "beside --init RUN"."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        given = [name for name in names if name in self.given or getattr(self, name) != defaults[name]]
-        if given:
+        if given := list(filter(self.is_given, names)):
             raise InputError(f"{', '.join(map(flag_name, given))}: no effect {where}; leave this out")
+
+    def warn_of_batches(self, name: str, lengths: Tensor) -> None:
+        """Warnings if the field `name`, the tokens of the largest batch, is given and is more than all training data
+        have, or less than some rows have; `lengths` as `token_batches` takes them."""
+        if self.is_given(name):
+            flag, sizes = f"{flag_name(name)} {getattr(self, name):,}", lengths.long().view(len(lengths), -1)
+            if len(sizes) * sizes.amax(dim=0).sum() <= getattr(self, name):
+                warnings.warn(f"{flag}: all training data have less, so an epoch is one batch", stacklevel=2)
+            if over := int((sizes.sum(dim=1) > getattr(self, name)).sum()):
+                warnings.warn(
+                    f"{flag}: {over:,} of {len(sizes):,} training rows have more tokens, and are batches of their own",
+                    stacklevel=2,
+                )
 
     def data_names(self) -> list[str]:
         """The corpora that the flag `data` names, if a script has it."""
@@ -109,9 +127,16 @@ class Settings(RunOptions):
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(RunOptions)}
 
     def loop_options(self, *, minutes: float | None = None, **options: Any) -> "LoopOptions":
-        """A run without --minutes and --steps has so many `minutes`; `options` are further fields of `LoopOptions`."""
+        """A run without --minutes and --steps has so many `minutes`; `options` are further fields of `LoopOptions`.
+        Warnings name flags that such a run is too short for."""
         length = minutes if self.minutes is None and self.steps is None else self.minutes
-        return LoopOptions(**{"autocast": self.autocast_dtype(), **self.run_options(), "minutes": length, **options})
+        made = LoopOptions(**{"autocast": self.autocast_dtype(), **self.run_options(), "minutes": length, **options})
+        possible = min(made.evaluations, made.steps or made.evaluations)
+        if self.is_given("evaluations") and possible < made.evaluations:
+            warnings.warn(f"--evaluations {made.evaluations}: a run of {possible} steps has {possible}", stacklevel=2)
+        if self.is_given("patience") and made.patience and made.patience >= possible - 1:
+            warnings.warn(f"--patience {made.patience}: no effect on a run of {possible} evaluations", stacklevel=2)
+        return made
 
     def autocast_dtype(self) -> torch.dtype | None:
         """bfloat16 for mixed precision, None for float32."""
@@ -136,6 +161,8 @@ class LoopOptions(RunOptions):
     """Stop after so many evaluations without a better one."""
     unit: str = "tokens"
     """What targets are called in progress and metrics."""
+    choices: int | None = None
+    """The tokens or labels that a target is one of. To guess among them has a mean loss of the logarithm, in nats."""
     autocast: torch.dtype | None = None
     keep_evaluated: bool = False
     """Keep the weights of every evaluation, for `averaging`."""

@@ -61,6 +61,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
     lr, layer_decay = settings.lr or recipe.lr, settings.layer_decay or recipe.layer_decay
     scales = None if layer_decay == 1.0 else layer_scales(model, layer_decay)
     optimizer = adamw(model, lr=lr, weight_decay=settings.weight_decay, betas=(0.9, 0.999), eps=1e-8, scales=scales)
+    settings.warn_of_batches("max_tokens", data["train"].lengths)
     feed = Feed(data["train"], settings.max_tokens, settings.pool, settings.seed)
     create_run(folder, settings)
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in data.items())
@@ -77,6 +78,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         patience=settings.patience,
         unit="texts",
         accumulate=settings.batches_per_step,
+        choices=len(names),
     )
     state = train(
         model,

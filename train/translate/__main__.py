@@ -111,6 +111,7 @@ def prepare(settings: TranslateSettings) -> Comparison:
     limit = settings.max_length or (LONGEST_SENTENCE if kind == "bpe" else None)
     data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
     check_unknown({name: pairs.rows for name, pairs in data.pairs.items()}, settings.data)
+    settings.warn_of_batches("max_tokens", data.pairs["train"].lengths)
     preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
     return Comparison(settings, data, measure, preset, beam, average, guess)
 
@@ -201,6 +202,7 @@ def loop_options(recipe: Recipe, comparison: Comparison) -> LoopOptions:
         evaluations=settings.evaluations or (40 if short else 12),
         patience=settings.patience,
         keep_evaluated=comparison.average > 1,
+        choices=comparison.data.target_tokenizer.get_vocab_size(),
     )
 
 

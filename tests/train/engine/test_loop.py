@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 
@@ -215,6 +216,26 @@ def test_a_run_that_learned_nothing_is_no_success(tmp_path):
         run(tmp_path / "diverged", evaluate=scored(math.nan, -math.inf), steps=2, evaluations=2)
     with pytest.raises(InputError, match=r"the trained weights are not finite numbers: .* a lower --lr"):
         run(tmp_path / "ruined", evaluate=ruin, steps=1, evaluations=1)
+
+
+@pytest.mark.parametrize(
+    ("losses", "options", "says"),
+    [
+        (
+            (math.log(9), 4000.0),
+            {},
+            "nothing was learned: the lowest validation loss is 2.197, .* guess among 9 has",
+        ),
+        ((2.19, 4000.0), {}, None),
+        ((1.0, 1.0), {"warmup_steps": 4}, None),
+        ((1.0, 1.0), {"warmup_steps": 5}, "the warm-up takes 5 steps and the run 4, so .* stays below 80% of --lr"),
+        ((1.0, 1.0), {"warmup_steps": 10**6, "steps": None, "minutes": 1e-4}, "the warm-up takes 1,000,000 steps and"),
+    ],
+)
+def test_a_run_that_is_no_better_than_chance_or_ends_in_its_warm_up_says_so(losses, options, says, tmp_path, recwarn):
+    run(tmp_path, evaluate=scored(*losses), **{"steps": 4, "evaluations": 2, "choices": 9} | options)
+    said = [str(warning.message) for warning in recwarn]
+    assert not said if says is None else re.search(says, *said)
 
 
 def test_a_run_without_a_length_is_refused():

@@ -15,6 +15,7 @@ from train.engine.run_folder import create_run
 from train.engine.run_folder import open_run as choose_run
 from train.engine.settings import Settings
 from train.finetune import __main__ as finetune
+from train.finetune.settings import FinetuneSettings
 from train.pretrain.bert import __main__ as pretrain_bert
 from train.pretrain.gpt import __main__ as pretrain_gpt
 from train.translate import __main__ as translate
@@ -195,6 +196,35 @@ def test_a_flag_of_a_resumed_run_is_judged_by_the_settings_of_the_run(script, be
     open_run(kind, "some", ["--out", run, "--data", str(data), *began.split(), *flag.split()])
     settings, _ = choose_run(kind, "some", [*way.replace("RUN", run).split(), *flag.split()])
     assert flag.split()[0][2:].replace("-", "_") in settings.given
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"evaluations": 5}, "--evaluations 5: a run of 4 steps has 4"),
+        ({"patience": 3}, "--patience 3: no effect on a run of 4 evaluations"),
+        ({"patience": 2}, None),
+        ({}, None),  # the defaults are 6 evaluations and a patience of 4
+    ],
+)
+def test_flags_that_a_run_is_too_short_for_are_said(flags, says, recwarn):
+    settings = FinetuneSettings(steps=4, **flags)
+    settings.loop_options(lr=1.0, evaluations=settings.evaluations, patience=settings.patience)
+    assert [str(warning.message) for warning in recwarn] == ([] if says is None else [says])
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "says"),
+    [
+        (18, "--max-tokens 18: all training data have less, so an epoch is one batch"),
+        (17, None),
+        (5, "--max-tokens 5: 2 of 3 training rows have more tokens, and are batches of their own"),
+        (1024, None),  # the default
+    ],
+)
+def test_a_largest_batch_that_is_not_one_is_said(max_tokens, says, recwarn):
+    FinetuneSettings(max_tokens=max_tokens).warn_of_batches("max_tokens", torch.tensor([[1, 1], [2, 4], [2, 4]]))
+    assert [str(warning.message) for warning in recwarn] == ([] if says is None else [says])
 
 
 def test_out_beside_a_run_to_resume_is_refused(tmp_path):

@@ -77,6 +77,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
     # Every held-out token to predict is masked: a token left as it is would give itself away.
     scored = partial(batches, max_tokens=tokens, seed=HELD_OUT_SEED, masked=1.0, replaced=0.0)
     held_out = {split: {name: scored(rows) for name, rows in parts.items()} for split, parts in held_out_rows.items()}
+    settings.warn_of_batches("batch_tokens", train_rows.lengths)
     settings.set_threads(model.num_parameters())
     create_run(folder, settings)
     console.print(
@@ -92,7 +93,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
         model,
         settings.new_optimizer(model),
         feed,
-        settings.loop_options(minutes=DEFAULT_MINUTES, unit="targets"),
+        settings.loop_options(minutes=DEFAULT_MINUTES, unit="targets", choices=size),
         folder,
         evaluate=lambda model: total(masked_score(model, data, every=every) for data in watched).figures(),
         score=lambda result: (-result["loss"],),

@@ -1,6 +1,7 @@
 """`python -m train.pretrain gpt`: pretrain a causal model on running text. Read `pretrain` from top to bottom."""
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
     create_run(folder, settings)
     sizes = ", ".join(f"{len(rows.ids):,} {name}" for name, rows in splits.items())
     console.print(f"{settings.data}: {sizes} tokens, {tokenizer.get_vocab_size():,} kinds; writes {folder}")
+    if (windows := len(feed.batch(feed.epoch(0)[0])["ids"])) < settings.batch_size:
+        warnings.warn(
+            f"--batch-size {settings.batch_size:,}: the training text has {windows:,} windows of --context {context:,} "
+            "tokens, which are one batch",
+            stacklevel=2,
+        )
     if settings.texts is None and len(lengths) > 1:
         console.print(GUESSES[alone])
 
@@ -65,7 +72,7 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
         model,
         settings.new_optimizer(model),
         feed,
-        settings.loop_options(minutes=DEFAULT_MINUTES),
+        settings.loop_options(minutes=DEFAULT_MINUTES, choices=tokenizer.get_vocab_size()),
         folder,
         evaluate=lambda model: {"loss": loss(model, "validation", every)},
         score=lambda result: (-result["loss"],),
