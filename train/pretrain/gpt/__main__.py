@@ -58,7 +58,8 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
     create_run(folder, settings)
     sizes = ", ".join(f"{len(rows.ids):,} {name}" for name, rows in splits.items())
     console.print(f"{settings.data}: {sizes} tokens, {tokenizer.get_vocab_size():,} kinds; writes {folder}")
-    if (windows := len(feed.batch(feed.epoch(0)[0])["ids"])) < settings.batch_size:
+    batches = feed.epoch(0)
+    if len(batches) == 1 and (windows := len(feed.batch(batches[0])["ids"])) < settings.batch_size:
         warnings.warn(
             f"--batch-size {settings.batch_size:,}: the training text has {windows:,} windows of --context {context:,} "
             "tokens, which are one batch",
