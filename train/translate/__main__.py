@@ -182,7 +182,7 @@ def build(recipe: Recipe, comparison: Comparison) -> Seq2SeqModel:
         target_vocab_size=data.target_tokenizer.get_vocab_size(),
         joint=data.source_tokenizer is data.target_tokenizer,
         max_length=max_length,
-        max_extra_tokens=data.max_extra_tokens,
+        max_extra_tokens=data.max_extra_tokens(comparison.measure.extra_tokens),
         **{name: value for name, value in flags.items() if value is not None},
     )
     return model.to(settings.torch_device())

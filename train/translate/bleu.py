@@ -70,6 +70,8 @@ class Bleu:
     """Default of --beam."""
     average: ClassVar[int] = 5
     """Default of --average."""
+    extra_tokens: ClassVar[int] = 50
+    """A translation may have so many tokens more than its source, or more if the data need it (Vaswani et al. 2017)."""
 
     def watched(self, outputs: Sequence[str], references: Sequence[str]) -> float:
         """The score during training."""

@@ -91,14 +91,12 @@ class TranslationData:
                 )
         return cls(corpus, source_tokenizer, target_tokenizer, pairs)
 
-    @property
-    def max_extra_tokens(self) -> int:
-        """The limit of a translation, which the model's configuration keeps: 50 tokens more than the source, as in
-        Vaswani et al. 2017, or 10 more than any target for training or validation needs. No limit is chosen on test
-        data."""
+    def max_extra_tokens(self, least: int) -> int:
+        """The limit of a translation, which the model's configuration keeps: `least` tokens more than the source, or 10
+        more than any target for training or validation needs. No limit is chosen on test data."""
         seen = [self.pairs[split].lengths for split in ("train", "validation")]
         most = max(int((lengths[:, 1] - lengths[:, 0]).max()) for lengths in seen)
-        return max(50, most - 1 + 10)  # BOS is no token of a translation
+        return max(least, most - 1 + 10)  # BOS is no token of a translation
 
     @property
     def test_name(self) -> str:

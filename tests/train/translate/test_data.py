@@ -8,7 +8,9 @@ import torch
 
 from minitransformer import RNNConfig, RNNSeq2Seq, Translator
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
+from train.translate.bleu import Bleu
 from train.translate.data import TranslationData, tokenizers_for
+from train.translate.exact_match import ExactMatch
 
 SOURCES = [f"der Hund {n % 7} sieht" for n in range(2500)]
 TARGETS = [f"the dog sees {n % 5}" for n in range(2500)]
@@ -32,15 +34,19 @@ def test_tokenizers_learn_from_all_texts_in_order(split):
 
 
 @pytest.mark.filterwarnings("ignore:.*translations are cut off")
-@pytest.mark.parametrize(("length", "extra"), [(80, 80 - 1 + 10), (5, 50)])
-def test_the_limit_of_a_translation_lets_every_target_through_and_is_that_of_the_saved_model(length, extra, tmp_path):
+@pytest.mark.parametrize(
+    ("measure", "length", "extra"), [(Bleu, 80, 80 - 1 + 10), (Bleu, 5, 50), (ExactMatch, 5, 5 - 1 + 10)]
+)
+def test_the_limit_of_a_translation_lets_every_target_through_and_is_that_of_the_saved_model(
+    measure, length, extra, tmp_path
+):
     split = datasets.Dataset.from_dict({"source": ["a", "aaa"], "target": ["b", "b" * length][::-1]})
     tokenizers = tokenizers_for(split, "character", vocab_size=0, joint=False)
     test = datasets.Dataset.from_dict({"source": ["a"], "target": ["b" * 300]})  # no limit is chosen on it
     splits = {"train": split.select([1]), "validation": split, "test": test}
     data = TranslationData.of(splits, *tokenizers, limit=None)
-    assert data.max_extra_tokens == extra
-    model = RNNSeq2Seq(RNNConfig(5, 5, d_model=4, hidden_size=4, max_extra_tokens=data.max_extra_tokens)).eval()
+    assert data.max_extra_tokens(measure.extra_tokens) == extra
+    model = RNNSeq2Seq(RNNConfig(5, 5, d_model=4, hidden_size=4, max_extra_tokens=extra)).eval()
     with torch.no_grad():
         model.output.bias[:4] = -1e9  # it never ends
     data.translator(model).save(tmp_path)
