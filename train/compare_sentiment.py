@@ -8,7 +8,7 @@ python -m train.compare_sentiment --rows rnn-last,rnn-attention --seeds 0
 import json
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from minitransformer.errors import InputError
 from minitransformer.files import atomic
 from train.engine.console import table
 from train.engine.processes import Processes
-from train.engine.results import finish, finished
+from train.engine.results import finish, finished, part_id
 from train.engine.run_folder import create_run, run_job
 from train.engine.settings import Minutes, Settings, distinct, seeds_of
 from train.finetune.__main__ import finetune
@@ -160,7 +160,8 @@ def require_readable(settings: CompareSettings) -> None:
 
 def once(job: Callable[..., dict[str, Any]], settings: Settings, folder: Path, console: Console) -> dict[str, Any]:
     """The results of the job, which runs unless it was finished before this comparison was interrupted."""
-    results = finished(folder)
+    settings = replace(settings, run_id=part_id(settings.run_id, folder))
+    results = finished(folder, settings.run_id)
     return job(settings, folder, console) if results is None else results
 
 

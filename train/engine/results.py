@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from minitransformer.checks import fits
 from minitransformer.errors import InputError
 from minitransformer.files import sha256, write_json
 from minitransformer.untrusted import read_json
+from train.engine.checkpoint import read_state
 from train.engine.metrics_file import METRICS, undamaged_lines
 from train.engine.state import State
 
@@ -47,12 +49,24 @@ def finish(folder: Path, results: Mapping[str, Any]) -> None:
     write_json(folder / RESULTS, {**results, "files": checksums})
 
 
-def finished(folder: Path) -> dict[str, Any] | None:
-    """The results of a finished run; None if it is not finished. `InputError` if a model of it is gone or has changed
-    since then; a warning if metrics of it, or of a run in it, are gone or have changed."""
+def part_id(run_id: str, folder: Path) -> str:
+    """The `run_id` of a run in the folder of a run: one model of a comparison, say."""
+    return f"{run_id}/{folder.name}"
+
+
+def finished(folder: Path, run_id: str) -> dict[str, Any] | None:
+    """The results of a finished run; None if it is not finished. `InputError` if its checkpoints are another run's, or
+    if a model of it is gone or has changed since then; a warning if metrics of it, or of a run in it, are gone or have
+    changed."""
     path = folder / RESULTS
     if not path.exists():
         return None
+    owners = {run_id}
+    for newest in sorted(folder.glob("checkpoints/step-*"))[-1:]:
+        with suppress(InputError, OSError):  # it is damaged, and no longer needed
+            owners.add(str(read_state(newest).get("run_id")))
+    if len(owners) > 1:
+        raise InputError(f"{folder} is of another run, by its checkpoints: move it away, to where it was")
     results = read_json(path)
     files = results.pop("files", None) if isinstance(results, dict) else None
     if files is None or not fits(files, dict[str, str]):
@@ -69,5 +83,5 @@ def finished(folder: Path) -> dict[str, Any] | None:
         history = history if fits(history, list[dict[str, Any]]) else []
         deque(undamaged_lines(folder / METRICS, steps, history), maxlen=0)
     for part in sorted(folder.glob(f"*/{RESULTS}")):
-        finished(part.parent)
+        finished(part.parent, part_id(run_id, part.parent))
     return results

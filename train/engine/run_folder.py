@@ -96,7 +96,7 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
         listed = ", ".join(f"{name}={before!r}, now {now!r}" for name, (before, now) in changed.items())
         raise InputError(f"{folder} was started with other settings: {listed}; leave them out to resume it")
     settings.validate()
-    if finished(folder) is not None:
+    if finished(folder, settings.run_id) is not None:
         print(f"{folder} is finished: its results are in {folder / RESULTS}, beside models and pictures")
         raise SystemExit(0)
     _require_possible(folder, settings)

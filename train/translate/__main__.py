@@ -12,7 +12,7 @@ python -m train.translate --data recall --models transformer,rnn-additive,rnn-lo
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from minitransformer.data import load
 from minitransformer.data.columns import texts
 from train.engine.loop import Feed, train
 from train.engine.processes import Processes
-from train.engine.results import finish, finished, run_figures
+from train.engine.results import finish, finished, part_id, run_figures
 from train.engine.run_folder import create_run, run_job
 from train.engine.settings import LoopOptions
 from train.engine.state import State
@@ -129,7 +129,8 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
     """Train one model, save it and score it on the test split. A model that was scored before the run was interrupted
     keeps its report."""
     settings, data, measure = comparison.settings, comparison.data, comparison.measure
-    if (report := finished(folder)) is not None:
+    run_id = part_id(settings.run_id, folder)
+    if (report := finished(folder, run_id)) is not None:
         return report
 
     def evaluate(model: Seq2SeqModel) -> dict[str, float]:
@@ -150,7 +151,7 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
     settings.set_threads(model.num_parameters())
     optimizer = recipe.optimizer(model, lr=recipe.lr)
     feed = Feed(data.pairs["train"], recipe.max_tokens, recipe.pool, settings.seed)
-    options = loop_options(recipe, comparison)
+    options = replace(loop_options(recipe, comparison), run_id=run_id)
     judge: dict[str, Any] = dict(evaluate=evaluate, score=rank)
     state = train(model, optimizer, feed, options, folder, **judge, console=console, name=name)
     if not Processes.current().is_rank_0:
