@@ -104,8 +104,6 @@ def train(
     metrics = MetricsFile(folder / METRICS if processes.is_rank_0 else None)
     metrics.resume(state.step, state.history)
     batches = batches_from(data, state)
-    if options.steps is not None:
-        warn_of_warmup(options.steps, options, name)
     replica.model.train()
     with TrainingProgress(name, console) as progress, stop_requests() as stop_requested:
         while not state.finished:
@@ -183,9 +181,8 @@ def train(
 
 
 def require_success(model: Model, state: State, options: LoopOptions, name: str) -> None:
-    """A warning counts the steps that were skipped, others say that nothing was learned or that the warm-up never
-    ended. `InputError` if all steps were skipped, or if no evaluation or not every weight is finite: nothing of such a
-    run is a result."""
+    """A warning counts the steps that were skipped, another says that nothing was learned. `InputError` if all steps
+    were skipped, or if no evaluation or not every weight is finite: nothing of such a run is a result."""
     diverged = -math.inf in (state.best_score or ())
     if diverged or not all(parameter.isfinite().all() for parameter in model.parameters()):
         found = "no evaluation gave a finite score" if diverged else "the trained weights are not finite numbers"
@@ -197,21 +194,12 @@ def require_success(model: Model, state: State, options: LoopOptions, name: str)
         warnings.warn(f"{skipped}: see {NOT_FINITE}", stacklevel=3)
     losses = (entry.get("loss", math.inf) for entry in state.history)
     lowest = min(filter(math.isfinite, losses), default=math.inf)
-    if options.choices is not None and lowest > 0.999 * (chance := math.log(options.choices)):
+    chance = math.inf if options.choices is None else math.log(options.choices)
+    # A run that ends in its warm-up has learned little, but has not become worse by far.
+    if lowest > chance * (0.999 if state.step > options.warmup_steps else 2.0):
         warnings.warn(
             f"{name}: nothing was learned: the lowest validation loss is {lowest:.4g}, and a blind guess among "
             f"{options.choices:,} has {chance:.4g}: lower --lr, or train longer",
-            stacklevel=3,
-        )
-    if options.steps is None:
-        warn_of_warmup(state.step, options, name)
-
-
-def warn_of_warmup(steps: int, options: LoopOptions, name: str) -> None:
-    if steps < options.warmup_steps:
-        warnings.warn(
-            f"{name}: the warm-up takes {options.warmup_steps:,} steps and the run {steps:,}, so the learning rate "
-            f"stays below {steps / options.warmup_steps:.0%} of --lr",
             stacklevel=3,
         )
 

@@ -136,6 +136,10 @@ class Settings(RunOptions):
             warnings.warn(f"--evaluations {made.evaluations}: a run of {possible} steps has {possible}", stacklevel=2)
         if self.is_given("patience") and made.patience and made.patience >= possible - 1:
             warnings.warn(f"--patience {made.patience}: no effect on a run of {possible} evaluations", stacklevel=2)
+        for flag in filter(self.is_given, ("warmup_steps", "warmup")):
+            if made.steps is not None and made.steps < made.warmup_steps:
+                said = f"{flag_name(flag)}: the warm-up takes {made.warmup_steps:,} steps, and the run {made.steps:,}"
+                warnings.warn(f"{said}: the learning rate never reaches --lr", stacklevel=2)
         return made
 
     def autocast_dtype(self) -> torch.dtype | None:

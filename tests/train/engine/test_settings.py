@@ -204,12 +204,16 @@ def test_a_flag_of_a_resumed_run_is_judged_by_the_settings_of_the_run(script, be
         ({"evaluations": 5}, "--evaluations 5: a run of 4 steps has 4"),
         ({"patience": 3}, "--patience 3: no effect on a run of 4 evaluations"),
         ({"patience": 2}, None),
+        (
+            {"warmup": 2.0},
+            "--warmup: the warm-up takes 5 steps, and the run 4: the learning rate never reaches --lr",
+        ),
         ({}, None),  # the defaults are 6 evaluations and a patience of 4
     ],
 )
 def test_flags_that_a_run_is_too_short_for_are_said(flags, says, recwarn):
     settings = FinetuneSettings(steps=4, **flags)
-    settings.loop_options(lr=1.0, evaluations=settings.evaluations, patience=settings.patience)
+    settings.loop_options(lr=1.0, warmup_steps=5, evaluations=settings.evaluations, patience=settings.patience)
     assert [str(warning.message) for warning in recwarn] == ([] if says is None else [says])
 
 

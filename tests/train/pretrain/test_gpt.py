@@ -99,7 +99,7 @@ def test_short_texts_of_a_table_are_each_predicted_as_if_alone_and_a_flag_makes_
 def test_a_batch_larger_than_the_text_is_said(texts, text, tmp_path, capsys):
     flags = ["gpt", "--data", str(text), *SIZES, *WINDOWS, "--texts", texts, "--steps", "1", "--batch-size", "999"]
     main([*flags, "--out", str(tmp_path / "run")])
-    assert re.search(r"--batch-size 999: the training text has 1\d\d windows of --context 12", capsys.readouterr().err)
+    assert re.search(r"--batch-size 999: the training text has 1\d\d windows of 12 tokens", capsys.readouterr().err)
 
 
 def test_a_run_starts_from_another_writes_is_exported_and_loads_in_transformers(text, tmp_path, capsys):

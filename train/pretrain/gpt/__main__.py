@@ -58,13 +58,14 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
     create_run(folder, settings)
     sizes = ", ".join(f"{len(rows.ids):,} {name}" for name, rows in splits.items())
     console.print(f"{settings.data}: {sizes} tokens, {tokenizer.get_vocab_size():,} kinds; writes {folder}")
-    batches = feed.epoch(0)
-    if len(batches) == 1 and (windows := len(feed.batch(batches[0])["ids"])) < settings.batch_size:
-        warnings.warn(
-            f"--batch-size {settings.batch_size:,}: the training text has {windows:,} windows of --context {context:,} "
-            "tokens, which are one batch",
-            stacklevel=2,
-        )
+    if settings.is_given("batch_size") and len(batches := feed.epoch(0)) == 1:
+        windows = len(feed.batch(batches[0])["ids"])
+        if windows < settings.batch_size:
+            warnings.warn(
+                f"--batch-size {settings.batch_size:,}: the training text has {windows:,} windows of {context:,} "
+                "tokens (--context), which are one batch",
+                stacklevel=2,
+            )
     if settings.texts is None and len(lengths) > 1:
         console.print(GUESSES[alone])
 
