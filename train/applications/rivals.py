@@ -20,7 +20,7 @@ from minitransformer.optim import adamw
 from train.engine.console import table
 from train.engine.loop import TrainingData, train
 from train.engine.processes import Processes
-from train.engine.results import finish, finished, run_figures
+from train.engine.results import finish, finished, part_id, run_figures
 from train.engine.run_folder import create_run
 from train.engine.settings import LearningRate, Precision, Settings, seeds_of
 
@@ -112,7 +112,8 @@ class Contest:
     ) -> dict[str, Any]:
         """The report of one rival. One that was scored before the run was interrupted keeps its report."""
         place = self._folder(folder, name, seed)
-        if (report := finished(place)) is not None:
+        run_id = part_id(settings.run_id, place)
+        if (report := finished(place, run_id)) is not None:
             return report
         torch.manual_seed(seed)
         model = self.rivals[name]().to(settings.torch_device())
@@ -123,6 +124,7 @@ class Contest:
             steps=settings.steps if limited else self.steps,
             evaluations=settings.evaluations,
             accumulate=settings.processes,
+            run_id=run_id,
             **self.options,
         )
         state = train(
