@@ -260,25 +260,28 @@ def draw(models: Mapping[str, Copier], rows: Mapping[str, Tensor], path: Path) -
     from matplotlib import color_sequences
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure.suptitle("Five letters, then noise: how much of the first state reaches the last one, and what is copied")
     norms, bars = figure.subplots(1, 2, width_ratios=(3, 2))
-    shares = [scores(model, rows)["copied"] for model in models.values()]
     colours = color_sequences["petroff10"][: len(models)]
+    longest = max(model.config.noise for model in models.values())
     for (name, model), colour in zip(models.items(), colours, strict=True):
-        norms.semilogy(STEPS, curve(model), color=colour, marker="o", markersize=3, label=name)
-        if model.config.noise == next(iter(models.values())).config.noise:
+        if model.config.noise == longest:
             torch.manual_seed(0)
             norms.semilogy(STEPS, curve(Copier(model.config)), color=colour, linestyle=":")
-    norms.set(xlabel="T", ylabel="‖∂h_T/∂h_1‖", ylim=(1e-40, 1e4), title="The gradient (dotted: before training)")
+            norms.semilogy(STEPS, curve(model), color=colour, marker="o", markersize=3, label=name)
+    norms.set(xlabel="steps T", ylabel=r"$\Vert\partial h_T / \partial h_1\Vert$", ylim=(1e-40, 1e4))
+    norms.set_title("Gradient of the last state (dotted: before training)", fontsize=10)
     norms.grid(alpha=0.3)
-    norms.legend(frameon=False)
-    names = [f"{name}\n{model.config.noise} letters of noise" for name, model in models.items()]
-    bars.barh(names, shares, color=colours)
+    norms.legend(frameon=False, loc="lower left")
+    shares = [scores(model, rows)["copied"] for model in models.values()]
+    bars.barh([f"{name}\n{model.config.noise} of noise" for name, model in models.items()], shares, color=colours)
     for place, share in enumerate(shares):
         bars.text(share + 0.02, place, f"{share:.0%}", va="center")
     bars.axvline(1 / LETTERS, color="black", linestyle=":")
     bars.invert_yaxis()
-    bars.set(xlim=(0, 1.15), xticks=[], title="Letters copied (dotted: a guess)")
+    bars.set(xlim=(0, 1.15), xticks=[])
+    bars.set_title("Letters copied (dotted: a guess)", fontsize=10)
     bars.spines[["top", "right", "bottom"]].set_visible(False)
     save_figure(figure, path)
 
