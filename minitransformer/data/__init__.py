@@ -62,8 +62,8 @@ def load(
     the text of the row before; the rows joined are the file's characters.
 
     Rows in which a needed column is empty, and rows of a file without splits that repeat an earlier one, are dropped,
-    with warnings that count them. A test split of incomplete rows alone is left out, also with a warning. Rows that
-    come from files are memory-mapped.
+    with warnings that count them. A test split of incomplete rows alone is left out, also with a warning. Another one
+    counts rows that stand in two splits of a folder. Rows that come from files are memory-mapped.
     """
     import datasets
 
