@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from minitransformer.checks import require_number, require_whole
-from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, require_scores, warn_in_training
+from minitransformer.checks import require_given, require_number, require_whole
+from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, require_inputs, require_scores, warn_in_training
 from minitransformer.errors import InputError
-from minitransformer.masks import require_bool
 
 MOST_BEAMS = 10_000
 
@@ -54,6 +53,8 @@ def beam_search(
     without any new token its text is empty. With a `vocab_size` only the ids below it are ever chosen. The model should
     be in evaluation mode, or there is a warning. Raises `InputError` for values out of range.
     """
+    require_inputs(inputs, valid)
+    require_given(max_new_tokens=max_new_tokens, beam_size=beam_size, alpha=alpha, n_best=n_best)
     limits = max_new_tokens.flatten().tolist() if isinstance(max_new_tokens, Tensor) else [max_new_tokens] * len(inputs)
     for limit in limits:
         require_whole("max_new_tokens", limit, at_least=0, at_most=MOST_NEW_TOKENS)
@@ -64,7 +65,6 @@ def beam_search(
         raise InputError(f"n_best={n_best} must be at most beam_size={beam_size}")
     if len(limits) != len(inputs):
         raise InputError(f"max_new_tokens has {len(limits)} limits for {len(inputs)} rows: give one, or one per row")
-    require_bool(valid=valid)
     warn_in_training(model)
     eos_id = model.config.eos_id
     found = [[Hypothesis([], 0.0, 0.0)] if limit == 0 else [] for limit in limits]

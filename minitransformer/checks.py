@@ -89,6 +89,12 @@ def require_number(shown_name: str, value: int | float | None, **bounds: int | f
         raise InputError(f"{given} must be a finite number")
 
 
+def require_given(**values: Any) -> None:
+    """`InputError` for None where there is no default to stand for it."""
+    if missing := [name for name, value in values.items() if value is None]:
+        raise InputError(f"{', '.join(missing)} cannot be None: give a number, or leave it out for the default, if any")
+
+
 def require_whole(shown_name: str, value: int | None, **bounds: int | float | None) -> None:
     """`require_number` for integers."""
     require_number(shown_name, value, **bounds)

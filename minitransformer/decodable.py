@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from minitransformer.errors import InputError
+from minitransformer.masks import require_bool
 
 MOST_NEW_TOKENS = 1_000_000
 
@@ -37,6 +38,14 @@ class Decodable(Protocol):
     ) -> tuple[Float[Tensor, "batch vocab"], Any]: ...
 
     def step(self, ids: Int[Tensor, " batch"], state: Any) -> tuple[Float[Tensor, "batch vocab"], Any]: ...
+
+
+def require_inputs(inputs: Any, valid: Tensor | None) -> None:
+    """`InputError` for inputs that are no tensor with an axis for the batch, and for a `valid` that is not bool."""
+    if not isinstance(inputs, Tensor) or not inputs.dim():
+        given = "one number" if isinstance(inputs, Tensor) else f"a {type(inputs).__name__}"
+        raise InputError(f"inputs must be a tensor whose first axis is the batch, such as ids (B, S); this is {given}")
+    require_bool(valid=valid)
 
 
 def warn_in_training(model: Any) -> None:

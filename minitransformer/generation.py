@@ -3,7 +3,7 @@
 This file picks one token per row and step; `beam_search`, which keeps several texts per row, is in `beam.py`.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,17 +11,17 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from minitransformer.beam import Hypothesis, beam_search
-from minitransformer.checks import require_number, require_whole
-from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, require_scores, warn_in_training
+from minitransformer.checks import require_given, require_number, require_whole
+from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, require_inputs, require_scores, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.kernels import one_call
-from minitransformer.masks import require_bool
 
 __all__ = ["Chooser", "Decodable", "Hypothesis", "Sampler", "beam_search", "greedy", "likeliest", "sample", "stream"]
 
 
 Chooser = Callable[[Float[Tensor, "batch vocab"]], Int[Tensor, " batch"]]
 """Picks the next token of each row from its logits."""
+StopIds = Collection[int] | Int[Tensor, " stops"]
 
 
 def likeliest(logits: Float[Tensor, "batch vocab"]) -> Int[Tensor, " batch"]:
@@ -44,6 +44,7 @@ class Sampler:
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
+        require_given(temperature=self.temperature)
         require_number("temperature", self.temperature, at_least=0, at_most=1e38)
         require_whole("top_k", self.top_k, at_least=1)
         require_number("top_p", self.top_p, more_than=0, at_most=1)
@@ -83,7 +84,7 @@ def greedy(
     *,
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
-    stop_ids: Collection[int] = (),
+    stop_ids: StopIds = (),
     vocab_size: int | None = None,
 ) -> Int[Tensor, "batch new"]:
     """The likeliest token at every step, until each row has ended or has `max_new_tokens`.
@@ -115,7 +116,7 @@ def sample(
     top_p: float | None = None,
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
-    stop_ids: Collection[int] = (),
+    stop_ids: StopIds = (),
     vocab_size: int | None = None,
     seed: int | None = None,
 ) -> Int[Tensor, "batch new"]:
@@ -124,7 +125,8 @@ def sample(
     With a `seed` the same call gives the same tokens, and torch's own random state stays as it is.
     """
     require_whole("seed", seed, at_least=-(1 << 63), at_most=(1 << 64) - 1)
-    generator = None if seed is None else torch.Generator(inputs.device).manual_seed(seed)
+    require_inputs(inputs, valid)
+    generator = None if seed is None else torch.Generator(inputs.device).manual_seed(int(seed))
     steps = stream(
         model,
         inputs,
@@ -149,7 +151,7 @@ def stream(
     choose: Chooser = likeliest,
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
-    stop_ids: Collection[int] = (),
+    stop_ids: StopIds = (),
     vocab_size: int | None = None,
 ) -> Iterator[Int[Tensor, " batch"]]:
     """The new tokens (B,) of all rows, one step at a time, as `choose` picks them; rows end as in `greedy`.
@@ -157,15 +159,17 @@ def stream(
     `repetition_penalty` divides the positive logits of tokens that stand in a row already, and multiplies the negative
     ones (Keskar et al. 2019). The tokens of a prompt count; a source, an image or a spectrogram has none.
     """
+    require_inputs(inputs, valid)
+    require_given(max_new_tokens=max_new_tokens, repetition_penalty=repetition_penalty)
     require_whole("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS)
     require_number("repetition_penalty", repetition_penalty, at_least=1e-6, at_most=1e6)
-    require_bool(valid=valid)
     warn_in_training(model)
     if not len(inputs) or max_new_tokens == 0:
         return
     eos_id = model.config.eos_id
     # GPT-2 has no token for padding: a row that has ended repeats its end, as in transformers.
     pad_id = getattr(model.config, "pad_id", eos_id)
+    stop_ids = _whole_ids(stop_ids)
     stops = {eos_id, *stop_ids}
     logits, state = model.start(inputs, valid, max_new_tokens=max_new_tokens)
     known = logits.shape[1]
@@ -200,3 +204,15 @@ def stream(
         if seen is not None:
             seen.scatter_(1, ids[:, None], True)
         logits, state = model.step(ids, state)
+
+
+def _whole_ids(stop_ids: StopIds) -> list[int]:
+    """The ids as a list. `InputError` for what would equal no id: a fraction, a string, None."""
+    ids = stop_ids.flatten().tolist() if isinstance(stop_ids, Tensor) else stop_ids
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InputError(f"stop_ids={ids!r} must be a list of ids")
+    ids = list(ids)
+    for each in ids:
+        require_given(stop_ids=each)
+        require_whole("stop_ids", each)
+    return ids

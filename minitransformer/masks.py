@@ -43,6 +43,8 @@ def padding_mask(valid: Bool[Tensor, "batch key"]) -> Bool[Tensor, "batch 1 1 ke
 def require_bool(**given: Tensor | None) -> None:
     """`InputError` for a tensor that is not bool, whose 0 and 1 would be taken for places."""
     for name, tensor in given.items():
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise InputError(f"{name} must be a tensor of bool, True = real; it is a {type(tensor).__name__}")
         if tensor is not None and tensor.dtype != torch.bool:
             raise InputError(f"{name} must be bool, True = real; it is {tensor.dtype}: {name}.bool()")
 

@@ -304,6 +304,51 @@ def test_a_row_ends_in_any_stop_token():
     assert ids.tolist() == [[4, 6, PAD], [EOS, PAD, PAD], [4, 4, 5]]
 
 
+@pytest.mark.parametrize("stop_ids", [torch.tensor([6, 5]), (6, 5), {6, 5}, [torch.tensor([6, 5]).numpy()[0], 5]])
+def test_stop_ids_of_any_kind_stop(stop_ids, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+    ids = greedy(Scripted([4, 6, 5, 5]), torch.zeros(1, 1, dtype=torch.long), max_new_tokens=4, stop_ids=stop_ids)
+    assert ids.tolist() == [[4, 6]]
+
+
+@pytest.mark.parametrize(
+    ("decode", "options", "message"),
+    [
+        *[
+            (greedy, {"stop_ids": value}, "stop_ids")
+            for value in (5, "5", None, [5.0], [True], [None], ["5"], [8], [-1])
+        ],
+        *[
+            (decode, {"max_new_tokens": None}, "max_new_tokens cannot be None")
+            for decode in (greedy, sample, beam_search)
+        ],
+        (greedy, {"repetition_penalty": None}, "repetition_penalty cannot be None"),
+        (sample, {"temperature": None}, "temperature cannot be None"),
+        *[(beam_search, {name: None}, f"{name} cannot be None") for name in ("alpha", "beam_size", "n_best")],
+    ],
+)
+def test_what_is_no_option_is_refused(decode, options, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+    with pytest.raises(InputError, match=message):
+        decode(Scripted([4, 5]), torch.zeros(1, 1, dtype=torch.long), **({"max_new_tokens": 2} | options))
+
+
+@pytest.mark.parametrize("inputs", [[[5, 6]], torch.tensor(5), "ab", None])
+@pytest.mark.parametrize("decode", [greedy, sample, beam_search])
+def test_inputs_without_a_batch_are_refused(decode, inputs, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+    with pytest.raises(InputError, match="inputs must be a tensor whose first axis is the batch"):
+        decode(tiny_gpt(), inputs, max_new_tokens=2, **({"seed": 0} if decode is sample else {}))
+
+
+def test_a_seed_of_numpy_is_one(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+    options = {"max_new_tokens": 5, "temperature": 3.0}
+    inputs = prompts(3)[0][None]
+    found = sample(tiny_gpt(), inputs, seed=inputs.numpy()[0, 0], **options)
+    assert torch.equal(found, sample(tiny_gpt(), inputs, seed=int(inputs[0, 0]), **options))
+
+
 @pytest.mark.parametrize("decode", [greedy, sample, beam_search])
 @pytest.mark.parametrize("score", [INF, NAN, -INF])
 def test_scores_that_are_not_finite_are_refused(decode, score):

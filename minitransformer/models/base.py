@@ -99,16 +99,26 @@ def require_known(name: str, ids: Int[Tensor, "*shape"], size: int) -> None:
         raise InputError(f"{name}: {int(unknown[0])} is out of range: the model knows 0 to {size - 1}")
 
 
-def require_shape_of(ids: Int[Tensor, "*shape"], **others: Tensor | None) -> None:
-    """`InputError` for a tensor of another shape than `ids`, which would be broadcast, or of another kind than its name
-    says: `valid` is bool, ids are integers."""
+def require_ids(name: str, ids: Any) -> None:
+    """`InputError` for anything but a tensor (batch, time) of the integers that torch looks up."""
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
+        given = f"{ids.dtype} of shape {tuple(ids.shape)}" if isinstance(ids, Tensor) else f"a {type(ids).__name__}"
+        raise InputError(f"{name} must be a tensor (batch, time) of int64 or int32; it is {given}")
+
+
+def require_shape_of(ids: Ids, **others: Tensor | None) -> None:
+    """`InputError` for what `require_ids` refuses, and for a tensor of another shape than `ids`, which would be
+    broadcast, or of another kind than its name says: `valid` is bool, ids are integers."""
+    require_ids("ids", ids)
     for name, given in others.items():
-        if given is not None and given.shape != ids.shape:
-            raise InputError(f"{name} of shape {tuple(given.shape)} does not fit ids of shape {tuple(ids.shape)}")
+        if given is None:
+            continue
         if name.endswith("valid"):
             require_bool(**{name: given})
-        elif given is not None and (given.dtype == torch.bool or given.is_floating_point()):
-            raise InputError(f"{name} must be integers; it is {given.dtype}: {name}.long()")
+        elif not isinstance(given, Tensor) or given.dtype == torch.bool or given.is_floating_point():
+            raise InputError(f"{name} must be integers in a tensor; it is {getattr(given, 'dtype', type(given))}")
+        if given.shape != ids.shape:
+            raise InputError(f"{name} of shape {tuple(given.shape)} does not fit ids of shape {tuple(ids.shape)}")
 
 
 def require_rows_of(rows: Shaped[Tensor, "batch *shape"], **others: Tensor | None) -> None:

@@ -21,6 +21,7 @@ from minitransformer.models.base import (
     Memory,
     Model,
     Valid,
+    require_ids,
     require_rows_of,
     require_shape_of,
     target_loss,
@@ -211,6 +212,7 @@ class SequenceClassifier(Model):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """`batch` has `ids` (B, T) and `labels` (B,), and may have `valid` and `segment_ids` (B, T)."""
+        require_ids("ids", batch["ids"])
         require_rows_of(batch["ids"], labels=batch["labels"])
         logits = self(batch["ids"], batch.get("valid"), batch.get("segment_ids"))
         smoothing = self.config.label_smoothing if self.training else 0.0

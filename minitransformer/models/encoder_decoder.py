@@ -18,6 +18,7 @@ from minitransformer.models.base import (
     Memory,
     Model,
     Valid,
+    require_ids,
     require_known,
     require_rows_of,
     require_shape_of,
@@ -67,6 +68,8 @@ class EncoderDecoder(Model):
     ) -> Float[Tensor, "batch target vocab"]:
         """Logits for the token after each of `target_ids`, which start with BOS. All of `source_ids` are real unless
         `source_valid` says otherwise."""
+        require_ids("source_ids", source_ids)
+        require_ids("target_ids", target_ids)
         require_rows_of(source_ids, target_ids=target_ids)
         return self.output(self.decode(target_ids, self.encode(source_ids, source_valid)))
 
@@ -93,6 +96,7 @@ class EncoderDecoder(Model):
     ) -> tuple[Float[Tensor, "batch vocab"], Any]:
         """Encode the source and read BOS: logits of the first target token, and the state."""
         require_whole("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS)
+        self.check_source(inputs, valid)
         require_known("source_ids", inputs, self.config.source_vocab_size)
         state = self.state_before_bos(self.encode(inputs, valid), max_new_tokens=max_new_tokens)
         return self.step(torch.full((len(inputs),), self.config.bos_id, device=inputs.device), state)
@@ -107,6 +111,7 @@ class EncoderDecoder(Model):
 
 def require_batch(batch: dict[str, Tensor]) -> None:
     """`InputError` for tensors that do not fit one another; several targets of one source would pass as its beams."""
+    require_ids("target_ids", batch["target_ids"])
     require_shape_of(batch["source_ids"], source_valid=batch["source_valid"])
     require_rows_of(batch["source_ids"], target_ids=batch["target_ids"])
 

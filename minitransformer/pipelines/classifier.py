@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from minitransformer.attention import record_attention
+from minitransformer.checks import require_given, require_whole
 from minitransformer.decodable import require_scores, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import SequenceClassifier
@@ -38,6 +39,8 @@ class Classifier:
     batch_tokens: int = 8192
 
     def __post_init__(self) -> None:
+        require_given(batch_tokens=self.batch_tokens)
+        require_whole("batch_tokens", self.batch_tokens, at_least=1)
         base.require_usable(self.model, (self.tokenizer, base.source_vocabulary(self.model)))
 
     @classmethod

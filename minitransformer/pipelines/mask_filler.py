@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from tokenizers import Tokenizer
 
-from minitransformer.checks import require_whole
+from minitransformer.checks import require_given, require_whole
 from minitransformer.decodable import require_scores, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import BERT
@@ -54,6 +54,7 @@ class MaskFiller:
 
         Raises `InputError` for a text without a gap, or longer than the model reads.
         """
+        require_given(top_k=top_k)
         require_whole("top_k", top_k, at_least=1, at_most=num_ids(self.tokenizer))
         warn_in_training(self.model)
         mask = masked_specials(self.tokenizer).mask_token

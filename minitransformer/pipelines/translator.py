@@ -1,5 +1,6 @@
 """Text in, text out: an encoder-decoder with the tokenizers it was trained with."""
 
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from minitransformer.attention import record_attention
 from minitransformer.beam import MOST_BEAMS
-from minitransformer.checks import require_whole
+from minitransformer.checks import require_given, require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.generation import beam_search, greedy
@@ -53,6 +54,9 @@ class Translator:
     block_lines: int = 2048
 
     def __post_init__(self) -> None:
+        require_given(batch_tokens=self.batch_tokens, block_lines=self.block_lines)
+        require_whole("batch_tokens", self.batch_tokens, at_least=1)
+        require_whole("block_lines", self.block_lines, at_least=1, at_most=sys.maxsize)
         c = self.model.config
         base.require_usable(
             self.model, (self.source_tokenizer, c.source_vocab_size), (self.target_tokenizer, c.target_vocab_size)
@@ -121,6 +125,7 @@ class Translator:
         The warnings come at the end.
         """
         require_whole("max_new_tokens", max_new_tokens, at_least=0, at_most=MOST_NEW_TOKENS)
+        require_given(beam_size=beam_size)
         require_whole("beam_size", beam_size, at_least=1, at_most=MOST_BEAMS)
         options = dict(n_best=n_best, beam_size=beam_size, alpha=alpha)
         left, read = base.texts_of(texts), 0

@@ -2,6 +2,7 @@
 
 import re
 
+import jaxtyping
 import pytest
 import torch
 from helpers_kinds import DECODERS, ENCODER_DECODERS, KINDS, batch_for, bert
@@ -46,6 +47,35 @@ def test_ids_that_a_model_reads(name, below):
         ]
     for call in calls:
         with refusal(argument, unknown, size):
+            call()
+
+
+ODD = {
+    "a list": [[5, 6], [7, 8]],
+    "one row": torch.tensor([5, 6]),
+    "a batch of batches": torch.tensor([[[5, 6]]]),
+    "floats": torch.tensor([[5.0, 6.0]]),
+    "bytes": torch.tensor([[5, 6]], dtype=torch.uint8),
+    "truths": torch.tensor([[True, False]]),
+}
+
+
+@pytest.mark.parametrize("ids", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("name", [*NAMES, "classifier of one's own encoder"])
+def test_what_is_no_tensor_of_ids_is_refused(name, ids, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+    model, batch = KINDS[name](), batch_for(name)
+    both = name in ENCODER_DECODERS
+    calls = [lambda: model.encode(ids), lambda: model.loss(batch | {"source_ids" if both else "ids": ids})]
+    calls += [lambda: model(ids, batch["target_ids"]) if both else model(ids)]
+    if both:
+        calls += [lambda: model(batch["source_ids"], ids), lambda: model.loss(batch | {"target_ids": ids})]
+    if name in DECODERS:
+        calls += [lambda: model.start(ids, max_new_tokens=3)]
+        if isinstance(ids, torch.Tensor):
+            calls += [lambda: greedy(model, ids, max_new_tokens=3), lambda: beam_search(model, ids, max_new_tokens=3)]
+    for call in calls:
+        with pytest.raises(InputError, match=r"ids must be a tensor \(batch, time\) of int64 or int32; it is "):
             call()
 
 

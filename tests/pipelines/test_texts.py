@@ -183,6 +183,16 @@ def test_scores_that_are_nan_are_refused(kind, call):
         call(one, ["the [MASK]"])
 
 
+@pytest.mark.parametrize("value", [0, -1, 2.5, None, True])
+@pytest.mark.parametrize(
+    ("kind", "size"), [(Classifier, "batch_tokens"), (Translator, "batch_tokens"), (Translator, "block_lines")]
+)
+def test_sizes_of_batches_are_whole_numbers_from_1(kind, size, value):
+    """A Translator that reads 0 lines at a time would translate none."""
+    with pytest.raises(InputError, match=size):
+        replace(pipeline(kind), **{size: value})
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("kind", [Classifier, Completer, MaskFiller, Translator])
 def test_weights_that_are_not_finite_are_refused(kind, value):
