@@ -7,8 +7,8 @@ is a product with a factor for each step:
     tanh RNN:  h_t = tanh(W x_t + b + U h_{t-1} + b')               ∂h_t/∂h_{t-1} = diag(1 - h_t²) U
 
 Where the factors are smaller than 1, the product falls exponentially with T, and what the network should have kept
-gets no gradient (Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013). The gates of GRU and LSTM can hold a factor
-near 1. Attention makes a way of one step, whatever T is: c_T = Σ α_j h_j, so that ∂c_T/∂h_1 has the term α_1.
+gets no gradient (Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013). The gates of GRU and LSTM can keep the factors
+near 1 for a while. Attention makes a way of one step, whatever T is: c_T = Σ α_j h_j, so that ∂c_T/∂h_1 has the term α_1.
 
 Whether this matters is seen on a copy task (after Hochreiter and Schmidhuber 1997): five letters, then noise, then the
 five letters again. All networks have as many parameters as the tanh RNN with attention, or a few less.
@@ -165,13 +165,17 @@ class Copier(Model):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Each cell starts as it remembers best: U orthogonal, gate by gate, and a bias of 1 for the gate that keeps
-        the state, which is the second one of a GRU and of an LSTM (Gers et al. 2000)."""
-        gates = self.cell.weight_hh.split(self.config.hidden_size)
-        for weight in gates:
+        """Each cell starts as it remembers best. U is orthogonal, gate by gate. A gate that keeps the state for t steps
+        has the bias log t; the units have different t, up to `noise`. That is the second gate of a GRU and of an LSTM,
+        and the first one of an LSTM, which lets inputs in, has the opposite bias (Tallec and Ollivier 2018)."""
+        c = self.config
+        for weight in self.cell.weight_hh.split(c.hidden_size):
             nn.init.orthogonal_(weight)
-        if len(gates) > 1:
-            nn.init.ones_(self.cell.bias_ih.split(self.config.hidden_size)[1])
+        biases, keep = self.cell.bias_ih.data.split(c.hidden_size), torch.linspace(1, c.noise, c.hidden_size).log()
+        if c.cell != "tanh":
+            biases[1].copy_(keep)
+        if c.cell == "lstm":
+            biases[0].copy_(-keep)
 
     def step_by_step(self, ids: Ids, state: State) -> tuple[States, State]:
         """h_t after each of `ids`, and the last state."""
@@ -266,10 +270,10 @@ def draw(models: Mapping[str, Copier], rows: Mapping[str, Tensor], path: Path) -
     colours = color_sequences["petroff10"][: len(models)]
     longest = max(model.config.noise for model in models.values())
     for (name, model), colour in zip(models.items(), colours, strict=True):
-        if model.config.noise == longest:
+        if model.config.noise == longest:  # the short one began like the other tanh RNN
             torch.manual_seed(0)
             norms.semilogy(STEPS, curve(Copier(model.config)), color=colour, linestyle=":")
-            norms.semilogy(STEPS, curve(model), color=colour, marker="o", markersize=3, label=name)
+        norms.semilogy(STEPS, curve(model), color=colour, marker="o", markersize=3, label=name)
     norms.set(xlabel="steps T", ylabel=r"$\Vert\partial h_T / \partial h_1\Vert$", ylim=(1e-40, 1e4))
     norms.set_title("Gradient of the last state (dotted: before training)", fontsize=10)
     norms.grid(alpha=0.3)
