@@ -7,11 +7,12 @@ is a product with a factor for each step:
     tanh RNN:  h_t = tanh(W x_t + b + U h_{t-1} + b')               ∂h_t/∂h_{t-1} = diag(1 - h_t²) U
 
 Where the factors are smaller than 1, the product falls exponentially with T, and what the network should have kept
-gets no gradient (Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013). The gates of GRU and LSTM can keep the factors
-near 1 for a while. Attention makes a way of one step, whatever T is: c_T = Σ α_j h_j, so that ∂c_T/∂h_1 has the term α_1.
+gets no gradient (Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013). The gates of GRU and LSTM can keep the
+factors near 1 for a while. Attention is a way of one step, whatever T is: c_T = Σ α_j h_j, and ∂c_T/∂h_1 has the term
+α_1.
 
 Whether this matters is seen on a copy task (after Hochreiter and Schmidhuber 1997): five letters, then noise, then the
-five letters again. All networks have as many parameters as the tanh RNN with attention, or a few less.
+five letters again. No rival has more parameters than the tanh RNN with attention, or fewer by more than a unit's.
 
 python -m train.applications.vanishing_gradient
 """
@@ -165,9 +166,9 @@ class Copier(Model):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Each cell starts as it remembers best. U is orthogonal, gate by gate. A gate that keeps the state for t steps
-        has the bias log t; the units have different t, up to `noise`. That is the second gate of a GRU and of an LSTM,
-        and the first one of an LSTM, which lets inputs in, has the opposite bias (Tallec and Ollivier 2018)."""
+        """Each cell starts as it remembers best. U is orthogonal, gate by gate. A gate with the bias log t keeps the
+        state for about t steps; the units have different t, up to `noise`. That is the second gate of a GRU and of an
+        LSTM. The first gate of an LSTM, which lets inputs in, has the opposite bias (Tallec and Ollivier 2018)."""
         c = self.config
         for weight in self.cell.weight_hh.split(c.hidden_size):
             nn.init.orthogonal_(weight)
