@@ -115,15 +115,22 @@ def require_shape_of(ids: Ids, **others: Tensor | None) -> None:
             continue
         if name.endswith("valid"):
             require_bool(**{name: given})
-        elif not isinstance(given, Tensor) or given.dtype == torch.bool or given.is_floating_point():
-            raise InputError(f"{name} must be integers in a tensor; it is {getattr(given, 'dtype', type(given))}")
+        else:
+            _require_integers(name, given)
         if given.shape != ids.shape:
             raise InputError(f"{name} of shape {tuple(given.shape)} does not fit ids of shape {tuple(ids.shape)}")
 
 
+def _require_integers(name: str, given: Any) -> None:
+    if not isinstance(given, Tensor) or given.dtype == torch.bool or given.is_floating_point():
+        raise InputError(f"{name} must be integers in a tensor; it is {getattr(given, 'dtype', type(given))}")
+
+
 def require_rows_of(rows: Shaped[Tensor, "batch *shape"], **others: Tensor | None) -> None:
-    """`InputError` for labels that are not one for each of `rows`, and for ids that are not one row for each."""
+    """`InputError` for labels that are not one integer for each of `rows`, and for ids that are not a row for each."""
     for name, given in others.items():
+        if given is not None and name.endswith("labels"):
+            _require_integers(name, given)
         if given is not None and (given.shape[0] != rows.shape[0] or (name.endswith("labels") and given.dim() != 1)):
             raise InputError(f"{name} of shape {tuple(given.shape)} does not fit {len(rows)} rows")
 

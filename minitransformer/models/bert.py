@@ -183,7 +183,7 @@ class BERT(Model):
         counts = {"mlm": (batch["targets"] != NO_TARGET).sum()}
         if "sentence_labels" in batch:
             labels = batch["sentence_labels"]
-            counts[self.config.sentence_head] = labels.new_tensor(len(labels))
+            counts[self.config.sentence_head] = torch.tensor(len(labels), device=labels.device)
         return counts
 
     def _states(

@@ -221,7 +221,7 @@ class SequenceClassifier(Model):
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         labels = batch["labels"]
-        return {"label": labels.new_tensor(len(labels))}
+        return {"label": torch.tensor(len(labels), device=labels.device)}
 
 
 def _width(encoder: Any) -> int:

@@ -227,6 +227,10 @@ def test_the_tensors_of_a_batch_that_do_not_fit_one_another_are_refused(name, mo
     for key in set(batch) - {inputs}:
         with pytest.raises(InputError, match=f"{key} of shape"):
             model.loss(batch | {key: torch.cat([batch[key]] * 2)})
+        if key == "labels":
+            for other in (batch[key].float(), batch[key] > 0, batch[key].tolist()):
+                with pytest.raises(InputError, match="labels must be integers in a tensor"):
+                    model.loss(batch | {key: other})
         if key in ("valid", "source_valid", "document_ids"):
             other = batch[key].long() if batch[key].dtype == torch.bool else batch[key] > 0
             with pytest.raises(InputError, match=f"{key} must be"):
@@ -238,6 +242,13 @@ def test_the_tensors_of_a_batch_that_do_not_fit_one_another_are_refused(name, mo
         _, state = model.start(batch[inputs], max_new_tokens=3)
         with pytest.raises(InputError, match=r"ids of shape \(1,\) does not fit 2 rows"):
             model.step(torch.tensor([1]), state)
+
+
+def test_labels_of_few_bits_are_counted_in_full():
+    ids = torch.randint(5, 30, (300, 2))
+    labels = torch.zeros(300, dtype=torch.int8)
+    assert SequenceClassifier(bert(), 2).loss({"ids": ids, "labels": labels})["label"].count == 300
+    assert bert().loss({"ids": ids, "targets": ids, "sentence_labels": labels})["nsp"].count == 300
 
 
 def test_gradients_of_single_packed_rows_are_those_of_torch_func():
