@@ -47,7 +47,8 @@ def reported_to_user() -> Iterator[None]:
     except BrokenPipeError:
         message, code = "", 141
     except OSError as error:
-        message, code = f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2
+        name = error.filename2 or error.filename  # the second is what a temporary file was to be renamed to
+        message, code = f"{error.strerror or error}: {name}" if name else str(error), 2
     except BaseException as error:
         if type(error).__name__ == "PanicException":  # how the tokenizers library fails over a tokenizer.json
             message, code = f"the tokenizer fails on this text: {error}", 2

@@ -27,6 +27,7 @@ MEMORY = "not enough memory: take a smaller model, batch or text"
         (InputError("it says \x1b[2J\u202e here"), r"it says \x1b[2J\u202e here"),
         (FileNotFoundError(2, "No such file or directory", "a.txt"), "No such file or directory: a.txt"),
         (PermissionError(13, "Permission denied", "config.json"), "Permission denied: config.json"),
+        (IsADirectoryError(21, "Is a directory", ".a.0f.part", None, "a"), "Is a directory: a"),  # of a renaming
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
         (ConnectionError("the server hung up"), "the server hung up"),
         (MemoryError("Unable to allocate 9 TiB"), f"{MEMORY} (Unable to allocate 9 TiB)"),

@@ -61,12 +61,12 @@ def finished(folder: Path, run_id: str) -> dict[str, Any] | None:
     path = folder / RESULTS
     if not path.exists():
         return None
-    owners = {run_id}
     for newest in sorted(folder.glob("checkpoints/step-*"))[-1:]:
+        owner = run_id
         with suppress(InputError, OSError):  # it is damaged, and no longer needed
-            owners.add(str(read_state(newest).get("run_id")))
-    if len(owners) > 1:
-        raise InputError(f"{folder} is of another run, by its checkpoints: move it away, to where it was")
+            owner = str(read_state(newest).get("run_id"))
+        if owner != run_id:
+            raise InputError(f"{folder} is finished, but {newest} is of another run: put back what was moved")
     results = read_json(path)
     files = results.pop("files", None) if isinstance(results, dict) else None
     if files is None or not fits(files, dict[str, str]):

@@ -120,7 +120,7 @@ def test_a_run_stopped_by_ctrl_c_resumes_to_the_same_weights_and_keeps_finished_
     (whole / "results.json").unlink()
     for name, place in (("rnn-none", "other"), ("transformer", "rnn-none"), ("other", "transformer")):
         (whole / name).rename(whole / place)
-    assert "rnn-none is of another run" in refused(capsys, ["--resume", str(whole)], main)
+    assert "is of another run: put back what was moved" in refused(capsys, ["--resume", str(whole)], main)
 
 
 @pytest.mark.parametrize("target", ["ja", "ja wir sehen sie."])
