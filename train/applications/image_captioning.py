@@ -1,0 +1,400 @@
+"""Image captioning: a recurrent network looks at one place of a picture after another, a word at a time.
+
+Show, Attend and Tell (Xu et al. 2015). A convolutional network turns a picture into vectors a_1 ... a_L, one for each
+cell of a grid. Before every word the LSTM scores all cells, from its state, and reads a context vector ẑ:
+
+    α_t = softmax_i(v · tanh(W a_i + U h_{t-1}))        where to look
+    soft: ẑ_t = β_t Σ_i α_ti a_i                        the mean of all cells, weighted
+    hard: ẑ_t = β_t a_s,  s ~ α_t                       one cell alone, drawn
+    β_t = σ(w · h_{t-1} + b)                            how much of the picture this word needs
+    h_t = LSTM([E y_{t-1}; ẑ_t], h_{t-1})               h_0, c_0 = tanh(linear(mean of all a_i))
+    p(y_t) = softmax(O tanh(P dropout(h_t) + E y_{t-1} + Q ẑ_t))
+
+Soft attention is trained by its gradient, and by a penalty λ Σ_i (1 - Σ_t α_ti)² for cells that are never looked at.
+A drawn place has no gradient: hard attention is trained by REINFORCE (see `CaptionWriter.regularizer`).
+
+A scene has a handwritten digit and a drawn shape: "a small circle left of a seven". Some pairs of digit and shape
+are in no training scene. As in the paper, the convolutional network is trained first, to name single objects, and then
+left as it is. The rival of the same size sees the mean of all cells at every word: it knows what is in the picture, and
+hardly where.
+
+python -m train.applications.image_captioning
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int, UInt8
+from rich.console import Console
+from torch import Tensor, nn
+
+from minitransformer import beam_search, greedy
+from minitransformer.checks import Count, Range
+from minitransformer.dropout import Dropout
+from minitransformer.errors import InputError
+from minitransformer.models.base import Config, Loss, Model, embedded, require_rows_of
+from minitransformer.models.rnn_cells import RecurrentStack
+from minitransformer.plots import save_figure
+from minitransformer.recurrent import Additive
+from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.applications.scenes import (
+    BOS,
+    CELL,
+    CELLS,
+    DIGITS,
+    EOS,
+    LONGEST,
+    OBJECTS,
+    PAD,
+    SIZE,
+    WORDS,
+    half_size_digits,
+    painted,
+    scenes,
+    shape_mask,
+    text_of,
+)
+from train.engine.run_folder import run_job
+from train.engine.settings import LearningRate
+
+REWARD, ENTROPY, MEMORY = 0.1, 0.002, 0.9
+"""Of hard attention's gradient, as in the authors' code; see `CaptionWriter.regularizer`."""
+
+Images = UInt8[Tensor, "batch height width"]
+Ids = Int[Tensor, "batch time"]
+Weights = Float[Tensor, "batch cell"]
+Glimpse = Callable[[Weights], Weights]
+"""From α to the weights that the cells are read with."""
+
+
+@dataclass(frozen=True)
+class ImageCaptioningSettings(ApplicationSettings):
+    """Captions of scenes by soft and by hard attention (Xu et al. 2015), beside a decoder of the mean vector."""
+
+    settings_file: ClassVar[str] = "image_captioning.json"
+
+    lr: LearningRate = 5e-3
+    scenes: Count = 12_000
+    """Training scenes; there are 500 for validation and 1,000 for the test, of other images of digits."""
+    d_model: Count = 64
+    """The width of every vector: cells, words, LSTM."""
+    eye_steps: Count = 500
+    """Steps in which the convolutional network learns to name single objects, before all rivals."""
+    coverage: Annotated[float, Range(at_least=0)] = 1.0
+    """λ, the weight of the penalty for cells that soft attention never looks at."""
+
+    def validate(self) -> None:
+        super().validate()
+        if self.d_model % 4:
+            raise InputError(f"--d-model {self.d_model}: a multiple of 4, for layers of a quarter and of half of it")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run_job(ImageCaptioningSettings, "applications.image_captioning", compare, arguments)
+
+
+def compare(settings: ImageCaptioningSettings, folder: Path, console: Console) -> None:
+    digits = half_size_digits()
+    data = scenes(digits, settings.scenes)
+    eye = trained_eye(*digits["train"], settings.d_model, settings.eye_steps)
+
+    def new(attention: str) -> "CaptionWriter":
+        model = CaptionWriter(CaptionConfig(settings.d_model, attention, settings.coverage))
+        model.encoder.load_state_dict(eye.state_dict())
+        return model
+
+    def evaluate(model: "CaptionWriter") -> dict[str, float]:
+        return {"exact caption": exact(model, data["validation"]), "loss": mean_loss(model, data["validation"])}
+
+    def test(model: "CaptionWriter") -> dict[str, float]:
+        unseen = {name: tensor[data["test"]["held_out"]] for name, tensor in data["test"].items()}
+        return {
+            "exact caption": exact(model, data["test"]),
+            "beam 3": exact(model, data["test"], beam_size=3),
+            "held-out pairs": exact(model, unseen),
+            "attention on the noun's box": attention_on_boxes(model, data["test"]),
+        }
+
+    Contest(
+        rivals={name: partial(new, name.split()[0]) for name in ("soft attention", "hard attention", "mean vector")},
+        data=lambda seed: Rows(data["train"], settings.batch_size, seed),
+        evaluate=evaluate,
+        score=lambda figures: (figures["exact caption"], -figures["loss"]),
+        test=test,
+        draw=lambda models, path: draw(models, data["test"], path),
+        steps=900,
+        options={"unit": "words", "warmup_steps": 50},
+    ).run(settings, folder, console)
+
+
+# The model
+
+
+def new_eye(width: int) -> nn.Sequential:
+    """From pictures (B, 1, H, W) to cells (B, width, H / 4, W / 4), each of which sees 18 x 18 pixels."""
+
+    def layer(before: int, after: int, size: int) -> list[nn.Module]:
+        return [nn.Conv2d(before, after, size, padding=size // 2, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+
+    narrow, middle, pool = width // 4, width // 2, nn.MaxPool2d(2)
+    layers = [
+        *layer(1, narrow, 3),
+        pool,
+        *layer(narrow, middle, 3),
+        pool,
+        *layer(middle, width, 3),
+        *layer(width, width, 1),
+    ]
+    return nn.Sequential(*layers)
+
+
+def trained_eye(digits: np.ndarray, labels: np.ndarray, width: int, steps: int) -> nn.Sequential:
+    """An eye that has learned to name single objects in 16 x 16 pixels, from each of the four cells in the middle."""
+    random = np.random.default_rng(0)
+    torch.manual_seed(0)
+    eye, name = new_eye(width), nn.Linear(width, len(DIGITS) + len(OBJECTS))
+    optimizer = torch.optim.Adam([*eye.parameters(), *name.parameters()], lr=3e-3)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-2, steps)
+    for _ in range(steps):
+        rows, shapes = random.integers(len(digits), size=64), random.integers(len(OBJECTS), size=32)
+        objects = [*digits[rows], *(shape_mask(*OBJECTS[shape]) for shape in shapes)]
+        pictures = [painted([(each, 8 + random.integers(-1, 2, 2))], 16, random) for each in objects]
+        cells = eye(rearrange(torch.from_numpy(np.stack(pictures)), "batch y x -> batch 1 y x") / 255)
+        logits = name(rearrange(cells[:, :, 1:3, 1:3], "batch width y x -> (batch y x) width"))
+        right = torch.tensor([*labels[rows], *(len(DIGITS) + shapes)])
+        optimizer.zero_grad()
+        F.cross_entropy(logits, right.repeat_interleave(4)).backward()
+        optimizer.step()
+        falling.step()
+    return eye.eval()
+
+
+@dataclass(frozen=True)
+class CaptionConfig(Config):
+    """`attention` is "soft", "hard" or "mean"; `coverage` is λ."""
+
+    d_model: int
+    attention: str = "soft"
+    coverage: float = 1.0
+    pad_id: int = PAD
+    eos_id: int = EOS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("d_model")
+        self.require_one_of("attention", ("soft", "hard", "mean"))
+
+
+class Written(NamedTuple):
+    """What decoding carries from step to step: cells (B, L, D), their keys, and the LSTM's state."""
+
+    cells: Float[Tensor, "batch cell d_model"]
+    keys: Float[Tensor, "batch cell width"]
+    recurrent: tuple[Float[Tensor, "batch d_model"], ...]
+
+    def select(self, rows: Tensor) -> "Written":
+        return Written(self.cells[rows], self.keys[rows], tuple(x[rows] for x in self.recurrent))
+
+
+class Steps(NamedTuple):
+    """What each word gave: logits, α, and the weights that cells were read with, which are α in soft attention."""
+
+    logits: Float[Tensor, "batch time vocab"]
+    attention: Float[Tensor, "batch time cell"]
+    read: Float[Tensor, "batch time cell"]
+
+
+class CaptionWriter(Model):
+    """From a picture to its caption."""
+
+    config_class = CaptionConfig
+    baseline: Tensor
+
+    def __init__(self, config: CaptionConfig):
+        super().__init__()
+        self.config = c = config
+        d = c.d_model
+        self.encoder = new_eye(d).requires_grad_(False)
+        # A cell sees little more than itself. Only this says where it is.
+        self.position = nn.Parameter(torch.randn(CELLS, d))
+        self.first_state = nn.Linear(d, 2 * d)
+        self.words = nn.Embedding(len(WORDS), d, padding_idx=BOS)  # before the first word: zeros
+        if c.attention == "mean":
+            # As many parameters as the attention has.
+            self.mix = nn.Sequential(nn.Linear(d, d // 2), nn.Tanh(), nn.Linear(d // 2, d, bias=False))
+        else:
+            self.attention = Additive(d, d, d // 2)
+            nn.init.normal_(self.attention.v, std=(d // 2) ** -0.5)
+        self.gate = nn.Linear(d, 1)
+        self.rnn = RecurrentStack("lstm", 2 * d, d, 1, dropout=0.0)
+        self.from_state, self.from_context = nn.Linear(d, d), nn.Linear(d, d, bias=False)
+        self.dropout, self.output = Dropout(0.5), nn.Linear(d, len(WORDS))
+        self.register_buffer("baseline", torch.zeros(()))
+
+    def train(self, mode: bool = True) -> "CaptionWriter":
+        """The eye is never in training mode: its norms keep the means of its own training."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def look(self, images: Images) -> Written:
+        """The cells, and the state before the first word."""
+        pictures = rearrange(images, "batch height width -> batch 1 height width").to(self.position.dtype) / 255
+        cells = rearrange(self.encoder(pictures), "batch d_model row column -> batch (row column) d_model")
+        cells = cells + self.position
+        h, c = torch.tanh(self.first_state(cells.mean(dim=1))).chunk(2, dim=1)
+        if self.config.attention == "mean":
+            mean = cells.mean(dim=1, keepdim=True)
+            cells = (mean + self.mix(mean)).expand_as(cells)
+            return Written(cells, cells, (h, c))
+        return Written(cells, self.attention.keys(cells), (h, c))
+
+    def weights(self, h: Float[Tensor, "batch d_model"], state: Written) -> Weights:
+        """α."""
+        if self.config.attention == "mean":
+            return torch.full_like(state.cells[..., 0], 1 / CELLS)
+        every = torch.ones_like(state.keys[..., 0], dtype=torch.bool)
+        return self.attention.scores(h[:, None], state.keys, every)[:, 0].softmax(dim=-1)
+
+    def glimpse(self) -> Glimpse:
+        """How the cells of a batch are read. Hard attention reads the likeliest cell, in training a drawn one or, for
+        one batch in two, all of them, as soft attention does: that lowers the variance of its gradient."""
+        if self.config.attention != "hard" or (self.training and torch.rand(()) < 0.5):
+            return lambda alpha: alpha
+        if self.training:
+            return lambda alpha: F.one_hot(torch.multinomial(alpha, 1)[:, 0], alpha.shape[1]).to(alpha.dtype)
+        return lambda alpha: F.one_hot(alpha.argmax(dim=-1), alpha.shape[1]).to(alpha.dtype)
+
+    def write(self, before: Ids, state: Written, glimpse: Glimpse) -> tuple[Steps, Written]:
+        """Read the words `before` the ones to predict, one after another."""
+        words = embedded(self.words, "ids", before, len(WORDS))
+        gates, rest, step = self.rnn.first.inputs(words), self.rnn.first.rest(words.shape[-1]), self.rnn.steps()
+        collected = []
+        for inputs in gates.unbind(dim=1):
+            h = state.recurrent[0]
+            alpha = self.weights(h, state)
+            read = glimpse(alpha)
+            context = torch.sigmoid(self.gate(h)) * (read[:, None] @ state.cells)[:, 0]
+            state = state._replace(recurrent=step(inputs + rest(context), state.recurrent))
+            collected.append((alpha, read, context, state.recurrent[0]))
+        alphas, reads, contexts, states = (torch.stack(each, dim=1) for each in zip(*collected, strict=True))
+        logits = self.output(torch.tanh(self.from_state(self.dropout(states)) + words + self.from_context(contexts)))
+        return Steps(logits, alphas, reads), state
+
+    def steps(self, images: Images, ids: Ids, glimpse: Glimpse | None = None) -> Steps:
+        """Every word of `ids`, given the words before it."""
+        before = torch.cat([torch.full_like(ids[:, :1], BOS), ids[:, :-1]], dim=1)
+        return self.write(before, self.look(images), glimpse or self.glimpse())[0]
+
+    def forward(self, images: Images, ids: Ids) -> Float[Tensor, "batch time vocab"]:
+        return self.steps(images, ids).logits
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
+        """The cost of the words, in training with the `regularizer` of the attention."""
+        ids, is_word = batch["ids"], batch["ids"] != PAD
+        steps = self.steps(batch["images"], ids)
+        cost = (F.cross_entropy(steps.logits.mT, ids, reduction="none") * is_word).sum(dim=1)
+        total = cost.sum() + (self.regularizer(steps, cost.detach(), is_word) if self.training else 0)
+        return {"words": Loss(total, is_word.sum())}
+
+    def regularizer(self, steps: Steps, cost: Float[Tensor, " batch"], is_word: Bool[Tensor, "batch time"]) -> Tensor:
+        """Soft: λ Σ_i (1 - Σ_t α_ti)². Hard: what has the gradient of the expected cost of a caption,
+
+            0.1 (cost - b) Σ_t log α_ts - 0.002 Σ_t H(α_t),        b <- 0.9 b + 0.1 cost
+
+        (Williams 1992). Where α itself was read, the gradient of the first term is 0.
+        """
+        c, is_word = self.config, is_word[..., None]
+        if c.attention == "mean":
+            return cost.new_zeros(())
+        if c.attention == "soft":
+            return c.coverage * (1 - (steps.attention * is_word).sum(dim=1)).square().sum()
+        log_alpha = steps.attention.clamp(min=1e-20).log() * is_word
+        surprise = (cost - self.baseline) @ (steps.read.detach() * log_alpha).sum(dim=(1, 2))
+        self.baseline.lerp_(cost.mean(), 1 - MEMORY)
+        return REWARD * surprise + ENTROPY * (steps.attention * log_alpha).sum()
+
+    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"words": (batch["ids"] != PAD).sum()}
+
+    @torch.no_grad()
+    def start(
+        self, inputs: Images, valid: Tensor | None = None, *, max_new_tokens: int
+    ) -> tuple[Float[Tensor, "batch vocab"], Written]:
+        return self.step(torch.full_like(inputs[:, 0, 0], BOS, dtype=torch.long), self.look(inputs))
+
+    @torch.no_grad()
+    def step(self, ids: Int[Tensor, " batch"], state: Written) -> tuple[Float[Tensor, "batch vocab"], Written]:
+        require_rows_of(state.cells, ids=ids)
+        steps, state = self.write(ids[:, None], state, self.glimpse())
+        return steps.logits[:, 0], state
+
+
+# The figures and the picture
+
+
+@torch.inference_mode()
+def exact(model: CaptionWriter, rows: dict[str, Tensor], *, beam_size: int = 1) -> float:
+    """The share of captions that are right to the last word."""
+    images = rows["images"].to(model.device)
+    found = beam_search(model.eval(), images, max_new_tokens=LONGEST, beam_size=beam_size, alpha=0.0)
+    texts = [text_of(torch.tensor(hypotheses[0].ids)) for hypotheses in found]
+    return sum(text == text_of(right) for text, right in zip(texts, rows["ids"], strict=True)) / len(texts)
+
+
+@torch.inference_mode()
+def mean_loss(model: CaptionWriter, rows: dict[str, Tensor]) -> float:
+    """Nats per word."""
+    loss = model.eval().loss({name: tensor.to(model.device) for name, tensor in rows.items()})["words"]
+    return (loss.total / loss.count).item()
+
+
+@torch.inference_mode()
+def attention_on_boxes(model: CaptionWriter, rows: dict[str, Tensor]) -> float:
+    """The mean share of α that falls on the object of a noun as the noun is written, given the right words before."""
+    alpha = model.eval().steps(rows["images"].to(model.device), rows["ids"].to(model.device)).attention.cpu()
+    at_nouns = alpha[torch.arange(len(alpha))[:, None], rows["nouns"]]
+    return (at_nouns * rows["boxes"]).sum(dim=-1).mean().item()
+
+
+@torch.inference_mode()
+def draw(models: Mapping[str, CaptionWriter], rows: dict[str, Tensor], path: Path) -> None:
+    """Two test scenes with held-out pairs: where each attention looks for each word that it writes."""
+    from matplotlib.figure import Figure
+
+    *attentive, (mean_name, mean_model) = models.items()
+    shown = torch.where(rows["held_out"])[0][:2]
+    figure = Figure(figsize=(1.35 * LONGEST, 1.75 * len(shown) * len(attentive)), layout="constrained")
+    axes = iter(figure.subplots(len(shown) * len(attentive), LONGEST))
+    for image in rows["images"][shown]:
+        [lost] = greedy(mean_model, image[None], max_new_tokens=LONGEST)
+        for name, model in attentive:
+            ids = greedy(model, image[None], max_new_tokens=LONGEST)
+            first, *panels = next(axes)
+            first.imshow(image, cmap="gray", vmin=0, vmax=255)
+            first.set_title(name, fontsize=9, fontweight="bold")
+            for alpha, word, panel in zip(
+                model.steps(image[None], ids).attention[0], text_of(ids[0]).split(), panels, strict=False
+            ):
+                panel.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, SIZE, SIZE, 0))
+                cells = rearrange(alpha, "(row column) -> row column", row=SIZE // CELL)
+                panel.imshow(cells, cmap="Reds", alpha=(cells / cells.max()).sqrt() * 0.75, extent=(0, SIZE, SIZE, 0))
+                panel.set_title(word, fontsize=10)
+            for panel in (first, *panels):
+                panel.set_xticks([])
+                panel.set_yticks([])
+                panel.set_visible(panel.images)
+        first.set_xlabel(f"{mean_name}:\n“{text_of(lost)}”", fontsize=8, loc="left", color="#c1121f")
+    figure.suptitle("Where attention looks (red) as each word is written")
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Scenes of a handwritten digit and a drawn shape, with captions: "a small circle left of a seven".
+
+The digit is a real one, from MNIST, at half its size. The shape is always named first, so that a scene has one right
+caption. Eight of the forty pairs of digit and shape are held out.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+import torch
+from einops import reduce
+from jaxtyping import Int
+from torch import Tensor
+
+from minitransformer.data import load
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SHAPES = ("circle", "square", "triangle", "cross")
+SIZES = {3: "small", 6: "large"}
+"""By half of a shape's width in pixels."""
+OBJECTS = [(shape, half) for shape in SHAPES for half in SIZES]
+PAD, BOS, EOS = 0, 1, 2
+WORDS = ("", "", "", "a", "an", "of", "left", "right", "above", "below", *SIZES.values(), *DIGITS, *SHAPES)
+LONGEST = 8
+"""a small circle left of a seven EOS"""
+SIZE, CELL = 32, 4
+"""Pixels across a picture, and across a cell of its grid: the encoder halves a picture twice."""
+CELLS = (SIZE // CELL) ** 2
+VALIDATION, TEST = 500, 1000
+"""Numbers of scenes."""
+Digits = tuple[np.ndarray, np.ndarray]
+"""Images (N, 14, 14), from 0 to 1, and labels."""
+
+
+def is_held_out(digit: int, shape: int) -> bool:
+    """Whether a pair is in no training scene: eight of the forty, two of each shape and no digit twice."""
+    return (digit + shape) % 5 == 0
+
+
+def scenes(digits: Mapping[str, Digits], count: int) -> dict[str, dict[str, Tensor]]:
+    """The splits. An image of a digit is in one alone. Half of the test scenes have held-out pairs, the others none."""
+    counts = {"train": count, "validation": VALIDATION, "test": TEST}
+    return {
+        name: split(*digits[name], [name == "test" and row % 2 == 0 for row in range(scenes)], seed)
+        for seed, (name, scenes) in enumerate(counts.items())
+    }
+
+
+def half_size_digits() -> dict[str, Digits]:
+    """The images (N, 14, 14), from 0 to 1, and labels of each split."""
+    halved = {}
+    for name, rows in load("digits").with_format("numpy").items():
+        images = reduce(rows[:]["image"] / 255, "digit (y 2) (x 2) -> digit y x", "mean")
+        halved[name] = images / images.max(axis=(1, 2), keepdims=True), rows[:]["label"]
+    return halved
+
+
+def split(digits: np.ndarray, labels: np.ndarray, held_out: list[bool], seed: int) -> dict[str, Tensor]:
+    """Scenes whose pair is `held_out` or not. `nouns` are the places of the two nouns in a caption, and `boxes` the
+    cells that their objects touch."""
+    random = np.random.default_rng(seed)
+    images, captions, boxes = zip(*(scene(random, digits, labels, wanted) for wanted in held_out), strict=True)
+    ids, nouns = torch.full((len(captions), LONGEST), PAD), []
+    for row, caption in zip(ids, captions, strict=True):
+        words = caption.split()
+        row[: len(words) + 1] = torch.tensor([*map(WORDS.index, words), EOS])
+        nouns.append((2, len(words) - 1))
+    return {
+        "images": torch.from_numpy(np.stack(images)),
+        "ids": ids,
+        "nouns": torch.tensor(nouns),
+        "boxes": torch.from_numpy(np.stack(boxes)),
+        "held_out": torch.tensor(held_out),
+    }
+
+
+def scene(
+    random: np.random.Generator, digits: np.ndarray, labels: np.ndarray, held_out: bool
+) -> tuple[np.ndarray, str, np.ndarray]:
+    """A picture, its caption, and the cells (2, L) of the shape and of the digit."""
+    while True:
+        row, (shape, half) = random.integers(len(digits)), OBJECTS[random.integers(len(OBJECTS))]
+        digit = int(labels[row])
+        if is_held_out(digit, SHAPES.index(shape)) == held_out:
+            break
+    while True:  # until they do not touch, and it is plain which relation holds
+        at = random.integers(7, SIZE - 6, 2), random.integers(half, SIZE - half, 2)
+        down, right = at[1] - at[0]
+        far, near = max(abs(down), abs(right)), min(abs(down), abs(right))
+        if far >= half + 7 and far - near >= 4:
+            break
+    objects = [(shape_mask(shape, half), at[1]), (digits[row], at[0])]
+    relation = ("right of" if right > 0 else "left of") if abs(right) > abs(down) else "below" if down > 0 else "above"
+    caption = f"a {SIZES[half]} {shape} {relation} {'an' if digit == 8 else 'a'} {DIGITS[digit]}"
+    return painted(objects, SIZE, random), caption, np.stack([box_cells(*each) for each in objects])
+
+
+def painted(objects: list[tuple[np.ndarray, np.ndarray]], size: int, random: np.random.Generator) -> np.ndarray:
+    """A noisy picture of objects, each with the place (y, x) of its middle. Their brightness varies."""
+    picture = random.normal(0, 0.03, (size, size)).astype(np.float32)
+    for pixels, (y, x) in objects:
+        half = len(pixels) // 2
+        picture[y - half : y - half + len(pixels), x - half : x - half + len(pixels)] += random.uniform(0.6, 1) * pixels
+    return (255 * picture.clip(0, 1)).astype(np.uint8)
+
+
+@lru_cache
+def shape_mask(name: str, half: int) -> np.ndarray:
+    """True inside the shape, in a square of 2 `half` + 1 pixels."""
+    down, right = np.mgrid[-half : half + 1, -half : half + 1]
+    far, near = np.maximum(abs(down), abs(right)), np.minimum(abs(down), abs(right))
+    inside = {
+        "circle": np.hypot(down, right) <= half,
+        "square": far <= half - 1,
+        "triangle": (abs(down) <= half) & (2 * abs(right) <= down + half),
+        "cross": (far <= half) & (near <= half // 4),
+    }
+    return inside[name]
+
+
+def box_cells(pixels: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """The cells (L,) that the box around an object touches."""
+    cells = np.zeros((SIZE // CELL, SIZE // CELL), bool)
+    inked = np.argwhere(pixels > 0.2) + middle - len(pixels) // 2
+    (top, left), (bottom, right) = inked.min(axis=0) // CELL, inked.max(axis=0) // CELL
+    cells[top : bottom + 1, left : right + 1] = True
+    return cells.flatten()
+
+
+def text_of(ids: Int[Tensor, " time"]) -> str:
+    """The words before the first EOS."""
+    numbers = ids.tolist()
+    end = numbers.index(EOS) if EOS in numbers else len(numbers)
+    return " ".join(WORDS[number] for number in numbers[:end])
