@@ -250,7 +250,7 @@ def lines_of_stream(file: Iterable[bytes], name: str) -> Iterator[str]:
     """The lines of UTF-8 text as they come, by the rules of `read_lines`; `InputError` says which one is not UTF-8."""
     for number, data in enumerate(file, start=1):
         try:
-            line = data.decode().lstrip("\ufeff")
+            line = data.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{name}, line {number}: byte 0x{error.object[error.start]:02x} is not UTF-8; convert it first"

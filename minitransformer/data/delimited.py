@@ -81,7 +81,8 @@ def delimited_table(path: Path, wanted: Wanted, like: Table | None) -> Table:
                 raise InputError(
                     f"{path}, line {line}: {len(row)} fields, but the first line has {width}: {str(row)[:100]}"
                 )
-            if has_header and row and row[0].strip() == first[0] and [cell.strip() for cell in row[:width]] == first:
+            same = has_header and row and row[0].strip("\ufeff ") == first[0]
+            if same and [cell.strip("\ufeff ") for cell in row[:width]] == first:
                 yield line, None
                 continue
             fields = row or blank

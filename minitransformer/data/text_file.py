@@ -49,17 +49,16 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
 
 
 def read_lines(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[str]:
-    """The lines of a file without their ends, and without byte order marks before them: each file of several that were
-    joined brings its own."""
+    """The lines of a file without their ends."""
     begun = list[str]()
     for block in read_blocks(path, block_bytes):
         first, *others = block.split("\n")
         begun.append(first)
         if others:
-            yield "".join(begun).lstrip("\ufeff")
-            yield from (line.lstrip("\ufeff") for line in others[:-1])
+            yield "".join(begun)
+            yield from others[:-1]
             begun = [others[-1]]
-    if last := "".join(begun).lstrip("\ufeff"):
+    if last := "".join(begun):
         yield last
 
 
