@@ -37,6 +37,7 @@ from minitransformer.models.base import Config, Loss, Model
 from minitransformer.plots import save_figure
 from train.applications.rivals import ApplicationSettings, Contest, Rows
 from train.engine.run_folder import run_job
+from train.engine.settings import LearningRate
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -55,6 +56,7 @@ class AutoencoderSettings(ApplicationSettings):
 
     settings_file: ClassVar[str] = "autoencoder.json"
 
+    lr: LearningRate = 3e-3
     wide: Count = 256
     """The width of the encoder's first layer and of the decoder's last one."""
     narrow: Annotated[int, Range(at_least=max(CODES), at_most=2**31 - 1)] = 64
@@ -216,21 +218,20 @@ def walk(codes: Codes, labels: Int[Tensor, " batch"], between: tuple[int, int]) 
 @torch.inference_mode()
 def draw(models: Mapping[str, Autoencoder], exact: Mapping[int, PCA], rows: Mapping[str, Tensor], path: Path) -> None:
     """The latent planes of PCA and of the non-linear auto-encoder, a walk through each, and reconstructions."""
+    from matplotlib import color_sequences
     from matplotlib.figure import Figure
 
     images, labels = rows["images"], rows["labels"]
-    figure = Figure(figsize=(15, 6), layout="constrained")
+    figure = Figure(figsize=(14, 5.5), layout="constrained")
     axes = figure.subplot_mosaic([["PCA", "own", "again"], ["PCA walk", "own walk", "again"]], height_ratios=(6, 1))
     for name, title, model in (
-        ("PCA", "PCA: the plane of its 2 numbers", exact[2]),
-        ("own", "Non-linear auto-encoder: the plane of its 2 numbers", models["non-linear to 2"]),
+        ("PCA", "The plane of PCA", exact[2]),
+        ("own", "The latent plane of the auto-encoder", models["non-linear to 2"]),
     ):
         codes = model.encode(images)
-        axes[name].scatter(codes[:, 0], codes[:, 1], c=labels, cmap="tab10", s=8, alpha=0.6)
-        for digit in labels.unique():
-            across, up = codes[labels == digit].median(dim=0).values.tolist()
-            box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
-            axes[name].text(across, up, str(digit.item()), ha="center", va="center", weight="bold", bbox=box)
+        for digit, colour in zip(range(10), color_sequences["tab10"], strict=True):
+            across, up = codes[labels == digit].T
+            axes[name].scatter(across, up, marker=f"${digit}$", s=40, linewidths=0, color=colour)
         stops = walk(codes, labels, WALK)
         axes[name].plot(stops[:, 0], stops[:, 1], color="black", marker="o", markersize=4)
         axes[name].set(title=title, xticks=[], yticks=[])
