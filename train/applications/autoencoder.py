@@ -181,10 +181,10 @@ class Autoencoder(Model):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         images = batch["images"]
-        return {"pixels": Loss((self(images) - images).square().sum(), torch.tensor(images.numel()))}
+        return {"pixels": Loss((self(images) - images).square().sum(), self.count_targets(batch)["pixels"])}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"pixels": torch.tensor(batch["images"].numel())}
+        return {"pixels": torch.tensor(batch["images"].numel(), device=batch["images"].device)}
 
 
 def layers(sizes: list[int], *, linear: bool) -> nn.Sequential:

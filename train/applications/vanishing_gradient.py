@@ -65,7 +65,7 @@ class VanishingGradientSettings(ApplicationSettings):
     """How many letters of noise are between a string and its copy. A tanh RNN is also trained with 10."""
     d_model: Count = 16
     """The width of the letters' embedding."""
-    hidden_size: Count = 64
+    hidden_size: Annotated[int, Range(at_least=4, at_most=4096)] = 64
     """Of the network with attention. The others get the size that gives them as many parameters."""
 
 
@@ -207,10 +207,10 @@ class Copier(Model):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         letters = batch["ids"][:, :LENGTH].flatten()
         logits = rearrange(self(batch["ids"]), "batch length letters -> (batch length) letters")
-        return {"letters": Loss(target_loss(logits, letters), torch.tensor(letters.numel()))}
+        return {"letters": Loss(target_loss(logits, letters), self.count_targets(batch)["letters"])}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"letters": torch.tensor(batch["ids"][:, :LENGTH].numel())}
+        return {"letters": torch.tensor(LENGTH * len(batch["ids"]), device=batch["ids"].device)}
 
 
 def as_large_as(config: CopierConfig, cell: str) -> CopierConfig:
