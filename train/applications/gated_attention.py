@@ -14,9 +14,9 @@ u ~ Uniform(0, 1), g = σ((log p/(1 - p) + log u/(1 - u)) / τ), which is above 
 
 If all gates of a sentence are closed, α is 0/0. Then the gate with the largest p opens, and the table counts how often.
 
-h_t is the vector of word t itself by default. The paper's h comes from a BiLSTM (--layers 2), whose state at any word
-knows the whole sentence: one open gate at a random place lets nearly everything through. The rivals have no auxiliary
-network, and wider word vectors instead: one reads all words, the other has gates that open at random.
+h_t is the vector of word t itself, so that a closed gate hides its word. The paper's h comes from a BiLSTM
+(--layers 2), whose state at one word has seen all the others. The rivals have no auxiliary network, and wider word
+vectors instead: one reads all words, the other has gates that open at random.
 
 python -m train.applications.gated_attention
 """
@@ -213,7 +213,7 @@ class GatedReader(Model):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Word vectors N(0, 0.01); gates open at first, p = 0.88; the rest as its modules make it."""
+        """Word vectors are normal with standard deviation 0.1. Gates are open at first: p = 0.88."""
         nn.init.normal_(self.words.weight, std=0.1)
         if self.auxiliary is not None:
             nn.init.constant_(self.gate.bias, 2.0)

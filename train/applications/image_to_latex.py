@@ -1,0 +1,351 @@
+"""Image to LaTeX: a network reads a picture of a formula and writes the formula's LaTeX.
+
+What You Get Is What You See (Deng, Kanervisto and Rush 2016). A convolutional network turns the image into a grid of
+vectors, a BiLSTM runs over each row of the grid, and a decoder with attention writes one token after another:
+
+    V = CNN(image)                          H/4 x W/4 vectors
+    Ṽ_r = BiLSTM(V_r + E_r + F)             learned vectors of the row and of the columns say where a vector lies
+    h_t = LSTM([E y_{t-1}; õ_{t-1}], h_{t-1})       õ is fed back: input feeding (Luong et al. 2015)
+    α_t = softmax_i(h_tᵀ W ṽ_i)             c_t = Σ_i α_ti ṽ_i, over all vectors of the grid
+    õ_t = tanh(W [c_t; h_t])                p(y_t) = softmax(V õ_t + b)
+
+The formulas come from a random grammar, and matplotlib draws them. LaTeX has many spellings of one picture, so the
+grammar has one: a subscript before a superscript, braces only where they are needed. The rival of the same size sees
+the mean of the grid at every step: it knows which symbols are there, but cannot look at one after the other.
+
+python -m train.applications.image_to_latex
+"""
+
+import functools
+import operator
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from rich.console import Console
+from torch import Tensor, nn
+
+from minitransformer import beam_search, greedy
+from minitransformer.attention_maps import record_attention
+from minitransformer.checks import Count, Range
+from minitransformer.models.base import Config, Loss, Memory, Model, embedded, require_rows_of, target_loss
+from minitransformer.models.encoder_decoder import decoder_inputs_and_targets
+from minitransformer.models.rnn_cells import RecurrentStack
+from minitransformer.models.rnn_decoders import FeedingLuongDecoder, RNNState
+from minitransformer.models.rnn_encoder import RecurrentEncoder
+from minitransformer.plots import save_figure
+from minitransformer.recurrent import Multiplicative
+from minitransformer.text_encoding import pad
+from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.engine.run_folder import run_job
+from train.engine.settings import LearningRate
+
+HEIGHT, WIDTH, ASCENT = 24, 64, 15
+"""Of an image in pixels; the last one is how many lie above mathtext's baseline."""
+ROWS, COLUMNS = HEIGHT // 4, WIDTH // 4
+ATOMS = (*"abxy123", r"\pi")
+SYMBOLS = (*ATOMS, "+", "-", "=", "_", "^", "{", "}", r"\frac", r"\sqrt")
+PAD, BOS, EOS, FIRST_SYMBOL = 0, 1, 2, 3
+VOCAB_SIZE = FIRST_SYMBOL + len(SYMBOLS)
+LONGEST = 10
+"""The most tokens of a formula, EOS not counted."""
+
+Images = Float[Tensor, "batch height width"]
+Ids = Int[Tensor, "batch time"]
+Split = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ImageToLatexSettings(ApplicationSettings):
+    """Read pictures of formulas and write their LaTeX, beside a decoder that sees the mean of the picture."""
+
+    settings_file: ClassVar[str] = "image_to_latex.json"
+
+    lr: LearningRate = 1e-2
+    batch_size: Count = 32
+    formulas: Annotated[int, Range(at_least=10, at_most=100_000)] = 2000
+    """How many different formulas to draw. A tenth is for validation, another tenth for the test."""
+    d_model: Annotated[int, Range(at_least=2, at_most=10_000)] = 24
+    """The width of embeddings and of each direction of the rows' BiLSTM; half, once and twice, of the convolutions."""
+    hidden_size: Count = 64
+    """Of the decoder."""
+    beam_size: Annotated[int, Range(at_least=1, at_most=VOCAB_SIZE)] = 5
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run_job(ImageToLatexSettings, "applications.image_to_latex", compare, arguments)
+
+
+def compare(settings: ImageToLatexSettings, folder: Path, console: Console) -> None:
+    rows, skipped = drawn_formulas(settings.formulas)
+    console.print(
+        f"{settings.formulas:,} formulas; skipped: "
+        + ", ".join(f"{count:,} {why}" for why, count in sorted(skipped.items()))
+    )
+    data = splits_of(rows)
+    sizes: dict[str, Any] = {"hidden_size": settings.hidden_size, "d_model": settings.d_model}
+
+    def evaluate(model: "LatexWriter") -> dict[str, float]:
+        validation = data["validation"]
+        return {
+            "exact match": exact_match(read_greedily(model, validation), validation),
+            "loss": mean_loss(model, validation),
+        }
+
+    Contest(
+        rivals={
+            "attention": lambda: LatexWriter(LatexWriterConfig(**sizes)),
+            "mean of the image": lambda: LatexWriter(LatexWriterConfig(**sizes, pooled=True)),
+        },
+        data=lambda seed: Rows(data["train"], settings.batch_size, seed),
+        evaluate=evaluate,
+        score=lambda figures: (figures["exact match"], -figures["loss"]),
+        test=lambda model: figures(model, data["test"], settings.beam_size),
+        draw=lambda models, path: draw(models["attention"], data["test"], path),
+        steps=700,
+        options={"unit": "tokens", "warmup_steps": 50},
+    ).run(settings, folder, console)
+
+
+# The data
+
+
+def random_formula(rng: random.Random) -> list[str]:
+    """One to three terms with operators between them."""
+    formula = random_term(rng)
+    for _ in range(rng.choice((0, 1, 2))):
+        formula += [rng.choice("+-="), *random_term(rng)]
+    return formula
+
+
+def random_term(rng: random.Random) -> list[str]:
+    """A symbol, with scripts or without; a fraction; or a root."""
+    kind = rng.choice(("atom", "scripts", "scripts", r"\frac", r"\sqrt"))
+    if kind == r"\frac":
+        return [kind, "{", *random_sum(rng), "}", "{", *random_sum(rng), "}"]
+    if kind == r"\sqrt":
+        return [kind, "{", *random_sum(rng), "}"]
+    scripts = rng.choice(("_", "^", "_^")) if kind == "scripts" else ""
+    return [rng.choice(ATOMS), *(token for script in scripts for token in (script, rng.choice(ATOMS)))]
+
+
+def random_sum(rng: random.Random) -> list[str]:
+    return [rng.choice(ATOMS), *rng.choice(([], [rng.choice("+-"), rng.choice(ATOMS)]))]
+
+
+@functools.cache
+def image_of(formula: tuple[str, ...]) -> Float[Tensor, "height width"] | str:
+    """The formula in black, 1, on white, 0; or why there is no image of it."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.mathtext import MathTextParser
+
+    try:
+        drawn = MathTextParser("agg").parse(f"${' '.join(formula)}$", 72, FontProperties(size=11))
+    except ValueError:
+        return "refused by mathtext"
+    pixels = torch.from_numpy(np.asarray(drawn.image, dtype=np.float32) / 255)
+    top = ASCENT - round(drawn.height - drawn.depth)
+    above, below, right = top, HEIGHT - top - len(pixels), WIDTH - 1 - pixels.shape[1]
+    return "too large" if min(above, below, right) < 0 else F.pad(pixels, (1, right, above, below))
+
+
+def drawn_formulas(
+    count: int, make: Callable[[random.Random], list[str]] = random_formula
+) -> tuple[Split, Counter[str]]:
+    """The images and the ids (BOS ... EOS) of so many formulas, no two of which look alike, and how many were skipped
+    for what reason."""
+    rng, drawn, skipped = random.Random(0), dict[bytes, tuple[Tensor, list[int]]](), Counter[str]()
+    while len(drawn) < count:
+        formula = make(rng)
+        image = image_of(tuple(formula)) if len(formula) <= LONGEST else "too long"
+        if isinstance(image, Tensor) and image.numpy().tobytes() in drawn:
+            image = "like an earlier one"
+        if isinstance(image, str):
+            skipped[image] += 1
+        else:
+            ids = [BOS, *(FIRST_SYMBOL + SYMBOLS.index(symbol) for symbol in formula), EOS]
+            drawn[image.numpy().tobytes()] = (image, ids)
+    images, ids = zip(*drawn.values(), strict=True)
+    return {"images": torch.stack(images), "ids": pad(ids, PAD)}, skipped
+
+
+def splits_of(rows: Split) -> dict[str, Split]:
+    tenth = len(rows["ids"]) // 10
+    places = {"test": slice(tenth), "validation": slice(tenth, 2 * tenth), "train": slice(2 * tenth, None)}
+    return {name: {key: tensor[place] for key, tensor in rows.items()} for name, place in places.items()}
+
+
+def symbols_of(ids: Sequence[int]) -> list[str]:
+    """The symbols before the first EOS."""
+    ids = ids[: ids.index(EOS)] if EOS in ids else ids
+    return [SYMBOLS[number - FIRST_SYMBOL] for number in ids if number >= FIRST_SYMBOL]
+
+
+# The model
+
+
+@dataclass(frozen=True)
+class LatexWriterConfig(Config):
+    """`pooled`: the decoder sees the mean of the grid only."""
+
+    hidden_size: int
+    d_model: int
+    pooled: bool = False
+    pad_id: int = PAD
+    eos_id: int = EOS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("hidden_size", "d_model")
+
+
+class LatexWriter(Model):
+    """From an image to the symbols of a formula."""
+
+    config_class = LatexWriterConfig
+
+    def __init__(self, config: LatexWriterConfig):
+        super().__init__()
+        self.config = c = config
+        width = c.d_model
+        self.cnn = nn.Sequential(
+            *(nn.Conv2d(1, width // 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(
+                nn.Conv2d(width // 2, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ),
+            *(nn.Conv2d(width, 2 * width, 3, padding=1, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU()),
+        )
+        self.rows_and_columns = nn.Parameter(torch.randn(ROWS + COLUMNS, 2 * width))
+        self.line = RecurrentEncoder("lstm", 2 * width, width, 1, bidirectional=True, dropout=0.0)
+        self.first_state = nn.Linear(2 * width, 2 * c.hidden_size)
+        self.symbols = nn.Embedding(VOCAB_SIZE, width)
+        cell = RecurrentStack("lstm", width + c.hidden_size, c.hidden_size, 1, dropout=0.0)
+        attention = Multiplicative(c.hidden_size, 2 * width)
+        self.decoder = FeedingLuongDecoder(cell, c.hidden_size, attention, 2 * width, dropout=0.0)
+        self.output = nn.Linear(c.hidden_size, VOCAB_SIZE)
+
+    def encode(self, images: Images) -> Memory:
+        """The grid, row after row; or its mean, as a grid of one."""
+        grid = self.cnn(rearrange(images, "batch height width -> batch 1 height width"))
+        row, column = self.rows_and_columns.split([ROWS, COLUMNS])
+        lines = rearrange(grid, "batch width row column -> batch row column width") + row[:, None] + column
+        states, _ = self.line(rearrange(lines, "batch row column width -> (batch row) column width"), None)
+        states = rearrange(states, "(batch row) column width -> batch (row column) width", row=ROWS)
+        mean = states.mean(dim=1, keepdim=True)
+        first = torch.tanh(self.first_state(mean[:, 0])).chunk(2, dim=1)
+        states = mean if self.config.pooled else states
+        return Memory(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device), first)
+
+    def state_before_bos(self, images: Images) -> RNNState:
+        memory = self.encode(images)
+        assert memory.final is not None
+        return self.decoder.start(memory, memory.final)
+
+    def embedded(self, ids: Ids) -> Float[Tensor, "batch time d_model"]:
+        return embedded(self.symbols, "ids", ids, VOCAB_SIZE)
+
+    def forward(self, images: Images, ids: Ids) -> Float[Tensor, "batch time vocab"]:
+        """The logits of the symbol after each of `ids`."""
+        require_rows_of(images, ids=ids)
+        return self.output(self.decoder(self.embedded(ids), self.state_before_bos(images))[0])
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
+        inputs, targets, is_target = decoder_inputs_and_targets(batch["ids"], PAD)
+        logits = self(batch["images"], inputs)[is_target]
+        return {"symbols": Loss(target_loss(logits, targets[is_target]), is_target.sum())}
+
+    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"symbols": (batch["ids"][:, 1:] != PAD).sum()}
+
+    @torch.no_grad()
+    def start(
+        self, inputs: Images, valid: Tensor | None = None, *, max_new_tokens: int
+    ) -> tuple[Float[Tensor, "batch vocab"], RNNState]:
+        bos = torch.full((len(inputs),), BOS, device=inputs.device)
+        return self.step(bos, self.state_before_bos(inputs))
+
+    @torch.no_grad()
+    def step(self, ids: Int[Tensor, " batch"], state: RNNState) -> tuple[Float[Tensor, "batch vocab"], RNNState]:
+        require_rows_of(state.source, ids=ids)
+        features, state = self.decoder(self.embedded(rearrange(ids, "batch -> batch 1")), state)
+        return self.output(features[:, 0]), state
+
+
+# The figures and the picture
+
+
+def exact_match(found: Sequence[Sequence[str]], rows: Split) -> float:
+    """The share of formulas that are right to the last symbol."""
+    right = [symbols_of(ids) for ids in rows["ids"].tolist()]
+    return sum(map(operator.eq, found, right)) / len(right)
+
+
+def read_greedily(model: LatexWriter, rows: Split) -> list[list[str]]:
+    ids = greedy(model.eval(), rows["images"].to(model.device), max_new_tokens=LONGEST + 1)
+    return [symbols_of(row) for row in ids.tolist()]
+
+
+@torch.inference_mode()
+def mean_loss(model: LatexWriter, rows: Split) -> float:
+    """Nats per symbol."""
+    loss = model.eval().loss({name: tensor.to(model.device) for name, tensor in rows.items()})["symbols"]
+    return (loss.total / loss.count).item()
+
+
+def figures(model: LatexWriter, rows: Split, beam_size: int) -> dict[str, float]:
+    beams = beam_search(model.eval(), rows["images"].to(model.device), max_new_tokens=LONGEST + 1, beam_size=beam_size)
+    found = [symbols_of(best.ids) for best, *_ in beams]
+    greedily = exact_match(read_greedily(model, rows), rows)
+    exact = {f"exact, beam {beam_size}": exact_match(found, rows), "exact, greedy": greedily}
+    return exact | drawn_again(found, rows["images"])
+
+
+def drawn_again(found: Sequence[Sequence[str]], images: Images) -> dict[str, float]:
+    """The share of formulas that give the same image, and of those that mathtext cannot draw."""
+    again = [image_of(tuple(formula)) if formula else "empty" for formula in found]
+    alike = [
+        isinstance(image, Tensor) and torch.equal(image, right) for image, right in zip(again, images, strict=True)
+    ]
+    refused = [isinstance(image, str) and image == "refused by mathtext" for image in again]
+    return {"alike": sum(alike) / len(alike), "refused": sum(refused) / len(refused)}
+
+
+@torch.inference_mode()
+def draw(model: LatexWriter, rows: Split, path: Path) -> None:
+    """The longest test formula, and where the model looked as it wrote each symbol."""
+    from matplotlib.figure import Figure
+
+    row = int((rows["ids"] != PAD).sum(dim=1).argmax())
+    image = rows["images"][row : row + 1]
+    found = read_greedily(model, {"images": image})[0]
+    ids = torch.tensor([[BOS, *(FIRST_SYMBOL + SYMBOLS.index(symbol) for symbol in found)]])
+    with record_attention(model) as maps:
+        model(image, ids)
+    looks = rearrange(maps["decoder.attention"][0, 0], "time (row column) -> time row column", row=ROWS)
+    lines = -(-len(looks) // 4)
+    figure = Figure(figsize=(9, 0.95 * lines + 0.5), layout="constrained")
+    panels = figure.subplots(lines, 4, squeeze=False).flatten()
+    for axes in panels:
+        axes.axis("off")
+    for axes, look, symbol in zip(panels, looks, [*found, "end"], strict=False):
+        edges = (0, WIDTH, HEIGHT, 0)
+        axes.imshow(1 - image[0], cmap="gray", extent=edges)
+        axes.imshow(look, cmap="Reds", alpha=0.55, vmin=0, extent=edges)
+        axes.set_title(symbol, fontsize=9, family="monospace", parse_math=False)
+    figure.suptitle("Where the model looked (red) as it wrote each symbol: " + " ".join(found), fontsize=9)
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    main()
