@@ -173,8 +173,8 @@ def drawn_formulas(
         else:
             ids = [BOS, *(FIRST_SYMBOL + SYMBOLS.index(symbol) for symbol in formula), EOS]
             drawn[image.numpy().tobytes()] = (image, ids)
-    images, ids = zip(*drawn.values(), strict=True)
-    return {"images": torch.stack(images), "ids": pad(ids, PAD)}, skipped
+    images, texts = zip(*drawn.values(), strict=True)
+    return {"images": torch.stack(images), "ids": pad(texts, PAD)}, skipped
 
 
 def splits_of(rows: Split) -> dict[str, Split]:
