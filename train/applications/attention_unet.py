@@ -321,9 +321,7 @@ def draw(models: Mapping[str, UNet], rows: dict[str, Tensor], path: Path) -> Non
                 shown = axes.imshow(maps[row, 0], vmin=0, vmax=1, cmap="magma")
             axes.contour(rows["target"][row, 0], levels=[0.5], colors="#3ddc84", linewidths=1)
     figure.colorbar(shown, ax=grid[:, -1], label="α, or probability", aspect=40)
-    figure.suptitle(
-        "The target is the ellipse to the right of the ring. Gates open there, if their signal comes from below"
-    )
+    figure.suptitle("The target is the ellipse to the right of the ring: where the gates are open, and what is found")
     save_figure(figure, path)
 
 

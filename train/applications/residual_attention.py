@@ -1,0 +1,327 @@
+"""Residual attention: a mask in each module says what matters, and cannot shut anything off.
+
+A residual network refines its features unit by unit. An attention module (Wang et al. 2017) has two branches. The trunk
+T does just that. The mask M halves the features so that it sees far, grows them again, and ends in a sigmoid at each
+place and channel. The output is
+
+    H(x) = (1 + M(x)) · T(x)        0 < M < 1
+
+The obvious product M · T weakens the features at every module, and a stack of modules fades them out. With 1 + M a mask
+near 0 leaves T as it is: the mask is to the trunk what a residual branch is to its input.
+
+The data are handwritten digits on canvases with pieces of other digits, once with the right labels, once with 40% wrong
+ones. The rivals: a residual network of the same size, and M · T. `--modules 3` puts three modules in a row.
+
+python -m train.applications.residual_attention
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from rich.console import Console
+from torch import Tensor, nn
+
+from minitransformer.checks import Count, Range, Share
+from minitransformer.data import load
+from minitransformer.errors import InputError
+from minitransformer.models.base import Config, Loss, Model, target_loss
+from minitransformer.plots import save_figure
+from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.engine.run_folder import run_job
+from train.engine.settings import LearningRate
+
+SIZE, DIGIT, PIECE = 32, 20, 7
+"""Pixels of a canvas, of the middle of an image of MNIST, which holds the digit, and of a piece of another digit."""
+LABELS = 10
+SHOWN, COLUMNS = 4, 6
+"""Canvases in the picture, and pictures of each."""
+
+Images = Float[Tensor, "batch colours height width"]
+Features = Float[Tensor, "batch channels y x"]
+Branches = Literal["(1+M)T", "MT", "none"]
+
+
+@dataclass(frozen=True)
+class ResidualAttentionSettings(ApplicationSettings):
+    """Residual attention reads digits on cluttered canvases, labelled rightly or not, beside a ResNet and M·T."""
+
+    settings_file: ClassVar[str] = "residual_attention.json"
+
+    lr: LearningRate = 1e-2
+    batch_size: Count = 32
+    evaluations: Count = 2
+    """Evaluations on validation data, evenly over the run; the best one's weights are kept."""
+    noise: Annotated[Share, Range(more_than=0, less_than=1)] = 0.4
+    """The share of wrong labels in the runs with noise."""
+    pieces: Count = 4
+    """Pieces of other digits on each canvas."""
+    width: Count = 64
+    """Channels that the modules work in, a multiple of 4."""
+    modules: Annotated[int, Range(at_least=1, at_most=20)] = 1
+    """Attention modules in a row."""
+
+    def validate(self) -> None:
+        super().validate()
+        if self.width % 4:
+            raise InputError(f"--width {self.width} is not divisible by 4: a unit works in a quarter of its channels")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    run_job(ResidualAttentionSettings, "applications.residual_attention", compare, arguments)
+
+
+def compare(settings: ResidualAttentionSettings, folder: Path, console: Console) -> None:
+    splits = digits().items()
+    data = {name: canvases(*rows, settings.pieces, settings.noise, seed) for seed, (name, rows) in enumerate(splits)}
+    base = ResidualAttentionConfig(settings.width, (settings.modules,), (2,), last_units=1, pooled_stem=True)
+    plain = replace(base, branches="none")
+    configs = {
+        "(1+M)T": base,
+        "ResNet": plain,
+        "MT": replace(base, branches="MT"),
+        "(1+M)T, wrong labels": replace(base, noisy=True),
+        "ResNet, wrong labels": replace(plain, noisy=True),
+    }
+
+    def evaluate(model: "ResidualAttention") -> dict[str, float]:
+        return figures_of(model, data["validation"])
+
+    Contest(
+        rivals={name: partial(ResidualAttention, config) for name, config in configs.items()},
+        data=lambda seed: Rows(data["train"], settings.batch_size, seed),
+        evaluate=evaluate,
+        score=lambda figures: (figures["accuracy"], -figures["loss"]),
+        test=lambda model: {"accuracy": figures_of(model, data["test"])["accuracy"]},
+        draw=lambda models, path: draw(models["(1+M)T"], data["test"], path),
+        steps=100,
+        options={"unit": "images", "warmup_steps": 5},
+    ).run(settings, folder, console)
+
+
+# The data
+
+
+def digits() -> dict[str, tuple[UInt8[np.ndarray, "rows 28 28"], Int[np.ndarray, " rows"]]]:
+    """Images and labels of each split."""
+    splits = {str(name): rows.with_format("numpy")[:] for name, rows in load("digits").items()}
+    return {name: (rows["image"].astype(np.uint8), rows["label"].astype(np.int64)) for name, rows in splits.items()}
+
+
+def canvases(
+    images: UInt8[np.ndarray, "rows 28 28"], labels: Int[np.ndarray, " rows"], pieces: int, noise: float, seed: int
+) -> dict[str, Tensor]:
+    """One canvas for each digit: `images` in [0, 1], `labels`, and the `noisy` labels, of which a share is wrong."""
+    rng, edge = np.random.default_rng(seed), (images.shape[1] - DIGIT) // 2
+    whole = images[:, edge : edge + DIGIT, edge : edge + DIGIT]
+    drawn = np.zeros((len(images), SIZE, SIZE), np.uint8)
+
+    def paste(canvas: np.ndarray, patch: np.ndarray) -> None:
+        top, left = rng.integers(0, SIZE - len(patch) + 1, 2)
+        part = canvas[top : top + len(patch), left : left + len(patch)]
+        np.maximum(part, patch, out=part)
+
+    for canvas, digit in zip(drawn, whole, strict=True):
+        for other in rng.integers(0, len(images), pieces):
+            top, left = rng.integers(0, DIGIT - PIECE + 1, 2)
+            paste(canvas, whole[other, top : top + PIECE, left : left + PIECE])
+        paste(canvas, digit)
+    wrong = (labels + rng.integers(1, LABELS, len(labels))) % LABELS
+    noisy = np.where(rng.random(len(labels)) < noise, wrong, labels)
+    grey = torch.from_numpy(drawn).unsqueeze(1) / 255
+    return {"images": grey, "labels": torch.from_numpy(labels), "noisy": torch.from_numpy(noisy)}
+
+
+# The model
+
+
+@dataclass(frozen=True)
+class ResidualAttentionConfig(Config):
+    """The defaults are the paper's for ImageNet: `modules` (1, 1, 1) is Attention-56, (1, 2, 3) is Attention-92.
+
+    `modules` and `poolings` have a number for each stage: the modules in a row, and how often a mask halves the
+    features. With `branches` "none" each module is a row of plain units with as many parameters.
+    """
+
+    width: int = 256
+    modules: Sequence[int] = (1, 1, 1)
+    poolings: Sequence[int] = (3, 2, 1)
+    last_units: int = 3
+    colours: int = 1
+    num_labels: int = LABELS
+    branches: Branches = "(1+M)T"
+    pooled_stem: bool = False
+    """Whether the first convolution is followed by max pooling, as for large images."""
+    noisy: bool = False
+    """Whether the loss reads the noisy labels."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("width", "last_units", "colours", "num_labels")
+        if self.width % 4:
+            raise InputError(f"width={self.width} is not divisible by 4")
+        if len(self.modules) != len(self.poolings) or not all(n > 0 for n in (*self.modules, *self.poolings)):
+            raise InputError(f"modules={self.modules} and poolings={self.poolings}: one positive number for each stage")
+
+
+class ResidualUnit(nn.Module):
+    """x + f(x), where f is three convolutions through a quarter of the channels, each after batch norm and ReLU
+    (He et al. 2016). Where the shape changes, x is projected after the first norm and ReLU."""
+
+    def __init__(self, channels: int, out: int, stride: int = 1):
+        super().__init__()
+        self.first = nn.Sequential(*norm_relu(channels))
+        self.rest = nn.Sequential(
+            nn.Conv2d(channels, out // 4, 1, bias=False),
+            *norm_relu(out // 4),
+            nn.Conv2d(out // 4, out // 4, 3, stride, padding=1, bias=False),
+            *norm_relu(out // 4),
+            nn.Conv2d(out // 4, out, 1, bias=False),
+        )
+        same = channels == out and stride == 1
+        self.shortcut = None if same else nn.Conv2d(channels, out, 1, stride, bias=False)
+
+    def forward(self, x: Features) -> Float[Tensor, "batch out y2 x2"]:
+        normed = self.first(x)
+        return self.rest(normed) + (x if self.shortcut is None else self.shortcut(normed))
+
+
+class Hourglass(nn.Module):
+    """Halves the features, sees far, and grows them back to their size, `poolings` times inside one another.
+
+    Each inner hourglass has a residual unit beside it for what is lost in it. The innermost level has two units.
+    """
+
+    def __init__(self, channels: int, poolings: int):
+        super().__init__()
+        self.down = nn.Sequential(*units(channels, 1 if poolings > 1 else 2))
+        self.inner = Hourglass(channels, poolings - 1) if poolings > 1 else None
+        if self.inner is not None:
+            self.beside, self.up = units(channels, 2)
+
+    def forward(self, x: Features) -> Features:
+        low = self.down(F.max_pool2d(x, 3, stride=2, padding=1))
+        if self.inner is not None:
+            low = self.up(self.inner(low) + self.beside(low))
+        return F.interpolate(low, x.shape[2:], mode="bilinear")
+
+
+class AttentionModule(nn.Module):
+    """H = (1 + M(x)) · T(x), or M(x) · T(x), between two residual units (Wang et al. 2017, eq. 1 and 3)."""
+
+    def __init__(self, channels: int, poolings: int, branches: Branches):
+        super().__init__()
+        self.least = 1.0 if branches == "(1+M)T" else 0.0
+        self.before, self.after = units(channels, 2)
+        self.trunk = nn.Sequential(*units(channels, 2))
+        self.mask = nn.Sequential(
+            Hourglass(channels, poolings),
+            *norm_relu(channels),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            *norm_relu(channels),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Features) -> Features:
+        x = self.before(x)
+        return self.after((self.least + self.mask(x)) * self.trunk(x))
+
+
+def norm_relu(channels: int) -> list[nn.Module]:
+    """Batch norm and ReLU. Runs are short, so that the norm's running averages forget faster than torch's do."""
+    return [nn.BatchNorm2d(channels, momentum=0.3), nn.ReLU()]
+
+
+def units(channels: int, count: int) -> list[ResidualUnit]:
+    return [ResidualUnit(channels, channels) for _ in range(count)]
+
+
+def module(channels: int, poolings: int, branches: Branches) -> nn.Module:
+    """An attention module, or plain units: as many as the module has, and two for its mask's last two convolutions."""
+    if branches == "none":
+        return nn.Sequential(*units(channels, 2 + 2 + (3 * poolings - 1) + 2))
+    return AttentionModule(channels, poolings, branches)
+
+
+class ResidualAttention(Model):
+    """From images to the logits of labels. Weights start as torch's modules start."""
+
+    config_class = ResidualAttentionConfig
+
+    def __init__(self, config: ResidualAttentionConfig):
+        super().__init__()
+        self.config = c = config
+        first = c.width // 4
+        layers: list[nn.Module] = [nn.Conv2d(c.colours, first, 7, stride=2, padding=3, bias=False)]
+        layers += [*norm_relu(first), *([nn.MaxPool2d(3, 2, padding=1)] if c.pooled_stem else [])]
+        before, width = first, c.width
+        for stage, (count, poolings) in enumerate(zip(c.modules, c.poolings, strict=True)):
+            layers.append(ResidualUnit(before, width, stride=2 if stage else 1))
+            layers += [module(width, poolings, c.branches) for _ in range(count)]
+            before, width = width, 2 * width
+        layers += [ResidualUnit(before, width, stride=2), *units(width, c.last_units - 1)]
+        self.layers = nn.Sequential(*layers, *norm_relu(width))
+        self.output = nn.Linear(width, c.num_labels)
+
+    def forward(self, images: Images) -> Float[Tensor, "batch labels"]:
+        x = images.contiguous(memory_format=torch.channels_last)  # with few channels, convolutions are faster so
+        return self.output(self.layers(x).mean(dim=(2, 3)))
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
+        labels = batch["noisy" if self.config.noisy else "labels"]
+        return {"images": Loss(target_loss(self(batch["images"]), labels, "labels"), torch.tensor(len(labels)))}
+
+    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"images": torch.tensor(len(batch["labels"]))}
+
+
+# The figures and the picture
+
+
+@torch.inference_mode()
+def figures_of(model: ResidualAttention, rows: dict[str, Tensor]) -> dict[str, float]:
+    """The share of right answers and the loss in nats, by the right labels."""
+    logits, labels = model.eval()(rows["images"].to(model.device)).cpu(), rows["labels"]
+    loss = target_loss(logits, labels, "labels").item() / len(labels)
+    return {"accuracy": (logits.argmax(dim=1) == labels).float().mean().item(), "loss": loss}
+
+
+@torch.inference_mode()
+def draw(model: ResidualAttention, rows: dict[str, Tensor], path: Path) -> None:
+    """Test canvases, and over each the first module's mask: the mean of all channels, and those that differ most."""
+    from matplotlib.figure import Figure
+
+    images = rows["images"][:SHOWN]
+    answers, x = model(images).argmax(dim=1), images
+    for layer in model.layers:
+        if isinstance(layer, AttentionModule):
+            break
+        x = layer(x)
+    mask = F.interpolate(layer.mask(layer.before(x)), SIZE, mode="bilinear")
+    lively = mask.std(dim=(2, 3)).mean(dim=0).argsort(descending=True)[: COLUMNS - 2].tolist()
+    figure = Figure(figsize=(1.5 * COLUMNS + 0.6, 1.6 * len(images) + 0.6), layout="constrained")
+    grid = figure.subplots(len(images), COLUMNS, squeeze=False)
+    for image, answer, label, channels, line in zip(images, answers, rows["labels"], mask, grid, strict=False):
+        line[0].imshow(image[0], cmap="gray")
+        line[0].set_title(f"a {label}, read as {answer}", fontsize=8, color="black" if label == answer else "#c1121f")
+        maps = {"mean of M": channels.mean(dim=0)} | {f"M, channel {channel}": channels[channel] for channel in lively}
+        for axes, (title, shown) in zip(line[1:], maps.items(), strict=True):
+            heat = axes.imshow(shown, vmin=0, vmax=1, cmap="magma")
+            axes.contour(image[0], levels=[0.5], colors="white", linewidths=0.6)
+            axes.set_title(title, fontsize=8)
+        for axes in line:
+            axes.set(xticks=[], yticks=[])
+    figure.colorbar(heat, ax=grid[:, -1], label="M", aspect=40)
+    figure.suptitle("Which places each channel of the mask strengthens")
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    main()
