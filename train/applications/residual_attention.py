@@ -299,12 +299,9 @@ def draw(model: ResidualAttention, rows: dict[str, Tensor], path: Path) -> None:
     from matplotlib.figure import Figure
 
     images = rows["images"][:SHOWN]
-    answers, x = model(images).argmax(dim=1), images
-    for layer in model.layers:
-        if isinstance(layer, AttentionModule):
-            break
-        x = layer(x)
-    mask = F.interpolate(layer.mask(layer.before(x)), SIZE, mode="bilinear")
+    answers = model(images).argmax(dim=1)
+    first, module = next((k, layer) for k, layer in enumerate(model.layers) if isinstance(layer, AttentionModule))
+    mask = F.interpolate(module.mask(module.before(model.layers[:first](images))), (SIZE, SIZE), mode="bilinear")
     lively = mask.std(dim=(2, 3)).mean(dim=0).argsort(descending=True)[: COLUMNS - 2].tolist()
     figure = Figure(figsize=(1.5 * COLUMNS + 0.6, 1.6 * len(images) + 0.6), layout="constrained")
     grid = figure.subplots(len(images), COLUMNS, squeeze=False)
