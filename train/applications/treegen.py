@@ -102,9 +102,9 @@ def compare(settings: TreeGenSettings, folder: Path, console: Console) -> None:
     sizes = settings.d_model, settings.num_heads, settings.num_layers
     config = TreeGenConfig(language.choices, language.words, *sizes)
 
-    def answers(model: Model, split: str, chosen: slice = slice(None)) -> list[str | None]:
+    def answers(model: "TreeGen | Transformer", split: str, chosen: slice = slice(None)) -> list[str | None]:
         given = {name: tensor[chosen].to(model.device) for name, tensor in rows[split].items()}
-        if not isinstance(model, TreeGen):
+        if isinstance(model, Transformer):
             return tokens.written(model.eval(), given)
         ids = greedy(model.eval(), given["sentence"], max_new_tokens=MOST_STEPS).tolist()
         return [
@@ -114,16 +114,16 @@ def compare(settings: TreeGenSettings, folder: Path, console: Console) -> None:
     def exact(found: Sequence[str | None], split: str) -> float:
         return sum(code == pair.python for code, pair in zip(found, pairs[split], strict=True)) / len(found)
 
-    def evaluate(model: Model) -> dict[str, float]:
+    def evaluate(model: "TreeGen | Transformer") -> dict[str, float]:
         found = answers(model, "validation")
         return {"exact match": exact(found, "validation"), "loss": mean_loss(model, rows["validation"])}
 
-    def test(model: Model) -> dict[str, float]:
+    def test(model: "TreeGen | Transformer") -> dict[str, float]:
         new, known = answers(model, "new names"), answers(model, "known names")
         parse = 1 - (new + known).count(None) / len(new + known)
         return {"new names": exact(new, "new names"), "known names": exact(known, "known names"), "parse": parse}
 
-    def show(models: Mapping[str, Model], path: Path) -> None:
+    def show(models: Mapping[str, "TreeGen | Transformer"], path: Path) -> None:
         """The first new sentence of about 18 rules."""
         of_size = [abs(18 - int((rules != PAD).sum())) for rules in rows["new names"]["rules"]]
         n = of_size.index(min(of_size))
@@ -266,6 +266,9 @@ class TreeGen(Model):
     """From a sentence to the rules of a tree."""
 
     config_class = TreeGenConfig
+    steps_below: Tensor
+    contents: Tensor
+    kinds: Tensor
 
     def __init__(self, config: TreeGenConfig):
         super().__init__()
@@ -407,15 +410,14 @@ class Tokens:
         parameters, as nearly as it can."""
 
         def model(d_ff: int) -> Transformer:
-            sizes = {"d_model": c.d_model, "num_heads": c.num_heads, "d_ff": d_ff, "pre_norm": True, "dropout": 0.0}
-            sizes |= {"num_encoder_layers": c.num_layers, "num_decoder_layers": c.num_layers}
-            return Transformer(TransformerConfig(FIRST + len(self.words), FIRST + len(self.tokens), **sizes))
+            sizes = FIRST + len(self.words), FIRST + len(self.tokens), c.d_model, c.num_heads, None, d_ff
+            return Transformer(TransformerConfig(*sizes, c.num_layers, c.num_layers, pre_norm=True, dropout=0.0))
 
         with torch.device("meta"):
             one, two, wanted = (each.num_parameters() for each in (model(1), model(2), TreeGen(c)))
         return model(max(1, round(1 + (wanted - one) / (two - one))))
 
-    def written(self, model: Model, rows: Mapping[str, Tensor]) -> list[str | None]:
+    def written(self, model: Transformer, rows: Mapping[str, Tensor]) -> list[str | None]:
         """An unknown token is written as the name `unknown`."""
         names = dict(enumerate(self.tokens, start=FIRST)) | {UNKNOWN: "unknown"}
         ids = greedy(model, rows["source_ids"], rows["source_valid"], max_new_tokens=2 * MOST_STEPS).tolist()
@@ -442,29 +444,26 @@ def draw(answers: Mapping[str, str | None], language: Language, pair: Pair, path
     below = [
         [step for step, parent in enumerate(parents, start=1) if parent == above] for above in range(len(tree.nodes))
     ]
-    leaves = [step for step, under in enumerate(below) if not under]
+    leaves = [step for step, steps in enumerate(below) if not steps]
     level, place = [0.0] * len(below), [0.0] * len(below)
     for step, parent in enumerate(parents, start=1):
         level[step] = level[parent] - 1
     for step in reversed(range(1, len(below))):
-        place[step] = (
-            leaves.index(step) if step in leaves else sum(place[each] for each in below[step]) / len(below[step])
-        )
+        under = [place[each] for each in below[step]]
+        place[step] = sum(under) / len(under) if under else leaves.index(step)
     floor, stretch = min(level) - 1.5, (len(leaves) - 1) / max(1, len(words) - 1)
     figure = Figure(figsize=(11, 7), layout="constrained")
     axes, table = figure.subplots(2, 1, height_ratios=[5, 1])
-    for column, word in enumerate(words):
-        axes.text(column * stretch, floor, word, ha="center", va="top", rotation=30, fontsize=11)
+    for column, text in enumerate(words):
+        axes.text(column * stretch, floor, text, ha="center", va="top", rotation=30, fontsize=11)
     for step, rule in enumerate(tree.rules, start=1):
-        if parents[step - 1]:
-            axes.plot(
-                *zip(*((place[n], level[n]) for n in (parents[step - 1], step)), strict=True), color="#888888", zorder=1
-            )
+        if above := parents[step - 1]:
+            axes.plot([place[above], place[step]], [level[above], level[step]], color="#888888", zorder=1)
         copied = rule >= language.size
         label = words[rule - language.size] if copied else language.rules[rule - FIRST]
         if copied:
-            column = (rule - language.size) * stretch
-            axes.plot([place[step], column], [level[step], floor + 0.1], color="#e76f00", linestyle=":", zorder=1)
+            word = (rule - language.size) * stretch
+            axes.plot([place[step], word], [level[step], floor + 0.1], ":", color="#e76f00", zorder=1)
         box = {"boxstyle": "round", "facecolor": "#ffd8a8" if copied else "#d0e7ff", "edgecolor": "none"}
         axes.text(place[step], level[step], f"{step}: {label}", ha="center", va="center", fontsize=9, bbox=box)
     axes.set_title("TreeGen writes a tree rule by rule (blue), and copies names that it has never seen (orange)")
