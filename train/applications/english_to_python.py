@@ -198,7 +198,7 @@ class Language:
     A rule is numbered by what it puts, whatever the symbol; a number from `size` on copies a word of the sentence.
     """
 
-    def __init__(self, choices: Mapping[str, Sequence[str]], words: Sequence[str]):
+    def __init__(self, choices: Mapping[str, list[str]], words: Sequence[str]):
         self.choices, self.words = dict(choices), list(words)
         self.rules = [*dict.fromkeys(right for rights in choices.values() for right in rights)]
         self.symbol_ids = {symbol: number for number, symbol in enumerate(choices, start=1)}
