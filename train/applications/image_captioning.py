@@ -10,7 +10,8 @@ cell of a grid. Before every word the LSTM scores all cells, from its state, and
     h_t = LSTM([E y_{t-1}; ẑ_t], h_{t-1})               h_0, c_0 = tanh(linear(mean of all a_i))
     p(y_t) = softmax(O tanh(P dropout(h_t) + E y_{t-1} + Q ẑ_t))
 
-Soft attention is trained by its gradient, and by a penalty λ Σ_i (1 - Σ_t α_ti)² for cells that are never looked at.
+Soft attention is trained by its gradient, and with --coverage by a penalty λ Σ_i (1 - Σ_t α_ti)² for cells that are
+never looked at.
 A drawn place has no gradient: hard attention is trained by REINFORCE (see `CaptionWriter.regularizer`).
 
 A scene has a handwritten digit and a drawn shape: "a small circle left of a seven". Some pairs of digit and shape
@@ -85,10 +86,10 @@ class ImageCaptioningSettings(ApplicationSettings):
     """Training scenes; there are 500 for validation and 1,000 for the test, of other images of digits."""
     d_model: Count = 64
     """The width of every vector: cells, words, LSTM."""
-    eye_steps: Count = 500
+    eye_steps: Count = 800
     """Steps in which the convolutional network learns to name single objects, before all rivals."""
-    coverage: Annotated[float, Range(at_least=0)] = 1.0
-    """λ, the weight of the penalty for cells that soft attention never looks at."""
+    coverage: Annotated[float, Range(at_least=0)] = 0.0
+    """λ, the weight of the penalty for cells that soft attention never looks at; 1 in the paper."""
 
     def validate(self) -> None:
         super().validate()
@@ -103,6 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
 def compare(settings: ImageCaptioningSettings, folder: Path, console: Console) -> None:
     digits = half_size_digits()
     data = scenes(digits, settings.scenes)
+    settings.set_threads(num_parameters=0)
     eye = trained_eye(*digits["train"], settings.d_model, settings.eye_steps)
 
     def new(attention: str) -> "CaptionWriter":
@@ -366,7 +368,7 @@ def attention_on_boxes(model: CaptionWriter, rows: dict[str, Tensor]) -> float:
 
 @torch.inference_mode()
 def draw(models: Mapping[str, CaptionWriter], rows: dict[str, Tensor], path: Path) -> None:
-    """Two test scenes with held-out pairs: where each attention looks for each word that it writes."""
+    """Two test scenes with held-out pairs: the cells that each attention reads for each word that it writes."""
     from matplotlib.figure import Figure
 
     *attentive, (mean_name, mean_model) = models.items()
@@ -380,19 +382,18 @@ def draw(models: Mapping[str, CaptionWriter], rows: dict[str, Tensor], path: Pat
             first, *panels = next(axes)
             first.imshow(image, cmap="gray", vmin=0, vmax=255)
             first.set_title(name, fontsize=9, fontweight="bold")
-            for alpha, word, panel in zip(
-                model.steps(image[None], ids).attention[0], text_of(ids[0]).split(), panels, strict=False
-            ):
+            read = rearrange(model.steps(image[None], ids).read[0], "time (y x) -> time y x", y=SIZE // CELL)
+            for cells, word, panel in zip(read, text_of(ids[0]).split(), panels, strict=False):
                 panel.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, SIZE, SIZE, 0))
-                cells = rearrange(alpha, "(row column) -> row column", row=SIZE // CELL)
-                panel.imshow(cells, cmap="Reds", alpha=(cells / cells.max()).sqrt() * 0.75, extent=(0, SIZE, SIZE, 0))
+                opacity = 0.8 * cells / cells.max()
+                panel.imshow(opacity > 0, cmap="Reds", vmax=1.4, alpha=opacity.numpy(), extent=(0, SIZE, SIZE, 0))
                 panel.set_title(word, fontsize=10)
             for panel in (first, *panels):
                 panel.set_xticks([])
                 panel.set_yticks([])
                 panel.set_visible(panel.images)
         first.set_xlabel(f"{mean_name}:\n“{text_of(lost)}”", fontsize=8, loc="left", color="#c1121f")
-    figure.suptitle("Where attention looks (red) as each word is written")
+    figure.suptitle("Which cells are read (red) as each word is written: a weighted mean (soft), or one (hard)")
     save_figure(figure, path)
 
 
