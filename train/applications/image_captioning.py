@@ -388,7 +388,9 @@ def draw(models: Mapping[str, CaptionWriter], rows: dict[str, Tensor], path: Pat
             for cells, word, panel in zip(read, text_of(ids[0]).split(), panels, strict=False):
                 panel.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, SIZE, SIZE, 0))
                 opacity = 0.8 * cells / cells.max()
-                panel.imshow(opacity > 0, cmap="Reds", vmax=1.4, alpha=opacity.numpy(), extent=(0, SIZE, SIZE, 0))
+                panel.imshow(
+                    opacity > 0, cmap="Reds", vmin=0, vmax=1.4, alpha=opacity.numpy(), extent=(0, SIZE, SIZE, 0)
+                )
                 panel.set_title(word, fontsize=10)
             for panel in (first, *panels):
                 panel.set_xticks([])
