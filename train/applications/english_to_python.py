@@ -155,6 +155,7 @@ def symbols_below(symbol: str, right: str) -> list[str]:
     return [f"{right}.{field}" for field in getattr(getattr(ast, right, None), "_fields", ())]
 
 
+@cache
 def derived(code: str) -> list[tuple[str, str]]:
     """The symbols of an expression's tree, each with what fills it, in pre-order."""
     try:
@@ -204,11 +205,13 @@ class Language:
         self.symbol_ids = {symbol: number for number, symbol in enumerate(choices, start=1)}
         self.rule_ids = {right: number for number, right in enumerate(self.rules, start=FIRST)}
         self.word_ids = {word: number for number, word in enumerate(words, start=FIRST)}
+        # Those that take a step.
+        self.open_symbols = {symbol for symbol in choices if symbol in WORDS or len(choices[symbol]) > 1}
         self.size, self.least, before = FIRST + len(self.rules), dict.fromkeys(choices, torch.inf), dict[str, float]()
         while self.least != before:  # the fewest steps that fill each symbol and all below it
             before = self.least
             sums = {s: [sum(before[each] for each in symbols_below(s, r)) for r in choices[s]] for s in choices}
-            self.least = {symbol: self.takes_step(symbol) + min(sums[symbol], default=0.0) for symbol in choices}
+            self.least = {symbol: (symbol in self.open_symbols) + min(sums[symbol], default=0.0) for symbol in choices}
 
     @classmethod
     def of(cls, splits: Mapping[str, Sequence[Pair]]) -> "Language":
@@ -226,9 +229,6 @@ class Language:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Language) and vars(self) == vars(other)
 
-    def takes_step(self, symbol: str) -> bool:
-        return symbol in WORDS or len(self.choices[symbol]) > 1
-
     def grown(self, tree: Tree, right: str, number: int) -> Tree:
         """The tree with its next node filled; a finished tree stays finished."""
         rules = (*tree.rules, number)
@@ -239,7 +239,7 @@ class Language:
         """The nodes below a rule that take a step, the first one last."""
         nodes: list[Node] = []
         for symbol in reversed(symbols_below(path[0], right)):
-            if self.takes_step(symbol):
+            if symbol in self.open_symbols:
                 nodes.append(Node((symbol, *path), step))
             else:
                 nodes += self._opened((symbol, *path), self.choices[symbol][0], step)
@@ -252,7 +252,7 @@ class Language:
             is_rule = right in self.choices.get(symbol, ())
             if not is_rule and (symbol not in WORDS or right not in words):
                 raise InputError(f"{pair.python!r} is outside the grammar: {symbol} cannot be {right}")
-            if self.takes_step(symbol):
+            if symbol in self.open_symbols:
                 tree = self.grown(tree, right, self.rule_ids[right] if is_rule else self.size + words.index(right))
         return tree
 
@@ -263,7 +263,7 @@ class Language:
         return ast.unparse(self._built(ROOT, iter(rights)))
 
     def _built(self, symbol: str, rights: Iterator[str]) -> Any:
-        right = next(rights) if self.takes_step(symbol) else self.choices[symbol][0]
+        right = next(rights) if symbol in self.open_symbols else self.choices[symbol][0]
         if WORDS.get(symbol) == 1:
             return right
         below = [self._built(each, rights) for each in symbols_below(symbol, right)]
