@@ -67,8 +67,6 @@ from train.engine.settings import LearningRate
 
 REWARD, ENTROPY, MEMORY = 0.1, 0.002, 0.9
 """Of hard attention's gradient, as in the authors' code; see `CaptionWriter.regularizer`."""
-SOFT_BATCHES = 0.8
-"""The share of hard attention's batches in which all cells are read; the authors' is 0.5."""
 
 Images = UInt8[Tensor, "batch height width"]
 Ids = Int[Tensor, "batch time"]
@@ -269,8 +267,8 @@ class CaptionWriter(Model):
 
     def glimpse(self) -> Glimpse:
         """How the cells of a batch are read. Hard attention reads the likeliest cell, in training a drawn one or, for
-        `SOFT_BATCHES`, all of them, as soft attention does: that lowers the variance of its gradient."""
-        if self.config.attention != "hard" or (self.training and torch.rand(()) < SOFT_BATCHES):
+        one batch in two, all of them, as soft attention does: that lowers the variance of its gradient."""
+        if self.config.attention != "hard" or (self.training and torch.rand(()) < 0.5):
             return lambda alpha: alpha
         if self.training:
             return lambda alpha: F.one_hot(torch.multinomial(alpha, 1)[:, 0], alpha.shape[1]).to(alpha.dtype)

@@ -117,7 +117,7 @@ def test_padding_changes_neither_loss_nor_gradients(digits, attention):
 
 def is_soft_batch(seed):
     torch.manual_seed(seed)
-    return bool(torch.rand(()) < image_captioning.SOFT_BATCHES)
+    return bool(torch.rand(()) < 0.5)
 
 
 def four_cells(requires_grad=False):
@@ -176,8 +176,8 @@ def test_hard_attention_reads_one_cell_and_in_training_sometimes_all():
     torch.manual_seed(0)
     read = torch.cat([model.glimpse()(alpha) for _ in range(400)])
     whole = (read == alpha).all(dim=1)
-    assert 280 < whole.sum() < 360
-    torch.testing.assert_close(read[~whole].mean(dim=0), alpha[0], atol=0.15, rtol=0)
+    assert 150 < whole.sum() < 250
+    torch.testing.assert_close(read[~whole].mean(dim=0), alpha[0], atol=0.12, rtol=0)
     assert (read[~whole].max(dim=1).values == 1).all()
 
 
