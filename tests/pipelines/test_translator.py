@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minitransformer import InputError, RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig, Translator, beam_search
-from minitransformer.__main__ import main, read_lines
+from minitransformer.__main__ import lines_of_stream, main
 from minitransformer.pipelines.translator import SEPARATE
 from minitransformer.tokenization import train_byte_bpe_tokenizer, train_character_tokenizer
 
@@ -137,18 +137,18 @@ def test_a_line_that_is_no_utf_8_stops_a_file_at_once_and_a_pipe_where_it_comes(
     with pytest.raises(SystemExit):
         main(["translate", str(folder), "--input", str(tmp_path / "lines.txt")])
     output = capsys.readouterr()
-    assert (output.out, "0xff in line 2049" in output.err) == ("", True)
+    assert (output.out, "line 2049: byte 0xff" in output.err) == ("", True)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
     with pytest.raises(SystemExit):
         main(["translate", str(folder)])
     output = capsys.readouterr()
-    assert (output.out, "0xff in line 2049" in output.err) == ("\n" * 2048, True)
+    assert (output.out, "line 2049: byte 0xff" in output.err) == ("\n" * 2048, True)
 
 
 def test_lines_are_those_between_newlines():
-    lines = read_lines(io.BytesIO("\ufeffa\r\n\u2028\x0c\r\n\nb\rc".encode()), "the input")
+    lines = lines_of_stream(io.BytesIO("\ufeffa\r\n\u2028\x0c\r\n\nb\rc".encode()), "the input")
     assert list(lines) == ["a", "\u2028\x0c", "", "b\rc"]
-    assert list(read_lines(io.BytesIO("\ufeff".encode()), "the input")) == []
+    assert list(lines_of_stream(io.BytesIO("\ufeff".encode()), "the input")) == []
 
 
 def test_one_tokenizer_for_both_sides_is_saved_once_and_two_are_two_files(tmp_path):
