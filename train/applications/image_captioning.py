@@ -105,6 +105,7 @@ def compare(settings: ImageCaptioningSettings, folder: Path, console: Console) -
     digits = half_size_digits()
     data = scenes(digits, settings.scenes)
     settings.set_threads(num_parameters=0)
+    console.print(f"first, {settings.eye_steps} steps of naming single objects")
     eye = trained_eye(*digits["train"], settings.d_model, settings.eye_steps)
 
     def new(attention: str) -> "CaptionWriter":
