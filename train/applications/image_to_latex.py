@@ -48,7 +48,7 @@ from train.applications.rivals import ApplicationSettings, Contest, Rows
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
-HEIGHT, WIDTH, ASCENT = 24, 64, 15
+HEIGHT, WIDTH, ASCENT = 28, 72, 18
 """Of an image in pixels; the last one is how many lie above mathtext's baseline."""
 ROWS, COLUMNS = HEIGHT // 4, WIDTH // 4
 ATOMS = (*"abxy123", r"\pi")
@@ -69,7 +69,7 @@ class ImageToLatexSettings(ApplicationSettings):
 
     settings_file: ClassVar[str] = "image_to_latex.json"
 
-    lr: LearningRate = 1e-2
+    lr: LearningRate = 8e-3
     batch_size: Count = 32
     formulas: Annotated[int, Range(at_least=10, at_most=100_000)] = 2000
     """How many different formulas to draw. A tenth is for validation, another tenth for the test."""
@@ -110,7 +110,7 @@ def compare(settings: ImageToLatexSettings, folder: Path, console: Console) -> N
         score=lambda figures: (figures["exact match"], -figures["loss"]),
         test=lambda model: figures(model, data["test"], settings.beam_size),
         draw=lambda models, path: draw(models["attention"], data["test"], path),
-        steps=700,
+        steps=600,
         options={"unit": "tokens", "warmup_steps": 50},
     ).run(settings, folder, console)
 
@@ -147,8 +147,10 @@ def image_of(formula: tuple[str, ...]) -> Float[Tensor, "height width"] | str:
     from matplotlib.font_manager import FontProperties
     from matplotlib.mathtext import MathTextParser
 
+    # No space but after a command: mathtext does not lower or raise what stands after "_" or "^" and a space.
+    text = "".join(f"{symbol} " if symbol[0] == "\\" else symbol for symbol in formula)
     try:
-        drawn = MathTextParser("agg").parse(f"${' '.join(formula)}$", 72, FontProperties(size=11))
+        drawn = MathTextParser("agg").parse(f"${text}$", 72, FontProperties(size=13))
     except ValueError:
         return "refused by mathtext"
     pixels = torch.from_numpy(np.asarray(drawn.image, dtype=np.float32) / 255)
