@@ -6,8 +6,6 @@ python -m train.applications
 import ast
 from pathlib import Path
 
-from train.engine.console import table, wide_console
-
 
 def titles() -> dict[str, str]:
     """The first line of each application's docstring, by its name."""
@@ -22,5 +20,5 @@ def _is_main(node: ast.stmt) -> bool:
 
 
 if __name__ == "__main__":
-    lines = [(f"python -m train.applications.{name}", title) for name, title in titles().items()]
-    wide_console().print(table("applications", ("command", "what it shows"), lines))
+    for name, title in titles().items():
+        print(f"python -m train.applications.{name}\n    {title}")

@@ -100,7 +100,7 @@ def compare(settings: ResidualAttentionSettings, folder: Path, console: Console)
         score=lambda figures: (figures["accuracy"], -figures["loss"]),
         test=lambda model: {"accuracy": figures_of(model, data["test"])["accuracy"]},
         draw=lambda models, path: draw(models["(1+M)T"], data["test"], path),
-        steps=100,
+        steps=250,
         options={"unit": "images", "warmup_steps": 5},
     ).run(settings, folder, console)
 
