@@ -262,6 +262,8 @@ class GPT(Model):
 def _side_by_side(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same rows with the real tokens of each document next to one another, in their order, and padding last."""
     ids = batch["ids"]
+    if not {"valid", "document_ids"} & batch.keys():
+        return batch
     documents = batch.get("document_ids", torch.zeros_like(ids))
     if "valid" in batch:
         documents = documents.masked_fill(~batch["valid"], torch.iinfo(documents.dtype).max)

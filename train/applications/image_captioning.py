@@ -86,7 +86,7 @@ class ImageCaptioningSettings(ApplicationSettings):
     """Training scenes; there are 500 for validation and 1,000 for the test, of other images of digits."""
     d_model: Count = 64
     """The width of every vector: cells, words, LSTM."""
-    eye_steps: Count = 800
+    eye_steps: Count = 1200
     """Steps in which the convolutional network learns to name single objects, before all rivals."""
     coverage: Annotated[float, Range(at_least=0)] = 0.0
     """λ, the weight of the penalty for cells that soft attention never looks at; 1 in the paper."""
@@ -132,7 +132,7 @@ def compare(settings: ImageCaptioningSettings, folder: Path, console: Console) -
         score=lambda figures: (figures["exact caption"], -figures["loss"]),
         test=test,
         draw=lambda models, path: draw(models, data["test"], path),
-        steps=900,
+        steps=1500,
         options={"unit": "words", "warmup_steps": 50},
     ).run(settings, folder, console)
 
