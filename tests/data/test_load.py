@@ -26,7 +26,7 @@ def test_what_is_generated_is_split_by_what_must_not_be_known(name, by, options)
 
 def test_an_unknown_name_is_answered_with_the_names_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"'date'.*dates, recall, shakespeare, reviews, bible and hub:NAME"):
+    with pytest.raises(InputError, match=r"'date'.*dates, recall, shakespeare, reviews, bible, digits and hub:NAME"):
         load("date")
 
 

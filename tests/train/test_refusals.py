@@ -68,7 +68,7 @@ REFUSED = {
         "--beam 1 --alpha 0": "--alpha: no effect without a beam",
         "--average-of last": "--average-of: no effect with --average 1",
         "--data few.csv": "too few",
-        "--data text.txt": "pairs",
+        "--data text.txt": "text.txt is running text: it has no columns 'source' and 'target'",
     },
     "sentences": {
         "--models rnn-location": "rnn-location",
@@ -96,13 +96,15 @@ def folder(tmp_path_factory):
     """Small data of each kind, and models that the jobs cannot start from."""
     folder = tmp_path_factory.mktemp("data")
     sentences = [f"{n} green bottles are hanging on the wall." for n in range(60)]
+    others = [f"on the wall are hanging {n} green bottles." for n in range(60)]
     files = {
         "text.txt": sentences,
         "labelled.tsv": ["text\tlabel", *(f"{text}\t{n % 2}" for n, text in enumerate(sentences))],
         "pairs.csv": ["source,target", *(f"{n} days,{n}" for n in range(60))],
         "columns.csv": ["content,date,id", *(f"{text},May {n},{n}" for n, text in enumerate(sentences))],
         "few.csv": ["source,target", "a,b"],
-        **{f"aligned/{split}.{side}": sentences for split in ("train", "val") for side in ("de", "en")},
+        **{f"aligned/train.{side}": sentences for side in ("de", "en")},
+        **{f"aligned/val.{side}": others for side in ("de", "en")},
     }
     (folder / "aligned").mkdir()
     for name, lines in files.items():

@@ -146,7 +146,7 @@ def test_curves_are_bleu_against_minutes_and_maps_have_subwords_as_labels(tokeni
         Translator(model, tokenizer, tokenizer).save(tmp_path / name)
     curves, figures = [], {}
     monkeypatch.setattr(reports, "learning_curves", lambda *args, **options: curves.append((args, options)))
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.update({path.name: figure}) or path)
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.update({path.name: figure}) or path)
     split = datasets.Dataset.from_dict({"source": SENTENCES, "target": SENTENCES})
     Bleu().draw({"transformer": report(36.0), "rnn-none": report(20.0)}, split, tmp_path)
     (points, path), options = curves[0]
