@@ -63,10 +63,12 @@ def test_text_comes_back_from_a_table_as_it_was_written(suffix, data):
     st.lists(st.tuples(*[st.text("ab é猫\r\v\x0c\x1c\x85\u2028\t\0 ", max_size=6)] * 2), max_size=9), st.integers(0, 2)
 )
 @example([("a", "b"), ("", "c")], 1)
+@example([("\0\0", ""), ("\0\0\0", "")], 0)
 def test_aligned_files_give_line_n_with_line_n_or_say_which_is_longer(pairs, more):
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"train.{suffix}" for suffix in ("de", "en")]
-        sides = ["first", *(pair[0] for pair in pairs)], ["first", *(pair[1] for pair in pairs), *["more"] * more]
+        first = "first" * 50  # a file in which every fourth byte is 0 is refused
+        sides = [first, *(pair[0] for pair in pairs)], [first, *(pair[1] for pair in pairs), *["more"] * more]
         for file, side in zip(files, sides, strict=True):
             write(file, "\ufeff" + "".join(f"{line}\r\n" for line in side))
         for order in (1, -1):
@@ -76,7 +78,7 @@ def test_aligned_files_give_line_n_with_line_n_or_say_which_is_longer(pairs, mor
                     list(table.read(["de", "en"]))
             else:
                 found = list(table.read(["de", "en"]))
-                expected = [("first", "first"), *([side.rstrip("\r") for side in pair] for pair in pairs)]
+                expected = [(first, first), *([side.rstrip("\r") for side in pair] for pair in pairs)]
                 assert found == [(n, [*pair]) for n, pair in enumerate(expected, 1)]
 
 
