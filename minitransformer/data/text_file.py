@@ -85,7 +85,7 @@ def _decoded(path: Path, block_bytes: int) -> Iterator[str]:
     with open(path, "rb", opener=open_regular) as file:
         start = file.read(4096)
         if what := next((what for mark, what in _PACKED.items() if start.startswith(mark)), None):
-            raise InputError(f"{path} is no text but {what}, whatever its name: save its content as text, such as .csv")
+            raise InputError(f"{path} is {what}, not text, whatever its name: save its content as text, such as .csv")
         encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8-sig")
         if encoding == "utf-8-sig" and start.count(0) * 4 > len(start):
             raise InputError(f"{path}: too many of its bytes are 0 for text in UTF-8; save it in that encoding")

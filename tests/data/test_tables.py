@@ -139,7 +139,7 @@ def test_fields_of_any_length_are_read(suffix, tmp_path):
         ("b/train.ods", "x", "save the table as .csv"),
         ("b/train.csv.gz", "x", "files end in .csv, .tsv, .jsonl, .json, .parquet, .txt; unpack it first"),
         ("b/train.de.gz", "x", "train.de.gz in"),
-        ("a.csv", b"PK\3\4\xff", "a.csv is no text but a ZIP archive or a spreadsheet, whatever its name"),
+        ("a.csv", b"PK\3\4\xff", "a.csv is a ZIP archive or a spreadsheet, not text, whatever its name"),
         (
             "a.json",
             "[\n  {}\n]",

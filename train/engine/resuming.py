@@ -165,7 +165,7 @@ class Checkpoints:
             self.remove_evaluated()
 
     def remove_evaluated(self, *, kept: Collection[int] = ()) -> None:
-        """Of the weights of evaluations, keep those of these steps, and those that a checkpoint names as its best."""
+        """Delete the weights of evaluations, except for the `kept` steps and each checkpoint's best step."""
         try:
             named = {read_state(self._path("step", step)).get("best_step") for step in self._steps("step")}
         except (InputError, OSError):  # one of them has been damaged since: which weights it needs is not known

@@ -32,8 +32,8 @@ def average_evaluated(
     the best evaluation, and return the steps that were averaged. Else `model` keeps its weights, and the list is empty.
 
     `model` and `state` are as `train` left them, with `keep_evaluated`. The score of the mean is written to
-    `metrics.jsonl` in either case. The `count` weights stay on disk, so that a run whose model is lost can average
-    again; those of other evaluations are deleted. Damaged weights are left out, with a warning.
+    `metrics.jsonl` in either case. The averaged weights stay on disk, so that a run whose model is lost can average
+    again. All other evaluations' weights are deleted. Damaged weights are left out, with a warning.
     """
     best_first = sorted(state.history, key=lambda evaluation: rank(score(evaluation)), reverse=True)
     chosen = best_first[:count] if of == "best" else state.history[-count:]
