@@ -35,7 +35,7 @@ from minitransformer.checks import Count, Range
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Model
 from minitransformer.plots import save_figure
-from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.applications.rivals import ApplicationSettings, Contest, Rows, mean_loss
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -277,12 +277,6 @@ def dice(model: UNet, rows: dict[str, Tensor], *, shuffled: bool = False) -> flo
     """Mean Dice of the pixels with a probability over one half."""
     [logits, *_], _ = model.eval().levels(rows["images"].to(model.device), shuffled=shuffled)
     return soft_dice((logits.cpu() > 0).float(), rows["target"]).mean().item()
-
-
-@torch.inference_mode()
-def mean_loss(model: UNet, rows: dict[str, Tensor]) -> float:
-    loss = model.eval().loss({name: tensor.to(model.device) for name, tensor in rows.items()})["images"]
-    return (loss.total / loss.count).item()
 
 
 @torch.inference_mode()

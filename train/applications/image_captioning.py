@@ -44,7 +44,7 @@ from minitransformer.models.base import Config, Loss, Model, embedded, require_r
 from minitransformer.models.rnn_cells import RecurrentStack
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
-from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.applications.rivals import ApplicationSettings, Contest, Rows, mean_loss
 from train.applications.scenes import (
     BOS,
     CELL,
@@ -350,13 +350,6 @@ def exact(model: CaptionWriter, rows: dict[str, Tensor], *, beam_size: int = 1) 
     found = beam_search(model.eval(), images, max_new_tokens=LONGEST, beam_size=beam_size, alpha=0.0)
     texts = [text_of(torch.tensor(hypotheses[0].ids)) for hypotheses in found]
     return sum(text == text_of(right) for text, right in zip(texts, rows["ids"], strict=True)) / len(texts)
-
-
-@torch.inference_mode()
-def mean_loss(model: CaptionWriter, rows: dict[str, Tensor]) -> float:
-    """Nats per word."""
-    loss = model.eval().loss({name: tensor.to(model.device) for name, tensor in rows.items()})["words"]
-    return (loss.total / loss.count).item()
 
 
 @torch.inference_mode()

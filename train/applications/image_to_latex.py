@@ -44,7 +44,7 @@ from minitransformer.models.rnn_encoder import RecurrentEncoder
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Multiplicative
 from minitransformer.text_encoding import pad
-from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.applications.rivals import ApplicationSettings, Contest, Rows, mean_loss
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -298,13 +298,6 @@ def exact_match(found: Sequence[Sequence[str]], rows: Split) -> float:
 def read_greedily(model: LatexWriter, rows: Split) -> list[list[str]]:
     ids = greedy(model.eval(), rows["images"].to(model.device), max_new_tokens=LONGEST + 1)
     return [symbols_of(row) for row in ids.tolist()]
-
-
-@torch.inference_mode()
-def mean_loss(model: LatexWriter, rows: Split) -> float:
-    """Nats per symbol."""
-    loss = model.eval().loss({name: tensor.to(model.device) for name, tensor in rows.items()})["symbols"]
-    return (loss.total / loss.count).item()
 
 
 def figures(model: LatexWriter, rows: Split, beam_size: int) -> dict[str, float]:

@@ -66,6 +66,13 @@ class Rows:
         return {name: tensor[list(rows)] for name, tensor in self.rows.items()}
 
 
+@torch.inference_mode()
+def mean_loss(model: Model, rows: Mapping[str, Tensor]) -> float:
+    """The loss of a model with one term, per target, over all rows at once."""
+    [loss] = model.eval().loss({name: tensor.to(model.device) for name, tensor in rows.items()}).values()
+    return (loss.total / loss.count).item()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contest:
     """What is compared. `rivals` make new models by name, the idea first; `data` gives the training data by seed.

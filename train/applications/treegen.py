@@ -56,7 +56,7 @@ from train.applications.english_to_python import (
     normal,
     symbols_below,
 )
-from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.applications.rivals import ApplicationSettings, Contest, Rows, mean_loss
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -426,13 +426,6 @@ class Tokens:
 
 def tokens_of(code: str) -> list[str]:
     return re.findall(r"'\w*'|\w+|[<>=!]+|[^\w\s]", code)
-
-
-@torch.inference_mode()
-def mean_loss(model: Model, rows: Mapping[str, Tensor]) -> float:
-    """Nats per rule, or per token."""
-    [loss] = model.eval().loss({name: tensor.to(model.device) for name, tensor in rows.items()}).values()
-    return (loss.total / loss.count).item()
 
 
 def draw(answers: Mapping[str, str | None], language: Language, pair: Pair, path: Path) -> None:

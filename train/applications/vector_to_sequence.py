@@ -32,7 +32,7 @@ from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Model, embedded, require_rows_of, target_loss
 from minitransformer.models.rnn_cells import RecurrentStack
 from minitransformer.plots import save_figure
-from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.applications.rivals import ApplicationSettings, Contest, Rows, mean_loss
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -209,13 +209,6 @@ def exact_match(model: DateWriter, rows: dict[str, Tensor]) -> float:
     """The share of strings that are right to the last letter."""
     found = greedy(model.eval(), rows["vectors"].to(model.device), max_new_tokens=LONGEST).cpu()
     return sum(text_of(ids) == text_of(right) for ids, right in zip(found, rows["ids"], strict=True)) / len(found)
-
-
-@torch.inference_mode()
-def mean_loss(model: DateWriter, rows: dict[str, Tensor]) -> float:
-    """Nats per letter."""
-    loss = model.eval().loss({name: tensor.to(model.device) for name, tensor in rows.items()})["letters"]
-    return (loss.total / loss.count).item()
 
 
 @torch.inference_mode()
