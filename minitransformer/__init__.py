@@ -1,9 +1,10 @@
 """minitransformer: a minimal Transformer library to read, import and train with."""
 
 # First, since it shields the imports of the rest, which take seconds, from Ctrl-C.
-import minitransformer.reporting  # noqa: F401
+import minitransformer.reporting
 
 # isort: split
+import minitransformer.deprecated  # noqa: F401 - old import paths
 from minitransformer.attention import KVCache, MultiHeadAttention, attention, attention_weights, record_attention
 from minitransformer.blocks import DecoderBlock, EncoderBlock, FeedForward, Stack
 from minitransformer.errors import InputError

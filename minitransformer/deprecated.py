@@ -1,0 +1,65 @@
+"""Import paths of earlier versions. They still work, with a DeprecationWarning that names the new path."""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+MOVED: dict[str, dict[str, str]] = {
+    "minitransformer.translation": {"Translator": "minitransformer", "Translation": "minitransformer.pipelines"},
+    "minitransformer.completion": {"Completer": "minitransformer"},
+    "minitransformer.classification": {"Classifier": "minitransformer", "Guess": "minitransformer.pipelines"},
+    "minitransformer.filling": {"MaskFiller": "minitransformer", "Filling": "minitransformer.pipelines"},
+    "minitransformer.data.labels": {"load_labelled": __name__, "encode_texts": "minitransformer.text_encoding"},
+    "minitransformer.data.packaged": {"minilm": "minitransformer.data.corpora"},
+}
+"""Old module -> name in it -> module that has it now. `train` adds its own."""
+
+
+class MovedModules(Loader, MetaPathFinder):
+    """Imports the modules in `MOVED`. Each finds its names when they are asked for, so that it costs nothing before."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module).update(__all__=[*MOVED[module.__name__]], __getattr__=partial(_moved, module.__name__))
+
+
+def _moved(old: str, name: str) -> Any:
+    if name not in MOVED[old]:
+        raise AttributeError(f"module {old!r} has no attribute {name!r}")
+    new = MOVED[old][name]
+    instead = "minitransformer.data.load(..., kind='labelled')" if name == "load_labelled" else f"{new}.{name}"
+    warnings.warn(f"{old}.{name} is deprecated: use {instead}", DeprecationWarning, stacklevel=2)
+    return getattr(importlib.import_module(new), name)
+
+
+class LabelledTexts(NamedTuple):
+    texts: Sequence[str]
+    labels: Sequence[int]
+
+
+class LabelledCorpus(NamedTuple):
+    names: tuple[str, ...]
+    splits: Mapping[str, LabelledTexts]
+
+
+def load_labelled(
+    name_or_path: str | Path, *, text: str | None = None, label: str | None = None, seed: int = 0
+) -> LabelledCorpus:
+    """What `minitransformer.data.load` gives, in the form of earlier versions."""
+    from minitransformer.data import load
+
+    splits = load(name_or_path, kind="labelled", text=text, label=label, seed=seed)
+    texts = {split: LabelledTexts(rows["text"], rows["label"]) for split, rows in splits.items()}
+    return LabelledCorpus(tuple(splits["train"].features["label"].names), texts)
+
+
+sys.meta_path.append(MovedModules())
