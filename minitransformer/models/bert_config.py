@@ -5,7 +5,7 @@ from typing import Any
 
 from minitransformer.checks import require_number
 from minitransformer.errors import InputError
-from minitransformer.models.base import Config
+from minitransformer.models.config import Config
 from minitransformer.models.transformer_parts import check_block_fields
 
 POSITIONS = ("learned", "rotary")

@@ -14,8 +14,6 @@ from minitransformer.checks import fits, require_number
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import (
-    MOST_PARAMETERS,
-    Config,
     Ids,
     Loss,
     Memory,
@@ -27,6 +25,7 @@ from minitransformer.models.base import (
     target_loss,
 )
 from minitransformer.models.bert import BERT
+from minitransformer.models.config import MOST_PARAMETERS, Config
 from minitransformer.models.described import made_again
 from minitransformer.models.gpt import GPT
 from minitransformer.models.pooling import POOLINGS, AttentionPooling

@@ -12,7 +12,6 @@ from minitransformer.checks import require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.errors import InputError
 from minitransformer.models.base import (
-    Config,
     Ids,
     Loss,
     Memory,
@@ -24,6 +23,7 @@ from minitransformer.models.base import (
     require_shape_of,
     target_loss,
 )
+from minitransformer.models.config import Config
 
 
 @dataclass(frozen=True)

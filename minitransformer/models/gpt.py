@@ -18,7 +18,6 @@ from minitransformer.dropout import Dropout
 from minitransformer.kernels import enabled
 from minitransformer.kernels.gpt_step import FlatStep
 from minitransformer.models.base import (
-    Config,
     Ids,
     Loss,
     Memory,
@@ -30,6 +29,7 @@ from minitransformer.models.base import (
     require_shape_of,
     target_loss,
 )
+from minitransformer.models.config import Config
 from minitransformer.models.gpt_state import GPTState
 from minitransformer.models.transformer_parts import (
     attention_positions,

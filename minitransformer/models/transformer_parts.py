@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from minitransformer.activations import ACTIVATIONS
 from minitransformer.errors import InputError
 from minitransformer.masks import document_mask, padding_mask
-from minitransformer.models.base import Config, Ids, Valid
+from minitransformer.models.base import Ids, Valid
+from minitransformer.models.config import Config
 from minitransformer.norms import NORMS, make_norm
 from minitransformer.positions import ALiBi, AttentionPositions, RelativeBias, Rotary, token_positions
 

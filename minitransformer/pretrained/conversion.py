@@ -15,7 +15,8 @@ from torch import Tensor
 
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
-from minitransformer.models.base import Config, Model, read_config
+from minitransformer.models.base import Model, read_config
+from minitransformer.models.config import Config
 from minitransformer.models.described import require_described
 from minitransformer.models.weights import FLOATS, copy_weights, own_shapes, own_tensors, require_finite, require_fit
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors

@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 2 -m train.pretrain gpt
 
 A step's batches are dealt out over the processes, and all of them agree on every decision about the run. So their
-number changes its speed and, but for rounding, nothing else. Rank 0 alone evaluates, writes files and prints.
+number changes its speed and, but for rounding, nothing else. Rank 0 evaluates, prints and writes files; under FSDP
+every process also writes its own shards of a checkpoint.
 """
 
 import hashlib
