@@ -20,6 +20,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -35,7 +36,7 @@ from minitransformer.checks import Count, Range
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Model
 from minitransformer.plots import save_figure
-from train.applications.rivals import ApplicationSettings, Contest, Rows, mean_loss
+from train.applications.rivals import ApplicationSettings, Contest, mean_loss, parameters_of
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -82,9 +83,6 @@ def compare(settings: AttentionUNetSettings, folder: Path, console: Console) -> 
     data = {name: scenes(count, settings.size, seed) for seed, (name, count) in enumerate(counts.items())}
     gated = UNetConfig(channels=settings.channels, bottom=4 * settings.channels)
 
-    def evaluate(model: "UNet") -> dict[str, float]:
-        return {"Dice": dice(model, data["validation"]), "loss": mean_loss(model, data["validation"])}
-
     Contest(
         rivals={
             "attention gates": lambda: UNet(gated),
@@ -92,13 +90,14 @@ def compare(settings: AttentionUNetSettings, folder: Path, console: Console) -> 
             "no skips": lambda: UNet(as_large(gated, "none")),
             "another image's signal": lambda: UNet(dataclasses.replace(gated, skips="shuffled")),
         },
-        data=lambda seed: Rows(data["train"], settings.batch_size, seed),
-        evaluate=evaluate,
-        score=lambda figures: (figures["Dice"],),
-        test=lambda model: test_figures(model, data["test"]),
-        draw=lambda models, path: draw(models, data["test"], path),
+        data=data,
+        evaluate=lambda model, rows: {"Dice": dice(model, rows), "loss": mean_loss(model, rows)},
+        best="Dice",
+        test=test_figures,
+        draw=draw,
         steps=200,
-        options={"unit": "images", "warmup_steps": 20},
+        warmup_steps=20,
+        unit="images",
     ).run(settings, folder, console)
 
 
@@ -252,13 +251,8 @@ def convolutions(channels: int, out: int) -> nn.Sequential:
 
 def as_large(gated: UNetConfig, skips: Skips) -> UNetConfig:
     """A U-Net with other skips, and with the lowest level so wide that it has as many parameters, or a few more."""
-
-    def parameters(config: UNetConfig) -> int:
-        with torch.device("meta"):
-            return UNet(config).num_parameters()
-
-    config, wanted = dataclasses.replace(gated, skips=skips), parameters(gated)
-    while parameters(config) < wanted:
+    config, wanted = dataclasses.replace(gated, skips=skips), parameters_of(lambda: UNet(gated))
+    while parameters_of(partial(UNet, config)) < wanted:
         config = dataclasses.replace(config, bottom=config.bottom + 1)
     return config
 

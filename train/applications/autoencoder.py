@@ -35,7 +35,7 @@ from minitransformer.checks import Count, Range
 from minitransformer.data import load
 from minitransformer.models.base import Config, Loss, Model
 from minitransformer.plots import save_figure
-from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.applications.rivals import ApplicationSettings, Contest, Split
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -71,12 +71,8 @@ def compare(settings: AutoencoderSettings, folder: Path, console: Console) -> No
     data = digit_images()
     exact = {size: principal_components(data["train"]["images"], size) for size in CODES}
 
-    def evaluate(model: "Autoencoder") -> dict[str, float]:
-        return {"loss": mean_error(model, data["validation"]["images"])}
-
-    def test(model: "Autoencoder | PCA") -> dict[str, float]:
-        best = mean_error(exact[model.code_size], data["test"]["images"])
-        error = mean_error(model, data["test"]["images"])
+    def test(model: "Autoencoder | PCA", rows: Split) -> dict[str, float]:
+        error, best = (mean_error(each, rows["images"]) for each in (model, exact[model.code_size]))
         return {"squared error": error, "of PCA's": error / best}
 
     def autoencoder(size: int, linear: bool) -> "Autoencoder":
@@ -88,14 +84,13 @@ def compare(settings: AutoencoderSettings, folder: Path, console: Console) -> No
             for size in CODES
             for linear in (False, True)
         },
-        others={f"PCA to {size}": test(pca) for size, pca in exact.items()},
-        data=lambda seed: Rows({"images": data["train"]["images"]}, settings.batch_size, seed),
-        evaluate=evaluate,
-        score=lambda figures: (-figures["loss"],),
+        others={f"PCA to {size}": test(pca, data["test"]) for size, pca in exact.items()},
+        data=data,
+        evaluate=lambda model, rows: {"loss": mean_error(model, rows["images"])},
         test=test,
-        draw=lambda models, path: draw(models, exact, data["test"], path),
+        draw=lambda models, rows, path: draw(models, exact, rows, path),
         steps=2000,
-        options={"unit": "pixels", "warmup_steps": 50},
+        unit="pixels",
     ).run(settings, folder, console)
 
 
@@ -216,7 +211,7 @@ def walk(codes: Codes, labels: Int[Tensor, " batch"], between: tuple[int, int]) 
 
 
 @torch.inference_mode()
-def draw(models: Mapping[str, Autoencoder], exact: Mapping[int, PCA], rows: Mapping[str, Tensor], path: Path) -> None:
+def draw(models: Mapping[str, Autoencoder], exact: Mapping[int, PCA], rows: Split, path: Path) -> None:
     """The latent planes of PCA and of the non-linear auto-encoder, a walk through each, and reconstructions."""
     from matplotlib import color_sequences
     from matplotlib.figure import Figure

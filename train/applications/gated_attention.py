@@ -46,7 +46,7 @@ from minitransformer.models.rnn_encoder import RecurrentEncoder
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
 from minitransformer.text_encoding import pad
-from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.applications.rivals import ApplicationSettings, Contest, Rows, Split, parameters_of
 from train.engine.processes import Processes
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
@@ -56,7 +56,6 @@ PAD, UNKNOWN, FIRST_WORD = 0, 1, 2
 LABELS = ("negative", "positive")
 LINE, LETTER = 96, 0.602 * 9 / 72
 """Letters in a line of the picture, and the width of one in inches."""
-Split = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,11 @@ def compare(settings: GatedAttentionSettings, folder: Path, console: Console) ->
     sizes = {name: getattr(settings, name) for name in ("d_model", "hidden_size", "layers", "density", "penalty")}
     gated = GatedReaderConfig(FIRST_WORD + len(vocabulary), **sizes)
     # The auxiliary network's parameters, spent on wider word vectors.
-    spare = parameters(gated) - parameters(replace(gated, gates="open"))
+    spare = parameters_of(lambda: GatedReader(gated)) - parameters_of(lambda: GatedReader(replace(gated, gates="open")))
     wide = replace(gated, d_model=settings.d_model + round(spare / gated.vocab_size))
 
-    def show(models: Mapping[str, "GatedReader"], path: Path) -> None:
-        found, test = readings(models["gated attention"], data["test"]), texts["test"]["text"][:]
+    def show(models: Mapping[str, "GatedReader"], rows: Split, path: Path) -> None:
+        found, test = readings(models["gated attention"], rows), texts["test"]["text"][:]
         for reading in found[:8]:
             console.print(marked(reading, test[reading.row]))
         draw(found, test, path)
@@ -107,19 +106,20 @@ def compare(settings: GatedAttentionSettings, folder: Path, console: Console) ->
             "soft attention": lambda: GatedReader(replace(wide, gates="open")),
             "random gates": lambda: GatedReader(replace(wide, gates="random")),
         },
-        data=lambda seed: Sentences(data["train"], settings.batch_size, seed),
-        evaluate=lambda model: figures(readings(model, data["validation"])),
-        score=lambda figures: (figures["accuracy"], -figures["loss"]),
-        test=lambda model: figures(readings(model, data["test"])),
+        data=data,
+        evaluate=evaluate,
+        best="accuracy",
+        test=evaluate,
         draw=show,
         steps=400,
-        options={"unit": "sentences", "warmup_steps": 30},
+        warmup_steps=30,
+        unit="sentences",
+        batches=Sentences,
     ).run(settings, folder, console)
 
 
-def parameters(config: "GatedReaderConfig") -> int:
-    with torch.device("meta"):
-        return GatedReader(config).num_parameters()
+def evaluate(model: "GatedReader", rows: Split) -> dict[str, float]:
+    return figures(readings(model, rows))
 
 
 # The data

@@ -36,24 +36,21 @@ from jaxtyping import Bool, Float, Int, UInt8
 from rich.console import Console
 from torch import Tensor, nn
 
-from minitransformer import beam_search, greedy
+from minitransformer import greedy
 from minitransformer.checks import Count, Range
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
-from minitransformer.models.base import Config, Loss, Model, embedded, require_rows_of
+from minitransformer.models.base import Loss, embedded
 from minitransformer.models.rnn_cells import RecurrentStack
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
-from train.applications.rivals import ApplicationSettings, Contest, Rows, mean_loss
+from train.applications.rivals import ApplicationSettings, Contest, mean_loss
 from train.applications.scenes import (
-    BOS,
     CELL,
     CELLS,
     DIGITS,
-    EOS,
     LONGEST,
     OBJECTS,
-    PAD,
     SIZE,
     WORDS,
     half_size_digits,
@@ -62,6 +59,7 @@ from train.applications.scenes import (
     shape_mask,
     text_of,
 )
+from train.applications.writer import BOS, PAD, Writer, WriterConfig, exact_match, ids_before, written
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -113,27 +111,15 @@ def compare(settings: ImageCaptioningSettings, folder: Path, console: Console) -
         model.encoder.load_state_dict(eye.state_dict())
         return model
 
-    def evaluate(model: "CaptionWriter") -> dict[str, float]:
-        return {"exact caption": exact(model, data["validation"]), "loss": mean_loss(model, data["validation"])}
-
-    def test(model: "CaptionWriter") -> dict[str, float]:
-        unseen = {name: tensor[data["test"]["held_out"]] for name, tensor in data["test"].items()}
-        return {
-            "exact caption": exact(model, data["test"]),
-            "beam 3": exact(model, data["test"], beam_size=3),
-            "held-out pairs": exact(model, unseen),
-            "attention on the noun's box": attention_on_boxes(model, data["test"]),
-        }
-
     Contest(
         rivals={name: partial(new, name.split()[0]) for name in ("soft attention", "hard attention", "mean vector")},
-        data=lambda seed: Rows(data["train"], settings.batch_size, seed),
-        evaluate=evaluate,
-        score=lambda figures: (figures["exact caption"], -figures["loss"]),
-        test=test,
-        draw=lambda models, path: draw(models, data["test"], path),
+        data=data,
+        evaluate=lambda model, rows: {"exact caption": exact(model, rows), "loss": mean_loss(model, rows)},
+        best="exact caption",
+        test=test_figures,
+        draw=draw,
         steps=1500,
-        options={"unit": "words", "warmup_steps": 50},
+        unit="words",
     ).run(settings, folder, console)
 
 
@@ -180,14 +166,12 @@ def trained_eye(digits: np.ndarray, labels: np.ndarray, width: int, steps: int) 
 
 
 @dataclass(frozen=True)
-class CaptionConfig(Config):
+class CaptionConfig(WriterConfig):
     """`attention` is "soft", "hard" or "mean"; `coverage` is λ."""
 
     d_model: int
     attention: str = "soft"
     coverage: float = 1.0
-    pad_id: int = PAD
-    eos_id: int = EOS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -214,7 +198,7 @@ class Steps(NamedTuple):
     read: Float[Tensor, "batch time cell"]
 
 
-class CaptionWriter(Model):
+class CaptionWriter(Writer):
     """From a picture to its caption."""
 
     config_class = CaptionConfig
@@ -247,7 +231,7 @@ class CaptionWriter(Model):
         self.encoder.eval()
         return self
 
-    def look(self, images: Images) -> Written:
+    def read(self, images: Images) -> Written:
         """The cells, and the state before the first word."""
         pictures = rearrange(images, "batch height width -> batch 1 height width").to(self.position.dtype) / 255
         cells = rearrange(self.encoder(pictures), "batch d_model row column -> batch (row column) d_model")
@@ -275,7 +259,7 @@ class CaptionWriter(Model):
             return lambda alpha: F.one_hot(torch.multinomial(alpha, 1)[:, 0], alpha.shape[1]).to(alpha.dtype)
         return lambda alpha: F.one_hot(alpha.argmax(dim=-1), alpha.shape[1]).to(alpha.dtype)
 
-    def write(self, before: Ids, state: Written, glimpse: Glimpse) -> tuple[Steps, Written]:
+    def look_and_write(self, before: Ids, state: Written, glimpse: Glimpse) -> tuple[Steps, Written]:
         """Read the words `before` the ones to predict, one after another."""
         words = embedded(self.words, "ids", before, len(WORDS))
         gates, rest, step = self.rnn.first.inputs(words), self.rnn.first.rest(words.shape[-1]), self.rnn.steps()
@@ -291,13 +275,13 @@ class CaptionWriter(Model):
         logits = self.output(torch.tanh(self.from_state(self.dropout(states)) + words + self.from_context(contexts)))
         return Steps(logits, alphas, reads), state
 
-    def steps(self, images: Images, ids: Ids, glimpse: Glimpse | None = None) -> Steps:
-        """Every word of `ids`, given the words before it."""
-        before = torch.cat([torch.full_like(ids[:, :1], BOS), ids[:, :-1]], dim=1)
-        return self.write(before, self.look(images), glimpse or self.glimpse())[0]
+    def write(self, before: Ids, state: Written) -> tuple[Float[Tensor, "batch time vocab"], Written]:
+        steps, state = self.look_and_write(before, state, self.glimpse())
+        return steps.logits, state
 
-    def forward(self, images: Images, ids: Ids) -> Float[Tensor, "batch time vocab"]:
-        return self.steps(images, ids).logits
+    def steps(self, images: Images, ids: Ids) -> Steps:
+        """Every word of `ids`, given the words before it."""
+        return self.look_and_write(ids_before(ids), self.read(images), self.glimpse())[0]
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """The cost of the words, in training with the `regularizer` of the attention."""
@@ -305,7 +289,7 @@ class CaptionWriter(Model):
         steps = self.steps(batch["images"], ids)
         cost = (F.cross_entropy(steps.logits.mT, ids, reduction="none") * is_word).sum(dim=1)
         total = cost.sum() + (self.regularizer(steps, cost.detach(), is_word) if self.training else 0)
-        return {"words": Loss(total, is_word.sum())}
+        return {"ids": Loss(total, is_word.sum())}
 
     def regularizer(self, steps: Steps, cost: Float[Tensor, " batch"], is_word: Bool[Tensor, "batch time"]) -> Tensor:
         """Soft: λ Σ_i (1 - Σ_t α_ti)². Hard: what has the gradient of the expected cost of a caption,
@@ -324,32 +308,23 @@ class CaptionWriter(Model):
         self.baseline.lerp_(cost.mean(), 1 - MEMORY)
         return REWARD * surprise + ENTROPY * (steps.attention * log_alpha).sum()
 
-    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"words": (batch["ids"] != PAD).sum()}
-
-    @torch.no_grad()
-    def start(
-        self, inputs: Images, valid: Tensor | None = None, *, max_new_tokens: int
-    ) -> tuple[Float[Tensor, "batch vocab"], Written]:
-        return self.step(torch.full_like(inputs[:, 0, 0], BOS, dtype=torch.long), self.look(inputs))
-
-    @torch.no_grad()
-    def step(self, ids: Int[Tensor, " batch"], state: Written) -> tuple[Float[Tensor, "batch vocab"], Written]:
-        require_rows_of(state.cells, ids=ids)
-        steps, state = self.write(ids[:, None], state, self.glimpse())
-        return steps.logits[:, 0], state
-
 
 # The figures and the picture
 
 
-@torch.inference_mode()
+def test_figures(model: CaptionWriter, rows: dict[str, Tensor]) -> dict[str, float]:
+    unseen = {name: tensor[rows["held_out"]] for name, tensor in rows.items()}
+    return {
+        "exact caption": exact(model, rows),
+        "beam 3": exact(model, rows, beam_size=3),
+        "held-out pairs": exact(model, unseen),
+        "attention on the noun's box": attention_on_boxes(model, rows),
+    }
+
+
 def exact(model: CaptionWriter, rows: dict[str, Tensor], *, beam_size: int = 1) -> float:
     """The share of captions that are right to the last word."""
-    images = rows["images"].to(model.device)
-    found = beam_search(model.eval(), images, max_new_tokens=LONGEST, beam_size=beam_size, alpha=0.0)
-    texts = [text_of(torch.tensor(hypotheses[0].ids)) for hypotheses in found]
-    return sum(text == text_of(right) for text, right in zip(texts, rows["ids"], strict=True)) / len(texts)
+    return exact_match(written(model, rows["images"], LONGEST, beam_size), rows["ids"])
 
 
 @torch.inference_mode()

@@ -16,35 +16,44 @@ the mean of the grid at every step: it knows which symbols are there, but cannot
 python -m train.applications.image_to_latex
 """
 
-import functools
-import operator
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor, nn
 
-from minitransformer import beam_search, greedy
 from minitransformer.attention_maps import record_attention
 from minitransformer.checks import Count, Range
-from minitransformer.models.base import Config, Loss, Memory, Model, embedded, require_rows_of, target_loss
-from minitransformer.models.encoder_decoder import decoder_inputs_and_targets
+from minitransformer.models.base import Memory, embedded
 from minitransformer.models.rnn_cells import RecurrentStack
 from minitransformer.models.rnn_decoders import FeedingLuongDecoder, RNNState
 from minitransformer.models.rnn_encoder import RecurrentEncoder
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Multiplicative
 from minitransformer.text_encoding import pad
-from train.applications.rivals import ApplicationSettings, Contest, Rows, mean_loss
+from train.applications.rivals import ApplicationSettings, Contest, Split, mean_loss
+from train.applications.writer import (
+    EOS,
+    FIRST,
+    PAD,
+    Ids,
+    Logits,
+    Writer,
+    WriterConfig,
+    exact_match,
+    until_end,
+    written,
+)
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -53,14 +62,11 @@ HEIGHT, WIDTH, ASCENT = 28, 72, 18
 ROWS, COLUMNS = HEIGHT // 4, WIDTH // 4
 ATOMS = (*"abxy123", r"\pi")
 SYMBOLS = (*ATOMS, "+", "-", "=", "_", "^", "{", "}", r"\frac", r"\sqrt")
-PAD, BOS, EOS, FIRST_SYMBOL = 0, 1, 2, 3
-VOCAB_SIZE = FIRST_SYMBOL + len(SYMBOLS)
+VOCAB_SIZE = FIRST + len(SYMBOLS)
 LONGEST = 10
 """The most tokens of a formula, EOS not counted."""
 
 Images = Float[Tensor, "batch height width"]
-Ids = Int[Tensor, "batch time"]
-Split = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -90,28 +96,19 @@ def compare(settings: ImageToLatexSettings, folder: Path, console: Console) -> N
         f"{settings.formulas:,} formulas; skipped: "
         + ", ".join(f"{count:,} {why}" for why, count in sorted(skipped.items()))
     )
-    data = splits_of(rows)
-    sizes: dict[str, Any] = {"hidden_size": settings.hidden_size, "d_model": settings.d_model}
-
-    def evaluate(model: "LatexWriter") -> dict[str, float]:
-        validation = data["validation"]
-        return {
-            "exact match": exact_match(read_greedily(model, validation), validation),
-            "loss": mean_loss(model, validation),
-        }
-
+    attentive = LatexWriterConfig(settings.hidden_size, settings.d_model)
     Contest(
         rivals={
-            "attention": lambda: LatexWriter(LatexWriterConfig(**sizes)),
-            "mean of the image": lambda: LatexWriter(LatexWriterConfig(**sizes, pooled=True)),
+            "attention": lambda: LatexWriter(attentive),
+            "mean of the image": lambda: LatexWriter(replace(attentive, pooled=True)),
         },
-        data=lambda seed: Rows(data["train"], settings.batch_size, seed),
-        evaluate=evaluate,
-        score=lambda figures: (figures["exact match"], -figures["loss"]),
-        test=lambda model: figures(model, data["test"], settings.beam_size),
-        draw=lambda models, path: draw(models["attention"], data["test"], path),
+        data=splits_of(rows),
+        evaluate=figures,
+        best="exact match",
+        test=partial(test_figures, beam_size=settings.beam_size),
+        draw=lambda models, rows, path: draw(models["attention"], rows, path),
         steps=1000,
-        options={"unit": "tokens", "warmup_steps": 50},
+        unit="symbols",
     ).run(settings, folder, console)
 
 
@@ -141,7 +138,7 @@ def random_sum(rng: random.Random) -> list[str]:
     return [rng.choice(ATOMS), *rng.choice(([], [rng.choice("+-"), rng.choice(ATOMS)]))]
 
 
-@functools.cache
+@cache
 def image_of(formula: tuple[str, ...]) -> Float[Tensor, "height width"] | str:
     """The formula in black, 1, on white, 0; or why there is no image of it."""
     from matplotlib.font_manager import FontProperties
@@ -162,7 +159,7 @@ def image_of(formula: tuple[str, ...]) -> Float[Tensor, "height width"] | str:
 def drawn_formulas(
     count: int, make: Callable[[random.Random], list[str]] = random_formula
 ) -> tuple[Split, Counter[str]]:
-    """The images and the ids (BOS ... EOS) of so many formulas, no two of which look alike, and how many were skipped
+    """The images and the ids (... EOS) of so many formulas, no two of which look alike, and how many were skipped
     for what reason."""
     rng, drawn, skipped = random.Random(0), dict[bytes, tuple[Tensor, list[int]]](), Counter[str]()
     while len(drawn) < count:
@@ -173,10 +170,9 @@ def drawn_formulas(
         if isinstance(image, str):
             skipped[image] += 1
         else:
-            ids = [BOS, *(FIRST_SYMBOL + SYMBOLS.index(symbol) for symbol in formula), EOS]
-            drawn[image.numpy().tobytes()] = (image, ids)
+            drawn[image.numpy().tobytes()] = (image, [*(FIRST + SYMBOLS.index(symbol) for symbol in formula), EOS])
     images, texts = zip(*drawn.values(), strict=True)
-    return {"images": torch.stack(images), "ids": pad(texts, PAD)}, skipped
+    return {"inputs": torch.stack(images), "ids": pad(texts, PAD)}, skipped
 
 
 def splits_of(rows: Split) -> dict[str, Split]:
@@ -189,29 +185,26 @@ def splits_of(rows: Split) -> dict[str, Split]:
 
 def symbols_of(ids: Sequence[int]) -> list[str]:
     """The symbols before the first EOS."""
-    ids = ids[: ids.index(EOS)] if EOS in ids else ids
-    return [SYMBOLS[number - FIRST_SYMBOL] for number in ids if number >= FIRST_SYMBOL]
+    return [SYMBOLS[number - FIRST] for number in until_end(ids) if number >= FIRST]
 
 
 # The model
 
 
 @dataclass(frozen=True)
-class LatexWriterConfig(Config):
+class LatexWriterConfig(WriterConfig):
     """`pooled`: the decoder sees the mean of the grid only."""
 
     hidden_size: int
     d_model: int
     pooled: bool = False
-    pad_id: int = PAD
-    eos_id: int = EOS
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("hidden_size", "d_model")
 
 
-class LatexWriter(Model):
+class LatexWriter(Writer):
     """From an image to the symbols of a formula."""
 
     config_class = LatexWriterConfig
@@ -251,61 +244,31 @@ class LatexWriter(Model):
         states = mean if self.config.pooled else states
         return Memory(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device), first)
 
-    def state_before_bos(self, images: Images) -> RNNState:
+    def read(self, images: Images) -> RNNState:
         memory = self.encode(images)
         assert memory.final is not None
         return self.decoder.start(memory, memory.final)
 
-    def embedded(self, ids: Ids) -> Float[Tensor, "batch time d_model"]:
-        return embedded(self.symbols, "ids", ids, VOCAB_SIZE)
-
-    def forward(self, images: Images, ids: Ids) -> Float[Tensor, "batch time vocab"]:
-        """The logits of the symbol after each of `ids`."""
-        require_rows_of(images, ids=ids)
-        return self.output(self.decoder(self.embedded(ids), self.state_before_bos(images))[0])
-
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
-        inputs, targets, is_target = decoder_inputs_and_targets(batch["ids"], PAD)
-        logits = self(batch["images"], inputs)[is_target]
-        return {"symbols": Loss(target_loss(logits, targets[is_target]), is_target.sum())}
-
-    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"symbols": (batch["ids"][:, 1:] != PAD).sum()}
-
-    @torch.no_grad()
-    def start(
-        self, inputs: Images, valid: Tensor | None = None, *, max_new_tokens: int
-    ) -> tuple[Float[Tensor, "batch vocab"], RNNState]:
-        bos = torch.full((len(inputs),), BOS, device=inputs.device)
-        return self.step(bos, self.state_before_bos(inputs))
-
-    @torch.no_grad()
-    def step(self, ids: Int[Tensor, " batch"], state: RNNState) -> tuple[Float[Tensor, "batch vocab"], RNNState]:
-        require_rows_of(state.source, ids=ids)
-        features, state = self.decoder(self.embedded(rearrange(ids, "batch -> batch 1")), state)
-        return self.output(features[:, 0]), state
+    def write(self, before: Ids, state: RNNState) -> tuple[Logits, RNNState]:
+        features, state = self.decoder(embedded(self.symbols, "ids", before, VOCAB_SIZE), state)
+        return self.output(features), state
 
 
 # The figures and the picture
 
 
-def exact_match(found: Sequence[Sequence[str]], rows: Split) -> float:
-    """The share of formulas that are right to the last symbol."""
-    right = [symbols_of(ids) for ids in rows["ids"].tolist()]
-    return sum(map(operator.eq, found, right)) / len(right)
+def figures(model: LatexWriter, rows: Split) -> dict[str, float]:
+    found = written(model, rows["inputs"], LONGEST + 1)
+    return {"exact match": exact_match(found, rows["ids"]), "loss": mean_loss(model, rows)}
 
 
-def read_greedily(model: LatexWriter, rows: Split) -> list[list[str]]:
-    ids = greedy(model.eval(), rows["images"].to(model.device), max_new_tokens=LONGEST + 1)
-    return [symbols_of(row) for row in ids.tolist()]
-
-
-def figures(model: LatexWriter, rows: Split, beam_size: int) -> dict[str, float]:
-    beams = beam_search(model.eval(), rows["images"].to(model.device), max_new_tokens=LONGEST + 1, beam_size=beam_size)
-    found = [symbols_of(best.ids) for best, *_ in beams]
-    greedily = exact_match(read_greedily(model, rows), rows)
-    exact = {f"exact, beam {beam_size}": exact_match(found, rows), "exact, greedy": greedily}
-    return exact | drawn_again(found, rows["images"])
+def test_figures(model: LatexWriter, rows: Split, beam_size: int) -> dict[str, float]:
+    greedily, found = (written(model, rows["inputs"], LONGEST + 1, size) for size in (1, beam_size))
+    exact = {
+        f"exact, beam {beam_size}": exact_match(found, rows["ids"]),
+        "exact, greedy": exact_match(greedily, rows["ids"]),
+    }
+    return exact | drawn_again([symbols_of(ids) for ids in found], rows["inputs"])
 
 
 def drawn_again(found: Sequence[Sequence[str]], images: Images) -> dict[str, float]:
@@ -324,11 +287,11 @@ def draw(model: LatexWriter, rows: Split, path: Path) -> None:
     from matplotlib.figure import Figure
 
     row = int((rows["ids"] != PAD).sum(dim=1).argmax())
-    image = rows["images"][row : row + 1]
-    found = read_greedily(model, {"images": image})[0]
-    ids = torch.tensor([[BOS, *(FIRST_SYMBOL + SYMBOLS.index(symbol) for symbol in found)]])
+    image = rows["inputs"][row : row + 1]
+    [ids] = written(model, image, LONGEST + 1)
+    found = symbols_of(ids)
     with record_attention(model) as maps:
-        model(image, ids)
+        model(image, torch.tensor([[*ids, EOS]]))
     looks = rearrange(maps["decoder.attention"][0, 0], "time (row column) -> time row column", row=ROWS)
     lines = -(-len(looks) // 4)
     figure = Figure(figsize=(9, 0.95 * lines + 0.5), layout="constrained")

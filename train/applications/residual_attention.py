@@ -33,7 +33,7 @@ from minitransformer.data import load
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Model, target_loss
 from minitransformer.plots import save_figure
-from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.applications.rivals import ApplicationSettings, Contest
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -90,18 +90,15 @@ def compare(settings: ResidualAttentionSettings, folder: Path, console: Console)
         "ResNet, wrong labels": replace(plain, noisy=True),
     }
 
-    def evaluate(model: "ResidualAttention") -> dict[str, float]:
-        return figures_of(model, data["validation"])
-
     Contest(
         rivals={name: partial(ResidualAttention, config) for name, config in configs.items()},
-        data=lambda seed: Rows(data["train"], settings.batch_size, seed),
-        evaluate=evaluate,
-        score=lambda figures: (figures["accuracy"], -figures["loss"]),
-        test=lambda model: {"accuracy": figures_of(model, data["test"])["accuracy"]},
-        draw=lambda models, path: draw(models["(1+M)T"], data["test"], path),
+        data=data,
+        evaluate=figures_of,
+        best="accuracy",
+        draw=lambda models, rows, path: draw(models["(1+M)T"], rows, path),
         steps=250,
-        options={"unit": "images", "warmup_steps": 5},
+        warmup_steps=5,
+        unit="images",
     ).run(settings, folder, console)
 
 

@@ -25,6 +25,8 @@ from train.engine.run_folder import create_run
 from train.engine.settings import LearningRate, Precision, Settings, seeds_of
 
 Figures = Mapping[str, float]
+Split = Mapping[str, Tensor]
+"""The rows of one split, column by column."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class ApplicationSettings(Settings):
 class Rows:
     """Rows of tensors in batches of one size, in an order that depends on the seed and the epoch alone."""
 
-    def __init__(self, rows: Mapping[str, Tensor], batch_size: int, seed: int):
+    def __init__(self, rows: Split, batch_size: int, seed: int):
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
 
     def epoch(self, number: int) -> Sequence[Sequence[int]]:
@@ -67,33 +69,42 @@ class Rows:
 
 
 @torch.inference_mode()
-def mean_loss(model: Model, rows: Mapping[str, Tensor]) -> float:
+def mean_loss(model: Model, rows: Split) -> float:
     """The loss of a model with one term, per target, over all rows at once."""
     [loss] = model.eval().loss({name: tensor.to(model.device) for name, tensor in rows.items()}).values()
     return (loss.total / loss.count).item()
 
 
+def parameters_of(make: Callable[[], Model]) -> int:
+    """How many parameters a model would have, without memory for them."""
+    with torch.device("meta"):
+        return make().num_parameters()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """What is compared. `rivals` make new models by name, the idea first; `data` gives the training data by seed.
+    """What is compared. `rivals` make new models by name, the idea first. `data` has the splits "train", "validation"
+    and "test".
 
-    `evaluate` and `score` choose weights on validation data, as in `train`; `test` scores each model once on the test
-    split. `draw` makes the picture of the models of the first seed. `others` are rows of the table that need no
-    training.
+    `evaluate` gives a model's figures on a split, with a "loss". The weights kept are the ones with the highest `best`
+    on validation data, then the lowest loss. `test` scores each model once on the test split: by default with the
+    figures of `evaluate` but for the loss. `draw` makes the picture of the models of the first seed. `others` are rows
+    of the table that need no training.
     """
 
     rivals: Mapping[str, Callable[[], Model]]
-    data: Callable[[int], TrainingData]
-    evaluate: Callable[[Any], Figures]
-    score: Callable[[Figures], Sequence[float]]
-    test: Callable[[Any], Figures]
-    draw: Callable[[Mapping[str, Any], Path], object]
+    data: Mapping[str, Split]
+    evaluate: Callable[[Any, Any], Figures]
+    best: str | None = None
+    test: Callable[[Any, Any], Figures] | None = None
+    draw: Callable[[Any, Any, Path], object]
     steps: int
     """Of each rival, unless --steps or --minutes say otherwise."""
+    warmup_steps: int = 50
+    unit: str
+    """What `count_targets` counts, for the speed."""
+    batches: Callable[[Split, int, int], TrainingData] = Rows
     others: Mapping[str, Figures] = field(default_factory=dict)
-    optimizer: Callable[[Model, float], torch.optim.Optimizer] = lambda model, lr: adamw(model, lr=lr)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of `LoopOptions`."""
 
     def run(self, settings: ApplicationSettings, folder: Path, console: Console) -> None:
         """Train and score all rivals; print the table; write `results.json` and `picture.png` into `folder`."""
@@ -107,7 +118,7 @@ class Contest:
         if not Processes.current().is_rank_0:
             return
         models = {name: type(make()).load(self._folder(folder, name, seeds[0])) for name, make in self.rivals.items()}
-        self.draw(models, folder / "picture.png")
+        self.draw(models, self.data["test"], folder / "picture.png")
         rows = {name: summary(by_seed) for name, by_seed in reports.items()}
         rows |= {name: {"test": dict(figures), "spread": None} for name, figures in self.others.items()}
         finish(folder, {"seeds": seeds, "rows": rows})
@@ -132,26 +143,35 @@ class Contest:
             evaluations=settings.evaluations,
             accumulate=settings.processes,
             run_id=run_id,
-            **self.options,
+            unit=self.unit,
+            warmup_steps=self.warmup_steps,
         )
         state = train(
             model,
-            self.optimizer(model, settings.lr),
-            self.data(seed),
+            adamw(model, lr=settings.lr),
+            self.batches(self.data["train"], settings.batch_size, seed),
             options,
             place,
-            evaluate=self.evaluate,
-            score=self.score,
+            evaluate=lambda model: self.evaluate(model, self.data["validation"]),
+            score=self._score,
             console=console,
             name=place.name,
         )
         if not Processes.current().is_rank_0:
             return {}
         model.save(place)
-        figures = run_figures(model.num_parameters(), state, unit=options.unit)
-        report = {"test": dict(self.test(model)), **figures, "validation": state.history}
+        figures = run_figures(model.num_parameters(), state, unit=self.unit)
+        report = {"test": self._tested(model), **figures, "validation": state.history}
         finish(place, report)
         return report
+
+    def _score(self, figures: Figures) -> Sequence[float]:
+        return (-figures["loss"],) if self.best is None else (figures[self.best], -figures["loss"])
+
+    def _tested(self, model: Model) -> dict[str, float]:
+        if self.test is not None:
+            return dict(self.test(model, self.data["test"]))
+        return {name: value for name, value in self.evaluate(model, self.data["test"]).items() if name != "loss"}
 
     @staticmethod
     def _folder(folder: Path, name: str, seed: int) -> Path:

@@ -14,13 +14,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from minitransformer.data import load
+from train.applications.writer import EOS, PAD
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHAPES = ("circle", "square", "triangle", "cross")
 SIZES = {3: "small", 6: "large"}
 """By half of a shape's width in pixels."""
 OBJECTS = [(shape, half) for shape in SHAPES for half in SIZES]
-PAD, BOS, EOS = 0, 1, 2
 WORDS = ("", "", "", "a", "an", "of", "left", "right", "above", "below", *SIZES.values(), *DIGITS, *SHAPES)
 LONGEST = 8
 """a small circle left of a seven EOS"""

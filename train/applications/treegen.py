@@ -56,7 +56,7 @@ from train.applications.english_to_python import (
     normal,
     symbols_below,
 )
-from train.applications.rivals import ApplicationSettings, Contest, Rows, mean_loss
+from train.applications.rivals import ApplicationSettings, Contest, Split, mean_loss
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -98,37 +98,50 @@ def main(arguments: list[str] | None = None) -> None:
 def compare(settings: TreeGenSettings, folder: Path, console: Console) -> None:
     pairs = corpus(settings.sentences)
     language, tokens = Language.of(pairs), Tokens(pairs["train"])
-    rows = {name: language.rows(split) | tokens.rows(split) for name, split in pairs.items()}
     sizes = settings.d_model, settings.num_heads, settings.num_layers
     config = TreeGenConfig(language.choices, language.words, *sizes)
+    num_new = len(pairs["new names"])
+    splits = {
+        "train": pairs["train"],
+        "validation": pairs["validation"],
+        "test": pairs["new names"] + pairs["known names"],
+    }
+    every = [pair for split in splits.values() for pair in split]
+    numbers = torch.arange(len(every)).split([len(split) for split in splits.values()])
+    data = {
+        name: {"number": number, **language.rows(split), **tokens.rows(split)}
+        for (name, split), number in zip(splits.items(), numbers, strict=True)
+    }
 
-    def answers(model: "TreeGen | Transformer", split: str, chosen: slice = slice(None)) -> list[str | None]:
-        given = {name: tensor[chosen].to(model.device) for name, tensor in rows[split].items()}
+    def answers(model: "TreeGen | Transformer", rows: Split) -> list[str | None]:
+        given = {name: tensor.to(model.device) for name, tensor in rows.items()}
         if isinstance(model, Transformer):
             return tokens.written(model.eval(), given)
         ids = greedy(model.eval(), given["sentence"], max_new_tokens=MOST_STEPS).tolist()
-        return [
-            normal(language.text(*each)) for each in zip(ids, (p.english for p in pairs[split][chosen]), strict=True)
-        ]
+        sentences = [every[number].english for number in rows["number"].tolist()]
+        return [normal(language.text(*each)) for each in zip(ids, sentences, strict=True)]
 
-    def exact(found: Sequence[str | None], split: str) -> float:
-        return sum(code == pair.python for code, pair in zip(found, pairs[split], strict=True)) / len(found)
+    def exact(found: Sequence[str | None], numbers: Tensor) -> float:
+        return sum(code == every[n].python for code, n in zip(found, numbers.tolist(), strict=True)) / len(found)
 
-    def evaluate(model: "TreeGen | Transformer") -> dict[str, float]:
-        found = answers(model, "validation")
-        return {"exact match": exact(found, "validation"), "loss": mean_loss(model, rows["validation"])}
+    def evaluate(model: "TreeGen | Transformer", rows: Split) -> dict[str, float]:
+        return {"exact match": exact(answers(model, rows), rows["number"]), "loss": mean_loss(model, rows)}
 
-    def test(model: "TreeGen | Transformer") -> dict[str, float]:
-        new, known = answers(model, "new names"), answers(model, "known names")
-        parse = 1 - (new + known).count(None) / len(new + known)
-        return {"new names": exact(new, "new names"), "known names": exact(known, "known names"), "parse": parse}
+    def test(model: "TreeGen | Transformer", rows: Split) -> dict[str, float]:
+        found, numbers = answers(model, rows), rows["number"]
+        return {
+            "new names": exact(found[:num_new], numbers[:num_new]),
+            "known names": exact(found[num_new:], numbers[num_new:]),
+            "parse": 1 - found.count(None) / len(found),
+        }
 
-    def show(models: Mapping[str, "TreeGen | Transformer"], path: Path) -> None:
+    def show(models: Mapping[str, "TreeGen | Transformer"], rows: Split, path: Path) -> None:
         """The first new sentence of about 18 rules."""
-        of_size = [abs(18 - int((rules != PAD).sum())) for rules in rows["new names"]["rules"]]
+        of_size = [abs(18 - int((rules != PAD).sum())) for rules in rows["rules"][:num_new]]
         n = of_size.index(min(of_size))
-        found = {name: answers(model, "new names", slice(n, n + 1))[0] for name, model in models.items()}
-        draw(found, language, pairs["new names"][n], path)
+        row = {name: column[n : n + 1] for name, column in rows.items()}
+        found = {name: answers(model, row)[0] for name, model in models.items()}
+        draw(found, language, splits["test"][n], path)
 
     Contest(
         rivals={
@@ -137,13 +150,13 @@ def compare(settings: TreeGenSettings, folder: Path, console: Console) -> None:
             "no gates": lambda: TreeGen(replace(config, gates=False)),
             "sequence to sequence": lambda: tokens.rival(config),
         },
-        data=lambda seed: Rows(rows["train"], settings.batch_size, seed),
+        data=data,
         evaluate=evaluate,
-        score=lambda figures: (figures["exact match"], -figures["loss"]),
+        best="exact match",
         test=test,
         draw=show,
         steps=700,
-        options={"unit": "rules", "warmup_steps": 50},
+        unit="rules",
     ).run(settings, folder, console)
 
 

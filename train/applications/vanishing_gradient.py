@@ -36,7 +36,7 @@ from minitransformer.models.base import Config, Loss, Model, embedded, target_lo
 from minitransformer.models.rnn_cells import Cell, GRUCell, LSTMCell, State, Step
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
-from train.applications.rivals import ApplicationSettings, Contest, Rows
+from train.applications.rivals import ApplicationSettings, Contest, Split, parameters_of
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -78,13 +78,6 @@ def compare(settings: VanishingGradientSettings, folder: Path, console: Console)
     attentive = CopierConfig("tanh", settings.d_model, settings.hidden_size, settings.noise, attention=True)
     lstm, gru, tanh = (as_large_as(attentive, cell) for cell in ("lstm", "gru", "tanh"))
 
-    def evaluate(model: "Copier") -> dict[str, float]:
-        return scores(model, data["validation"])
-
-    def test(model: "Copier") -> dict[str, float]:
-        norm = gradient_norm(model, 100)
-        return {"copied": scores(model, data["test"])["copied"], "log10 of gradient, T = 100": norm.log10().item()}
-
     Contest(
         rivals={
             "attention": lambda: Copier(attentive),
@@ -93,13 +86,13 @@ def compare(settings: VanishingGradientSettings, folder: Path, console: Console)
             "tanh RNN": lambda: Copier(tanh),
             f"tanh RNN over {SHORT}": lambda: Copier(replace(tanh, noise=SHORT)),
         },
-        data=lambda seed: Rows(data["train"], settings.batch_size, seed),
-        evaluate=evaluate,
-        score=lambda figures: (figures["copied"], -figures["loss"]),
-        test=test,
-        draw=lambda models, path: draw(models, data["test"], path),
+        data=data,
+        evaluate=scores,
+        best="copied",
+        test=test_figures,
+        draw=draw,
         steps=400,
-        options={"unit": "letters", "warmup_steps": 50},
+        unit="letters",
     ).run(settings, folder, console)
 
 
@@ -215,10 +208,9 @@ class Copier(Model):
 
 def as_large_as(config: CopierConfig, cell: str) -> CopierConfig:
     """A config without attention, with as many hidden units as the parameters of `config` allow."""
-    with torch.device("meta"):
-        most = Copier(config).num_parameters()
-        configs = (replace(config, cell=cell, attention=False, hidden_size=size) for size in count(1))
-        return list(takewhile(lambda config: Copier(config).num_parameters() <= most, configs))[-1]
+    most = parameters_of(lambda: Copier(config))
+    configs = (replace(config, cell=cell, attention=False, hidden_size=size) for size in count(1))
+    return list(takewhile(lambda config: parameters_of(lambda: Copier(config)) <= most, configs))[-1]
 
 
 # The figures
@@ -249,7 +241,7 @@ def gradient_norm(model: Copier, steps: int, rows: int = 4) -> Float[Tensor, ""]
 
 
 @torch.inference_mode()
-def scores(model: Copier, rows: Mapping[str, Tensor]) -> dict[str, float]:
+def scores(model: Copier, rows: Split) -> dict[str, float]:
     """The share of letters that are copied (a guess: 1/8), and the loss in nats per letter."""
     ids = rows["ids"].to(model.device)
     logits, letters = model.eval()(ids), ids[:, :LENGTH]
@@ -257,10 +249,15 @@ def scores(model: Copier, rows: Mapping[str, Tensor]) -> dict[str, float]:
     return {"copied": (logits.argmax(dim=-1) == letters).float().mean().item(), "loss": loss.item()}
 
 
+def test_figures(model: Copier, rows: Split) -> dict[str, float]:
+    norm = gradient_norm(model, 100)
+    return {"copied": scores(model, rows)["copied"], "log10 of gradient, T = 100": norm.log10().item()}
+
+
 # The picture
 
 
-def draw(models: Mapping[str, Copier], rows: Mapping[str, Tensor], path: Path) -> None:
+def draw(models: Mapping[str, Copier], rows: Split, path: Path) -> None:
     """The norm of the gradient against T, trained and untrained; and how much each network copies."""
     from matplotlib import color_sequences
     from matplotlib.figure import Figure

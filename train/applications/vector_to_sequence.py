@@ -14,14 +14,14 @@ python -m train.applications.vector_to_sequence
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -29,10 +29,24 @@ from minitransformer import greedy
 from minitransformer.checks import Count
 from minitransformer.data.locales import write_date
 from minitransformer.errors import InputError
-from minitransformer.models.base import Config, Loss, Model, embedded, require_rows_of, target_loss
+from minitransformer.models.base import Memory, embedded
 from minitransformer.models.rnn_cells import RecurrentStack
+from minitransformer.models.rnn_decoders import Decoder, RNNState
 from minitransformer.plots import save_figure
-from train.applications.rivals import ApplicationSettings, Contest, Rows, mean_loss
+from minitransformer.text_encoding import pad
+from train.applications.rivals import ApplicationSettings, Contest, Split, mean_loss
+from train.applications.writer import (
+    EOS,
+    FIRST,
+    PAD,
+    Ids,
+    Logits,
+    Writer,
+    WriterConfig,
+    exact_match,
+    until_end,
+    written,
+)
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -42,11 +56,10 @@ FORMATS = ("d MMM y", "dd MMM y", "MMMM d y", "d MMMM y", "M/d/yy", "MMM d y", "
 LETTERS = " ./0123456789abcdefghijklmnopqrstuvwxyz"
 SIZES = (2018 - 1970 + 1, 12 + 1, 31 + 1, len(FORMATS))
 """How many values year, month, day and format have."""
-PAD, BOS, EOS, FIRST_LETTER = 0, 1, 2, 3
+VOCAB_SIZE = FIRST + len(LETTERS)
 LONGEST = len("30 september 1999") + 1
 
 Vectors = Int[Tensor, "batch 4"]
-Ids = Int[Tensor, "batch time"]
 
 
 @dataclass(frozen=True)
@@ -73,83 +86,62 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare(settings: VectorToSequenceSettings, folder: Path, console: Console) -> None:
-    data = written_days(settings.days)
-    sizes: dict[str, Any] = dict(d_model=settings.d_model, hidden_size=settings.hidden_size)
-
-    def evaluate(model: "DateWriter") -> dict[str, float]:
-        return {"exact match": exact_match(model, data["validation"]), "loss": mean_loss(model, data["validation"])}
-
+    seeing = DateWriterConfig(settings.d_model, settings.hidden_size)
     Contest(
         rivals={
-            "given the format": lambda: DateWriter(DateWriterConfig(**sizes)),
-            "format-blind": lambda: DateWriter(DateWriterConfig(**sizes, blind=True)),
+            "given the format": lambda: DateWriter(seeing),
+            "format-blind": lambda: DateWriter(replace(seeing, blind=True)),
         },
-        data=lambda seed: Rows(data["train"], settings.batch_size, seed),
-        evaluate=evaluate,
-        score=lambda figures: (figures["exact match"], -figures["loss"]),
-        test=lambda model: {"exact match": exact_match(model, data["test"])},
-        draw=lambda models, path: draw(models, data["test"], path),
+        data=days_and_dates(settings.days),
+        evaluate=figures,
+        best="exact match",
+        draw=draw,
         steps=1500,
-        options={"unit": "letters", "warmup_steps": 50},
+        unit="letters",
     ).run(settings, folder, console)
 
 
 # The data
 
 
-def written_days(count: int) -> dict[str, dict[str, Tensor]]:
-    """The splits; no day is in two of them. `vectors` are (year since 1970, month, day, number of the format)."""
+def days_and_dates(count: int) -> dict[str, Split]:
+    """The splits; no day is in two of them. `inputs` are (year since 1970, month, day, number of the format)."""
     days = [date.fromordinal(day) for day in random.Random(0).sample(DAYS, count)]
     tenth = count // 10
     splits = {"test": days[:tenth], "validation": days[tenth : 2 * tenth], "train": days[2 * tenth :]}
-    return {name: written(part) for name, part in splits.items()}
+    return {name: in_all_formats(part) for name, part in splits.items()}
 
 
-def written(days: list[date]) -> dict[str, Tensor]:
+def in_all_formats(days: list[date]) -> Split:
     pairs = [(day, form) for day in days for form in range(len(FORMATS))]
     vectors = torch.tensor([(day.year - 1970, day.month, day.day, form) for day, form in pairs])
-    ids = torch.full((len(pairs), LONGEST), PAD)
-    for row, (day, form) in enumerate(pairs):
-        letters = [FIRST_LETTER + LETTERS.index(letter) for letter in write_date(day, FORMATS[form], "en")]
-        ids[row, : len(letters) + 1] = torch.tensor([*letters, EOS])
-    return {"vectors": vectors, "ids": ids}
+    texts = [write_date(day, FORMATS[form], "en") for day, form in pairs]
+    ids = pad([[*(FIRST + LETTERS.index(letter) for letter in text), EOS] for text in texts], PAD)
+    return {"inputs": vectors, "ids": ids}
 
 
 def text_of(ids: Int[Tensor, " time"]) -> str:
     """The letters before the first EOS."""
-    numbers = ids.tolist()
-    end = numbers.index(EOS) if EOS in numbers else len(numbers)
-    return "".join(LETTERS[number - FIRST_LETTER] for number in numbers[:end] if number >= FIRST_LETTER)
+    return "".join(LETTERS[number - FIRST] for number in until_end(ids.tolist()) if number >= FIRST)
 
 
 # The model
 
 
 @dataclass(frozen=True)
-class DateWriterConfig(Config):
+class DateWriterConfig(WriterConfig):
     """`blind`: the format is not read."""
 
     d_model: int
     hidden_size: int
     blind: bool = False
-    pad_id: int = PAD
-    eos_id: int = EOS
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("d_model", "hidden_size")
 
 
-class Written(NamedTuple):
-    """What decoding carries from step to step: the GRU's state (B, H)."""
-
-    hidden: tuple[Float[Tensor, "batch hidden"], ...]
-
-    def select(self, rows: Tensor) -> "Written":
-        return Written(tuple(h[rows] for h in self.hidden))
-
-
-class DateWriter(Model):
+class DateWriter(Writer):
     """From a vector to the letters of a date."""
 
     config_class = DateWriterConfig
@@ -159,65 +151,40 @@ class DateWriter(Model):
         self.config = c = config
         self.embeddings = nn.ModuleList(nn.Embedding(size, c.d_model) for size in SIZES)
         self.first_state = nn.Linear(len(SIZES) * c.d_model, c.hidden_size)
-        self.letters = nn.Embedding(FIRST_LETTER + len(LETTERS), c.d_model)
-        self.rnn = RecurrentStack("gru", c.d_model, c.hidden_size, 1, dropout=0.0)
-        self.output = nn.Linear(c.hidden_size, FIRST_LETTER + len(LETTERS))
+        self.letters = nn.Embedding(VOCAB_SIZE, c.d_model)
+        self.decoder = Decoder(RecurrentStack("gru", c.d_model, c.hidden_size, 1, dropout=0.0), c.hidden_size)
+        self.output = nn.Linear(c.hidden_size, VOCAB_SIZE)
 
-    def read(self, vectors: Vectors) -> Written:
-        """h_0."""
+    def read(self, vectors: Vectors) -> RNNState:
+        """h_0, which is all that the decoder knows of the vector."""
         if self.config.blind:
             vectors = vectors * torch.tensor([1, 1, 1, 0], device=vectors.device)
         parts = zip(self.embeddings, vectors.unbind(dim=1), SIZES, strict=True)
         rows = [embedded(table, "vectors", numbers, size) for table, numbers, size in parts]
-        return Written((torch.tanh(self.first_state(torch.cat(rows, dim=-1))),))
+        h = torch.tanh(self.first_state(torch.cat(rows, dim=-1)))
+        states = rearrange(h, "batch hidden -> batch 1 hidden")
+        return self.decoder.start(Memory(states, torch.ones_like(states[..., 0], dtype=torch.bool)), (h,))
 
-    def forward(self, vectors: Vectors, ids: Ids) -> Float[Tensor, "batch time vocab"]:
-        """The logits of each letter, given the letters before it."""
-        before = torch.cat([torch.full_like(ids[:, :1], BOS), ids[:, :-1]], dim=1)
-        gates = self.rnn.first.inputs(self.letters(before))
-        step, state, states = self.rnn.steps(), self.read(vectors).hidden, []
-        for inputs in gates.unbind(dim=1):
-            state = step(inputs, state)
-            states.append(state[0])
-        return self.output(torch.stack(states, dim=1))
-
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
-        is_letter = batch["ids"] != PAD
-        logits = self(batch["vectors"], batch["ids"])[is_letter]
-        return {"letters": Loss(target_loss(logits, batch["ids"][is_letter]), is_letter.sum())}
-
-    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"letters": (batch["ids"] != PAD).sum()}
-
-    @torch.no_grad()
-    def start(
-        self, inputs: Vectors, valid: Tensor | None = None, *, max_new_tokens: int
-    ) -> tuple[Float[Tensor, "batch vocab"], Written]:
-        return self.step(torch.full_like(inputs[:, 0], BOS), self.read(inputs))
-
-    @torch.no_grad()
-    def step(self, ids: Int[Tensor, " batch"], state: Written) -> tuple[Float[Tensor, "batch vocab"], Written]:
-        require_rows_of(state.hidden[0], ids=ids)
-        hidden = self.rnn.steps()(self.rnn.first.inputs(self.letters(ids)), state.hidden)
-        return self.output(hidden[0]), Written(hidden)
+    def write(self, before: Ids, state: RNNState) -> tuple[Logits, RNNState]:
+        features, state = self.decoder(embedded(self.letters, "ids", before, VOCAB_SIZE), state)
+        return self.output(features), state
 
 
 # The figures and the picture
 
 
-def exact_match(model: DateWriter, rows: dict[str, Tensor]) -> float:
-    """The share of strings that are right to the last letter."""
-    found = greedy(model.eval(), rows["vectors"].to(model.device), max_new_tokens=LONGEST).cpu()
-    return sum(text_of(ids) == text_of(right) for ids, right in zip(found, rows["ids"], strict=True)) / len(found)
+def figures(model: DateWriter, rows: Split) -> dict[str, float]:
+    found = written(model, rows["inputs"], LONGEST)
+    return {"exact match": exact_match(found, rows["ids"]), "loss": mean_loss(model, rows)}
 
 
 @torch.inference_mode()
-def draw(models: Mapping[str, DateWriter], rows: dict[str, Tensor], path: Path) -> None:
+def draw(models: Mapping[str, DateWriter], rows: Split, path: Path) -> None:
     """A test day before the tenth in every format, as each model writes it, on the probability of each letter."""
     from matplotlib.figure import Figure
 
-    first = int((rows["vectors"][:, 2] < 10).int().argmax())
-    vectors, right = (rows[name][first : first + len(FORMATS)] for name in ("vectors", "ids"))
+    first = int((rows["inputs"][:, 2] < 10).int().argmax())
+    vectors, right = (rows[name][first : first + len(FORMATS)] for name in ("inputs", "ids"))
     figure = Figure(figsize=(6 * len(models), 3.6), layout="constrained")
     for axes, (name, model) in zip(figure.subplots(1, len(models), squeeze=False)[0], models.items(), strict=True):
         ids = greedy(model, vectors, max_new_tokens=LONGEST)

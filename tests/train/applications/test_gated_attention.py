@@ -18,7 +18,6 @@ from train.applications.gated_attention import (
     frequent_words,
     marked,
     opened,
-    parameters,
     relaxed_log_gates,
 )
 
@@ -148,7 +147,6 @@ def test_words_that_were_read_are_marked():
     assert marked(reading, TEXTS[0]).plain == "positive (wrong): [a] dull , [dull] film ."
 
 
-def test_the_configuration_is_counted_without_memory_and_refuses_unknown_gates():
-    assert parameters(GatedReaderConfig(12, 6, 4)) == reader().num_parameters()
+def test_unknown_gates_are_refused():
     with pytest.raises(ValueError, match="gates='shut' must be one of"):
         GatedReaderConfig(12, 6, 4, gates="shut")

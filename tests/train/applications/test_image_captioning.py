@@ -12,7 +12,8 @@ from helpers_applications import run
 from minitransformer import greedy
 from train.applications import image_captioning, scenes
 from train.applications.image_captioning import CaptionConfig, CaptionWriter, Written, attention_on_boxes
-from train.applications.scenes import BOS, CELL, EOS, LONGEST, PAD, SIZE, TEST, WORDS, half_size_digits, split, text_of
+from train.applications.scenes import CELL, LONGEST, SIZE, TEST, WORDS, half_size_digits, split, text_of
+from train.applications.writer import BOS, EOS, PAD
 
 D = 4
 
@@ -109,7 +110,7 @@ def test_padding_changes_neither_loss_nor_gradients(digits, attention):
     for padding in (0, 3):
         model.baseline.fill_(2.0)
         torch.manual_seed(next(seed for seed in itertools.count() if is_soft_batch(seed)))
-        loss = model.loss({"images": rows["images"], "ids": F.pad(rows["ids"], (0, padding), value=PAD)})["words"]
+        loss = model.loss({"images": rows["images"], "ids": F.pad(rows["ids"], (0, padding), value=PAD)})["ids"]
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         found.append([loss.total.detach(), loss.count, *torch.autograd.grad(loss.total, trained)])
     torch.testing.assert_close(found[0], found[1])
@@ -132,7 +133,7 @@ def hard_caption(model, cells, places):
     first = tuple(torch.full((1, D), value, dtype=torch.float64) for value in (0.3, -0.2))
     state = Written(cells, model.attention.keys(cells), first)
     one_hot = torch.eye(4, dtype=torch.float64)
-    steps, _ = model.write(torch.tensor([[BOS, 5]]), state, lambda alpha: one_hot[next(left)][None])
+    steps, _ = model.look_and_write(torch.tensor([[BOS, 5]]), state, lambda alpha: one_hot[next(left)][None])
     return steps, F.cross_entropy(steps.logits.mT, ids, reduction="none").sum(dim=1)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from train.applications import vector_to_sequence
 from train.applications.__main__ import titles
-from train.applications.rivals import results_table, summary
+from train.applications.rivals import parameters_of, results_table, summary
 
 TINY = ["--days", "20", "--d-model", "4", "--hidden-size", "8", "--steps", "2", "--device", "cpu", "--threads", "1"]
 
@@ -27,6 +27,14 @@ def test_a_summary_is_the_mean_and_the_sample_standard_deviation_over_seeds():
     assert summary({"0": reports["0"]})["spread"] is None
     columns = results_table({"idea": row, "PCA": {"test": {"dice": 0.1}, "spread": None}}, [0, 1]).columns
     assert list(columns[1].cells) == ["0.6000 ± 0.1414", "0.1000"]
+
+
+def test_parameters_are_counted_without_memory():
+    def make(size):
+        return vector_to_sequence.DateWriter(vector_to_sequence.DateWriterConfig(3, size))
+
+    assert parameters_of(lambda: make(4)) == make(4).num_parameters()
+    assert parameters_of(lambda: make(10**5)) > 3 * 10**10
 
 
 def test_several_seeds_are_trained_and_a_finished_rival_is_not_trained_again(tmp_path, capsys):

@@ -6,14 +6,14 @@ from helpers_applications import run
 from minitransformer import greedy
 from train.applications import vector_to_sequence
 from train.applications.vector_to_sequence import (
-    BOS,
     FORMATS,
     LONGEST,
     DateWriter,
     DateWriterConfig,
+    days_and_dates,
     text_of,
-    written_days,
 )
+from train.applications.writer import ids_before
 
 
 def test_a_tiny_run_trains_both_rivals_and_draws(tmp_path):
@@ -24,11 +24,11 @@ def test_a_tiny_run_trains_both_rivals_and_draws(tmp_path):
 
 
 def test_no_day_is_in_two_splits_and_strings_are_those_of_their_vectors():
-    splits = written_days(50)
-    days = {name: {tuple(row[:3]) for row in rows["vectors"].tolist()} for name, rows in splits.items()}
+    splits = days_and_dates(50)
+    days = {name: {tuple(row[:3]) for row in rows["inputs"].tolist()} for name, rows in splits.items()}
     assert [len(days[name]) for name in ("train", "validation", "test")] == [40, 5, 5]
     assert len(set.union(*days.values())) == 50
-    year, month, day, _ = splits["test"]["vectors"][0].tolist()
+    year, month, day, _ = splits["test"]["inputs"][0].tolist()
     strings = [text_of(ids) for ids in splits["test"]["ids"][: len(FORMATS)]]
     assert strings[FORMATS.index("dd.MM.yy")] == f"{day:02}.{month:02}.{(1970 + year) % 100:02}"
 
@@ -37,13 +37,12 @@ def test_the_network_is_torchs_gru_and_a_cached_step_equals_the_whole_forward_pa
     torch.manual_seed(0)
     model = DateWriter(DateWriterConfig(5, 7)).eval()
     gru = torch.nn.GRU(5, 7, batch_first=True)
-    gru.load_state_dict({f"{name}_l0": value for name, value in model.rnn.cells[0].state_dict().items()})
-    rows = written_days(10)["test"]
-    logits = model(rows["vectors"], rows["ids"])
-    before = torch.cat([torch.full_like(rows["ids"][:, :1], BOS), rows["ids"][:, :-1]], dim=1)
-    states, _ = gru(model.letters(before), model.read(rows["vectors"]).hidden[0][None])
+    gru.load_state_dict({f"{name}_l0": value for name, value in model.decoder.rnn.cells[0].state_dict().items()})
+    rows = days_and_dates(10)["test"]
+    logits = model(rows["inputs"], rows["ids"])
+    states, _ = gru(model.letters(ids_before(rows["ids"])), model.read(rows["inputs"]).recurrent[0][None])
     torch.testing.assert_close(logits, model.output(states))
-    stepped, state = model.start(rows["vectors"], max_new_tokens=LONGEST)
+    stepped, state = model.start(rows["inputs"], max_new_tokens=LONGEST)
     for place in range(3):
         torch.testing.assert_close(stepped, logits[:, place])
         stepped, state = model.step(rows["ids"][:, place], state)
@@ -51,7 +50,7 @@ def test_the_network_is_torchs_gru_and_a_cached_step_equals_the_whole_forward_pa
 
 def test_the_blind_twin_writes_all_formats_alike():
     torch.manual_seed(0)
-    vectors = written_days(10)["test"]["vectors"]
+    vectors = days_and_dates(10)["test"]["inputs"]
     blind = greedy(DateWriter(DateWriterConfig(5, 7, blind=True)).eval(), vectors, max_new_tokens=4)
     assert (blind == blind[:1]).all()
     seeing = greedy(DateWriter(DateWriterConfig(5, 7)).eval(), vectors, max_new_tokens=4)
