@@ -24,38 +24,35 @@ python -m train.applications.gated_attention
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from rich.console import Console
-from rich.text import Text
 from torch import Tensor, nn
 
 from minitransformer.attention_maps import record_attention
 from minitransformer.checks import Count, CountOrZero, Range
 from minitransformer.data import load
-from minitransformer.data.batching import token_batches
 from minitransformer.dropout import Dropout
-from minitransformer.models.base import Config, Ids, Loss, Model, Valid, embedded, require_shape_of, target_loss
+from minitransformer.models.base import Config, Ids, Loss, Model, Valid, embedded, target_loss
 from minitransformer.models.rnn_encoder import RecurrentEncoder
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
 from minitransformer.text_encoding import pad
-from train.applications.rivals import ApplicationSettings, Contest, Rows, Split, parameters_of
-from train.engine.processes import Processes
+from train.applications.rivals import ApplicationSettings, Contest, Split, parameters_of
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
 WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
 PAD, UNKNOWN, FIRST_WORD = 0, 1, 2
 LABELS = ("negative", "positive")
-LINE, LETTER = 96, 0.602 * 9 / 72
-"""Letters in a line of the picture, and the width of one in inches."""
+Vectors = Float[Tensor, "batch time d_model"]
+PerWord = Float[Tensor, "batch time"]
 
 
 @dataclass(frozen=True)
@@ -69,13 +66,10 @@ class GatedAttentionSettings(ApplicationSettings):
     evaluations: Count = 8
     d_model: Count = 100
     """The width of a word vector."""
-    hidden_size: Count = 32
-    """Of each direction of an LSTM."""
     layers: CountOrZero = 0
     """Layers of a BiLSTM between words and attention, 2 in the paper. 0: attention reads the words themselves."""
     density: Annotated[float, Range(at_least=0, at_most=1)] = 0.45
-    """The share of a sentence's gates that may be open without a penalty, 0 in the paper; for random gates, the
-    probability of being open."""
+    """The share of open gates that costs nothing, 0 in the paper; of random gates, how many are open."""
     penalty: Annotated[float, Range(at_least=0, at_most=1000)] = 0.3
     """λ, in nats for a sentence whose gates are all open."""
 
@@ -85,41 +79,30 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare(settings: GatedAttentionSettings, folder: Path, console: Console) -> None:
-    texts = Processes.current().local_rank_0_first(lambda: load("reviews"))
+    texts = load("reviews")
     vocabulary = frequent_words(texts["train"]["text"])
     data = {name: encoded(split["text"], split["label"], vocabulary) for name, split in texts.items()}
-    sizes = {name: getattr(settings, name) for name in ("d_model", "hidden_size", "layers", "density", "penalty")}
-    gated = GatedReaderConfig(FIRST_WORD + len(vocabulary), **sizes)
-    # The auxiliary network's parameters, spent on wider word vectors.
-    spare = parameters_of(lambda: GatedReader(gated)) - parameters_of(lambda: GatedReader(replace(gated, gates="open")))
-    wide = replace(gated, d_model=settings.d_model + round(spare / gated.vocab_size))
-
-    def show(models: Mapping[str, "GatedReader"], rows: Split, path: Path) -> None:
-        found, test = readings(models["gated attention"], rows), texts["test"]["text"][:]
-        for reading in found[:8]:
-            console.print(marked(reading, test[reading.row]))
-        draw(found, test, path)
-
+    sizes = {name: getattr(settings, name) for name in ("d_model", "layers", "density", "penalty")}
+    new = partial(GatedReaderConfig, FIRST_WORD + len(vocabulary), **sizes)
+    # The rivals spend the parameters of the auxiliary network on wider word vectors.
+    gated, plain = (parameters_of(partial(GatedReader, new(gates=gates))) for gates in ("learned", "open"))
+    wide = settings.d_model + round((gated - plain) / (FIRST_WORD + len(vocabulary)))
+    sentences = texts["test"]["text"][:]
     Contest(
         rivals={
-            "gated attention": lambda: GatedReader(gated),
-            "soft attention": lambda: GatedReader(replace(wide, gates="open")),
-            "random gates": lambda: GatedReader(replace(wide, gates="random")),
+            "gated attention": partial(GatedReader, new()),
+            "soft attention": partial(GatedReader, new(gates="open", d_model=wide)),
+            "random gates": partial(GatedReader, new(gates="random", d_model=wide)),
         },
         data=data,
-        evaluate=evaluate,
+        evaluate=figures,
         best="accuracy",
-        test=evaluate,
-        draw=show,
+        test=figures,
+        draw=lambda models, rows, path: show(models["gated attention"], rows, sentences, path, console),
         steps=400,
         warmup_steps=30,
         unit="sentences",
-        batches=Sentences,
     ).run(settings, folder, console)
-
-
-def evaluate(model: "GatedReader", rows: Split) -> dict[str, float]:
-    return figures(readings(model, rows))
 
 
 # The data
@@ -141,20 +124,6 @@ def encoded(texts: Sequence[str], labels: Sequence[int], vocabulary: Mapping[str
     return {"ids": ids, "valid": ids != PAD, "labels": torch.tensor(labels)}
 
 
-class Sentences(Rows):
-    """Batches of sentences of nearly equal length, without the columns that are padding in all of them."""
-
-    def epoch(self, number: int) -> Sequence[Sequence[int]]:
-        lengths = self.rows["valid"].sum(dim=1)
-        words = self.batch_size * int(lengths.float().mean().ceil())
-        return token_batches(lengths, words, seed=self.seed * 1_000_003 + number)
-
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        batch = super().batch(rows)
-        longest = int(batch["valid"].sum(dim=1).max())
-        return {name: tensor[:, :longest] if tensor.dim() == 2 else tensor for name, tensor in batch.items()}
-
-
 # The model
 
 
@@ -164,7 +133,7 @@ class GatedReaderConfig(Config):
 
     vocab_size: int
     d_model: int
-    hidden_size: int
+    hidden_size: int = 32
     layers: int = 0
     gates: str = "learned"
     density: float = 0.45
@@ -180,79 +149,66 @@ class GatedReaderConfig(Config):
 
 
 class Gates(NamedTuple):
-    """log g and which gates are open (B, T), whether all of a sentence's were closed (B,), and the learned p."""
+    """log g, which words may be read, which sentences had all gates closed, and in training p."""
 
-    log: Float[Tensor, "batch time"] | None
-    open: Bool[Tensor, "batch time"]
+    log: PerWord | None
+    open: Valid
     all_closed: Bool[Tensor, " batch"]
-    p: Float[Tensor, "batch time"] | None = None
+    p: PerWord | None = None
 
 
 class GatedReader(Model):
-    """Words, gates at them, additive attention to what the gates let through, two labels."""
+    """Words, gates at them, additive attention to what the gates let through, two labels. Gates are open at first:
+    p = 0.88. Word vectors start from a normal distribution with standard deviation 0.1, the rest as torch's modules."""
 
     config_class = GatedReaderConfig
 
     def __init__(self, config: GatedReaderConfig):
         super().__init__()
         self.config = c = config
-        self.words = nn.Embedding(c.vocab_size, c.d_model)
+        self.words, self.dropout = nn.Embedding(c.vocab_size, c.d_model), Dropout(c.dropout)
+        nn.init.normal_(self.words.weight, std=0.1)
         width = c.d_model
-        sizes: dict[str, Any] = {"bidirectional": True, "dropout": c.dropout}
+        lstm = partial(RecurrentEncoder, "lstm", width, c.hidden_size, bidirectional=True, dropout=c.dropout)
         self.backbone, self.auxiliary = None, None
         if c.layers:
-            self.backbone = RecurrentEncoder("lstm", c.d_model, c.hidden_size, c.layers, **sizes)
+            self.backbone = lstm(c.layers)
             width = self.backbone.output_size
         if c.gates == "learned":
-            self.auxiliary = RecurrentEncoder("lstm", c.d_model, c.hidden_size, 1, **sizes)
+            self.auxiliary = lstm(1)
             self.gate = nn.Linear(self.auxiliary.output_size, 1)
-        # Of a query that is always 1, the projection is the bias b'.
-        self.attention = Additive(1, width, width)
-        self.output = nn.Linear(width, 2)
-        self.dropout = Dropout(c.dropout)
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Word vectors are normal with standard deviation 0.1. Gates are open at first: p = 0.88."""
-        nn.init.normal_(self.words.weight, std=0.1)
-        if self.auxiliary is not None:
             nn.init.constant_(self.gate.bias, 2.0)
+        self.attention = Additive(1, width, width)  # the query is always 1, so that its projection is the bias b'
+        self.output = nn.Linear(width, 2)
 
     def forward(self, ids: Ids, valid: Valid) -> Float[Tensor, "batch labels"]:
         return self.read(*self.see(ids, valid), valid)
 
-    def see(self, ids: Ids, valid: Valid) -> tuple[Float[Tensor, "batch time d_model"], Gates]:
+    def see(self, ids: Ids, valid: Valid) -> tuple[Vectors, Gates]:
         """The word vectors, and the gates at them."""
-        require_shape_of(ids, valid=valid)
         vectors = self.dropout(embedded(self.words, "ids", ids, self.config.vocab_size))
-        return vectors, self.gates(vectors, valid)
+        logits = self.gate_logits(vectors, valid)
+        if self.auxiliary is None or not self.training:
+            return vectors, opened(logits, valid)
+        log = relaxed_log_gates(logits, torch.rand_like(logits), self.config.temperature)
+        return vectors, Gates(log, valid, torch.zeros_like(valid[:, 0]), torch.sigmoid(logits))
 
-    def gates(self, vectors: Float[Tensor, "batch time d_model"], valid: Valid) -> Gates:
+    def gate_logits(self, vectors: Vectors, valid: Valid) -> PerWord:
+        """log p/(1 - p). Random gates have numbers above 0 as often as they are to be open."""
+        if self.auxiliary is not None:
+            return self.gate(self.auxiliary(vectors, valid)[0])[..., 0]
         if self.config.gates == "open":
-            return Gates(None, valid, torch.zeros_like(valid[:, 0]))
-        if self.auxiliary is None:
-            # Where nothing is trained, the same ones at every call.
-            generator = None if self.training else torch.Generator(valid.device).manual_seed(0)
-            chance = torch.rand(valid.shape, generator=generator, device=valid.device)
-            return opened(self.config.density - chance, valid)
-        logits = rearrange(self.gate(self.auxiliary(vectors, valid)[0]), "batch time 1 -> batch time")
-        p = torch.sigmoid(logits)
-        if self.training:
-            log = relaxed_log_gates(logits, torch.rand_like(logits), self.config.temperature)
-            return Gates(log, valid, torch.zeros_like(valid[:, 0]), p)
-        return opened(logits, valid)._replace(p=p)
+            return torch.full_like(vectors[..., 0], torch.inf)
+        generator = None if self.training else torch.Generator(valid.device).manual_seed(0)  # the same at every call
+        return self.config.density - torch.rand(valid.shape, generator=generator, device=valid.device)
 
-    def read(
-        self, vectors: Float[Tensor, "batch time d_model"], gates: Gates, valid: Valid
-    ) -> Float[Tensor, "batch labels"]:
+    def read(self, vectors: Vectors, gates: Gates, valid: Valid) -> Float[Tensor, "batch labels"]:
         """Attend with softmax(e + log g), and label."""
         states = vectors if self.backbone is None else self.backbone(vectors, valid)[0]
-        query = states.new_ones(len(states), 1, 1)
-        scores = self.attention.scores(query, self.attention.keys(states), valid)
+        scores = self.attention.scores(states.new_ones(len(states), 1, 1), self.attention.keys(states), valid)
         if gates.log is not None:
-            scores = scores + rearrange(gates.log, "batch time -> batch 1 time")
-        summary = self.attention.read(scores, states, rearrange(gates.open, "batch time -> batch 1 time"))
-        return self.output(self.dropout(rearrange(summary, "batch 1 width -> batch width")))
+            scores = scores + gates.log[:, None]
+        return self.output(self.dropout(self.attention.read(scores, states, gates.open[:, None])[:, 0]))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """L. Open gates up to the `density` cost nothing, sentence by sentence, so that losses of batches add up."""
@@ -262,111 +218,83 @@ class GatedReader(Model):
         if gates.p is not None:
             share = (gates.p * valid).sum(dim=1) / valid.sum(dim=1).clamp(min=1)
             total = total + self.config.penalty * F.relu(share - self.config.density).sum()
-        return {"label": Loss(total, self.count_targets(batch)["label"])}
+        return {"label": Loss(total, torch.tensor(len(valid)))}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"label": batch["labels"].new_tensor(len(batch["labels"]))}
+        return {"label": torch.tensor(len(batch["labels"]))}
 
 
-def relaxed_log_gates(
-    logits: Float[Tensor, "batch time"], uniform: Float[Tensor, "batch time"], temperature: float
-) -> Float[Tensor, "batch time"]:
+def relaxed_log_gates(logits: PerWord, uniform: PerWord, temperature: float) -> PerWord:
     """log g = log σ((log p/(1 - p) + log u/(1 - u)) / τ): the Gumbel softmax of two classes."""
     tiny = torch.finfo(uniform.dtype).eps
     return F.logsigmoid((logits + torch.logit(uniform, tiny)) / temperature)
 
 
-def opened(logits: Float[Tensor, "batch time"], valid: Valid) -> Gates:
+def opened(logits: PerWord, valid: Valid) -> Gates:
     """The gates above 0 are open, which for a learned p is p > 1/2; of a sentence without any, the largest one."""
-    logits = logits.masked_fill(~valid, float("-inf"))
+    logits = logits.masked_fill(~valid, -torch.inf)
     above = logits > 0
     all_closed = ~above.any(dim=1)
     largest = F.one_hot(logits.argmax(dim=1), logits.shape[1]).bool()
-    fallback = largest & rearrange(all_closed, "batch -> batch 1") & valid
-    return Gates(None, above | fallback, all_closed)
+    return Gates(None, above | (largest & valid & all_closed[:, None]), all_closed)
 
 
 # The figures and the picture
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One sentence of a split as the model reads it. `weights` are the attention to each word, 0 at closed gates."""
+class Reading(NamedTuple):
+    """Sentences as a model reads them: which words, with what attention, and what it answers."""
 
-    row: int
-    read: list[bool]
-    weights: list[float]
-    all_closed: bool
-    label: int
-    guess: int
-    nats: float
+    read: Valid
+    attention: PerWord
+    all_closed: Bool[Tensor, " batch"]
+    guess: Int[Tensor, " batch"]
+    nats: Float[Tensor, " batch"]
 
 
 @torch.inference_mode()
-def readings(model: GatedReader, split: Split) -> list[Reading]:
-    """Of every sentence, in the order of the split."""
-    found = []
-    data = Sentences(split, batch_size=256, seed=0)
-    for rows in data.epoch(0):
-        batch = {name: tensor.to(model.device) for name, tensor in data.batch(rows).items()}
-        vectors, gates = model.eval().see(batch["ids"], batch["valid"])
-        with record_attention(model) as maps:
-            logits = model.read(vectors, gates, batch["valid"])
-        nats = F.cross_entropy(logits, batch["labels"], reduction="none")
-        columns = (
-            gates.open,
-            maps["attention"][:, 0, 0],
-            gates.all_closed,
-            batch["labels"],
-            logits.argmax(dim=1),
-            nats,
-        )
-        lengths = batch["valid"].sum(dim=1).tolist()
-        for row, length, read, weights, *rest in zip(rows, lengths, *(c.tolist() for c in columns), strict=True):
-            found.append(Reading(row, read[:length], weights[:length], *rest))
-    return sorted(found, key=lambda reading: reading.row)
+def reading(model: GatedReader, split: Split) -> Reading:
+    """All sentences of a split at once."""
+    ids, valid, labels = (split[name].to(model.device) for name in ("ids", "valid", "labels"))
+    vectors, gates = model.eval().see(ids, valid)
+    with record_attention(model) as maps:
+        logits = model.read(vectors, gates, valid)
+    nats = F.cross_entropy(logits, labels, reduction="none")
+    found = (gates.open, maps["attention"][:, 0, 0], gates.all_closed, logits.argmax(dim=1), nats)
+    return Reading(*(tensor.cpu() for tensor in found))
 
 
-def figures(found: Sequence[Reading]) -> dict[str, float]:
+def figures(model: GatedReader, split: Split) -> dict[str, float]:
     """`density` is the share of all words that are read, `all closed` that of the sentences whose gates all were."""
-    count = len(found)
-    return {
-        "accuracy": sum(reading.guess == reading.label for reading in found) / count,
-        "density": sum(sum(reading.read) for reading in found) / sum(len(reading.read) for reading in found),
-        "all closed": sum(reading.all_closed for reading in found) / count,
-        "loss": sum(reading.nats for reading in found) / count,
-    }
+    found = reading(model, split)
+    right, density = found.guess == split["labels"], found.read[split["valid"]]
+    columns = {"accuracy": right, "density": density, "all closed": found.all_closed, "loss": found.nats}
+    return {name: column.float().mean().item() for name, column in columns.items()}
 
 
-def marked(reading: Reading, text: str) -> Text:
-    """The sentence with [brackets] around the words that were read."""
-    words = [f"[{word}]" if read else word for word, read in zip(words_of(text), reading.read, strict=True)]
-    verdict = "right" if reading.guess == reading.label else "wrong"
-    return Text(f"{LABELS[reading.guess]} ({verdict}): {' '.join(words)}")
-
-
-def draw(found: Sequence[Reading], texts: Sequence[str], path: Path) -> None:
-    """Ten sentences. Closed gates leave a word grey; behind the others is the colour of their attention."""
+def show(model: GatedReader, split: Split, texts: Sequence[str], path: Path, console: Console) -> None:
+    """Sentences that fit a line, with [brackets] around the words that were read; in the picture the others are grey,
+    and behind the words that were read is the colour of their attention."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure, line = Figure(figsize=(LINE * LETTER, 5.5)), 0.0
-    axes = figure.add_axes((0, 0, 1, 0.93))
-    for reading in [reading for reading in found if len(reading.read) >= 10][:10]:
-        verdict = "" if reading.guess == reading.label else f", but people rated it {LABELS[reading.label]}"
-        axes.text(0, line, LABELS[reading.guess] + verdict, fontsize=9, style="italic")
-        line, place = line + 1, 2
-        for word, read, weight in zip(words_of(texts[reading.row]), reading.read, reading.weights, strict=True):
-            if place + len(word) > LINE:
-                line, place = line + 1, 2
-            box = {"facecolor": colormaps["Oranges"](weight), "edgecolor": "none", "pad": 1} if read else None
-            style: Any = {"family": "monospace", "fontsize": 9, "color": "black" if read else "0.6", "bbox": box}
-            axes.text(place, line, word, parse_math=False, **style)
-            place += len(word) + 1
-        line += 1.5
-    axes.set(xlim=(0, LINE), ylim=(line, -1))
+    found, letters, words = reading(model, split), 96, [words_of(text) for text in texts]
+    shown = [row for row, each in enumerate(words) if len(" ".join(each)) < letters - 10][:12]
+    figure = Figure(figsize=(letters * 0.602 * 9 / 72, 4))  # in inches, for letters of 9 points
+    axes = figure.add_axes((0, 0, 1, 0.88), xlim=(0, letters), ylim=(len(shown), -1))
     axes.axis("off")
-    figure.suptitle("Grey words are not read: their gates are closed. The darker the orange, the more attention.")
+    for line, row in enumerate(shown):
+        answer, right = LABELS[found.guess[row]], found.guess[row] == split["labels"][row]
+        marked = [f"[{word}]" if read else word for word, read in zip(words[row], found.read[row], strict=False)]
+        console.print(f"{answer} ({'right' if right else 'wrong'}): {' '.join(marked)}", markup=False)
+        axes.text(0, line, answer, fontsize=9, color="black" if right else "#c1121f")
+        place = 10
+        for word, read, weight in zip(words[row], found.read[row], found.attention[row], strict=False):
+            box = {"facecolor": colormaps["Oranges"](weight.item()), "edgecolor": "none", "pad": 1} if read else None
+            colour = "black" if read else "0.6"
+            axes.text(place, line, word, parse_math=False, family="monospace", fontsize=9, color=colour, bbox=box)
+            place += len(word) + 1
+    figure.suptitle("Grey words are not read. The darker the orange, the more attention. Wrong labels are red.")
     save_figure(figure, path)
 
 

@@ -12,11 +12,7 @@ from train.applications.gated_attention import (
     GatedReader,
     GatedReaderConfig,
     Gates,
-    Reading,
-    Sentences,
-    encoded,
-    frequent_words,
-    marked,
+    figures,
     opened,
     relaxed_log_gates,
 )
@@ -37,14 +33,11 @@ def batch():
     return ids.masked_fill(~valid, 0), valid
 
 
-def test_a_tiny_run_trains_all_rivals_and_draws(tmp_path, monkeypatch, capsys):
+def test_a_tiny_run_learns_and_shows_what_was_read(tmp_path, monkeypatch, capsys):
     split = datasets.Dataset.from_dict({"text": TEXTS, "label": [0, 1, 0, 1, 0, 1] * 2})
     monkeypatch.setattr(gated_attention, "load", lambda name: dict.fromkeys(("train", "validation", "test"), split))
-    flags = ["--steps", "8", "--d-model", "6", "--hidden-size", "4", "--evaluations", "2", "--lr", "0.03"]
-    rows = run(gated_attention, tmp_path / "run", *flags)
-    assert list(rows) == ["gated attention", "soft attention", "random gates"]
-    assert rows["soft attention"]["test"]["density"] == 1.0
-    assert rows["random gates"]["parameters"] == rows["soft attention"]["parameters"]
+    flags = ["--steps", "8", "--d-model", "6", "--evaluations", "2", "--lr", "0.03"]
+    run(gated_attention, tmp_path / "run", *flags, rivals=1)
     assert "gorgeous" in capsys.readouterr().out
 
 
@@ -117,36 +110,40 @@ def test_only_the_share_of_open_gates_above_the_density_is_paid_for():
     rows = {"ids": ids, "valid": valid, "labels": labels}
     losses = {}
     for penalty in (0.0, 2.0):
-        model = reader(density=0.25, penalty=penalty)
+        model = reader(density=0.25, penalty=penalty, dropout=0.0).train()
+        torch.manual_seed(0)
         model.gate.weight.data.zero_()
         model.gate.bias.data.zero_()  # p = 1/2
         losses[penalty] = model.loss(rows)["label"].total.item()
     assert losses[2.0] - losses[0.0] == pytest.approx(3 * 2.0 * 0.25, abs=1e-5)
 
 
+def test_without_gates_all_words_are_read():
+    ids, valid = batch()
+    found = figures(reader(gates="open"), {"ids": ids, "valid": valid, "labels": torch.tensor([0, 1, 1])})
+    assert found["density"] == 1.0 and found["all closed"] == 0.0
+
+
 def test_random_gates_are_open_as_often_as_asked_and_the_same_at_every_reading():
     model, valid = reader(gates="random", density=0.3), torch.ones(200, 50, dtype=torch.bool)
-    gates = model.gates(torch.zeros(200, 50, 6), valid)
+    _, gates = model.see(valid.long(), valid)
     assert gates.open.float().mean().item() == pytest.approx(0.3, abs=0.02)
-    assert torch.equal(gates.open, model.gates(torch.zeros(200, 50, 6), valid).open)
+    assert torch.equal(gates.open, model.see(valid.long(), valid)[1].open)
     model.train()
-    assert not torch.equal(gates.open, model.gates(torch.zeros(200, 50, 6), valid).open)
+    assert not torch.equal(gates.open, model.see(valid.long(), valid)[1].open)
 
 
-def test_batches_hold_every_sentence_once_without_columns_of_padding():
-    rows = encoded(TEXTS, [0, 1, 0, 1, 0, 1] * 2, frequent_words(TEXTS))
-    data = Sentences(rows, batch_size=4, seed=1)
-    batches = data.epoch(0)
-    assert sorted(row for batch in batches for row in batch) == list(range(12))
-    for batch in map(data.batch, batches):
-        assert batch["valid"].any(dim=0).all() and batch["ids"].shape == batch["valid"].shape
-
-
-def test_words_that_were_read_are_marked():
-    reading = Reading(0, [True, False, False, True, False, False], [0.5, 0.0, 0.0, 0.5, 0.0, 0.0], False, 0, 1, 0.7)
-    assert marked(reading, TEXTS[0]).plain == "positive (wrong): [a] dull , [dull] film ."
+def test_density_is_a_share_of_words_and_all_closed_a_share_of_sentences():
+    (ids, valid), labels = batch(), torch.tensor([0, 1, 1])
+    model = reader()
+    model.gate.weight.data.zero_()
+    model.gate.bias.data.fill_(-1.0)
+    found = figures(model, {"ids": ids, "valid": valid, "labels": labels})
+    assert found["density"] == pytest.approx(3 / 9) and found["all closed"] == 1.0
+    guess = model(ids, valid).argmax(dim=1)
+    assert found["accuracy"] == pytest.approx((guess == labels).float().mean().item())
 
 
 def test_unknown_gates_are_refused():
     with pytest.raises(ValueError, match="gates='shut' must be one of"):
-        GatedReaderConfig(12, 6, 4, gates="shut")
+        GatedReaderConfig(12, 6, gates="shut")
