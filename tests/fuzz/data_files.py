@@ -125,6 +125,8 @@ def plain_lines(path):
 
 def two_columns(rows):
     header, *rows = rows
+    # Empty fields beyond the header hold no text.
+    rows = [row[:2] if not any(row[2:]) else row for row in rows]
     if any(len(row) not in (0, 2) for row in rows):
         raise ValueError("no table of two columns")
     return [row or ("", "") for row in rows] if header == ("source", "target") else UNCLEAR
