@@ -89,9 +89,12 @@ def ending(run):
     return left
 
 
+UNLIKE = {"data", "run_id", "metrics_sha256"}
+
+
 def timeless(value):
     if isinstance(value, dict):
-        return {key: timeless(part) for key, part in value.items() if "second" not in key and key != "data"}
+        return {key: timeless(part) for key, part in value.items() if "second" not in key and key not in UNLIKE}
     return [timeless(part) for part in value] if isinstance(value, list) else value
 
 

@@ -143,7 +143,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
     with atomic(folder / "table.md") as temporary:
         in_markdown = "".join(f"| {' | '.join(line)} |\n" for line in (columns, rules, *lines))
         temporary.write_text(f"{title}\n\n{in_markdown}", encoding="utf-8")
-    finish(folder, results)
+    finish(folder, results, settings.run_id)
     console.print(table(title, columns, lines))
     console.print(f"results.json, table.md and every run are in {folder}", highlight=False)
     return results

@@ -16,7 +16,7 @@ from minitransformer.data.delimited import delimited_table, lines_above
 from minitransformer.data.headers import Wanted, choose_columns
 from minitransformer.data.parquet import parquet_table
 from minitransformer.data.running_text import text_pieces
-from minitransformer.data.splits import grouped_split, warn_of_shared
+from minitransformer.data.splits import grouped_split, warn_of_repeated
 from minitransformer.data.stored_rows import table_rows
 from minitransformer.data.tables import NothingLeftError, Table, aligned_table, jsonl_table
 from minitransformer.data.text_file import read_lines, require_text
@@ -57,10 +57,12 @@ def read(path: Path, wanted: Wanted, seed: int) -> dict[str, "datasets.Dataset"]
     tables = {split: train if split == "train" else read_table(paths, wanted, train) for split, paths in files.items()}
     splits = table_splits(tables, wanted)
     if path.is_dir():
-        warn_of_shared(splits, path)
+        warn_of_repeated(splits, path)
     else:
         by = "target" if "target" in splits["train"].column_names else "text"
         splits = grouped_split(splits["train"], by=by, seed=seed, where=path)
+        if "label" in splits["train"].column_names:
+            warn_of_repeated(splits, path)
     require_learnable(splits, path)
     return splits
 
@@ -120,7 +122,7 @@ def _read_text(files: dict[str, tuple[Path, ...]], wanted: Wanted, *, whole: boo
             )
     if whole:
         splits = {split: text_pieces(path) for split, (path, *_) in files.items()}
-        warn_of_shared(splits, files["train"][0].parent)
+        warn_of_repeated(splits, files["train"][0].parent)
         return splits
     (path,) = files["train"]
     return {"train": text_pieces(path, "first nine tenths"), "validation": text_pieces(path, "last tenth")}

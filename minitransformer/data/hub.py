@@ -11,7 +11,7 @@ from minitransformer.data.class_labels import require_learnable
 from minitransformer.data.columns import text_batches
 from minitransformer.data.files import SPLIT_NAMES, table_splits
 from minitransformer.data.headers import Wanted
-from minitransformer.data.splits import warn_of_shared
+from minitransformer.data.splits import warn_of_repeated
 from minitransformer.data.tables import PAIR, Row, Table
 from minitransformer.errors import InputError
 
@@ -30,7 +30,7 @@ def load_from_hub(name: str, wanted: Wanted, seed: int) -> dict[str, "datasets.D
     splits = table_splits(tables, wanted)
     if "validation" not in splits:
         splits |= _tenth_set_apart(splits["train"], seed)
-    warn_of_shared(splits, where)
+    warn_of_repeated(splits, where)
     declared = getattr(splits["train"].features.get("label"), "names", None) in tables["train"].labels.values()
     require_learnable(splits, where, declared=declared)
     return splits

@@ -54,23 +54,29 @@ def grouped_split(
     }
 
 
-def warn_of_shared(splits: Mapping[str, "datasets.Dataset"], where: object) -> None:
-    """A warning counts the rows of a split whose text, or whose source and target, stand in an earlier split, too.
+def warn_of_repeated(splits: Mapping[str, "datasets.Dataset"], where: object) -> None:
+    """A warning counts the rows of a split whose text, or whose source and target, stand in an earlier split, too, and
+    the texts that have several labels.
 
     The counts are kept in the cache. Where they are not there, counting takes 8 bytes of memory a row.
     """
     columns = [name for name in splits["train"].column_names if name in ("text", "source", "target")]
 
     def count() -> dict[str, int]:
-        hashes = {split: _hashes(rows, columns)[0] for split, rows in splits.items()}
-        return {
+        labelled = [column for column in splits["train"].column_names if column == "label"]
+        found = {split: _hashes(rows, columns, columns + labelled) for split, rows in splits.items()}
+        hashes = {split: of_texts for split, (of_texts, _) in found.items()}
+        shared = {
             f"{len(hashes[split]):,} {split} rows also stand in {other}": int(
                 np.isin(hashes[split], hashes[other]).sum()
             )
             for other, split in combinations(hashes, 2)
         }
+        distinct = np.unique(np.hstack([*found.values()]), axis=1)[0]  # a text once for each of its labels
+        labels_of = np.unique(distinct, return_counts=True)[1]
+        return shared | {f"{len(labels_of):,} texts have several labels": int((labels_of > 1).sum())}
 
-    name = "shared-" + _marked(*((split, rows._fingerprint) for split, rows in splits.items()))
+    name = "repeated-" + _marked(*((split, rows._fingerprint) for split, rows in splits.items()))
     folder = made_once(cache_folder() / "tables" / name, lambda folder: write_json(folder / "counts", count()))
     if found := [f"{number:,} of {what}" for what, number in read_json(folder / "counts").items() if number]:
         warnings.warn(f"{where}: {', and '.join(found)}", stacklevel=3)

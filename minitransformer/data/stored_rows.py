@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import re
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import regex
 
 from minitransformer.data.cache_folder import cache_folder, made_once
 from minitransformer.data.tables import NothingLeftError, Table
@@ -19,20 +20,22 @@ if TYPE_CHECKING:
     import datasets
 
 _ROWS, _NOTE = "rows.arrow", "note.json"
-_FORMAT = "3"
+_FORMAT = "4"
 """To be changed whenever other rows are made of the same files, so that those in the cache are made again."""
 _ROWS_TOGETHER, _TEXTS_TOGETHER = 1000, 64
 """Rows that are written together, and so are in memory together: of pairs or labelled texts, and of texts, which may be
 whole books."""
 Generated = Generator[dict[str, Any], None, dict[str, Any]]
-_SURROGATES = re.compile("[\ud800-\udfff]")
+_SURROGATES = regex.compile("[\ud800-\udfff]")
+_BLANK = regex.compile(r"[\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]*")
+"""What nobody sees: white space, control characters, zero-width spaces, fillers, the braille blank."""
 
 
 def table_rows(table: Table, columns: Mapping[str, str]) -> "datasets.Dataset":
-    """Columns of a table as text, {name there: name here}, without the rows where one that is needed is empty, and
-    without those that are the header again. Warnings count these, each time. `InputError` for a column that is missing
-    and for values that are not text; `NothingLeftError` if no row is left, or if labels alone are missing. A `format`
-    may be missing or empty."""
+    """Columns of a table as text, {name there: name here}, without the rows where one that is needed is empty, or has
+    no visible character, and without those that are the header again. Warnings count these, each time. `InputError` for
+    a column that is missing and for values that are not text; `NothingLeftError` if no row is left, or if labels alone
+    are missing. A `format` may be missing or empty."""
     if missing := {there: here for there, here in columns.items() if there not in table.names and here != "format"}:
         left = f"{table.where} has no column {' and '.join(map(repr, missing))}: it has {table.names}"
         raise (NothingLeftError if [*missing.values()] == ["label"] else InputError)(left)
@@ -50,7 +53,7 @@ def table_rows(table: Table, columns: Mapping[str, str]) -> "datasets.Dataset":
                     raise InputError(f"{table.where}, {table.unit} {place}: {there!r} is {shown}, which {wrong}")
                 row[here] = text
             count += 1
-            if row and all(text != "" and not text.isspace() for here, text in row.items() if here != "format"):
+            if row and not any(_BLANK.fullmatch(text) for here, text in row.items() if here != "format"):
                 yield row
             else:
                 why = 1 if values is None else 0

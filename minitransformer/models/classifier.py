@@ -1,6 +1,7 @@
 """SequenceClassifier: a text in, a label out (sequence to vector)."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +27,7 @@ from minitransformer.models.base import (
 )
 from minitransformer.models.bert import BERT
 from minitransformer.models.config import MOST_PARAMETERS, Config
-from minitransformer.models.described import made_again
+from minitransformer.models.described import made_again, plain_options
 from minitransformer.models.gpt import GPT
 from minitransformer.models.pooling import POOLINGS, AttentionPooling
 from minitransformer.models.rnn import RNNSeq2Seq
@@ -151,6 +152,7 @@ class SequenceClassifier(Model):
         self.pooling = AttentionPooling(width) if pooling == "attention" else POOLINGS[pooling]()
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(width, num_labels)
+        self.encoder_made = {} if self.config.encoder["model"] in ENCODERS else plain_options(self.encoder)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -179,7 +181,14 @@ class SequenceClassifier(Model):
         # No configuration describes an encoder of one's own.
         options = {name: getattr(c, name) for name in OPTIONS}
         described = made_again(lambda: type(self)(self.encoder, c.num_labels, d_model=self.d_model, **options))
-        described.encoder = self.encoder
+        described.encoder, described.encoder_made = self.encoder, self.encoder_made
+        now = plain_options(self.encoder)
+        if changed := [f"{k}={v!r}, now {now.get(k)!r}" for k, v in self.encoder_made.items() if now.get(k) != v]:
+            warnings.warn(
+                f"this {c.encoder['model']} was changed since the classifier was made of it, which is not saved: "
+                f"{', '.join(changed)}: change the encoder again before loading the weights into it",
+                stacklevel=4,
+            )
         return described
 
     def forward(

@@ -77,6 +77,16 @@ def _contents(
     return contents
 
 
+def plain_options(module: nn.Module) -> dict[str, Any]:
+    """The options of a module and its parts that are numbers, words or None, by name."""
+    return {
+        f"{path}.{name}".lstrip("."): value
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if name not in _BOOKKEEPING and isinstance(value, bool | int | float | str | None)
+    }
+
+
 def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return torch.equal(one.cpu(), other.to("cpu", one.dtype))

@@ -74,16 +74,25 @@ def load_with_tokenizer(folder: str | Path, kind: type[M] | tuple[type[M], ...],
 
 
 def source_vocabulary(model: Model) -> int:
-    """How many ids the model reads."""
-    config = model.encoder.config if isinstance(model, SequenceClassifier) else model.config
-    return getattr(config, "vocab_size", None) or config.source_vocab_size
+    """How many ids the model reads. `InputError` if an encoder of one's own does not say."""
+    reader = model.encoder if isinstance(model, SequenceClassifier) else model
+    config = getattr(reader, "config", None)
+    if size := getattr(config, "vocab_size", None) or getattr(config, "source_vocab_size", None):
+        return size
+    raise InputError(f"a {type(reader).__name__} says in no config how many ids it reads: give it a GPTConfig, say")
 
 
-def require_usable(model: Model, *vocabularies: tuple[Tokenizer, int]) -> None:
-    """`InputError` for weights that are NaN or infinite, and for a tokenizer with ids that the model, which knows so
-    many, does not know."""
+def require_usable(model: Any, kinds: tuple[type[Model], ...], *tokenizers: Any) -> None:
+    """`InputError` for a model of another kind, or with weights that are NaN or infinite, and for what is no tokenizer
+    or has ids that the model does not know. The first tokenizer is the source's, the second the target's."""
+    model = getattr(model, "_orig_mod", model)  # torch.compile wraps a model
+    if not isinstance(model, kinds):
+        raise InputError(f"the model is a {type(model).__name__}: give a {' or '.join(k.__name__ for k in kinds)}")
     require_finite(own_tensors(model), f"this {type(model).__name__}")
-    for tokenizer, vocab_size in vocabularies:
+    sizes = source_vocabulary(model), getattr(model.config, "target_vocab_size", 0)
+    for tokenizer, vocab_size in zip(tokenizers, sizes, strict=False):
+        if not isinstance(tokenizer, Tokenizer):
+            raise InputError(f"the tokenizer is a {type(tokenizer).__name__}: give a tokenizers.Tokenizer")
         if (size := num_ids(tokenizer)) > vocab_size:
             raise InputError(f"the tokenizer has ids up to {size - 1}, the model knows 0 to {vocab_size - 1}")
 

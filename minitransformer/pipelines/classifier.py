@@ -41,7 +41,7 @@ class Classifier:
     def __post_init__(self) -> None:
         require_given(batch_tokens=self.batch_tokens)
         require_whole("batch_tokens", self.batch_tokens, at_least=1)
-        base.require_usable(self.model, (self.tokenizer, base.source_vocabulary(self.model)))
+        base.require_usable(self.model, (SequenceClassifier,), self.tokenizer)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":

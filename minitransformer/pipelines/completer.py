@@ -27,7 +27,7 @@ class Completer:
     tokenizer: Tokenizer
 
     def __post_init__(self) -> None:
-        base.require_usable(self.model, (self.tokenizer, base.source_vocabulary(self.model)))
+        base.require_usable(self.model, (GPT,), self.tokenizer)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Completer":

@@ -31,7 +31,7 @@ class MaskFiller:
     tokenizer: Tokenizer
 
     def __post_init__(self) -> None:
-        base.require_usable(self.model, (self.tokenizer, base.source_vocabulary(self.model)))
+        base.require_usable(self.model, (BERT,), self.tokenizer)
 
     @classmethod
     def load(cls, folder: str | Path) -> "MaskFiller":

@@ -57,10 +57,7 @@ class Translator:
         require_given(batch_tokens=self.batch_tokens, block_lines=self.block_lines)
         require_whole("batch_tokens", self.batch_tokens, at_least=1)
         require_whole("block_lines", self.block_lines, at_least=1, at_most=sys.maxsize)
-        c = self.model.config
-        base.require_usable(
-            self.model, (self.source_tokenizer, c.source_vocab_size), (self.target_tokenizer, c.target_vocab_size)
-        )
+        base.require_usable(self.model, (Transformer, RNNSeq2Seq), self.source_tokenizer, self.target_tokenizer)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Translator":

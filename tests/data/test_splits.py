@@ -68,7 +68,19 @@ def test_rows_in_two_splits_are_counted_in_one_line(columns, shared, said, tmp_p
         assert loaded(tmp_path)[1] == (
             f"{tmp_path}: {said} of {len(shared) + 1} test rows also stand in train, "
             f"and 1 of {len(shared) + 1} test rows also stand in validation"
+            + (", and 2 of 21 texts have several labels" if "label" in columns else "")
         )
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_texts_with_several_labels_are_counted(folder, tmp_path):
+    rows = [(f"text {n % 15}", "good" if n % 5 else "bad") for n in range(30)]
+    rows += [("text 3", "bad"), ("text 3", "fair"), ("text 4", "bad")]
+    write_rows(tmp_path / "train.tsv", ("text", "label"), *rows)
+    write_rows(tmp_path / "val.tsv", ("text", "label"), ("new", "good"), ("text 6", "fair"))
+    for _ in range(2):
+        said = loaded(tmp_path if folder else tmp_path / "train.tsv")[1]
+        assert ("3 of 16 texts have several labels" if folder else "2 of 15 texts have several labels") in said
 
 
 def test_parts_have_fingerprints_of_their_rows():

@@ -161,6 +161,8 @@ def test_a_broken_file_is_refused_in_one_line(name, content, message, tmp_path):
     ("name", "content", "dropped"),
     [
         ("a.csv", "source,target\n,a\n\nb, \n" + LINES, "3 of 23 rows, where source or target is empty: line 2, 3, 4"),
+        ("a.csv", "source,target\n\u200b,a\nb,\u2063\ufe0f\nc,\u3164\nd,\u2800 \n\x1f,e\n" + LINES,
+         "5 of 25 rows, where source or target is empty: line 2, 3, 4, 5, 6"),
         ("a.tsv", "source\ttarget\n\ta\n" + LINES.replace(",", "\t"), "1 of 21 rows, where .* is empty: line 2"),
         ("a.jsonl", as_jsonl({"de": a, "en": b} for a, b in [*PAIRS, ("", "x"), ("x", "\t")]) + '{"de": "a"}\n\n',
          "4 of 24 rows, where de or en is empty: line 21, 22, 23, 24"),

@@ -101,6 +101,18 @@ EXCHANGES = {
 }
 
 
+def test_an_option_changed_inside_an_encoder_of_ones_own_is_said(tmp_path, recwarn):
+    model = KINDS["classifier of one's own encoder"]()
+    model.encoder.rate = 0.5  # new: it is no option that the encoder had
+    model.save(tmp_path)
+    assert not recwarn
+    model.encoder.table.padding_idx = 1
+    with pytest.warns(
+        UserWarning, match=r"changed since the classifier was made .* table.padding_idx=None, now 1: change"
+    ):
+        model.save(tmp_path)
+
+
 @pytest.mark.parametrize("what", EXCHANGES)
 def test_what_save_would_lose_is_refused(what, tmp_path):
     build, exchange, name = EXCHANGES[what]

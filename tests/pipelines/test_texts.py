@@ -40,6 +40,26 @@ def called(request):
     return lambda texts, one=None: call(one or pipeline(kind), texts)
 
 
+@pytest.mark.parametrize("kind", [Classifier, Completer, MaskFiller, Translator])
+def test_a_pipeline_refuses_a_model_or_a_tokenizer_of_another_kind(kind):
+    one = pipeline(kind)
+    other = pipeline(MaskFiller if kind is Completer else Completer).model
+    for model in (other, None, torch.nn.Linear(1, 1), "runs/mine"):
+        with pytest.raises(InputError, match=f"the model is a {type(model).__name__}: give a"):
+            replace(one, model=model)
+    name = "target_tokenizer" if kind is Translator else "tokenizer"
+    with pytest.raises(InputError, match=r"the tokenizer is a NoneType: give a tokenizers\.Tokenizer"):
+        replace(one, **{name: None})
+    assert replace(one, model=torch.compile(one.model, backend="eager"))
+
+
+def test_a_classifier_whose_encoder_does_not_say_what_it_reads_is_refused():
+    one = pipeline(Classifier)
+    del one.model.encoder.config
+    with pytest.raises(InputError, match="a BERT says in no config how many ids it reads"):
+        replace(one, batch_tokens=9)
+
+
 @pytest.mark.filterwarnings("ignore:.*cut off")
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "stream"])
 def test_a_string_is_one_text(name):

@@ -121,7 +121,7 @@ class Contest:
         self.draw(models, self.data["test"], folder / "picture.png")
         rows = {name: summary(by_seed) for name, by_seed in reports.items()}
         rows |= {name: {"test": dict(figures), "spread": None} for name, figures in self.others.items()}
-        finish(folder, {"seeds": seeds, "rows": rows})
+        finish(folder, {"seeds": seeds, "rows": rows}, settings.run_id)
         console.print(results_table(rows, seeds))
         console.print(f"results, models and picture.png are in {folder}")
 
@@ -162,7 +162,7 @@ class Contest:
         model.save(place)
         figures = run_figures(model.num_parameters(), state, unit=self.unit)
         report = {"test": self._tested(model), **figures, "validation": state.history}
-        finish(place, report)
+        finish(place, report, run_id)
         return report
 
     def _score(self, figures: Figures) -> Sequence[float]:

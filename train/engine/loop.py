@@ -102,7 +102,14 @@ def train(
     state = checkpoints.resume(replica.model, optimizer) or State(run_id=options.run_id)
     require_scores(state, score, checkpoints.folder)
     metrics = MetricsFile(folder / METRICS if processes.is_rank_0 else None)
-    metrics.resume(state.step, state.history)
+    metrics.resume(state.step, len(state.history), state.metrics)
+
+    def evaluation() -> dict[str, float]:
+        with replica.evaluated() as whole:
+            return dict(processes.on_rank_0(partial(evaluate, whole)))
+
+    if state.step == 0 and options.starts_trained:
+        state.start = evaluation()
     batches = batches_from(data, state)
     replica.model.train()
     with TrainingProgress(name, console) as progress, stop_requests() as stop_requested:
@@ -146,8 +153,7 @@ def train(
             progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} {options.unit}/s", left)
             metrics.write(state.place(), loss=loss, lr=lr, gradient_norm=norm, **{f"{options.unit}_per_second": speed})
             if done >= (state.evaluations + 1) / options.evaluations or done >= 1.0:
-                with replica.evaluated() as whole:
-                    result = dict(processes.on_rank_0(partial(evaluate, whole)))
+                result = evaluation()
                 state.evaluations = int(done * options.evaluations)
                 state.history.append({"step": state.step, "seconds": state.seconds, **result})
                 metrics.write_scores(state.place(), result)
@@ -166,7 +172,7 @@ def train(
                 optimizer.state.clear()  # two thirds of a checkpoint, and no step will need it
             if stop or state.finished or due:
                 metrics.flush(to_disk=True)
-                state.checkpoint_seconds = checkpoints.spent
+                state.checkpoint_seconds, state.metrics = checkpoints.spent, metrics.checksum
                 checkpoints.save(replica.model, optimizer, dataclasses.asdict(state))
             if progress.error is not None:
                 raise progress.error
@@ -176,6 +182,13 @@ def train(
     replica.close()
     checkpoints.load_weights(model, state.best_step)
     require_success(model, state, options, name)
+    if state.start and rank(score(state.start)) > (state.best_score or []):
+        before = ", ".join(f"{figure} {value:.4f}" for figure, value in state.start.items())
+        warnings.warn(
+            f"{name}: no evaluation is as good as that of the model that --init names ({before}): lower --lr, or keep "
+            "that model",
+            stacklevel=2,
+        )
     model.eval()
     return state
 
@@ -187,6 +200,8 @@ def require_success(model: Model, state: State, options: LoopOptions, name: str)
     if diverged or not all(parameter.isfinite().all() for parameter in model.parameters()):
         found = "no evaluation gave a finite score" if diverged else "the trained weights are not finite numbers"
         raise InputError(f"{name}: {found}: start another run with a lower --lr")
+    if state.step < (options.steps or math.inf) and not options.out_of_patience(state):
+        options.warn_of_idle(state.step)
     if state.skipped:
         skipped = f"{name}: {state.skipped:,} of {state.step:,} steps were skipped, for a loss or gradient not finite"
         if state.skipped == state.step:

@@ -1,6 +1,7 @@
 """What a run notes down: `metrics.jsonl`, a JSON object a line for every step and every evaluation, and
 `not-finite.json`, the batches whose loss or gradient was not a finite number."""
 
+import hashlib
 import json
 import math
 import os
@@ -32,20 +33,26 @@ class MetricsFile:
     def __init__(self, path: Path | None):
         self.path = path
         self.waiting: list[str] = []
+        self.checksum = ""
+        """Of all lines so far, see `chained`."""
 
-    def resume(self, step: int, history: Sequence[Mapping[str, Any]]) -> None:
-        """Drop the lines after `step`, the step of the checkpoint that the run resumes from, and damaged ones.
-        `history` is what the evaluations up to there found."""
+    def resume(self, step: int, evaluations: int, checksum: str) -> None:
+        """Drop damaged lines and those after `step`, the step of the checkpoint that the run resumes from. Up to there
+        were so many `evaluations`, and lines with this `checksum`."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         open(self.path, "ab", opener=open_regular).close()  # a link is refused
         with atomic(self.path) as temporary, temporary.open("wb") as kept:
-            kept.writelines(undamaged_lines(self.path, step, history))
+            for line in undamaged_lines(self.path, step, evaluations, checksum):
+                kept.write(line)
+                self.checksum = chained(self.checksum, line)
 
     def write(self, place: Mapping[str, Any], **values: Any) -> None:
         """JSON has no infinities and no NaN: they become null."""
-        self.waiting.append(json.dumps(_finite({**place, **values})) + "\n")
+        line = json.dumps(_finite({**place, **values})) + "\n"
+        self.waiting.append(line)
+        self.checksum = chained(self.checksum, line.encode())
 
     def write_scores(self, place: Mapping[str, Any], scores: Mapping[str, Any], **values: Any) -> None:
         """The line of an evaluation."""
@@ -63,11 +70,16 @@ class MetricsFile:
                 os.fsync(file.fileno())
 
 
-def undamaged_lines(path: Path, step: int, history: Sequence[Mapping[str, Any]]) -> Iterator[bytes]:
-    """The lines up to `step`; `history` is what the evaluations found. After the last one, a warning counts the damaged
+def chained(checksum: str, line: bytes) -> str:
+    """The checksum of some lines and this one after them: the SHA-256 of the checksum before, and the line."""
+    return hashlib.sha256(checksum.encode() + line).hexdigest()
+
+
+def undamaged_lines(path: Path, step: int, evaluations: int, checksum: str) -> Iterator[bytes]:
+    """The lines up to `step`. After the last one, if they do not have this `checksum`, a warning counts the damaged
     lines, and the steps and evaluations that do not have one line each. Another counts the steps that are lost where
     there are lines of a run that starts from step 0."""
-    damaged, later, steps, evaluations = 0, set[int](), Counter[int](), Counter[str]()
+    damaged, later, steps, evaluated, found = 0, set[int](), Counter[int](), Counter[int](), ""
     if path.exists():
         with open(path, "rb", opener=open_regular) as file:
             for line in file:
@@ -77,11 +89,9 @@ def undamaged_lines(path: Path, step: int, history: Sequence[Mapping[str, Any]])
                 elif values["step"] > step:
                     later.add(values["step"])
                 else:
-                    scores = {name.removeprefix(SCORES): values[name] for name in values if name.startswith(SCORES)}
-                    if not scores:
-                        steps[values["step"]] += 1
-                    elif "averaged" not in values:
-                        evaluations[_as_text(values["step"], scores)] += 1
+                    if "averaged" not in values:  # written after the last checkpoint
+                        (evaluated if any(map(_is_score, values)) else steps)[values["step"]] += 1
+                        found = chained(found, line)
                     yield line
     if step == 0 and later:
         warnings.warn(
@@ -89,18 +99,15 @@ def undamaged_lines(path: Path, step: int, history: Sequence[Mapping[str, Any]])
             f"its {len(later):,} steps are dropped",
             stacklevel=2,
         )
-    known = Counter(
-        _as_text(entry.get("step"), {name: entry[name] for name in entry if name not in ("step", "seconds")})
-        for entry in history
-        if "averaged" not in entry
-    )
-    wrong_steps = step - sum(count == 1 for count in steps.values())
-    wrong_evaluations = max((known - evaluations).total(), (evaluations - known).total())
-    if damaged or wrong_steps or wrong_evaluations:
+    if damaged or found != checksum:
+        wrong_steps, wrong_evaluations = (
+            number - sum(count == 1 for count in counts.values())
+            for number, counts in ((step, steps), (evaluations, evaluated))
+        )
         warnings.warn(
             f"{path} was changed since the run wrote it: damaged lines, which do not count: {damaged:,}; steps without "
-            f"a line, or with several: {wrong_steps:,} of {step:,}; evaluations without their line, or with others: "
-            f"{wrong_evaluations:,} of {known.total():,}",
+            f"a line, or with several: {wrong_steps:,} of {step:,}; evaluations likewise: {wrong_evaluations:,} of "
+            f"{evaluations:,}; where all of these are 0, values in lines",
             stacklevel=2,
         )
 
@@ -115,8 +122,8 @@ def _values(line: bytes) -> dict[str, Any] | None:
     return values if type(step) is int and step > 0 else None
 
 
-def _as_text(step: Any, scores: Mapping[str, Any]) -> str:
-    return json.dumps([step, sorted(_finite(scores).items())])
+def _is_score(name: str) -> bool:
+    return name.startswith(SCORES)
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

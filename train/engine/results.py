@@ -1,8 +1,7 @@
 """The results of a run: its figures, how they are shown, and `results.json`, which says that the run is finished."""
 
-from collections import deque
+import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from minitransformer.checks import fits
 from minitransformer.errors import InputError
 from minitransformer.files import sha256, write_json
 from minitransformer.untrusted import read_json
-from train.engine.checkpoint import read_state
-from train.engine.metrics_file import METRICS, undamaged_lines
+from train.engine.metrics_file import METRICS
 from train.engine.state import State
 
 RESULTS = "results.json"
@@ -40,13 +38,15 @@ def show_run(results: Mapping[str, Any], folder: Path, console: Console, *, unit
     )
 
 
-def finish(folder: Path, results: Mapping[str, Any]) -> None:
-    """Write `results.json`, with the checksums of the models in the folder: it makes the run a finished one."""
+def finish(folder: Path, results: Mapping[str, Any], run_id: str) -> None:
+    """Write `results.json`, with the run's name and the checksums of its metrics and of the models in the folder: it
+    makes the run a finished one."""
     models = [path.parent for pattern in ("", "*/") for path in folder.glob(f"{pattern}model.safetensors")]
     files = [model / name for model in models for name in ("model.safetensors", "config.json")]
     files += [path for model in models for path in model.glob("*tokenizer.json")]
     checksums = {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files)}
-    write_json(folder / RESULTS, {**results, "files": checksums})
+    metrics = sha256(folder / METRICS) if (folder / METRICS).exists() else None
+    write_json(folder / RESULTS, {**results, "run_id": run_id, "metrics_sha256": metrics, "files": checksums})
 
 
 def part_id(run_id: str, folder: Path) -> str:
@@ -55,22 +55,19 @@ def part_id(run_id: str, folder: Path) -> str:
 
 
 def finished(folder: Path, run_id: str) -> dict[str, Any] | None:
-    """The results of a finished run; None if it is not finished. `InputError` if its checkpoints are another run's, or
-    if a model of it is gone or has changed since then; a warning if metrics of it, or of a run in it, are gone or have
-    changed."""
+    """The results of a finished run; None if it is not finished. `InputError` if they are another run's, or if a model
+    of it is gone or has changed since then; a warning if metrics of it, or of a run in it, are gone or have changed."""
     path = folder / RESULTS
     if not path.exists():
         return None
-    for newest in sorted(folder.glob("checkpoints/step-*"))[-1:]:
-        owner = run_id
-        with suppress(InputError, OSError):  # it is damaged, and no longer needed
-            owner = str(read_state(newest).get("run_id"))
-        if owner != run_id:
-            raise InputError(f"{folder} is finished, but {newest} is of another run: put back what was moved")
     results = read_json(path)
-    files = results.pop("files", None) if isinstance(results, dict) else None
+    owner, metrics, files = (
+        results.pop(name, None) if isinstance(results, dict) else None for name in ("run_id", "metrics_sha256", "files")
+    )
     if files is None or not fits(files, dict[str, str]):
         raise InputError(f"{path} is not what a finished run writes: delete it, and resume the run to write it again")
+    if owner != run_id:
+        raise InputError(f"{path} is of another run: put back what was moved")
     for name, checksum in files.items():
         there = (folder / name).is_file()
         if not there or sha256(folder / name) != checksum:
@@ -78,10 +75,8 @@ def finished(folder: Path, run_id: str) -> dict[str, Any] | None:
                 f"{folder} is finished, but its {name} {'has changed' if there else 'is gone'}: put it back, or delete "
                 f"every {RESULTS} in {folder} and resume it, which saves the model again from its checkpoints"
             )
-    steps, history = results.get("steps"), results.get("validation") or results.get("history")
-    if isinstance(steps, int):
-        history = history if fits(history, list[dict[str, Any]]) else []
-        deque(undamaged_lines(folder / METRICS, steps, history), maxlen=0)
+    if metrics is not None and (not (folder / METRICS).is_file() or sha256(folder / METRICS) != metrics):
+        warnings.warn(f"{folder / METRICS} was changed since the run wrote it, or is gone", stacklevel=2)
     for part in sorted(folder.glob(f"*/{RESULTS}")):
         finished(part.parent, part_id(run_id, part.parent))
     return results

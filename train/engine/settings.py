@@ -130,16 +130,11 @@ class Settings(RunOptions):
         """A run without --minutes and --steps has so many `minutes`; `options` are further fields of `LoopOptions`.
         Warnings name flags that such a run is too short for."""
         length = minutes if self.minutes is None and self.steps is None else self.minutes
-        made = LoopOptions(**{"autocast": self.autocast_dtype(), **self.run_options(), "minutes": length, **options})
-        possible = min(made.evaluations, made.steps or made.evaluations)
-        if self.is_given("evaluations") and possible < made.evaluations:
-            warnings.warn(f"--evaluations {made.evaluations}: a run of {possible} steps has {possible}", stacklevel=2)
-        if self.is_given("patience") and made.patience and made.patience >= possible - 1:
-            warnings.warn(f"--patience {made.patience}: no effect on a run of {possible} evaluations", stacklevel=2)
-        for flag in filter(self.is_given, ("warmup_steps", "warmup")):
-            if made.steps is not None and made.steps < made.warmup_steps:
-                said = f"{flag_name(flag)}: the warm-up takes {made.warmup_steps:,} steps, and the run {made.steps:,}"
-                warnings.warn(f"{said}: the learning rate never reaches --lr", stacklevel=2)
+        given = tuple(filter(self.is_given, ("evaluations", "patience", "warmup_steps", "warmup")))
+        common = {"autocast": self.autocast_dtype(), "given": given, **self.run_options(), "minutes": length}
+        made = LoopOptions(**{**common, **options})
+        if made.steps is not None:
+            made.warn_of_idle(made.steps)
         return made
 
     def autocast_dtype(self) -> torch.dtype | None:
@@ -170,10 +165,26 @@ class LoopOptions(RunOptions):
     autocast: torch.dtype | None = None
     keep_evaluated: bool = False
     """Keep the weights of every evaluation, for `averaging`."""
+    starts_trained: bool = False
+    """Evaluate before the first step, too, and warn in the end if training made the model worse."""
+    given: tuple[str, ...] = ()
+    """The flags among these options that the user gave."""
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
             raise InputError("a run needs a length: give steps or minutes")
+
+    def warn_of_idle(self, steps: int) -> None:
+        """Warnings name the flags of the user that a run of so many steps is too short for."""
+        possible = min(self.evaluations, steps)
+        if "evaluations" in self.given and possible < self.evaluations:
+            warnings.warn(f"--evaluations {self.evaluations}: a run of {possible} steps has {possible}", stacklevel=3)
+        if "patience" in self.given and self.patience and self.patience >= possible - 1:
+            warnings.warn(f"--patience {self.patience}: no effect on a run of {possible} evaluations", stacklevel=3)
+        for flag in {"warmup_steps", "warmup"} & {*self.given}:
+            if steps < self.warmup_steps:
+                said = f"{flag_name(flag)}: the warm-up takes {self.warmup_steps:,} steps, and the run {steps:,}"
+                warnings.warn(f"{said}: the learning rate never reaches --lr", stacklevel=3)
 
     def progress(self, state: State) -> float:
         """The share of the run that is done, by the limit that is nearer."""

@@ -31,8 +31,12 @@ class State:
     """The figures of every evaluation, with its step and seconds."""
     skipped: int = 0
     """Steps skipped because their loss or gradient was not finite."""
+    start: dict[str, float] = field(default_factory=dict)
+    """The figures of an evaluation before the first step, of a model that was trained before."""
     finished: bool = False
     run_id: str = ""
+    metrics: str = field(default="", compare=False)
+    """The checksum of the lines of `metrics.jsonl` so far."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], path: Path) -> "State":

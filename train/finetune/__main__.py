@@ -79,6 +79,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         unit="texts",
         accumulate=settings.batches_per_step,
         choices=len(names),
+        starts_trained=recipe.has_head,
     )
     state = train(
         model,
@@ -110,7 +111,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         "baselines": baselines(corpus, test, names) if settings.baselines else {},
         "history": state.history,
     }
-    finish(folder, results)
+    finish(folder, results, settings.run_id)
     show(results, folder, console)
     return results
 

@@ -46,6 +46,8 @@ class Recipe:
     dropout: float | None = None
     """None keeps the dropout of the pretrained encoder."""
     layer_decay: float = 1.0
+    has_head: bool = False
+    """The model that `--init` names is a classifier with these labels."""
 
 
 PRETRAINED = Recipe(lr=1.5e-4, epochs=2, pooling="mean", layer_decay=0.85)
@@ -77,7 +79,7 @@ def starting_model(settings: FinetuneSettings, train_split: datasets.Dataset) ->
             c = model.config
             if c.labels == labels and settings.pooling in (None, c.pooling) and settings.dropout is None:
                 model.config = replace(c, label_smoothing=settings.label_smoothing)
-                return Classifier(model, tokenizer), recipe, f"{settings.init} with its head"
+                return Classifier(model, tokenizer), replace(recipe, has_head=True), f"{settings.init} with its head"
             origin = f"the head of {settings.init} is dropped (its labels are {shown_labels(c.labels or '?')}): a new"
         else:
             origin = f"{settings.init} has no classification head: a new"

@@ -79,6 +79,7 @@ class PretrainSettings(Settings):
             warmup_steps=self.warmup_steps,
             accumulate=self.accumulate * self.processes,
             evaluations=10,
+            starts_trained=self.init is not None,
             **options,
         )
 

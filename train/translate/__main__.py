@@ -81,7 +81,7 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> None
         return
     measure.draw(models, data.corpus[data.test_name], folder)
     results = {"data": settings.data, "seed": settings.seed, "scored_on": data.test_name, "models": models}
-    finish(folder, results)
+    finish(folder, results, settings.run_id)
     for table in measure.tables(models):
         console.print(table)
     console.print(f"\nresults, models and pictures are in {folder}")
@@ -166,7 +166,7 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
     averaged = average_evaluated(model, folder, state, count=comparison.average, of=settings.average_of, **judge)
     data.translator(model).save(folder)
     report = {**score_on_test(model, state, comparison), "averaged": averaged}
-    finish(folder, report)
+    finish(folder, report, run_id)
     return report
 
 

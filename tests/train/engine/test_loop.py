@@ -241,6 +241,30 @@ def test_a_run_that_is_no_better_than_chance_says_so(losses, options, says, tmp_
     assert not said if says is None else re.search(says, *said)
 
 
+@pytest.mark.parametrize(("losses", "worse"), [((0.5, 0.6, 0.7), True), ((0.5, 0.6, 0.4), False), ((0.5, 0.5), False)])
+def test_a_trained_model_that_training_made_worse_is_said(losses, worse, tmp_path, recwarn):
+    options = dict(evaluate=scored(*losses), evaluations=len(losses) - 1, steps=4, choices=9, starts_trained=True)
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path, data=Copying({2: interrupt}), **options)
+    run(tmp_path, **options)  # it does not evaluate the start again
+    said = [str(warning.message) for warning in recwarn]
+    assert not said if not worse else re.search(r"no evaluation is as good as .* --init names \(loss 0.5000\)", *said)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("warmup_steps", 10**6, "--warmup-steps: the warm-up takes 1,000,000 steps, and the run .*: the learning rate"),
+        ("evaluations", 10**6, "--evaluations 1000000: a run of .* steps has"),
+        ("patience", 9, "--patience 9: no effect on a run of . evaluations"),
+    ],
+)
+def test_a_run_in_minutes_that_was_too_short_for_a_flag_says_so(flag, value, says, tmp_path, recwarn):
+    options = {"steps": None, "minutes": 0.002, "given": (flag,), "evaluate": lambda model: {"loss": 1.0}, flag: value}
+    run(tmp_path, **options)
+    assert re.search(says, " ".join(str(warning.message) for warning in recwarn))
+
+
 def test_a_run_without_a_length_is_refused():
     with pytest.raises(InputError, match="steps or minutes"):
         LoopOptions(lr=0.1)

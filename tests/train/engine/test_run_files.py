@@ -4,18 +4,22 @@ import errno
 import json
 import os
 import re
+import signal
 import stat
 import warnings
+from functools import reduce
 
 import pytest
 import torch
+from helpers_training import Copying, run
 
 from minitransformer import InputError
 from minitransformer.files import write_json
 from train.engine import run_folder
-from train.engine.metrics_file import MetricsFile, record_not_finite
+from train.engine.metrics_file import MetricsFile, chained, record_not_finite
 from train.engine.run_folder import create_run, open_run
 from train.engine.settings import Settings
+from train.engine.signals import TrainingInterrupted
 
 DEEP = b"[" * 100_000
 
@@ -28,7 +32,7 @@ def test_links_are_not_written_through(tmp_path):
     with pytest.raises(InputError, match=r"\.lock is a link"):
         run_folder.lock_run(tmp_path)
     with pytest.raises(InputError, match=r"metrics\.jsonl is a link"):
-        MetricsFile(tmp_path / "metrics.jsonl").resume(0, [])
+        MetricsFile(tmp_path / "metrics.jsonl").resume(0, 0, "")
     assert precious.read_text() == "mine"
 
 
@@ -36,7 +40,7 @@ def test_a_pipe_in_the_place_of_a_file_of_a_run_is_refused_and_not_waited_for(tm
     create_run(run := tmp_path / "run", Settings(steps=3))
     for name, action in {
         ".lock": lambda: create_run(run, Settings(steps=3)),
-        "metrics.jsonl": lambda: MetricsFile(run / "metrics.jsonl").resume(1, []),
+        "metrics.jsonl": lambda: MetricsFile(run / "metrics.jsonl").resume(1, 0, ""),
         "results.json": lambda: open_run(Settings, "test", ["--resume", str(run)]),
         "config.json": lambda: open_run(Settings, "test", ["--resume", str(run)]),
     }.items():
@@ -60,7 +64,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, number)
         run_folder.lock_run(tmp_path)
 
 
-GOOD = b'{"step": 1}\n{"step": 2}\n{"step": 2, "validation_loss": 0.5}\n'
+GOOD = b'{"step": 1, "loss": 2.5}\n{"step": 2}\n{"step": 2, "validation_loss": 0.5}\n'
 
 
 @pytest.mark.parametrize(
@@ -71,29 +75,44 @@ GOOD = b'{"step": 1}\n{"step": 2}\n{"step": 2, "validation_loss": 0.5}\n'
         (b"{\n" + GOOD, GOOD, (1, 0, 0)),
         (DEEP + b"\n" + GOOD, GOOD, (1, 0, 0)),
         (b'{"step": "1"}\n[]\n', b"", (2, 2, 1)),
-        (GOOD[12:], ..., (0, 1, 0)),
-        (GOOD[:-1], GOOD[:24], (0, 0, 1)),
+        (GOOD[25:], ..., (0, 1, 0)),
+        (GOOD[:-1], GOOD[:37], (0, 0, 1)),
         (b"", b"", (0, 2, 1)),
         (b'{"step": 1}\n' + GOOD, ..., (0, 1, 0)),
-        (GOOD + GOOD[24:], ..., (0, 0, 1)),
-        (GOOD.replace(b"0.5", b"0.4"), ..., (0, 0, 1)),
-        (GOOD.replace(b"0.5", DEEP[:900] + b"]" * 900), ..., (0, 0, 1)),
+        (GOOD + GOOD[37:], ..., (0, 0, 1)),
+        (GOOD.replace(b"2.5", b"1.5"), ..., (0, 0, 0)),
+        (GOOD.replace(b"0.5", b"0.4"), ..., (0, 0, 0)),
+        (GOOD.replace(b"0.5", DEEP[:900] + b"]" * 900), ..., (0, 0, 0)),
     ],
 )
 def test_metrics_keep_their_good_lines_and_a_warning_counts_what_is_lost(before, after, lost, tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(before)
     with warnings.catch_warnings(record=True) as warned:
-        MetricsFile(path).resume(2, [{"step": 2, "seconds": 1.0, "loss": 0.5}])
+        MetricsFile(path).resume(2, 1, reduce(chained, GOOD.splitlines(keepends=True), ""))
     assert path.read_bytes() == (before if after is ... else after)
     counts = [tuple(map(int, re.findall(r": (\d+)", str(warning.message).split("jsonl")[1]))) for warning in warned]
     assert counts == ([] if lost is None else [lost])
 
 
+def test_metrics_that_were_changed_are_said_once(tmp_path, recwarn):
+    def interrupted_after(batches):
+        with pytest.raises(TrainingInterrupted):
+            run(tmp_path, data=Copying({batches: lambda: signal.raise_signal(signal.SIGINT)}))
+
+    interrupted_after(8)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(re.sub(r'"loss": [\d.]+', '"loss": 0.001', path.read_text(), count=1))
+    interrupted_after(2)
+    assert "metrics.jsonl was changed since the run wrote it" in str(recwarn.pop().message)
+    run(tmp_path)
+    assert not recwarn
+
+
 def test_metrics_of_a_run_that_starts_again_are_dropped_and_counted(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(GOOD)
     with pytest.warns(UserWarning, match="no checkpoint to resume from.*its 2 steps are dropped"):
-        MetricsFile(tmp_path / "metrics.jsonl").resume(0, [])
+        MetricsFile(tmp_path / "metrics.jsonl").resume(0, 0, "")
     assert not (tmp_path / "metrics.jsonl").read_bytes()
 
 

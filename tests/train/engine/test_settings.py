@@ -10,7 +10,7 @@ from helpers_scripts import refused
 
 from minitransformer import InputError
 from train import compare_sentiment
-from train.engine.results import finish
+from train.engine.results import finish, finished
 from train.engine.run_folder import create_run
 from train.engine.run_folder import open_run as choose_run
 from train.engine.settings import Settings
@@ -70,11 +70,15 @@ def test_a_resumed_run_keeps_its_settings_and_names_those_that_are_not_its_own(t
         open_run(Some, "some", ["--resume", "auto"])
 
 
+def run_id_of(run):
+    return json.loads((run / "config.json").read_text())["run_id"]
+
+
 def test_a_finished_run_says_where_its_results_are_and_exits_with_code_0(tmp_path, capsys):
     run = tmp_path / "run"
     open_run(Some, "some", ["--out", str(run)])
     (run / "model.safetensors").write_bytes(b"weights")
-    finish(tmp_path / "run", {"score": 1})
+    finish(tmp_path / "run", {"score": 1}, run_id_of(run))
     with pytest.raises(SystemExit) as exit_:
         choose_run(Some, "some", ["--resume", str(run)])
     assert exit_.value.code == 0
@@ -101,9 +105,23 @@ def test_a_finished_run_whose_model_is_gone_or_damaged_says_so(damage, message, 
     for folder in (run, run / "rnn"):
         (folder / "model.safetensors").write_bytes(b"weights")
         (folder / "config.json").touch()
-    finish(run, {"score": 1})
+    finish(run, {"score": 1}, run_id_of(run))
     damage(run)
     with pytest.raises(InputError, match=message):
+        choose_run(Some, "some", ["--resume", str(run)])
+
+
+def test_a_finished_part_of_another_run_is_refused_without_its_checkpoints_too(tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    for folder in (run, other):
+        open_run(Some, "some", ["--out", str(folder)])
+        (folder / "rnn").mkdir()
+        finish(folder / "rnn", {"score": 1}, f"{run_id_of(folder)}/rnn")
+        finish(folder, {"score": 1}, run_id_of(folder))
+    assert finished(run / "rnn", f"{run_id_of(run)}/rnn") == {"score": 1}
+    shutil.rmtree(run / "rnn")
+    shutil.copytree(other / "rnn", run / "rnn")
+    with pytest.raises(InputError, match=r"rnn/results\.json is of another run: put back what was moved"):
         choose_run(Some, "some", ["--resume", str(run)])
 
 
@@ -115,7 +133,7 @@ def test_a_finished_run_whose_metrics_are_not_whole_says_so(place, lines, tmp_pa
     (run / "rnn").mkdir()
     for folder in (run / "rnn", run):
         (folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
-        finish(folder, {"steps": 2})
+        finish(folder, {"steps": 2}, run_id_of(run) if folder == run else f"{run_id_of(run)}/rnn")
     (run / place / "metrics.jsonl").unlink()
     if lines is not None:
         (run / place / "metrics.jsonl").write_text(lines)

@@ -121,7 +121,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
         show_split(split, settings.objective, figures, console)
         results[f"{split}_loss"] = figures.pop("loss")
         results |= {name if split == "validation" else f"test_{name}": value for name, value in figures.items()}
-    finish(folder, results)
+    finish(folder, results, settings.run_id)
     show_run(results, folder, console)
     return results
 

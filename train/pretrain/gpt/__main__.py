@@ -101,7 +101,7 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
         bits = nats * targets / math.log(2) / int(splits[split].columns["bytes"].sum())
         results |= {f"{split}_loss": nats, "bits_per_byte" if split == "validation" else "test_bits_per_byte": bits}
         console.print(f"{split:>10}: {nats:.4f} nats per token, {bits:.4f} bits per byte", highlight=False)
-    finish(folder, results)
+    finish(folder, results, settings.run_id)
     show_run(results, folder, console)
     return results
 
