@@ -136,7 +136,7 @@ class MultiHeadAttention(nn.Module):
     (Shazeer 2019). `positions` acts inside self-attention (`Rotary`, `ALiBi`, `RelativeBias`). `dropout` falls on
     the attention weights while this module itself is in training mode, as in `torch.nn.MultiheadAttention`.
     `qk_norm` puts each head's queries and keys through an RMSNorm before they are turned (Henry et al. 2020), so that
-    no score grows with the length of the states.
+    no score grows with the length of the states. `head_dim` is d_model / num_heads unless given.
     """
 
     def __init__(
@@ -145,29 +145,32 @@ class MultiHeadAttention(nn.Module):
         num_heads: int,
         *,
         num_kv_heads: int | None = None,
+        head_dim: int | None = None,
         bias: bool = True,
         positions: AttentionPositions | None = None,
         dropout: float = 0.0,
         qk_norm: bool = False,
+        norm_eps: float = 1e-6,
     ):
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        if num_heads < 1 or d_model % num_heads:
+        require_number("head_dim", head_dim, at_least=1)
+        if num_heads < 1 or (head_dim is None and d_model % num_heads):
             raise InputError(f"d_model={d_model} is not divisible by num_heads={num_heads}")
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise InputError(f"num_heads={num_heads} is not divisible by num_kv_heads={num_kv_heads}")
         require_number("dropout", dropout, at_least=0, at_most=1)
         self.d_model, self.num_heads, self.num_kv_heads = d_model, num_heads, num_kv_heads
-        self.head_dim = d_model // num_heads
+        self.head_dim = d_model // num_heads if head_dim is None else head_dim
         if positions is not None:
             positions.check_sizes(num_heads, self.head_dim)
         self.positions = positions
         self.dropout = dropout
         # Rows are [query; key; value], each of whole heads: one matmul where all three read the same states.
         self.project_in = nn.Linear(d_model, (num_heads + 2 * num_kv_heads) * self.head_dim, bias=bias)
-        self.project_out = nn.Linear(d_model, d_model, bias=bias)
-        self.query_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else None
-        self.key_norm = RMSNorm(self.head_dim, eps=1e-6) if qk_norm else None
+        self.project_out = nn.Linear(num_heads * self.head_dim, d_model, bias=bias)
+        self.query_norm = RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
+        self.key_norm = RMSNorm(self.head_dim, eps=norm_eps) if qk_norm else None
         self.attend = ScaledDotProduct()
 
     def forward(

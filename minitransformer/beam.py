@@ -66,7 +66,7 @@ def beam_search(
     if len(limits) != len(inputs):
         raise InputError(f"max_new_tokens has {len(limits)} limits for {len(inputs)} rows: give one, or one per row")
     warn_in_training(model)
-    eos_id = model.config.eos_id
+    ends = [model.config.eos_id, *getattr(model.config, "stop_ids", ())]
     found = [[Hypothesis([], 0.0, 0.0)] if limit == 0 else [] for limit in limits]
     searched = [row for row, limit in enumerate(limits) if limit != 0]  # which rows are in the batch
     if not searched:
@@ -84,7 +84,7 @@ def beam_search(
         require_scores(log_p)
         texts = torch.cat([texts.gather(1, beams[..., None].expand(-1, -1, length - 1)), ids[..., None]], dim=2)
         at_limit = [limits[row] == length for row in searched]
-        ended = ids == eos_id
+        ended = ids == ends[0] if len(ends) == 1 else torch.isin(ids, torch.tensor(ends, device=ids.device))
         if any(at_limit):
             ended = ended | torch.tensor(at_limit, device=ended.device)[:, None]
         penalty = length_penalty(length, alpha)

@@ -63,8 +63,9 @@ class Block(nn.Module):
 
     `dropout` falls on residuals; `attention_dropout` on the attention weights and `activation_dropout` inside the
     feed-forward, None for the same rate. `norm` and `activation` are names, or callables and module classes (see
-    `make_norm`, `make_activation`); `bias=False` takes biases from the named norms too. `positions` acts in
-    self-attention alone, `qk_norm` in every attention. With `causal`, which a decoder's block is unless told otherwise,
+    `make_norm`, `make_activation`); `bias=False` takes biases from the named norms too, and `attention_bias`, where it
+    is given, is for the attentions instead. `positions` acts in self-attention alone, `qk_norm`, with the named norms'
+    `norm_eps`, in every attention. With `causal`, which a decoder's block is unless told otherwise,
     self-attention sees no later token.
     """
 
@@ -89,8 +90,10 @@ class Block(nn.Module):
         attention_dropout: float | None = None,
         activation_dropout: float | None = None,
         num_kv_heads: int | None = None,
+        head_dim: int | None = None,
         positions: AttentionPositions | None = None,
         bias: bool = True,
+        attention_bias: bool | None = None,
         qk_norm: bool = False,
     ):
         super().__init__()
@@ -100,10 +103,12 @@ class Block(nn.Module):
                 d_model,
                 num_heads,
                 num_kv_heads=num_kv_heads,
-                bias=bias,
+                head_dim=head_dim,
+                bias=bias if attention_bias is None else attention_bias,
                 positions=positions if name == "attention" else None,
                 dropout=dropout if attention_dropout is None else attention_dropout,
                 qk_norm=qk_norm,
+                norm_eps=norm_eps,
             )
             self.add_module(name, attention)
         inner = dropout if activation_dropout is None else activation_dropout

@@ -87,6 +87,15 @@ class KVCache:
         last = (self.num_seen - 1) % self.max_length
         return self.positions[:, last : last + 1] + 1
 
+    def newest(self, slots: int) -> "KVCache":
+        """A full cache of the last `slots` of the tokens seen, of which it holds at least as many."""
+        batch, heads, _, head_dim = self.keys.shape
+        cache = KVCache(batch, heads, slots, head_dim, dtype=self.keys.dtype, device=self.keys.device)
+        cache.num_seen, first = slots, self.num_seen - slots
+        cache.pairs.copy_(self.pairs.narrow(2, first, slots))
+        cache.positions.copy_(self.positions.narrow(1, first, slots))
+        return cache
+
     def select(self, rows: Int[Tensor, " rows"]) -> "KVCache":
         """A cache with these rows of the batch, which may repeat or leave out some; only filled slots are copied."""
         _, heads, slots, head_dim = self.keys.shape

@@ -89,9 +89,10 @@ def greedy(
 ) -> Int[Tensor, "batch new"]:
     """The likeliest token at every step, until each row has ended or has `max_new_tokens`.
 
-    A row ends in the model's `eos_id` or one of `stop_ids`, and is padded with `pad_id` while others go on. With a
-    `vocab_size` only the ids below it are ever chosen: a model's vocabulary may be larger than its tokenizer's. The
-    model should be in evaluation mode, or there is a warning. Raises `InputError` for values out of range.
+    A row ends in the model's `eos_id`, one of its own `stop_ids` or one of these, and is padded with `pad_id` while
+    others go on. With a `vocab_size` only the ids below it are ever chosen: a model's vocabulary may be larger than its
+    tokenizer's. The model should be in evaluation mode, or there is a warning. Raises `InputError` for values out of
+    range.
     """
     return sample(
         model,
@@ -170,7 +171,7 @@ def stream(
     # GPT-2 has no token for padding: a row that has ended repeats its end, as in transformers.
     pad_id = getattr(model.config, "pad_id", eos_id)
     stop_ids = _whole_ids(stop_ids)
-    stops = {eos_id, *stop_ids}
+    stops = {eos_id, *getattr(model.config, "stop_ids", ()), *stop_ids}
     logits, state = model.start(inputs, valid, max_new_tokens=max_new_tokens)
     known = logits.shape[1]
     require_whole("vocab_size", vocab_size, at_least=1, at_most=known)

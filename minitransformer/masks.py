@@ -35,6 +35,14 @@ def sliding_window_mask(
     return (keys <= queries) & (keys > queries - window)
 
 
+def window_mask(position_ids: Int[Tensor, "batch time"], window: int) -> Bool[Tensor, "batch 1 time time"]:
+    """No query sees a key that stands `window` positions before it or more; with a causal mask, the
+    `sliding_window_mask` of padded rows."""
+    queries = rearrange(position_ids, "batch query -> batch 1 query 1")
+    keys = rearrange(position_ids, "batch key -> batch 1 1 key")
+    return queries - keys < window
+
+
 def padding_mask(valid: Bool[Tensor, "batch key"]) -> Bool[Tensor, "batch 1 1 key"]:
     """No query sees a key that is not `valid`."""
     return rearrange(valid, "batch key -> batch 1 1 key")

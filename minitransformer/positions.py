@@ -8,13 +8,15 @@ Positions are integers per row, (batch or 1, time): a padded row counts its real
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from minitransformer.checks import require_number
+from minitransformer.checks import require_given, require_number
 from minitransformer.errors import InputError
 
 Heads = Float[Tensor, "batch heads time head_dim"]
@@ -82,16 +84,19 @@ class AttentionPositions(nn.Module):
 class Rotary(AttentionPositions):
     """Rotary embedding: pairs of coordinates turn by an angle that grows with the position (Su et al. 2021).
 
-    q·k then depends on the distance alone. Coordinate i is paired with i + head_dim / 2, as in GPT-NeoX and
-    LLaMA; the paper pairs neighbours, which is the same up to a permutation of the learned weights.
+    q·k then depends on the distance alone. Coordinate i is paired with i + head_dim / 2, as in GPT-NeoX and in
+    Llama's checkpoints on Hugging Face. The paper and Meta's own files pair neighbours, 2i with 2i + 1: the same up to
+    a permutation of the rows of each head's query and key weights. `scaling` slows the angles, so that a model trained
+    on short texts reads longer ones: see `ROPE_SCALINGS`.
     """
 
-    def __init__(self, head_dim: int, *, base: float = 10000.0):
+    def __init__(self, head_dim: int, *, base: float = 10000.0, scaling: Mapping[str, Any] | None = None):
         super().__init__()
         if head_dim % 2:
             raise InputError(f"rotary positions turn pairs of coordinates: head_dim={head_dim} is odd")
         require_number("base", base, at_least=1e-30)
-        self.head_dim, self.base = head_dim, base
+        require_scaling(scaling)
+        self.head_dim, self.base, self.scaling = head_dim, base, scaling
 
     def check_sizes(self, num_heads: int, head_dim: int) -> None:
         if head_dim != self.head_dim:
@@ -104,7 +109,8 @@ class Rotary(AttentionPositions):
         self, positions: Int[Tensor, "#batch time"], dtype: torch.dtype
     ) -> tuple[Float[Tensor, "#batch 1 time half"], Float[Tensor, "#batch 1 time half"]]:
         """Cosines and sines of the angle of each position and pair of coordinates."""
-        angle = rearrange(_angles(positions, self.head_dim, self.base), "batch time half -> batch 1 time half")
+        angle = _angles(positions, self.head_dim, self.base, self.scaling)
+        angle = rearrange(angle, "batch time half -> batch 1 time half")
         return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
@@ -192,7 +198,48 @@ def turned(x: Heads, cos: Float[Tensor, "#batch 1 time half"], sin: Float[Tensor
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def _angles(positions: Int[Tensor, "batch time"], dim: int, base: float) -> Float[Tensor, "batch time half"]:
+ROPE_SCALINGS: dict[str, tuple[str, ...]] = {
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+"""The values of "rope_type" in a scaling of `Rotary`, and the numbers that each needs.
+
+"linear" divides all angles by `factor` (Chen et al. 2023). "llama3" divides the slow ones alone, which turn less than
+`low_freq_factor` times in the original context; those that turn more than `high_freq_factor` times stay as they are,
+and between the two it goes over smoothly (Grattafiori et al. 2024)."""
+
+
+def require_scaling(scaling: Mapping[str, Any] | None) -> None:
+    """`InputError` for a scaling of an unknown type, or with numbers that are missing, unknown or not positive."""
+    if scaling is None:
+        return
+    kind = scaling.get("rope_type")
+    if kind not in ROPE_SCALINGS:
+        raise InputError(f"rope_type={kind!r} must be one of {', '.join(ROPE_SCALINGS)}")
+    needed, given = ROPE_SCALINGS[kind], [name for name in scaling if name != "rope_type"]
+    if set(needed) != set(given):
+        raise InputError(f"rope_type={kind!r} takes {', '.join(needed)}; given are {', '.join(given) or 'none'}")
+    for name in needed:
+        require_given(**{name: scaling[name]})
+        require_number(name, scaling[name], at_least=1e-30)
+    if kind == "llama3" and not scaling["low_freq_factor"] < scaling["high_freq_factor"]:
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        raise InputError(f"low_freq_factor={low} must be less than high_freq_factor={high}")
+
+
+def _scaled(frequency: Float[Tensor, " half"], scaling: Mapping[str, Any]) -> Float[Tensor, " half"]:
+    slow = frequency / scaling["factor"]
+    if scaling["rope_type"] == "linear":
+        return slow
+    rounds = scaling["original_max_position_embeddings"] * frequency / (2 * math.pi)
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    kept = ((rounds - low) / (high - low)).clamp(0, 1)
+    return kept * frequency + (1 - kept) * slow
+
+
+def _angles(
+    positions: Int[Tensor, "batch time"], dim: int, base: float, scaling: Mapping[str, Any] | None = None
+) -> Float[Tensor, "batch time half"]:
     """positions · base^(-2i/dim) in radians, for i = 0 .. dim/2 - 1.
 
     In float64 where the device has it: at position 500 a float32 angle is already off by more than 1e-5,
@@ -200,6 +247,8 @@ def _angles(positions: Int[Tensor, "batch time"], dim: int, base: float) -> Floa
     """
     dtype = torch.float32 if positions.device.type == "mps" else torch.float64
     frequency = base ** -(torch.arange(0, dim, 2, device=positions.device, dtype=dtype) / dim)
+    if scaling is not None:
+        frequency = _scaled(frequency, scaling)
     return positions[..., None].to(dtype) * frequency
 
 

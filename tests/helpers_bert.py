@@ -73,7 +73,7 @@ def ours_of(case="BERT", **changes):
 def saved(theirs, folder):
     """Adds the ids of special tokens, which `transformers` leaves to the tokenizer, to config.json."""
     theirs.save_pretrained(folder)
-    if (kind := theirs.config.model_type) != "gpt2":
+    if (kind := theirs.config.model_type) in ("bert", "roberta", "albert"):
         edit_config(folder, **({"mask_token_id": 4} if kind == "roberta" else IDS))
     return folder
 

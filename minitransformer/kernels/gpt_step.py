@@ -38,7 +38,7 @@ _KNOWN: dict[type[nn.Module], tuple[set[str], set[str]]] = {
         ),
         RMSNorm: ("normalized_shape eps", "elementwise_affine weight"),
         Residual: ("pre_norm", "norm dropout"),
-        Rotary: ("head_dim base", ""),
+        Rotary: ("head_dim base scaling", ""),
         ScaledDotProduct: ("", ""),
         Stack: ("", "layers final_norm"),
         nn.Embedding: (

@@ -7,9 +7,11 @@ from minitransformer.models.base import Loss, Memory, Model, read_config
 from minitransformer.models.bert import BERT
 from minitransformer.models.bert_config import BERTConfig
 from minitransformer.models.classifier import ClassifierConfig, SequenceClassifier
-from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.gpt import GPT
+from minitransformer.models.gpt_config import GPTConfig
 from minitransformer.models.rnn import RNNConfig, RNNSeq2Seq
 from minitransformer.models.transformer import Transformer, TransformerConfig
+from minitransformer.pretrained import CAUSAL, MASKED
 from minitransformer.pretrained.conversion import unsupported
 from minitransformer.untrusted import shown
 
@@ -38,7 +40,8 @@ def load(folder: str | Path) -> Model:
     """
     kinds: tuple[type[Model], ...] = (BERT, GPT, Transformer, RNNSeq2Seq, SequenceClassifier)
     classes = {kind.__name__: kind for kind in kinds}
-    pretrained: dict[str, type[BERT] | type[GPT]] = {"gpt2": GPT, "bert": BERT, "roberta": BERT, "albert": BERT}
+    pretrained: dict[str, type[BERT] | type[GPT]] = {each.model_type: GPT for each in CAUSAL}
+    pretrained |= {each.model_type: BERT for each in MASKED}
     config = read_config(Path(folder))
     if kind := pretrained.get(str(config.get("model_type"))) if "model" not in config else None:
         return kind.from_pretrained(folder)

@@ -36,9 +36,7 @@ from minitransformer.models.transformer_parts import (
 from minitransformer.norms import make_norm
 from minitransformer.positions import LearnedPositions
 from minitransformer.pretrained import (
-    ALBERTHubConfig,
-    BERTHubConfig,
-    RoBERTaHubConfig,
+    MASKED,
     export_pretrained,
     hub_class_of,
     load_pretrained,
@@ -227,7 +225,7 @@ class BERT(Model):
         get new random weights, with a warning. Raises `InputError` for a checkpoint that is missing, damaged, of
         another architecture, or not expressible here.
         """
-        return load_pretrained(cls, (BERTHubConfig, RoBERTaHubConfig, ALBERTHubConfig), folder_or_hub_id)
+        return load_pretrained(cls, MASKED, folder_or_hub_id)
 
     def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
         """Write a checkpoint that `transformers` reads: as `BertForPreTraining`, `RobertaForMaskedLM`,

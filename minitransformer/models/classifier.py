@@ -89,12 +89,6 @@ class ClassifierConfig(Config):
     def distinct_layers(self) -> int:
         return self.encoder_config().distinct_layers()
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ClassifierConfig":
-        """From JSON, which has lists only."""
-        labels = values.get("labels")
-        return super().from_dict({**values, "labels": tuple(labels) if isinstance(labels, list) else labels})
-
 
 class SequenceClassifier(Model):
     """Embed – Encode – Attend – Predict (Honnibal 2016): `encoder` turns ids into states (B, T, D), `pooling` these

@@ -64,7 +64,8 @@ class Config:
         required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
         if missing := sorted(required - set(values)):
             raise InputError(f"{cls.__name__} needs {', '.join(missing)}")
-        return cls(**values)
+        # JSON has lists only.
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     def require_positive(self, *names: str) -> None:
         """Integers of at least 1, and floats that are more than 0 in float32 too; None passes."""

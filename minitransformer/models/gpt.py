@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,76 +28,19 @@ from minitransformer.models.base import (
     require_shape_of,
     target_loss,
 )
-from minitransformer.models.config import Config
+from minitransformer.models.gpt_config import GPTConfig
 from minitransformer.models.gpt_state import GPTState
 from minitransformer.models.transformer_parts import (
     attention_positions,
     block_arguments,
-    check_block_fields,
     final_norm,
+    head_size,
     left_padded,
     padding_and_positions,
     require_length,
 )
 from minitransformer.positions import LearnedPositions
-from minitransformer.pretrained import GPT2HubConfig, export_pretrained, load_pretrained
-
-POSITIONS = ("learned", "rotary", "alibi", "none")
-
-
-@dataclass(frozen=True)
-class GPTConfig(Config):
-    """GPT-2 (124M) by default. `d_ff` is 4 · `d_model` unless given.
-
-    `logit_softcap` c bounds the logits smoothly, c · tanh(logits / c) (Gemma 2, Riviere et al. 2024).
-    """
-
-    vocab_size: int = 50257
-    max_length: int = 1024
-    d_model: int = 768
-    num_heads: int = 12
-    num_kv_heads: int | None = None
-    d_ff: int | None = None
-    num_layers: int = 12
-    positions: str = "learned"
-    norm: str = "layernorm"
-    norm_eps: float = 1e-5
-    activation: str = "gelu_tanh"
-    bias: bool = True
-    qk_norm: bool = False
-    tie_output: bool = True
-    logit_softcap: float | None = None
-    dropout: float = 0.1
-    attention_dropout: float | None = None
-    eos_id: int = 50256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_block_fields(self, POSITIONS)
-        self.require_positive("vocab_size", "max_length", "num_layers", "logit_softcap")
-        self.require_fraction("dropout")
-        self.require_ids(self.vocab_size, eos_id=self.eos_id)
-
-    @classmethod
-    def tiny(cls) -> "GPTConfig":
-        """nanoGPT's setting for a CPU, over 65 characters."""
-        return cls(vocab_size=65, max_length=64, d_model=128, num_heads=4, num_layers=4, eos_id=0, dropout=0.0)
-
-    @classmethod
-    def gpt2(cls) -> "GPTConfig":
-        return cls()
-
-    @classmethod
-    def gpt2_medium(cls) -> "GPTConfig":
-        return cls(d_model=1024, num_heads=16, num_layers=24)
-
-    @classmethod
-    def gpt2_large(cls) -> "GPTConfig":
-        return cls(d_model=1280, num_heads=20, num_layers=36)
-
-    @classmethod
-    def gpt2_xl(cls) -> "GPTConfig":
-        return cls(d_model=1600, num_heads=25, num_layers=48)
+from minitransformer.pretrained import CAUSAL, causal_class_of, export_pretrained, load_pretrained
 
 
 class GPT(Model):
@@ -146,7 +88,7 @@ class GPT(Model):
     def encode(self, ids: Ids, valid: Valid | None = None, *, document_ids: Ids | None = None) -> Memory:
         """Hidden states, in which no token has seen a later one, or one of another document."""
         require_shape_of(ids, valid=valid, document_ids=document_ids)
-        mask, valid, position_ids = padding_and_positions(ids, valid, document_ids)
+        mask, valid, position_ids = padding_and_positions(ids, valid, document_ids, window=self.config.sliding_window)
         if self.positions is not None:
             require_length(position_ids, self.config.max_length, packed=document_ids is not None)
         return Memory(self._states(ids, position_ids, mask), valid)
@@ -176,7 +118,7 @@ class GPT(Model):
     ) -> tuple[Float[Tensor, "batch vocab"], GPTState]:
         """Read the prompts, with padding anywhere: logits of the first new token.
 
-        A prompt without tokens starts from `eos_id`. Of a prompt longer than `max_length` the model reads the last
+        A prompt without tokens starts from `bos_id`. Of a prompt longer than `max_length` the model reads the last
         part, with a warning.
         """
         limit = self.config.max_length
@@ -185,7 +127,8 @@ class GPT(Model):
         require_known("ids", inputs, self.config.vocab_size)
         valid = torch.ones_like(inputs, dtype=torch.bool) if valid is None else valid
         if not inputs.shape[1] or not bool(valid.any(dim=1).all()):
-            first = inputs.new_full((len(inputs), 1), self.config.eos_id)
+            start_id = self.config.eos_id if self.config.bos_id is None else self.config.bos_id
+            first = inputs.new_full((len(inputs), 1), start_id)
             inputs, valid = (
                 torch.cat([first, inputs], dim=1),
                 torch.cat([~valid.any(dim=1, keepdim=True), valid], dim=1),
@@ -221,14 +164,18 @@ class GPT(Model):
 
     def _read(self, ids: Tensor, valid: Tensor | None, *, num_slots: int) -> tuple[Tensor, GPTState]:
         """Logits after `ids`, which are padded on the left where not `valid`, and a state with `num_slots`."""
-        c = self.config
-        size = len(ids), c.num_kv_heads or c.num_heads, num_slots, c.d_model // c.num_heads
+        c, window = self.config, min(self.config.sliding_window or num_slots, num_slots)
+        size = len(ids), c.num_kv_heads or c.num_heads, max(window, ids.shape[1]), head_size(c)
         like = self.embedding.weight
         caches = [KVCache(*size, dtype=like.dtype, device=like.device) for _ in self.decoder.layers]
-        mask, _, position_ids = padding_and_positions(ids, valid)
+        mask, _, position_ids = padding_and_positions(ids, valid, window=c.sliding_window)
         states = self._states(ids, position_ids, mask, [{"cache": cache} for cache in caches])
+        if ids.shape[1] > window:  # later tokens do not see the others
+            caches = [cache.newest(window) for cache in caches]
+            ids, valid = ids[:, -window:], None if valid is None else valid[:, -window:]
         flat = FlatStep.of(self) if type(self) is GPT else None
-        state = GPTState(caches, position_ids[:, -1:] + 1, ids, valid, flat, max_length=c.max_length)
+        context = min(c.max_length, c.sliding_window or c.max_length)
+        state = GPTState(caches, position_ids[:, -1:] + 1, ids, valid, flat, max_length=context)
         return self._logits(states[:, -1]), state
 
     def _states(
@@ -245,18 +192,22 @@ class GPT(Model):
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | Path) -> "GPT":
-        """A GPT-2 checkpoint of Hugging Face, from a folder or else the hub: float32, evaluation mode, on the CPU.
+        """A Hugging Face checkpoint of GPT-2, Llama, Qwen3, Arcee or Mistral, from a folder or else the hub: float32,
+        evaluation mode, on the CPU.
 
-        Raises `InputError` for a checkpoint that is missing, damaged, not a GPT-2's, or set to compute something else.
+        Raises `InputError` for a checkpoint that is missing, damaged, of another architecture, or set to compute
+        something else.
         """
-        return load_pretrained(cls, (GPT2HubConfig,), folder_or_hub_id)
+        return load_pretrained(cls, CAUSAL, folder_or_hub_id)
 
     def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
-        """Write a checkpoint that `transformers.GPT2LMHeadModel` and, with a `tokenizer`, `AutoTokenizer` read.
+        """Write a checkpoint that `transformers` reads, as `GPT2LMHeadModel`, `LlamaForCausalLM`, `Qwen3ForCausalLM`,
+        `ArceeForCausalLM` or `MistralForCausalLM`, and with a `tokenizer` as `AutoTokenizer`.
 
-        Raises `InputError` for a model that is not a GPT-2, with the fields, and for a tokenizer of another vocabulary.
+        Raises `InputError` for a model that none of them can express, naming the fields, and for a tokenizer of another
+        vocabulary.
         """
-        return export_pretrained(self, GPT2HubConfig, folder, tokenizer)
+        return export_pretrained(self, causal_class_of(self.config.to_dict()), folder, tokenizer)
 
 
 def _side_by_side(batch: dict[str, Tensor]) -> dict[str, Tensor]:

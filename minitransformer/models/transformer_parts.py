@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from minitransformer.activations import ACTIVATIONS
 from minitransformer.errors import InputError
-from minitransformer.masks import document_mask, padding_mask
+from minitransformer.masks import document_mask, padding_mask, window_mask
 from minitransformer.models.base import Ids, Valid
 from minitransformer.models.config import Config
 from minitransformer.norms import NORMS, make_norm
@@ -19,15 +19,15 @@ def check_block_fields(config: Any, positions: tuple[str, ...]) -> None:
     """The fields that describe blocks; `positions` are the schemes that the model knows. Raises `InputError`."""
     c: Config = config
     c.require_positive("d_model", "num_heads", "num_kv_heads", "d_ff", "norm_eps")
-    c.require_multiple("d_model", "num_heads")
+    if getattr(config, "head_dim", None) is None:
+        c.require_multiple("d_model", "num_heads")
     if config.num_kv_heads is not None:
         c.require_multiple("num_heads", "num_kv_heads")
     c.require_fraction("attention_dropout")
     c.require_one_of("positions", positions)
     c.require_one_of("norm", NORMS)
     c.require_one_of("activation", tuple(ACTIVATIONS))
-    head_dim = config.d_model // config.num_heads
-    paired = {"sinusoidal": config.d_model, "rotary": head_dim}.get(config.positions, 0)
+    paired = {"sinusoidal": config.d_model, "rotary": head_size(config)}.get(config.positions, 0)
     if paired % 2:
         raise InputError(
             f"{config.positions} positions pair coordinates: d_model={config.d_model} with "
@@ -35,18 +35,26 @@ def check_block_fields(config: Any, positions: tuple[str, ...]) -> None:
         )
 
 
+def head_size(config: Any) -> int:
+    """The `head_dim` of the configuration, if it has one, or d_model / num_heads."""
+    return getattr(config, "head_dim", None) or config.d_model // config.num_heads
+
+
 def block_arguments(config: Any) -> dict[str, Any]:
     """The arguments of a block that are fields of the configuration; `d_ff` is 4 · `d_model` unless given."""
-    sizes = ("d_model", "num_heads", "num_kv_heads")
+    sizes = ("d_model", "num_heads", "num_kv_heads", "head_dim")
     options = ("pre_norm", "norm", "norm_eps", "activation", "dropout", "attention_dropout", "bias", "qk_norm")
-    given = {name: getattr(config, name) for name in (*sizes, *options) if hasattr(config, name)}
+    names = (*sizes, *options, "attention_bias")
+    given = {name: getattr(config, name) for name in names if hasattr(config, name)}
     return given | {"d_ff": config.d_ff or 4 * config.d_model}
 
 
 def attention_positions(config: Any, *, bidirectional: bool) -> AttentionPositions | None:
     """The scheme `config.positions` if it acts inside attention."""
     if config.positions == "rotary":
-        return Rotary(config.d_model // config.num_heads)
+        options = {"base": "rope_theta", "scaling": "rope_scaling"}
+        given = {name: getattr(config, field) for name, field in options.items() if hasattr(config, field)}
+        return Rotary(head_size(config), **given)
     if config.positions == "alibi":
         return ALiBi(config.num_heads)
     if config.positions == "relative":
@@ -59,18 +67,25 @@ def final_norm(config: Any) -> nn.Module:
 
 
 def padding_and_positions(
-    ids: Ids, valid: Valid | None, document_ids: Ids | None = None
-) -> tuple[Bool[Tensor, "batch 1 #time time"] | None, Valid, Int[Tensor, "#batch time"]]:
-    """The mask of padding and of other documents, which tokens are real, and their positions in their documents.
+    ids: Ids, valid: Valid | None, document_ids: Ids | None = None, *, window: int | None = None
+) -> tuple[Bool[Tensor, "#batch 1 #time time"] | None, Valid, Int[Tensor, "#batch time"]]:
+    """The mask of padding, of other documents and of tokens before the `window`, which tokens are real, and their
+    positions in their documents.
 
     Unpadded rows need no mask, without which attention is faster, and share one row of positions.
     """
     real = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
+    mask: Tensor | None = None
     if document_ids is not None:
-        return padding_mask(real) & document_mask(document_ids), real, token_positions(real, document_ids)
-    if valid is None:
-        return None, real, torch.arange(ids.shape[1], device=ids.device)[None]
-    return padding_mask(valid), valid, token_positions(valid)
+        mask, position_ids = padding_mask(real) & document_mask(document_ids), token_positions(real, document_ids)
+    elif valid is None:
+        position_ids = torch.arange(ids.shape[1], device=ids.device)[None]
+    else:
+        mask, position_ids = padding_mask(valid), token_positions(valid)
+    if window is not None:
+        within = window_mask(position_ids, window)
+        mask = within if mask is None else mask & within
+    return mask, real, position_ids
 
 
 def require_length(position_ids: Int[Tensor, "#batch time"], max_length: int, *, packed: bool) -> None:

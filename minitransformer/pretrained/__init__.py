@@ -1,27 +1,55 @@
-"""Hugging Face checkpoints read into our models and written from them: GPT-2, BERT, RoBERTa and ALBERT.
+"""Hugging Face checkpoints read into our models and written from them.
 
-`folders` finds a checkpoint and reads its files, `conversion` turns one into a model of ours and back, and `gpt2` and
-`bert` map the names that these architectures have in `transformers` for settings and tensors to ours.
+`folders` finds a checkpoint and reads its files, `conversion` turns one into a model of ours and back. `architecture`
+says what the class of an architecture has; `gpt2`, `llama`, `qwen3` and `bert` map the names that these have in
+`transformers` for settings and tensors to ours.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from minitransformer.pretrained.architecture import CausalHubConfig
 from minitransformer.pretrained.bert import ALBERTHubConfig, BERTHubConfig, RoBERTaHubConfig
 from minitransformer.pretrained.conversion import export_pretrained, load_pretrained
 from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.pretrained.gpt2 import GPT2HubConfig
+from minitransformer.pretrained.llama import ArceeHubConfig, LlamaHubConfig, MistralHubConfig
+from minitransformer.pretrained.qwen3 import Qwen3HubConfig
 
 __all__ = [
+    "CAUSAL",
+    "MASKED",
     "ALBERTHubConfig",
+    "ArceeHubConfig",
     "BERTHubConfig",
     "GPT2HubConfig",
+    "LlamaHubConfig",
+    "MistralHubConfig",
+    "Qwen3HubConfig",
     "RoBERTaHubConfig",
+    "causal_class_of",
     "checkpoint_folder",
     "export_pretrained",
     "hub_class_of",
     "load_pretrained",
 ]
+
+
+CAUSAL = (GPT2HubConfig, LlamaHubConfig, Qwen3HubConfig, ArceeHubConfig, MistralHubConfig)
+"""The architectures that `GPT` reads."""
+MASKED = (BERTHubConfig, RoBERTaHubConfig, ALBERTHubConfig)
+"""The architectures that `BERT` reads."""
+
+
+def causal_class_of(ours: Mapping[str, Any]) -> type[CausalHubConfig]:
+    """The architecture whose format is closest to our configuration of a GPT."""
+    if ours["positions"] != "rotary":
+        return GPT2HubConfig
+    if ours["qk_norm"]:
+        return Qwen3HubConfig
+    if ours["sliding_window"] is not None:
+        return MistralHubConfig
+    return LlamaHubConfig if ours["activation"] == "swiglu" else ArceeHubConfig
 
 
 def hub_class_of(ours: Mapping[str, Any]) -> type[BERTHubConfig]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
 
-from minitransformer.pretrained.conversion import HubConfig, TheirTensor
+from minitransformer.pretrained.architecture import HubConfig, TheirTensor
 
 CONSTANTS = {"positions": "learned", "norm": "layernorm", "bias": True, "qk_norm": False, "pre_norm": False}
 """Fields of our configuration that have one value in every BERT, RoBERTa and ALBERT."""

@@ -1,12 +1,10 @@
 """From a checkpoint of any known architecture to a model of ours, and back."""
 
-import dataclasses
 import re
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -16,9 +14,9 @@ from torch import Tensor
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
 from minitransformer.models.base import Model, read_config
-from minitransformer.models.config import Config
 from minitransformer.models.described import require_described
 from minitransformer.models.weights import FLOATS, copy_weights, own_shapes, own_tensors, require_finite, require_fit
+from minitransformer.pretrained.architecture import HubConfig
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
 from minitransformer.pretrained.tokenizer_files import special_tokens, write_tokenizer
 from minitransformer.tokenization import load_tokenizer
@@ -28,120 +26,8 @@ M = TypeVar("M", bound=Model)
 H = TypeVar("H", bound="HubConfig")
 
 
-ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
-"""Their names of activations and ours. Of two names of one function, old versions of `transformers` know the first."""
-
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """Parts of tensors' names in old checkpoints, and today's."""
-
-
-class TheirTensor(NamedTuple):
-    """A tensor of ours as a checkpoint stores it: under one name, or as equal parts under several names, which ours
-    stacks along its first dimension. `transposed` tensors are stored as (in, out); `nn.Linear` has (out, in)."""
-
-    names: tuple[str, ...]
-    transposed: bool = False
-
-    def part_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of each of their tensors if ours has `shape`."""
-        part = (shape[0] // len(self.names), *shape[1:])
-        return part[::-1] if self.transposed else part
-
-    def read(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        parts = [tensors[name].T if self.transposed else tensors[name] for name in self.names]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def written(self, tensor: Tensor) -> dict[str, Tensor]:
-        parts = tensor.detach().chunk(len(self.names))
-        return {
-            name: (part.T if self.transposed else part).contiguous()
-            for name, part in zip(self.names, parts, strict=True)
-        }
-
-
-class HubConfig(Config, ABC):
-    """A Hugging Face architecture's settings, under its names and with its defaults, and their conversion to ours."""
-
-    model_type: ClassVar[str]
-    title: ClassVar[str]
-    prefix: ClassVar[str]
-    """The prefix of the names of all tensors but the heads'; a checkpoint without heads leaves it out."""
-    ignored: ClassVar[str]
-    """A pattern of the names, without the prefix, of tensors that are not learned."""
-    generates: ClassVar[bool]
-    """Whether the model continues texts, which must therefore not end in [EOS]."""
-    same: ClassVar[Mapping[str, str]]
-    """Fields of our configuration, and the settings that have the same meaning."""
-    constants: ClassVar[Mapping[str, Any]]
-    """Fields of our configuration that have one value in every such model."""
-    only: ClassVar[Mapping[str, Any]]
-    """Settings that are supported with this value only."""
-    heads: ClassVar[Mapping[str, str]] = {}
-    """Heads that a checkpoint may lack: the prefix of our tensors' names, and what a warning calls the head."""
-    special_tokens: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Settings that a `config.json` may leave to the tokenizer, and the names of their tokens there."""
-
-    @classmethod
-    def from_json(cls: type[H], settings: dict[str, Any]) -> H:
-        """The settings of a `config.json` that matter here; `InputError` for a value of the wrong type or one that our
-        model does not support."""
-        for name, value in cls.only.items():
-            if settings.get(name, value) != value:
-                raise InputError(f"{name}={shown(settings[name])}: only {value!r} is supported")
-        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        return cls(**{name: value for name, value in settings.items() if name in known})
-
-    @classmethod
-    def from_ours(cls: type[H], ours: dict[str, Any]) -> H:
-        """From the fields of our configuration; `InputError` names those that the architecture cannot express."""
-        rest = {name: value for name, value in ours.items() if name not in cls.same}
-        settings = {theirs: ours[name] for name, theirs in cls.same.items()}
-        if ours["attention_dropout"] is None:
-            settings[cls.same["attention_dropout"]] = ours["dropout"]
-        if names := [theirs for theirs, name in ACTIVATIONS.items() if name == ours["activation"]]:
-            settings[cls.same["activation"]] = names[0]
-        else:
-            rest["activation"] = ours["activation"]
-        if rest["num_kv_heads"] in (None, ours["num_heads"]):
-            del rest["num_kv_heads"]
-        settings |= cls._own_from_ours(rest, settings)
-        # This refuses fields that are added to our configuration and unknown to the architecture's file, too.
-        if foreign := [f"{k}={v!r}" for k, v in rest.items() if k not in cls.constants or v != cls.constants[k]]:
-            raise InputError(f"{cls.title}'s format cannot express {', '.join(foreign)}: keep the model with save")
-        return cls(**settings)
-
-    def to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
-        """The fields of our configuration; the names of the checkpoint's `tensors` tell which heads it has.
-        `InputError` names a setting that our model cannot express."""
-        fields = {name: getattr(self, theirs) for name, theirs in self.same.items()} | dict(self.constants)
-        if fields["activation"] not in ACTIVATIONS:
-            given = f"{self.same['activation']}={shown(fields['activation'])}"
-            raise InputError(f"{given} must be one of {', '.join(ACTIVATIONS)}")
-        fields["activation"] = ACTIVATIONS[fields["activation"]]
-        if fields["attention_dropout"] == fields["dropout"]:
-            fields["attention_dropout"] = None
-        return fields | self._own_to_ours(tensors)
-
-    @classmethod
-    @abstractmethod
-    def _own_from_ours(cls, rest: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-        """Further settings; removes from `rest` the fields of ours that they express."""
-
-    @abstractmethod
-    def _own_to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
-        """Further fields of our configuration."""
-
-    @abstractmethod
-    def architecture(self, ours: Mapping[str, Any]) -> str:
-        """The class of `transformers` that reads an export of a model with our configuration `ours`."""
-
-    @abstractmethod
-    def tensors(self, ours: Mapping[str, Any], prefix: str) -> dict[str, TheirTensor]:
-        """For each tensor of our model, how a checkpoint with this `prefix` stores it."""
-
-    @abstractmethod
-    def copies(self, prefix: str) -> dict[str, str]:
-        """Names under which a checkpoint may store a tied tensor a second time, and its first name."""
 
 
 def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]], folder_or_hub_id: str | Path) -> M:
@@ -236,7 +122,9 @@ def _fit(
         if names and not any(name in tensors for name in names):
             missing.append(start)
     places = {name: place for name, place in places.items() if not name.startswith(tuple(missing))}
-    shapes = {at: place.part_shape(own[name].shape) for name, place in places.items() for at in place.names}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, place in places.items():
+        shapes |= place.part_shapes(tuple(own[name].shape))
     # Beside a body whose names have the prefix, other names are of heads.
     outside = [name for name in tensors if not name.startswith(prefix)]
     foreign = [name for name in outside if name not in shapes and prefix + name not in shapes]

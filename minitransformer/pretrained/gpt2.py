@@ -5,8 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from minitransformer.errors import InputError
-from minitransformer.pretrained.conversion import HubConfig, TheirTensor
+from minitransformer.pretrained.architecture import CausalHubConfig, TheirTensor
 
 _ALIASES = {
     "hidden_size": "n_embd",
@@ -25,14 +24,13 @@ _LAYER = {
 
 
 @dataclass(frozen=True)
-class GPT2HubConfig(HubConfig):
+class GPT2HubConfig(CausalHubConfig):
     """`transformers.GPT2Config`. The linear layers c_... are its `Conv1D`, whose weights are (in, out)."""
 
     model_type: ClassVar[str] = "gpt2"
     title: ClassVar[str] = "GPT-2"
     prefix: ClassVar[str] = "transformer."
     ignored: ClassVar[str] = r"h\.\d+\.attn\.(masked_)?bias"  # the causal mask in older checkpoints
-    generates: ClassVar[bool] = True
     same: ClassVar[Mapping[str, str]] = {
         "vocab_size": "vocab_size",
         "max_length": "n_positions",
@@ -44,7 +42,6 @@ class GPT2HubConfig(HubConfig):
         "dropout": "resid_pdrop",
         "attention_dropout": "attn_pdrop",
         "norm_eps": "layer_norm_epsilon",
-        "eos_id": "eos_token_id",
         "tie_output": "tie_word_embeddings",
     }
     constants: ClassVar[Mapping[str, Any]] = {
@@ -53,6 +50,11 @@ class GPT2HubConfig(HubConfig):
         "bias": True,
         "qk_norm": False,
         "logit_softcap": None,
+        "head_dim": None,
+        "attention_bias": None,
+        "rope_theta": 10000.0,
+        "rope_scaling": None,
+        "sliding_window": None,
     }
     only: ClassVar[Mapping[str, Any]] = {
         "scale_attn_weights": True,
@@ -72,7 +74,7 @@ class GPT2HubConfig(HubConfig):
     attn_pdrop: float = 0.1
     layer_norm_epsilon: float = 1e-5
     bos_token_id: int | None = 50256
-    eos_token_id: int = 50256
+    eos_token_id: int | list[int] | None = 50256
     tie_word_embeddings: bool = True
 
     @classmethod
@@ -81,22 +83,16 @@ class GPT2HubConfig(HubConfig):
 
     @classmethod
     def _own_from_ours(cls, rest: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-        # Without a prompt, text starts after an end-of-text.
-        return {"embd_pdrop": settings["resid_pdrop"], "bos_token_id": settings["eos_token_id"]}
+        return super()._own_from_ours(rest, settings) | {"embd_pdrop": settings["resid_pdrop"]}
 
     def _own_to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
-        if not 0 <= self.eos_token_id < self.vocab_size:
-            raise InputError(
-                f"eos_token_id={self.eos_token_id} is no id in a vocabulary of {self.vocab_size}: "
-                "set it in config.json to the id of the token that ends a text"
-            )
         if self.embd_pdrop != self.resid_pdrop:
             warnings.warn(
                 f"if the model is trained further, its embeddings get the dropout resid_pdrop={self.resid_pdrop}, "
                 f"not embd_pdrop={self.embd_pdrop}",
                 stacklevel=5,
             )
-        return {}
+        return super()._own_to_ours(tensors)
 
     def architecture(self, ours: Mapping[str, Any]) -> str:
         return "GPT2LMHeadModel"

@@ -14,7 +14,10 @@ from minitransformer import GPT, greedy, kernels
 from minitransformer.kernels.gpt_step import FlatStep
 
 MODERN = {"norm": "rmsnorm", "activation": "relu_squared", "bias": False, "qk_norm": True, "logit_softcap": 5.0}
-OPTIONS = [{}, MODERN, {"activation": "swiglu", "norm": "rmsnorm"}, {"tie_output": False, "activation": "gelu"}]
+LLAMA3 = {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+QWEN3 = {"norm": "rmsnorm", "activation": "swiglu", "qk_norm": True, "head_dim": 6, "bias": False, "num_heads": 4}
+QWEN3 |= {"attention_bias": True, "rope_scaling": LLAMA3 | {"original_max_position_embeddings": 8}}
+OPTIONS = [{}, MODERN, QWEN3, {"activation": "swiglu", "norm": "rmsnorm"}, {"tie_output": False, "activation": "gelu"}]
 PROMPT = torch.tensor([[3, 1, 4, 1]])
 
 
@@ -31,7 +34,7 @@ def steps(model, inputs, valid, follow, *, before_step=lambda number: None):
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize(("positions", "kv_heads"), [("rotary", 2), ("learned", None), ("none", 1)])
 def test_a_step_without_modules_equals_one_with_them(positions, kv_heads, options):
-    model, given, follow = tiny_gpt(positions, kv_heads, 6, **options), prompts(3, 5), torch.stack(prompts(7, 7))
+    model, given, follow = fresh_gpt(positions, kv_heads, 6, **options), prompts(3, 5), torch.stack(prompts(7, 7))
     valid = layout([3, 5])
     inputs = padded(model, given, valid)
     flat, state = steps(model, inputs, valid, follow)

@@ -28,6 +28,7 @@ SMALL = {
     RNNConfig: {"source_vocab_size": 11, "target_vocab_size": 9, "d_model": 6, "hidden_size": 8},
 }
 OF_ANOTHER_TYPE = {int: (True, "8", 8.5, None), float: (True, "x", None), bool: ("no", 1, None), str: (1, None)}
+OF_ANOTHER_TYPE[dict] = (3, "linear")
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def test_a_value_of_another_type_is_refused_for_every_field(kind):
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         kinds = typing.get_args(hints[field.name]) or (hints[field.name],)
-        for value in OF_ANOTHER_TYPE[kinds[0]]:
+        for value in OF_ANOTHER_TYPE[typing.get_origin(kinds[0]) or kinds[0]]:
             if not (value is None and type(None) in kinds):
                 with pytest.raises(InputError, match=re.escape(f"{field.name}={value!r}")):
                     kind(**(SMALL[kind] | {field.name: value}))
@@ -58,6 +59,11 @@ def test_sizes_are_at_least_one_and_rates_between_zero_and_one(kind):
 
 
 IMPOSSIBLE = [
+    (GPTConfig, {"rope_scaling": {"rope_type": "yarn"}}, "rope_type='yarn' must be one of linear, llama3"),
+    (GPTConfig, {"rope_scaling": {"rope_type": "linear"}}, "takes factor; given are none"),
+    (GPTConfig, {"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor=0 must be at least"),
+    (GPTConfig, {"sliding_window": 4}, "sliding_window=4: learned positions start again"),
+    (GPTConfig, {"stop_ids": (0, 11)}, "stop_ids=11 is no id in a vocabulary of 11"),
     (GPTConfig, {"d_model": 100, "num_heads": 3}, "d_model=100 is not divisible by num_heads=3"),
     (GPTConfig, {"num_heads": 4, "num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
     (GPTConfig, {"positions": "relative"}, "positions='relative' must be one of learned, rotary, alibi, none"),

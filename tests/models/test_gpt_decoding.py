@@ -17,10 +17,17 @@ from helpers_models import (
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from minitransformer import InputError, greedy, sliding_window_mask
-from minitransformer.models.gpt import GPT, POSITIONS
+from minitransformer.models.gpt import GPT
+from minitransformer.models.gpt_config import POSITIONS
 
 MODERN = {"norm": "rmsnorm", "qk_norm": True, "activation": "relu_squared", "bias": False, "logit_softcap": 5.0}
-OPTIONS = {"GPT-2's": {}, "modern": MODERN, "untied swiglu": {"activation": "swiglu", "tie_output": False}}
+QWEN3 = {"norm": "rmsnorm", "qk_norm": True, "activation": "swiglu", "head_dim": 6, "attention_bias": False}
+OPTIONS = {
+    "GPT-2's": {},
+    "modern": MODERN,
+    "qwen3": QWEN3,
+    "untied swiglu": {"activation": "swiglu", "tie_output": False},
+}
 every_scheme = pytest.mark.parametrize("positions", POSITIONS)
 every_kind = pytest.mark.parametrize("kv_heads", [4, 2, 1])
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -30,8 +37,9 @@ every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def without_cache(model, row, first):
     """The logits after each token of `row` from number `first` on, recomputed from the tokens: under a sliding window,
     or, with learned positions, from the last half of the context whenever the context is full."""
-    limit, places = model.config.max_length, torch.arange(len(row))[None]
-    if model.config.positions != "learned":
+    c, places = model.config, torch.arange(len(row))[None]
+    limit = min(c.max_length, c.sliding_window or c.max_length)
+    if c.positions != "learned":
         mask = sliding_window_mask(len(row), len(row), limit)
         return model._logits(model._states(row[None], places, mask))[0, first - 1 :]
     context, collected = row[:first].tolist()[-limit:], []
@@ -63,6 +71,18 @@ def test_cached_logits_equal_recomputed_ones_past_the_context_and_with_every_opt
     """Rows of different lengths reach the end of the context at different steps, and some of them several times."""
     lengths = (1, min(max_length, 9), 3)
     assert_decoding_equals_recomputation(tiny_gpt(positions, 2, max_length, **options), lengths, 15)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "alibi", "none"])
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_cached_logits_equal_recomputed_ones_under_a_sliding_window(positions, window):
+    """The prompts are longer than the window, as long, and shorter."""
+    assert_decoding_equals_recomputation(tiny_gpt(positions, 2, 16, sliding_window=window), [7, 3, 1], 15)
+    model, valid = tiny_gpt(positions, 2, 16, sliding_window=window), layout([7, 3, 1])
+    rows = prompts(7, 3, 1)
+    logits = model(padded(model, rows, valid), valid)
+    for row, real, mine in zip(rows, valid, logits, strict=True):
+        assert_close(mine[real], without_cache(model, row, 1))
 
 
 @pytest.mark.parametrize("max_length", [1, 2])

@@ -6,23 +6,37 @@ import pytest
 import torch
 from helpers_bert import IDS, batch, gradients_by_their_names, saved
 from helpers_checkpoints import edit_config, edit_tensors
-from helpers_hub import CASES, assert_same_outputs, ours_of, read_quietly, theirs_of
+from helpers_hub import CASES, ROTARY, assert_same_outputs, ours_of, read_quietly, theirs_of
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import (
     AlbertConfig,
+    ArceeConfig,
+    AutoConfig,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
     GPT2Config,
     GPT2ForSequenceClassification,
+    LlamaConfig,
+    MistralConfig,
+    Qwen3Config,
     RobertaConfig,
 )
 
 import minitransformer
-from minitransformer import BERT, GPT, BERTConfig
+from minitransformer import BERT, GPT, BERTConfig, greedy, kernels
 from minitransformer.data.corpora import minilm
-from minitransformer.pretrained import ALBERTHubConfig, BERTHubConfig, GPT2HubConfig, RoBERTaHubConfig
+from minitransformer.pretrained import (
+    ALBERTHubConfig,
+    ArceeHubConfig,
+    BERTHubConfig,
+    GPT2HubConfig,
+    LlamaHubConfig,
+    MistralHubConfig,
+    Qwen3HubConfig,
+    RoBERTaHubConfig,
+)
 from minitransformer.tokenization import load_tokenizer, train_roberta_tokenizer, train_wordpiece_tokenizer
 
 
@@ -46,19 +60,36 @@ def test_a_read_checkpoint_computes_what_transformers_does_and_is_exported_as_th
     mine, other = (json.loads((tmp_path / name / "config.json").read_text("utf-8")) for name in ("ours", "theirs"))
     # GPT-2's own id is beyond this vocabulary. Of two names of one function, old versions know the other.
     odd = {*IDS, "bos_token_id", *(["activation_function"] if case == "GPT-2 with tanh" else [])}
-    assert {name for name in mine if mine[name] != other.get(name)} <= odd
+    assert {name for name in mine if mine[name] != other.get(name)} <= odd | {"rope_theta", "rope_scaling"}
+    mine, other = (AutoConfig.from_pretrained(tmp_path / name) for name in ("ours", "theirs"))
+    assert getattr(mine, "rope_parameters", None) == getattr(other, "rope_parameters", None)
     with safe_open(tmp_path / "ours" / "model.safetensors", framework="pt") as file:
         assert file.metadata() == {"format": "pt"}  # older versions ask for it
+
+
+@pytest.mark.parametrize("case", ["GPT-2", *ROTARY])
+def test_a_read_checkpoint_writes_the_text_that_transformers_does(case, tmp_path):
+    """Rows of different lengths, read and written far beyond the window of a Mistral."""
+    theirs = theirs_of(case, **({"n_positions": 24} if case == "GPT-2" else {}))
+    ours = read_quietly(saved(theirs, tmp_path))
+    ids, valid = torch.randint(9, (3, 7)), torch.arange(7) >= torch.tensor([[0], [3], [6]])
+    options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 10}
+    text = theirs.generate(ids, attention_mask=valid.long(), **options)[:, 7:]
+    mine = greedy(ours, ids, valid, max_new_tokens=12)
+    assert mine.tolist() == text.tolist()
+    with kernels.disabled("gpt_step"):
+        assert greedy(ours, ids, valid, max_new_tokens=12).tolist() == text.tolist()
 
 
 RATES = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.3, "layer_norm_eps": 0.5}
 GPT2_RATES = {"resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.3, "layer_norm_epsilon": 0.5}
 
 
-@pytest.mark.parametrize("case", ["BERT", "RoBERTa", "ALBERT of two groups", "GPT-2 narrow"])
+@pytest.mark.parametrize("case", ["BERT", "RoBERTa", "ALBERT of two groups", "GPT-2 narrow", *ROTARY])
 def test_every_setting_is_read(case, tmp_path):
-    ours = read_quietly(saved(theirs_of(case, **(GPT2_RATES if "GPT" in case else RATES)), tmp_path))
-    assert ours.config == ours_of(case, dropout=0.2, attention_dropout=0.3, norm_eps=0.5).config
+    theirs = {} if case in ROTARY else GPT2_RATES if "GPT" in case else RATES
+    ours = {} if case in ROTARY else {"dropout": 0.2, "attention_dropout": 0.3, "norm_eps": 0.5}
+    assert read_quietly(saved(theirs_of(case, **theirs), tmp_path)).config == ours_of(case, **ours).config
 
 
 @pytest.mark.parametrize(
@@ -68,6 +99,10 @@ def test_every_setting_is_read(case, tmp_path):
         (RoBERTaHubConfig, RobertaConfig, BERTConfig.roberta_base()),
         (ALBERTHubConfig, AlbertConfig, BERTConfig.albert_xxlarge()),
         (GPT2HubConfig, GPT2Config, None),
+        (LlamaHubConfig, LlamaConfig, None),
+        (Qwen3HubConfig, Qwen3Config, None),
+        (ArceeHubConfig, ArceeConfig, None),
+        (MistralHubConfig, MistralConfig, None),
     ],
 )
 def test_settings_left_out_have_the_values_they_have_in_transformers(ours, theirs, preset):
@@ -75,7 +110,7 @@ def test_settings_left_out_have_the_values_they_have_in_transformers(ours, their
     shared = ours.keys() & theirs.keys()
     assert len(shared) > 12
     assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared}
-    assert set(ours) - shared <= IDS.keys()
+    assert set(ours) - shared <= {*IDS, "rope_theta", "rope_scaling"}
     assert preset is None or [preset.cls_id, preset.sep_id, preset.mask_id] == [ours[key] for key in IDS]
 
 

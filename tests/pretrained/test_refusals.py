@@ -59,7 +59,7 @@ WRONG = {
     "one of ours": (text("config.json", b'{"model": "GPT"}'), ["read it with GPT.load"]),
     "mistyped": (config(n_embd="12"), ["config.json: n_embd='12' must be of type int"]),
     "not a number": (config(layer_norm_epsilon=float("nan")), ["layer_norm_epsilon=nan must be at most"]),
-    "no end": (config(eos_token_id=None), ["eos_token_id=None must be of type int"]),
+    "no end": (config(eos_token_id=None), ["eos_token_id=None is no id in a vocabulary of 11"]),
     "end elsewhere": (config(eos_token_id=11), ["eos_token_id=11 is no id in a vocabulary of 11"]),
     "activation": (config(activation_function="silu"), ["'silu' must be one of gelu_new"]),
     "impossible": (config(n_head=5), ["d_model=12 is not divisible by num_heads=5"]),
@@ -122,7 +122,11 @@ def test_half_a_head_is_refused(tmp_path):
 )
 def test_a_folder_of_another_architecture_is_named_as_what_it_is(settings, says, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    for read, known in ((minitransformer.load, "'gpt2', 'bert', 'roberta', 'albert'"), (GPT.from_pretrained, "'gpt2'")):
+    causal = "'gpt2', 'llama', 'qwen3', 'arcee', 'mistral'"
+    for read, known in (
+        (minitransformer.load, f"{causal}, 'bert', 'roberta', 'albert'"),
+        (GPT.from_pretrained, causal),
+    ):
         message = refusal(read, tmp_path)
         assert says in message
         assert f"reads {known}" in message
