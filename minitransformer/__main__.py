@@ -116,7 +116,8 @@ class Generate:
     """Continue a text, and print it as it is generated."""
 
     run: Run
-    """A run of train.pretrain gpt, or a Hugging Face checkpoint of GPT-2 with its tokenizer.json."""
+    """A run of train.pretrain gpt, or a Hugging Face checkpoint of GPT-2, Llama, Qwen3, Arcee or Mistral with its
+    tokenizer.json."""
     prompt: str = ""
     """The text to continue. Without one, the model begins a new text."""
     max_new_tokens: MaxNewTokens = 500
@@ -135,12 +136,15 @@ class Generate:
     """Tokens to stop at, besides end-of-text."""
     seed: Seed | None = None
     """The same seed gives the same text."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 takes half of the memory, and less time where memory is what limits it. Texts may differ."""
 
     def __call__(self) -> None:
         require_ranges(self)
         for text in (self.prompt, *self.stop):
             require_text(text)
-        completer = Completer.load(self.run)
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        completer = Completer.load(self.run, dtype)
         generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
         stop_ids = {token: completer.tokenizer.token_to_id(token) for token in self.stop}
         if unknown := [token for token, index in stop_ids.items() if index is None]:

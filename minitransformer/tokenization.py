@@ -73,7 +73,9 @@ def load_tokenizer(path: str | Path, *, vocab_size: int | None = None) -> Tokeni
                     f"{path} is not the tokenizer that this model was saved with: copy that one back, or remove "
                     f"{FINGERPRINTS!r} from {config} if it was changed on purpose"
                 )
-        elif not any(vocab_size == -(-size // multiple) * multiple for multiple in _PADDED):
+        elif "model_type" not in settings and not any(
+            vocab_size == -(-size // multiple) * multiple for multiple in _PADDED
+        ):
             raise InputError(
                 f"{path} has {size} ids, its model knows {vocab_size}, and that is no padding: it seems to be another "
                 "model's; if it is right, save both together: Completer(model, tokenizer).save(folder), say"

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from minitransformer.errors import InputError
 from minitransformer.models.base import Loss, Memory, Model, read_config
 from minitransformer.models.bert import BERT
@@ -12,7 +14,7 @@ from minitransformer.models.gpt_config import GPTConfig
 from minitransformer.models.rnn import RNNConfig, RNNSeq2Seq
 from minitransformer.models.transformer import Transformer, TransformerConfig
 from minitransformer.pretrained import CAUSAL, MASKED
-from minitransformer.pretrained.conversion import unsupported
+from minitransformer.pretrained.conversion import architecture_of
 from minitransformer.untrusted import shown
 
 __all__ = [
@@ -33,23 +35,21 @@ __all__ = [
 ]
 
 
-def load(folder: str | Path) -> Model:
-    """The model saved in `folder`: one of this library, or a Hugging Face checkpoint of a known architecture.
+def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> Model:
+    """The model saved in `folder`: one of this library, or a Hugging Face checkpoint of a known architecture. A `dtype`
+    of torch.bfloat16 takes half of the memory.
 
     Raises `InputError` for anything else, such as a run folder that holds several models.
     """
     kinds: tuple[type[Model], ...] = (BERT, GPT, Transformer, RNNSeq2Seq, SequenceClassifier)
     classes = {kind.__name__: kind for kind in kinds}
-    pretrained: dict[str, type[BERT] | type[GPT]] = {each.model_type: GPT for each in CAUSAL}
-    pretrained |= {each.model_type: BERT for each in MASKED}
     config = read_config(Path(folder))
-    if kind := pretrained.get(str(config.get("model_type"))) if "model" not in config else None:
-        return kind.from_pretrained(folder)
     name = config.get("model")
     if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
         raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")
     if name is None:
-        raise unsupported(Path(folder), config, "minitransformer", pretrained)
+        causal = architecture_of(Path(folder), config, (*CAUSAL, *MASKED), "minitransformer").generates
+        return (GPT if causal else BERT).from_pretrained(folder, dtype)
     if not isinstance(name, str) or name not in classes:
         raise InputError(f'{folder}: config.json says "model": {shown(name)}, which is none of {", ".join(classes)}')
-    return classes[name].load(folder)
+    return classes[name].load(folder).to(dtype)

@@ -218,14 +218,14 @@ class BERT(Model):
         return self.encoder(states, mask=mask, position_ids=position_ids, per_layer=per_layer)
 
     @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path) -> "BERT":
-        """A Hugging Face checkpoint of BERT, RoBERTa or ALBERT, in float32, in evaluation mode, on the CPU.
+    def from_pretrained(cls, folder_or_hub_id: str | Path, dtype: torch.dtype = torch.float32) -> "BERT":
+        """A Hugging Face checkpoint of BERT, RoBERTa or ALBERT, in `dtype`, in evaluation mode, on the CPU.
 
         The folder is looked up by `checkpoint_folder`; "minilm" is all-MiniLM-L6-v2. Heads that the checkpoint lacks
         get new random weights, with a warning. Raises `InputError` for a checkpoint that is missing, damaged, of
         another architecture, or not expressible here.
         """
-        return load_pretrained(cls, MASKED, folder_or_hub_id)
+        return load_pretrained(cls, MASKED, folder_or_hub_id, dtype)
 
     def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
         """Write a checkpoint that `transformers` reads: as `BertForPreTraining`, `RobertaForMaskedLM`,

@@ -191,14 +191,14 @@ class GPT(Model):
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path) -> "GPT":
-        """A Hugging Face checkpoint of GPT-2, Llama, Qwen3, Arcee or Mistral, from a folder or else the hub: float32,
-        evaluation mode, on the CPU.
+    def from_pretrained(cls, folder_or_hub_id: str | Path, dtype: torch.dtype = torch.float32) -> "GPT":
+        """A Hugging Face checkpoint of GPT-2, Llama, Qwen3, Arcee or Mistral, from a folder or else the hub, in
+        `dtype`, in evaluation mode, on the CPU.
 
         Raises `InputError` for a checkpoint that is missing, damaged, of another architecture, or set to compute
         something else.
         """
-        return load_pretrained(cls, CAUSAL, folder_or_hub_id)
+        return load_pretrained(cls, CAUSAL, folder_or_hub_id, dtype)
 
     def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
         """Write a checkpoint that `transformers` reads, as `GPT2LMHeadModel`, `LlamaForCausalLM`, `Qwen3ForCausalLM`,

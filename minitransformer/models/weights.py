@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,10 +26,10 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name.replace("_orig_mod.", ""): tensor for name, tensor in named}
 
 
-def own_shapes(build: Callable[[], nn.Module], origin: str) -> dict[str, Tensor]:
+def own_shapes(build: Callable[[], nn.Module], origin: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """The `own_tensors` of the model that `build` makes, on the meta device, which reserves no memory.
 
-    Raises `InputError` for a model larger than this machine's memory.
+    Raises `InputError` for a model that in `dtype` is larger than this machine's memory.
     """
     try:
         with torch.device("meta"):
@@ -36,7 +37,7 @@ def own_shapes(build: Callable[[], nn.Module], origin: str) -> dict[str, Tensor]
     except (RuntimeError, TypeError, OverflowError) as error:  # raised by torch for sizes of more than 64 bits
         reason = str(error).partition("\n")[0]
         raise InputError(f"{origin}: no memory holds a model of the sizes in config.json ({reason})") from error
-    needed, memory = sum(tensor.nbytes for tensor in own.values()), memory_bytes()
+    needed, memory = sum(tensor.numel() for tensor in own.values()) * dtype.itemsize, memory_bytes()
     if needed > memory:
         sizes = f"{needed / 1e9:,.0f} GB of memory, this machine has {memory / 1e9:,.0f} GB"
         raise InputError(f"{origin}: a model of the sizes in config.json takes {sizes}")
@@ -53,6 +54,18 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     require_sane_file(path, most_bytes=None)
     with damage_refused(f"{path} is damaged", SafetensorError, KeyError, RuntimeError):  # KeyError: an unknown dtype
         return load_file(path)
+
+
+def give_memory(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the model to `dtype`. Parameters on the meta device get memory without values; shared ones stay shared."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.is_meta:
+                if parameter not in made:
+                    made[parameter] = nn.Parameter(torch.empty(parameter.shape, dtype=dtype))
+                module._parameters[name] = made[parameter]
+    model.to(dtype)
 
 
 def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -76,8 +89,9 @@ def require_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
             )
 
 
-def require_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str) -> None:
-    """`InputError` names the first ten tensors that are missing, unexpected, or of the wrong shape or dtype."""
+def require_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Any], origin: str) -> None:
+    """`InputError` names the first ten tensors that are missing, unexpected, or of the wrong shape or dtype; of
+    `tensors` nothing else is looked at."""
     wrong = [f"{name} is missing" for name in own if name not in tensors]
     wrong += [f"{name} is not in the model" for name in tensors if name not in own]
     for name, ours, given in ((name, own[name], tensors[name]) for name in own if name in tensors):

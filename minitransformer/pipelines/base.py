@@ -59,17 +59,21 @@ def require_text(text: Any) -> None:
         raise InputError(f"{text[:100]!r} is not UTF-8 after {error.start} characters; convert it first") from error
 
 
-def load_model(folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal: str) -> M:
+def load_model(
+    folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal: str, dtype: torch.dtype = torch.float32
+) -> M:
     """The model saved in `folder`; `InputError` with the `refusal` ("which gives no labels") if it is not a `kind`."""
-    model = load(folder)
+    model = load(folder, dtype)
     if not isinstance(model, kind):
         raise InputError(f"{folder} holds a {type(model).__name__}, {refusal}")
     return model
 
 
-def load_with_tokenizer(folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal: str) -> tuple[M, Tokenizer]:
+def load_with_tokenizer(
+    folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal: str, dtype: torch.dtype = torch.float32
+) -> tuple[M, Tokenizer]:
     """As `load_model`, with the `tokenizer.json` in the folder, which must be the model's."""
-    model = load_model(folder, kind, refusal)
+    model = load_model(folder, kind, refusal, dtype)
     return model, load_tokenizer(Path(folder) / "tokenizer.json", vocab_size=source_vocabulary(model))
 
 

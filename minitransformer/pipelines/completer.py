@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -30,9 +31,10 @@ class Completer:
         base.require_usable(self.model, (GPT,), self.tokenizer)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Completer":
-        """A run of `train.pretrain gpt`, or a GPT-2 checkpoint with its `tokenizer.json`; `InputError` for others."""
-        return cls(*base.load_with_tokenizer(folder, GPT, "which does not continue texts"))
+    def load(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "Completer":
+        """A run of `train.pretrain gpt`, or a checkpoint of Hugging Face that `GPT.from_pretrained` reads, with its
+        `tokenizer.json`; `InputError` for others. A `dtype` of torch.bfloat16 takes half of the memory."""
+        return cls(*base.load_with_tokenizer(folder, GPT, "which does not continue texts", dtype))
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and `tokenizer.json`."""
@@ -59,10 +61,17 @@ class Completer:
         new = (int(token) for token in stream(self.model, ids, valid, **options))
         return stream_text(self.tokenizer, new, after=ids[0].tolist())
 
+    def _first_ids(self) -> list[int]:
+        """What the tokenizer puts before a text, as Llama's puts <s>. What it puts after one would end the text."""
+        whole = self.tokenizer.encode("a")
+        count = next((i for i, special in enumerate(whole.special_tokens_mask) if not special), 0)
+        return whole.ids[:count]
+
     def _batch(self, texts: Sequence[str]) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
         base.warn_of_unknown(unknown_characters(self.tokenizer, texts))
         limit = self.model.config.max_length
-        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+        first = self._first_ids()
+        rows = [[*first, *each.ids] for each in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
         long = [number for number, row in enumerate(rows, start=1) if len(row) > limit]
         base.warn_of_cut("text", len(long), len(rows), limit, long, kept="of which the last are read")
         return base.padded([row[-limit:] for row in rows], self.model.config.eos_id, self.model.device)

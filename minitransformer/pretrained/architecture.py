@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -34,10 +34,11 @@ class TheirTensor(NamedTuple):
         named = dict(zip(self.names, parts, strict=True)) | dict.fromkeys(self.again, shape)
         return {name: part[::-1] if self.transposed else part for name, part in named.items()}
 
-    def read(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        parts = [tensors[name].T if self.transposed else tensors[name] for name in self.names]
+    def read(self, read: Callable[[str], Tensor]) -> Tensor:
+        """Our tensor; `read` gives theirs by name."""
+        parts = [read(name).T if self.transposed else read(name) for name in self.names]
         for name in self.again:
-            if not torch.equal(tensors[name], tensors[self.names[0]]):
+            if not torch.equal(read(name), parts[0]):
                 raise InputError(f"{name} differs from {self.names[0]}: only equal ones are read")
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 

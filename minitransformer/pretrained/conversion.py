@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +15,12 @@ from torch import Tensor
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
 from minitransformer.models.base import Model, read_config
-from minitransformer.models.described import require_described
-from minitransformer.models.weights import FLOATS, copy_weights, own_shapes, own_tensors, require_finite, require_fit
-from minitransformer.pretrained.architecture import HubConfig
-from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
+from minitransformer.models.described import made_again, require_described
+from minitransformer.models.weights import FLOATS, give_memory, own_shapes, own_tensors, require_finite, require_fit
+from minitransformer.pretrained.architecture import HubConfig, TheirTensor
+from minitransformer.pretrained.folders import StoredTensor, checkpoint_folder, read_tensors
+from minitransformer.pretrained.special_ids import ids_of_other_files
 from minitransformer.pretrained.tokenizer_files import special_tokens, write_tokenizer
-from minitransformer.tokenization import load_tokenizer
 from minitransformer.untrusted import shown
 
 M = TypeVar("M", bound=Model)
@@ -30,47 +31,89 @@ OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm
 """Parts of tensors' names in old checkpoints, and today's."""
 
 
-def load_pretrained(model_class: type[M], hub_classes: Sequence[type[HubConfig]], folder_or_hub_id: str | Path) -> M:
-    """A model from a checkpoint of one of `hub_classes`, in evaluation mode, on the CPU, in float32. Heads that the
-    checkpoint lacks get new random weights, with a warning.
+def load_pretrained(
+    model_class: type[M],
+    hub_classes: Sequence[type[HubConfig]],
+    folder_or_hub_id: str | Path,
+    dtype: torch.dtype = torch.float32,
+    **instead: Any,
+) -> M:
+    """A model from a checkpoint of one of `hub_classes`, in evaluation mode, on the CPU, in `dtype`. Heads that the
+    checkpoint lacks get new random weights, with a warning. `instead` holds settings that replace its own.
 
-    Raises `InputError` for a checkpoint of another architecture, one that our model cannot express, or one whose
-    tensors do not fit its `config.json`: before memory is reserved for a model of those sizes.
+    The memory that it takes is the model's and that of one tensor. Raises `InputError` for a checkpoint of another
+    architecture, one that our model cannot express, or one whose tensors do not fit its `config.json`: before memory is
+    reserved for a model of those sizes.
     """
+    if dtype not in FLOATS:
+        raise InputError(f"dtype={dtype} must be one of {', '.join(map(str, FLOATS))}")
     folder = checkpoint_folder(folder_or_hub_id)
     settings = read_config(folder)
     if "model" in settings:
         ours = str(settings["model"])[:100]
         raise InputError(f"{folder} holds a model saved by minitransformer: read it with {ours}.load")
-    known = {hub_class.model_type: hub_class for hub_class in hub_classes}
-    hub_class = known.get(str(settings.get("model_type")))
-    if hub_class is None:
-        raise unsupported(folder, settings, model_class.__name__, known)
+    hub_class = architecture_of(folder, settings, hub_classes, model_class.__name__)
+    if quantised := settings.get("quantization_config"):
+        named = f"quantization_config={shown(quantised)}: quantised weights are not read"
+        raise InputError(f"{folder / 'config.json'}: {named}; take the checkpoint that they were made from")
     if "auto_map" in settings:
         which = f"code of its own (auto_map), which is not run: the model may differ from {hub_class.title}"
         warnings.warn(f"{folder / 'config.json'} names {which}", stacklevel=3)
     tensors = read_tensors(folder)
+    for old, new in OLD_NAMES.items():
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     try:
-        theirs = hub_class.from_json(settings | _ids_of_tokenizer(folder, hub_class, settings))
+        theirs = hub_class.from_json(settings | ids_of_other_files(folder, hub_class, settings) | instead)
         config: Any = model_class.config_class.from_dict(theirs.to_ours(tensors))
     except InputError as error:
         raise InputError(f"{folder / 'config.json'}: {error}") from error
     if (layers := config.distinct_layers()) > len(tensors):
         raise InputError(f"{folder}: config.json asks for {layers} layers of {len(tensors)} tensors in all")
-    own = own_shapes(lambda: model_class(config), str(folder))
-    fitted = _fit(tensors, theirs, config.to_dict(), own, _titled(folder, settings))
-    model = model_class(config)
-    copy_weights(model, fitted)
+    own, origin = own_shapes(lambda: model_class(config), str(folder), dtype), _titled(folder, settings)
+    places, kept = _fit(tensors, theirs, config.to_dict(), own, origin)
+    # Where all weights are read, none are drawn first.
+    model = made_again(lambda: model_class(config)) if places.keys() == own.keys() else model_class(config)
+    give_memory(model, dtype)
+    own = own_tensors(model)
+
+    def read(name: str) -> Tensor:
+        tensor = kept[name].read()
+        require_finite({name: tensor}, origin)
+        return tensor
+
+    with torch.no_grad():
+        for name, place in places.items():
+            own[name].copy_(place.read(read))
     return model.eval()
 
 
-def unsupported(folder: Path, settings: Mapping[str, Any], reader: str, known: Iterable[str]) -> InputError:
-    """The error for a checkpoint whose `settings` are of no architecture that `reader` knows; it says what it is of."""
+def architecture_of(
+    folder: Path, settings: Mapping[str, Any], hub_classes: Iterable[type[HubConfig]], reader: str
+) -> type[HubConfig]:
+    """The one of `hub_classes` that a checkpoint is of. A `config.json` of 2019 does not say: then the names of the
+    tensors do. `InputError` for another one, with the name of the `reader` and what it reads."""
+    known = {hub_class.model_type: hub_class for hub_class in hub_classes}
+    kind = settings.get("model_type")
+    if isinstance(kind, str) and kind in known:
+        return known[kind]
+    if kind is None and (prefix := _prefix_of(folder)) is not None:
+        named_so = [hub_class for hub_class in known.values() if hub_class.prefix == prefix]
+        if len(named_so) == 1:
+            return named_so[0]
     reads = f"{reader} reads {', '.join(map(repr, known))}"
-    if settings.get("model_type") is None:
+    if kind is None:
         way_out = f'write it there, such as "model_type": "bert"; {reads}'
-        return InputError(f'{folder / "config.json"} has no "model_type", the name of its architecture: {way_out}')
-    return InputError(f"{_titled(folder, settings)} is a checkpoint of {shown(settings['model_type'])}; {reads}")
+        raise InputError(f'{folder / "config.json"} has no "model_type", the name of its architecture: {way_out}')
+    raise InputError(f"{_titled(folder, settings)} is a checkpoint of {shown(kind)}; {reads}")
+
+
+def _prefix_of(folder: Path) -> str | None:
+    """What the names of most tensors in the folder begin with, "bert.", if there are any."""
+    try:
+        starts = Counter(name.partition(".")[0] + "." for name in read_tensors(folder))
+    except InputError:
+        return None
+    return max(starts, key=lambda start: starts[start], default=None)
 
 
 def _titled(folder: Path, settings: Mapping[str, Any]) -> str:
@@ -79,30 +122,17 @@ def _titled(folder: Path, settings: Mapping[str, Any]) -> str:
     return f"{folder} ({shown(classes[0])})" if isinstance(classes, list) and classes else str(folder)
 
 
-def _ids_of_tokenizer(folder: Path, hub_class: type[HubConfig], settings: Mapping[str, Any]) -> dict[str, int]:
-    """The ids that `settings` leave to the tokenizer, if there is one."""
-    path = folder / "tokenizer.json"
-    missing = {name: tokens for name, tokens in hub_class.special_tokens.items() if settings.get(name) is None}
-    if not missing or not path.exists():
-        return {}
-    vocabulary = load_tokenizer(path).get_vocab()
-    found = {name: [vocabulary[token] for token in tokens if token in vocabulary] for name, tokens in missing.items()}
-    return {name: ids[0] for name, ids in found.items() if ids}
-
-
 def _fit(
-    tensors: dict[str, Tensor],
+    tensors: dict[str, StoredTensor],
     theirs: HubConfig,
     ours: Mapping[str, Any],
     own: Mapping[str, Tensor],
     origin: str,
-) -> dict[str, Tensor]:
-    """The checkpoint's `tensors` under our names and in our layout, without the heads that it lacks and, with a
-    warning, heads of other tasks. `InputError` names the tensors that do not fit."""
+) -> tuple[dict[str, TheirTensor], dict[str, StoredTensor]]:
+    """Where the checkpoint has each of our tensors but the heads that it lacks, and its `tensors` without those that
+    have no place and, with a warning, heads of other tasks. `InputError` names the tensors that do not fit."""
     prefix = theirs.prefix if any(name.startswith(theirs.prefix) for name in tensors) else ""
     places = theirs.tensors(ours, prefix)
-    for old, new in OLD_NAMES.items():
-        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
     tensors = {
         name: tensor for name, tensor in tensors.items() if not re.fullmatch(theirs.ignored, name.removeprefix(prefix))
     }
@@ -111,7 +141,7 @@ def _fit(
             one, other = tensors.pop(second), tensors.get(first)
             if other is None:
                 tensors[first] = one
-            elif one.shape != other.shape or one.dtype not in FLOATS or not torch.equal(one, other):
+            elif one.shape != other.shape or one.dtype not in FLOATS or not torch.equal(one.read(), other.read()):
                 raise InputError(
                     f"{origin}: {second} differs from {first}, which it equals in a tied model: "
                     'to read both, set "tie_word_embeddings": false in config.json'
@@ -130,14 +160,13 @@ def _fit(
     foreign = [name for name in outside if name not in shapes and prefix + name not in shapes]
     tensors = {name: tensor for name, tensor in tensors.items() if name not in foreign}
     require_fit({at: torch.empty(shape, device="meta") for at, shape in shapes.items()}, tensors, origin)
-    require_finite(tensors, origin)
     if missing:
         titles = " and no ".join(theirs.heads[start] for start in missing)
         warnings.warn(f"{origin} has no {titles}: it gets new random weights, which need training", stacklevel=4)
     if foreign:
         listed = ", ".join(foreign[:10])
         warnings.warn(f"{origin} has a head of another task, which is left out: {listed}", stacklevel=4)
-    return {name: place.read(tensors) for name, place in places.items()}
+    return places, tensors
 
 
 def export_pretrained(

@@ -3,20 +3,34 @@
 import re
 import warnings
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from minitransformer.errors import InputError
-from minitransformer.models.weights import read_safetensors
-from minitransformer.untrusted import PICKLES, pickle_refused, read_json, require_sane_file, shown
+from minitransformer.untrusted import PICKLES, damage_refused, pickle_refused, read_json, require_sane_file, shown
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The files of tensors, in order of preference. A checkpoint in several files has NAME.index.json instead."""
 
-WEIGHTS_OF_HUB = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+OF_HUB = (
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"),
+)
 """The files that are downloaded: no pickles."""
+
+
+class StoredTensor(NamedTuple):
+    """A tensor of a checkpoint: what is known of it without reading it, and a function that reads it."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
 
 
 def checkpoint_folder(folder_or_hub_id: str | Path) -> Path:
@@ -55,7 +69,7 @@ def checkpoint_folder(folder_or_hub_id: str | Path) -> Path:
         return Path(
             huggingface_hub.snapshot_download(
                 repository,
-                allow_patterns=["config.json", *WEIGHTS_OF_HUB, "tokenizer.json", "tokenizer_config.json"],
+                allow_patterns=list(OF_HUB),
                 local_files_only=bool(reason),
             )
         )
@@ -67,8 +81,9 @@ def checkpoint_folder(folder_or_hub_id: str | Path) -> Path:
         ) from error
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, by the checkpoint's names; safetensors files are memory-mapped.
+def read_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """All tensors of a checkpoint, by the checkpoint's names. From safetensors files each is read when it is asked for,
+    memory-mapped, and gives its memory back when it is no longer used.
 
     Raises `InputError` for missing or damaged files, for links out of the folder, for a pickle other than
     `pytorch_model.bin`, and for a `pytorch_model.bin` that holds anything but tensors.
@@ -86,12 +101,12 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     )
 
 
-def _read_shards(index: Path) -> dict[str, Tensor]:
+def _read_shards(index: Path) -> dict[str, StoredTensor]:
     value = read_json(index)
     files = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise InputError(f"{index} is not an index of shards: its weight_map does not give each tensor a file")
-    shards: dict[str, dict[str, Tensor]] = {}
+    shards: dict[str, dict[str, StoredTensor]] = {}
     for file in sorted(set(files.values())):
         # Only plain file names, which cannot lead out of the folder, with the suffix of the index.
         if Path(file).name != file or file == ".." or "\0" in file or not file.endswith(index.suffixes[-3]):
@@ -102,10 +117,12 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     return {name: shards[file][name] for name, file in files.items() if name in shards[file]}
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
+def _read_file(path: Path) -> dict[str, StoredTensor]:
     require_sane_file(path, most_bytes=None)
+    if path.suffix == ".safetensors":
+        with damage_refused(f"{path} is damaged", SafetensorError), safe_open(path, framework="pt") as file:
+            mapped = {name: file.get_tensor(name) for name in file.offset_keys()}
+        return {name: StoredTensor(t.shape, t.dtype, partial(_read, path, name)) for name, t in mapped.items()}
     _require_stored(path)
     try:
         with warnings.catch_warnings():
@@ -126,7 +143,13 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             raise InputError(f"{path} is refused: {shown(name)} is no plain tensor")
         if tensor.numel() * tensor.element_size() > path.stat().st_size:  # one number expanded to many
             raise InputError(f"{path} is refused: {shown(name)} is said to hold more numbers than the file")
-    return {name: tensor.detach() for name, tensor in tensors.items()}
+    return {name: StoredTensor(t.shape, t.dtype, t.detach) for name, t in tensors.items()}
+
+
+def _read(path: Path, name: str) -> Tensor:
+    # The pages of a mapped file that were read count as memory for as long as the mapping lives: a tensor has its own.
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor(name)
 
 
 def _require_stored(path: Path) -> None:

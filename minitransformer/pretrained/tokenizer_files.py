@@ -10,14 +10,17 @@ from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
 
 
-def special_tokens(tokenizer: Tokenizer, vocab_size: int, token_ids: Mapping[str, int | None]) -> dict[str, str]:
+def special_tokens(
+    tokenizer: Tokenizer, vocab_size: int, token_ids: Mapping[str, int | list[int] | None]
+) -> dict[str, str]:
     """The special tokens by the names of `transformers`: the model's are found by id, padding and unknown by name."""
     vocabulary = tokenizer.get_vocab()
     if (largest := max(vocabulary.values())) >= vocab_size:
         raise InputError(f"the tokenizer has ids up to {largest}, the model only vocab_size={vocab_size} of them")
     usual = {"<pad>": "pad_token", "[PAD]": "pad_token", "<unk>": "unk_token", "[UNK]": "unk_token"}
     names = {role: token for token, role in usual.items() if token in vocabulary}
-    for role, token_id in token_ids.items():
+    for role, given in token_ids.items():
+        token_id = given[0] if isinstance(given, list) else given
         if token_id is None:
             continue
         token = tokenizer.id_to_token(token_id)
@@ -46,7 +49,7 @@ def write_tokenizer(
         **names,
     }
     if generates:
-        if tokenizer.num_special_tokens_to_add(False):
+        if tokenizer.encode("a").special_tokens_mask[-1:] == [1]:
             tokenizer = Tokenizer.from_str(tokenizer.to_str())
             tokenizer.post_processor = None
         added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}

@@ -63,7 +63,7 @@ IMPOSSIBLE = [
     (GPTConfig, {"rope_scaling": {"rope_type": "linear"}}, "takes factor; given are none"),
     (GPTConfig, {"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor=0 must be at least"),
     (GPTConfig, {"sliding_window": 4}, "sliding_window=4: learned positions start again"),
-    (GPTConfig, {"stop_ids": (0, 11)}, "stop_ids=11 is no id in a vocabulary of 11"),
+    (GPTConfig, {"stop_ids": (0, 11)}, "stop_ids=11 is no id in a vocabulary of 9"),
     (GPTConfig, {"d_model": 100, "num_heads": 3}, "d_model=100 is not divisible by num_heads=3"),
     (GPTConfig, {"num_heads": 4, "num_kv_heads": 3}, "num_heads=4 is not divisible by num_kv_heads=3"),
     (GPTConfig, {"positions": "relative"}, "positions='relative' must be one of learned, rotary, alibi, none"),

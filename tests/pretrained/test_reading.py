@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers_bert import IDS, batch, gradients_by_their_names, saved
 from helpers_checkpoints import edit_config, edit_tensors
-from helpers_hub import CASES, ROTARY, assert_same_outputs, ours_of, read_quietly, theirs_of
+from helpers_hub import CASES, LLAMA3, ROTARY, assert_same_outputs, ours_of, read_quietly, theirs_of
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import (
@@ -148,6 +148,14 @@ def of_old_names(tensors):
             tensors[new] = tensors.pop(name)
 
 
+def without_kind(folder):
+    edit_config(folder, model_type=..., architectures=...)
+
+
+def with_old_rope(folder):
+    edit_config(folder, rope_parameters=..., rope_theta=100.0, rope_scaling=LLAMA3 | {"type": "llama3"})
+
+
 WTE = "transformer.wte.weight"
 MASKS = {"bias": torch.ones(1, 1, 9, 9).tril().bool(), "masked_bias": torch.tensor(-1e4)}
 LAYOUTS = {
@@ -169,6 +177,8 @@ LAYOUTS = {
             )
         ),
     ),
+    **{f"{case} of 2019": (case, without_kind) for case in ("GPT-2", "BERT", "RoBERTa", "ALBERT")},
+    "rope as before version 5": ("Llama grouped, tied, of scaled positions", with_old_rope),
     "old names": ("BERT", edited(of_old_names)),
     **{
         str(dtype): (case, edited(lambda t, dtype=dtype: t.update({name: t[name].to(dtype) for name in t})))

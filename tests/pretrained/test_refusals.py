@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import minitransformer
 from minitransformer import BERT, GPT, InputError
 from minitransformer.pretrained import BERTHubConfig, GPT2HubConfig, checkpoint_folder
+from minitransformer.tokenization import train_character_tokenizer, train_wordpiece_tokenizer
 
 
 class Malicious:
@@ -24,6 +25,10 @@ class Malicious:
 
 def config(**changes):
     return lambda folder: edit_config(folder, **changes)
+
+
+def ends(ids):
+    return lambda folder: ((folder / "generation_config.json").unlink(), edit_config(folder, eos_token_id=ids))
 
 
 def tensors(change):
@@ -59,8 +64,8 @@ WRONG = {
     "one of ours": (text("config.json", b'{"model": "GPT"}'), ["read it with GPT.load"]),
     "mistyped": (config(n_embd="12"), ["config.json: n_embd='12' must be of type int"]),
     "not a number": (config(layer_norm_epsilon=float("nan")), ["layer_norm_epsilon=nan must be at most"]),
-    "no end": (config(eos_token_id=None), ["eos_token_id=None is no id in a vocabulary of 11"]),
-    "end elsewhere": (config(eos_token_id=11), ["eos_token_id=11 is no id in a vocabulary of 11"]),
+    "no end": (ends(None), ["eos_token_id=None is no id in a vocabulary of 11"]),
+    "end elsewhere": (ends(11), ["eos_token_id=11 is no id in a vocabulary of 11"]),
     "activation": (config(activation_function="silu"), ["'silu' must be one of gelu_new"]),
     "impossible": (config(n_head=5), ["d_model=12 is not divisible by num_heads=5"]),
     "too big": (config(n_embd=3 * 10**6), ["18,000,060,000,000 parameters or more"]),
@@ -101,6 +106,81 @@ def test_a_wrong_checkpoint_is_refused_in_one_line(wrong, tmp_path, monkeypatch,
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
     refused(WRONG, wrong, saved(theirs_of("GPT-2"), tmp_path / "theirs"), GPT.from_pretrained)
     assert "this must not run" not in capsys.readouterr().out
+
+
+Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
+WRONG_LLAMA = {
+    "rope type": (
+        config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}),
+        ["config.json: rope_parameters: rope_type='yarn' must be one of default, linear, llama3"],
+    ),
+    "rope type as before version 5": (
+        config(rope_parameters=..., rope_scaling={"type": "dynamic", "factor": 2.0}),
+        ["rope_scaling: rope_type='dynamic' must be one of"],
+    ),
+    "rope option": (
+        config(rope_parameters={"rope_type": "linear", "factor": 2.0, "mscale": 0.7}),
+        ["rope_parameters of rope_type='linear' has mscale=0.7, which is not computed here"],
+    ),
+    "half of llama3": (
+        config(rope_parameters={"rope_type": "llama3", "factor": 2.0}),
+        ["takes factor, low_freq_factor", "given are factor, original_max_position_embeddings"],
+    ),
+    "half of a head": (config(partial_rotary_factor=0.5), ["partial_rotary_factor=0.5: only 1.0 is supported"]),
+    "activation": (config(hidden_act="gelu"), ["hidden_act='gelu' must be one of silu, swish"]),
+    "ends": (ends([10, 11]), ["eos_token_id=[10, 11] is no id in a vocabulary of 11"]),
+    "quantised": (
+        config(quantization_config={"quant_method": "gptq", "bits": 4}),
+        ["quantization_config={'quant_method': 'gptq', 'bits': 4}: quantised weights are not read"],
+    ),
+    "fp8": (
+        tensors(lambda t: t.update({Q_PROJ: t[Q_PROJ].to(torch.float8_e4m3fn)})),
+        [f"{Q_PROJ} holds torch.float8_e4m3fn, not floats"],
+    ),
+    "int4 in pairs": (
+        tensors(lambda t: t.update({Q_PROJ.replace("weight", "qweight"): t.pop(Q_PROJ).to(torch.int32)})),
+        [f"{Q_PROJ} is missing", "q_proj.qweight is not in the model"],
+    ),
+    "infinite": (tensors(lambda t: t[Q_PROJ][0].fill_(float("inf"))), [f"numbers of {Q_PROJ} are NaN or infinite"]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_LLAMA)
+def test_a_llama_that_would_be_computed_otherwise_is_refused(wrong, tmp_path):
+    refused(WRONG_LLAMA, wrong, saved(theirs_of("Llama"), tmp_path / "theirs"), GPT.from_pretrained)
+
+
+WRONG_QWEN3 = {
+    "windows": (config(use_sliding_window=True), ["use_sliding_window=True: only False is supported"]),
+    "layers": (
+        config(layer_types=["full_attention", "linear_attention"]),
+        ["layer_types has 'linear_attention': only"],
+    ),
+    "a gated ReLU": (config(hidden_act="relu"), ["mlp.gate_proj.weight differs from", "only equal ones are read"]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_QWEN3)
+def test_a_qwen3_that_would_be_computed_otherwise_is_refused(wrong, tmp_path):
+    refused(WRONG_QWEN3, wrong, saved(theirs_of("Qwen3"), tmp_path / "theirs"), GPT.from_pretrained)
+
+
+def with_tokenizer(case, folder, **names):
+    train = train_character_tokenizer if case == "Llama" else train_wordpiece_tokenizer
+    tokenizer = train(["to be or not to be"], *([30] if case != "Llama" else []))
+    tokenizer.save(str(saved(theirs_of(case), folder) / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+
+
+def test_a_tokenizer_of_other_special_tokens_than_the_models_is_refused_with_both(tmp_path):
+    eos = train_character_tokenizer(["to be or not to be"]).token_to_id("[EOS]")
+    with_tokenizer("Llama", tmp_path / "llama", eos_token={"content": "[EOS]"}, bos_token=None, pad_token="[UNK]")
+    says = f"eos_token='[EOS]', whose id is {eos}, but the model's eos_token_id is 10"
+    assert says in refusal(GPT.from_pretrained, tmp_path / "llama")
+    (tmp_path / "llama" / "generation_config.json").write_text(json.dumps({"eos_token_id": [10, eos]}))
+    assert GPT.from_pretrained(tmp_path / "llama").config.stop_ids == (eos,)
+    with_tokenizer("BERT", tmp_path / "bert", mask_token="[SEP]")
+    assert "mask_token='[SEP]', whose id is" in refusal(BERT.from_pretrained, tmp_path / "bert")
 
 
 def test_half_a_head_is_refused(tmp_path):
@@ -201,9 +281,15 @@ def test_from_the_hub_come_settings_tokenizer_and_safetensors_only(tmp_path, mon
     assert_same_outputs(GPT.from_pretrained("gpt2"), theirs)
     download.assert_called_once_with("gpt2", allow_patterns=ANY, local_files_only=False)
     on_the_hub = [
-        *("config.json", "tokenizer.json", "model.safetensors", "model-00001-of-00002.safetensors"),
+        *(
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "model.safetensors",
+            "model-00001-of-00002.safetensors",
+        ),
         *("model.safetensors.index.json", "pytorch_model.bin", "onnx/model.safetensors", "modeling.py", "tf_model.h5"),
     ]
     patterns = download.call_args.kwargs["allow_patterns"]
     found = huggingface_hub.utils.filter_repo_objects(on_the_hub, allow_patterns=patterns)
-    assert list(found) == on_the_hub[:5]
+    assert list(found) == on_the_hub[:6]
