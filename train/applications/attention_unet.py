@@ -15,11 +15,10 @@ whose gates are given the signal g of another image.
 python -m train.applications.attention_unet
 """
 
-import dataclasses
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -47,8 +46,6 @@ Skips = Literal["gated", "shuffled", "open", "none"]
 
 HALVINGS = 3
 LOOK_ALIKES = 6
-SHOWN = 3
-"""Images in the picture."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,6 @@ class AttentionUNetSettings(ApplicationSettings):
     lr: LearningRate = 1e-2
     batch_size: Count = 16
     evaluations: Count = 4
-    """Evaluations on validation data, evenly over the run; the best one's weights are kept."""
     images: Annotated[int, Range(at_least=2, at_most=100_000)] = 1600
     """Images for training. A tenth as many more are for validation, and a fifth as many for the test."""
     size: Annotated[int, Range(at_least=32, at_most=512)] = 32
@@ -88,7 +84,7 @@ def compare(settings: AttentionUNetSettings, folder: Path, console: Console) -> 
             "attention gates": lambda: UNet(gated),
             "no gates": lambda: UNet(as_large(gated, "open")),
             "no skips": lambda: UNet(as_large(gated, "none")),
-            "another image's signal": lambda: UNet(dataclasses.replace(gated, skips="shuffled")),
+            "another image's signal": lambda: UNet(replace(gated, skips="shuffled")),
         },
         data=data,
         evaluate=lambda model, rows: {"Dice": dice(model, rows), "loss": mean_loss(model, rows)},
@@ -213,6 +209,7 @@ class UNet(Model):
 
         `shuffled`: the gates are given the signal of another image of the batch.
         """
+        grown = partial(F.interpolate, size=images.shape[2:], mode="bilinear")
         shuffled, skips, logits, alphas = shuffled or self.config.skips == "shuffled", [], [], []
         x = images.contiguous(memory_format=torch.channels_last)  # with few channels, convolutions are faster so
         for level, convolve in enumerate(self.down):
@@ -222,10 +219,10 @@ class UNet(Model):
             above, skip = F.interpolate(x, scale_factor=2, mode="bilinear"), skips[level]
             if level and self.gates:
                 skip, alpha = self.gates[level - 1](skip, x.roll(1, dims=0) if shuffled else x)
-                alphas.append(alpha)
+                alphas.insert(0, grown(alpha))
             x = self.up[level](above if self.config.skips == "none" else torch.cat([skip, above], dim=1))
-            logits.append(self.heads[level](x))
-        return as_fine(logits, images), as_fine(alphas, images)
+            logits.insert(0, grown(self.heads[level](x)))
+        return logits, alphas
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """1 - Dice at the head of each level (deep supervision), so that coarse levels too must know the target."""
@@ -234,11 +231,6 @@ class UNet(Model):
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"images": torch.tensor(len(batch["images"]))}
-
-
-def as_fine(maps: list[Tensor], images: Tensor) -> list[Tensor]:
-    """Maps in the size of the images, in reverse order."""
-    return [F.interpolate(each, images.shape[2:], mode="bilinear") for each in reversed(maps)]
 
 
 def convolutions(channels: int, out: int) -> nn.Sequential:
@@ -251,9 +243,9 @@ def convolutions(channels: int, out: int) -> nn.Sequential:
 
 def as_large(gated: UNetConfig, skips: Skips) -> UNetConfig:
     """A U-Net with other skips, and with the lowest level so wide that it has as many parameters, or a few more."""
-    config, wanted = dataclasses.replace(gated, skips=skips), parameters_of(lambda: UNet(gated))
+    config, wanted = replace(gated, skips=skips), parameters_of(lambda: UNet(gated))
     while parameters_of(partial(UNet, config)) < wanted:
-        config = dataclasses.replace(config, bottom=config.bottom + 1)
+        config = replace(config, bottom=config.bottom + 1)
     return config
 
 
@@ -291,23 +283,20 @@ def draw(models: Mapping[str, UNet], rows: dict[str, Tensor], path: Path) -> Non
     """Three test images: where the gates of each gated model are open, and the probabilities of every model."""
     from matplotlib.figure import Figure
 
-    images = rows["images"][:SHOWN]
-    columns: dict[str, Tensor | None] = {"the image\ntarget outlined": None}
+    images, target = rows["images"][:3], rows["target"][:3]
+    columns = {"the image\ntarget outlined": images}
     for name, model in models.items():
         if model.gates:
             columns[f"α of the gates\n{name}"] = torch.stack(model.levels(images)[1]).mean(dim=0)
     columns |= {f"what is found\n{name}": torch.sigmoid(model(images)) for name, model in models.items()}
-    figure = Figure(figsize=(1.6 * len(columns), 1.6 * SHOWN + 0.7), layout="constrained")
-    grid = figure.subplots(SHOWN, len(columns), squeeze=False)
+    figure = Figure(figsize=(1.6 * len(columns), 1.6 * len(images) + 0.7), layout="constrained")
+    grid = figure.subplots(len(images), len(columns), squeeze=False)
     for place, (title, maps) in enumerate(columns.items()):
         grid[0][place].set_title(title, fontsize=8)
         for row, axes in enumerate(grid[:, place]):
             axes.set(xticks=[], yticks=[])
-            if maps is None:
-                axes.imshow(images[row, 0], cmap="gray")
-            else:
-                shown = axes.imshow(maps[row, 0], vmin=0, vmax=1, cmap="magma")
-            axes.contour(rows["target"][row, 0], levels=[0.5], colors="#3ddc84", linewidths=1)
+            shown = axes.imshow(maps[row, 0], vmin=0, vmax=1, cmap="magma" if place else "gray")
+            axes.contour(target[row, 0], levels=[0.5], colors="#3ddc84", linewidths=1)
     figure.colorbar(shown, ax=grid[:, -1], label="α, or probability", aspect=40)
     figure.suptitle("The target is the ellipse to the right of the ring: where the gates are open, and what is found")
     save_figure(figure, path)

@@ -28,38 +28,22 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from rich.console import Console
 from torch import Tensor, nn
 
-from minitransformer import greedy
 from minitransformer.checks import Count, Range
 from minitransformer.dropout import Dropout
-from minitransformer.errors import InputError
 from minitransformer.models.base import Loss, embedded
 from minitransformer.models.rnn_cells import RecurrentStack
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
 from train.applications.rivals import ApplicationSettings, Contest, mean_loss
-from train.applications.scenes import (
-    CELL,
-    CELLS,
-    DIGITS,
-    LONGEST,
-    OBJECTS,
-    SIZE,
-    WORDS,
-    half_size_digits,
-    painted,
-    scenes,
-    shape_mask,
-    text_of,
-)
-from train.applications.writer import BOS, PAD, Writer, WriterConfig, exact_match, ids_before, written
+from train.applications.scenes import CELLS, LONGEST, SIDE, SIZE, WORDS, half_size_digits, new_eye, scenes, trained_eye
+from train.applications.writer import BOS, EOS, PAD, Ids, Logits, Writer, WriterConfig, exact_match, ids_before, written
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -67,7 +51,6 @@ REWARD, ENTROPY, MEMORY = 0.1, 0.002, 0.9
 """Of hard attention's gradient, as in the authors' code; see `CaptionWriter.regularizer`."""
 
 Images = UInt8[Tensor, "batch height width"]
-Ids = Int[Tensor, "batch time"]
 Weights = Float[Tensor, "batch cell"]
 Glimpse = Callable[[Weights], Weights]
 """From α to the weights that the cells are read with."""
@@ -88,11 +71,6 @@ class ImageCaptioningSettings(ApplicationSettings):
     """Steps in which the convolutional network learns to name single objects, before all rivals."""
     coverage: Annotated[float, Range(at_least=0)] = 0.0
     """λ, the weight of the penalty for cells that soft attention never looks at; 1 in the paper."""
-
-    def validate(self) -> None:
-        super().validate()
-        if self.d_model % 4:
-            raise InputError(f"--d-model {self.d_model}: a multiple of 4, for layers of a quarter and of half of it")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -126,45 +104,6 @@ def compare(settings: ImageCaptioningSettings, folder: Path, console: Console) -
 # The model
 
 
-def new_eye(width: int) -> nn.Sequential:
-    """From pictures (B, 1, H, W) to cells (B, width, H / 4, W / 4), each of which sees 18 x 18 pixels."""
-
-    def layer(before: int, after: int, size: int) -> list[nn.Module]:
-        return [nn.Conv2d(before, after, size, padding=size // 2, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-
-    narrow, middle, pool = width // 4, width // 2, nn.MaxPool2d(2)
-    layers = [
-        *layer(1, narrow, 3),
-        pool,
-        *layer(narrow, middle, 3),
-        pool,
-        *layer(middle, width, 3),
-        *layer(width, width, 1),
-    ]
-    return nn.Sequential(*layers)
-
-
-def trained_eye(digits: np.ndarray, labels: np.ndarray, width: int, steps: int) -> nn.Sequential:
-    """An eye that has learned to name single objects in 16 x 16 pixels, from each of the four cells in the middle."""
-    random = np.random.default_rng(0)
-    torch.manual_seed(0)
-    eye, name = new_eye(width), nn.Linear(width, len(DIGITS) + len(OBJECTS))
-    optimizer = torch.optim.Adam([*eye.parameters(), *name.parameters()], lr=3e-3)
-    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-2, steps)
-    for _ in range(steps):
-        rows, shapes = random.integers(len(digits), size=64), random.integers(len(OBJECTS), size=32)
-        objects = [*digits[rows], *(shape_mask(*OBJECTS[shape]) for shape in shapes)]
-        pictures = [painted([(each, 8 + random.integers(-1, 2, 2))], 16, random) for each in objects]
-        cells = eye(rearrange(torch.from_numpy(np.stack(pictures)), "batch y x -> batch 1 y x") / 255)
-        logits = name(rearrange(cells[:, :, 1:3, 1:3], "batch width y x -> (batch y x) width"))
-        right = torch.tensor([*labels[rows], *(len(DIGITS) + shapes)])
-        optimizer.zero_grad()
-        F.cross_entropy(logits, right.repeat_interleave(4)).backward()
-        optimizer.step()
-        falling.step()
-    return eye.eval()
-
-
 @dataclass(frozen=True)
 class CaptionConfig(WriterConfig):
     """`attention` is "soft", "hard" or "mean"; `coverage` is λ."""
@@ -193,7 +132,7 @@ class Written(NamedTuple):
 class Steps(NamedTuple):
     """What each word gave: logits, α, and the weights that cells were read with, which are α in soft attention."""
 
-    logits: Float[Tensor, "batch time vocab"]
+    logits: Logits
     attention: Float[Tensor, "batch time cell"]
     read: Float[Tensor, "batch time cell"]
 
@@ -207,7 +146,7 @@ class CaptionWriter(Writer):
     def __init__(self, config: CaptionConfig):
         super().__init__()
         self.config = c = config
-        d = c.d_model
+        d, narrow = c.d_model, (c.d_model + 1) // 2
         self.encoder = new_eye(d).requires_grad_(False)
         # A cell sees little more than itself. Only this says where it is.
         self.position = nn.Parameter(torch.randn(CELLS, d))
@@ -215,10 +154,10 @@ class CaptionWriter(Writer):
         self.words = nn.Embedding(len(WORDS), d, padding_idx=BOS)  # before the first word: zeros
         if c.attention == "mean":
             # As many parameters as the attention has.
-            self.mix = nn.Sequential(nn.Linear(d, d // 2), nn.Tanh(), nn.Linear(d // 2, d, bias=False))
+            self.mix = nn.Sequential(nn.Linear(d, narrow), nn.Tanh(), nn.Linear(narrow, d, bias=False))
         else:
-            self.attention = Additive(d, d, d // 2)
-            nn.init.normal_(self.attention.v, std=(d // 2) ** -0.5)
+            self.attention = Additive(d, d, narrow)
+            nn.init.normal_(self.attention.v, std=narrow**-0.5)
         self.gate = nn.Linear(d, 1)
         self.rnn = RecurrentStack("lstm", 2 * d, d, 1, dropout=0.0)
         self.from_state, self.from_context = nn.Linear(d, d), nn.Linear(d, d, bias=False)
@@ -275,7 +214,7 @@ class CaptionWriter(Writer):
         logits = self.output(torch.tanh(self.from_state(self.dropout(states)) + words + self.from_context(contexts)))
         return Steps(logits, alphas, reads), state
 
-    def write(self, before: Ids, state: Written) -> tuple[Float[Tensor, "batch time vocab"], Written]:
+    def write(self, before: Ids, state: Written) -> tuple[Logits, Written]:
         steps, state = self.look_and_write(before, state, self.glimpse())
         return steps.logits, state
 
@@ -341,29 +280,23 @@ def draw(models: Mapping[str, CaptionWriter], rows: dict[str, Tensor], path: Pat
     from matplotlib.figure import Figure
 
     *attentive, (mean_name, mean_model) = models.items()
-    shown = torch.where(rows["held_out"])[0][:2]
-    figure = Figure(figsize=(1.35 * LONGEST, 1.75 * len(shown) * len(attentive)), layout="constrained")
-    axes = iter(figure.subplots(len(shown) * len(attentive), LONGEST))
-    for image in rows["images"][shown]:
-        [lost] = greedy(mean_model, image[None], max_new_tokens=LONGEST)
-        for name, model in attentive:
-            ids = greedy(model, image[None], max_new_tokens=LONGEST)
-            first, *panels = next(axes)
-            first.imshow(image, cmap="gray", vmin=0, vmax=255)
-            first.set_title(name, fontsize=9, fontweight="bold")
-            read = rearrange(model.steps(image[None], ids).read[0], "time (y x) -> time y x", y=SIZE // CELL)
-            for cells, word, panel in zip(read, text_of(ids[0]).split(), panels, strict=False):
-                panel.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, SIZE, SIZE, 0))
-                opacity = 0.8 * cells / cells.max()
-                panel.imshow(
-                    opacity > 0, cmap="Reds", vmin=0, vmax=1.4, alpha=opacity.numpy(), extent=(0, SIZE, SIZE, 0)
-                )
-                panel.set_title(word, fontsize=10)
-            for panel in (first, *panels):
-                panel.set_xticks([])
-                panel.set_yticks([])
-                panel.set_visible(panel.images)
-        first.set_xlabel(f"{mean_name}:\n“{text_of(lost)}”", fontsize=8, loc="left", color="#c1121f")
+    images = [image for image in rows["images"][rows["held_out"]][:2] for _ in attentive]
+    figure = Figure(figsize=(1.35 * LONGEST, 1.75 * len(images)), layout="constrained")
+    grid = figure.subplots(len(images), LONGEST, squeeze=False)
+    for image, (name, model), (first, *panels) in zip(images, attentive * 2, grid, strict=True):
+        [ids], [lost] = (written(each, image[None], LONGEST) for each in (model, mean_model))
+        read = model.steps(image[None], torch.tensor([[*ids, EOS]])).read[0]
+        for axes in (first, *panels[: len(ids)]):
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, SIZE, SIZE, 0))
+        for cells, word, axes in zip(read, ids, panels, strict=False):
+            opacity = rearrange(0.8 * cells / cells.max(), "(y x) -> y x", y=SIDE).numpy()
+            axes.imshow(opacity > 0, cmap="Reds", vmin=0, vmax=1.4, alpha=opacity, extent=(0, SIZE, SIZE, 0))
+            axes.set_title(WORDS[word], fontsize=10)
+        for axes in (first, *panels):
+            axes.set(xticks=[], yticks=[], visible=bool(axes.images))
+        first.set_title(name, fontsize=9, fontweight="bold")
+        sentence = " ".join(WORDS[word] for word in lost)
+        first.set_xlabel(f"{mean_name}:\n“{sentence}”", fontsize=8, loc="left", color="#c1121f")
     figure.suptitle("Which cells are read (red) as each word is written: a weighted mean (soft), or one (hard)")
     save_figure(figure, path)
 
