@@ -67,7 +67,7 @@ class ImageCaptioningSettings(ApplicationSettings):
     """Training scenes; there are 500 for validation and 1,000 for the test, of other images of digits."""
     d_model: Count = 64
     """The width of every vector: cells, words, LSTM."""
-    eye_steps: Count = 1200
+    eye_steps: Count = 3000
     """Steps in which the convolutional network learns to name single objects, before all rivals."""
     coverage: Annotated[float, Range(at_least=0)] = 0.0
     """λ, the weight of the penalty for cells that soft attention never looks at; 1 in the paper."""

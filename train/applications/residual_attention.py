@@ -40,8 +40,6 @@ from train.engine.settings import LearningRate
 SIZE, DIGIT, PIECE = 32, 20, 7
 """Pixels of a canvas, of the middle of an image of MNIST, which holds the digit, and of a piece of another digit."""
 LABELS = 10
-SHOWN, COLUMNS = 4, 6
-"""Canvases in the picture, and pictures of each."""
 
 Images = Float[Tensor, "batch colours height width"]
 Features = Float[Tensor, "batch channels y x"]
@@ -57,9 +55,8 @@ class ResidualAttentionSettings(ApplicationSettings):
     lr: LearningRate = 1e-2
     batch_size: Count = 32
     evaluations: Count = 2
-    """Evaluations on validation data, evenly over the run; the best one's weights are kept."""
-    noise: Annotated[Share, Range(more_than=0, less_than=1)] = 0.4
-    """The share of wrong labels in the runs with noise."""
+    noise: Share = 0.4
+    """The share of wrong labels in the runs with noise; 0 for no such runs."""
     pieces: Count = 4
     """Pieces of other digits on each canvas."""
     width: Count = 64
@@ -82,14 +79,10 @@ def compare(settings: ResidualAttentionSettings, folder: Path, console: Console)
     data = {name: canvases(*rows, settings.pieces, settings.noise, seed) for seed, (name, rows) in enumerate(splits)}
     base = ResidualAttentionConfig(settings.width, (settings.modules,), (2,), last_units=1, pooled_stem=True)
     plain = replace(base, branches="none")
-    configs = {
-        "(1+M)T": base,
-        "ResNet": plain,
-        "MT": replace(base, branches="MT"),
-        "(1+M)T, wrong labels": replace(base, noisy=True),
-        "ResNet, wrong labels": replace(plain, noisy=True),
-    }
-
+    configs = {"(1+M)T": base, "ResNet": plain, "MT": replace(base, branches="MT")}
+    if settings.noise:
+        noisy = {"(1+M)T": base, "ResNet": plain}
+        configs |= {f"{name}, wrong labels": replace(config, noisy=True) for name, config in noisy.items()}
     Contest(
         rivals={name: partial(ResidualAttention, config) for name, config in configs.items()},
         data=data,
@@ -295,23 +288,21 @@ def draw(model: ResidualAttention, rows: dict[str, Tensor], path: Path) -> None:
     """Test canvases, and over each the first module's mask: the mean of all channels, and those that differ most."""
     from matplotlib.figure import Figure
 
-    images = rows["images"][:SHOWN]
-    answers = model(images).argmax(dim=1)
+    images, labels = rows["images"][:4], rows["labels"][:4]
     first, module = next((k, layer) for k, layer in enumerate(model.layers) if isinstance(layer, AttentionModule))
     mask = F.interpolate(module.mask(module.before(model.layers[:first](images))), (SIZE, SIZE), mode="bilinear")
-    lively = mask.std(dim=(2, 3)).mean(dim=0).argsort(descending=True)[: COLUMNS - 2].tolist()
-    figure = Figure(figsize=(1.5 * COLUMNS + 0.6, 1.6 * len(images) + 0.6), layout="constrained")
-    grid = figure.subplots(len(images), COLUMNS, squeeze=False)
-    for image, answer, label, channels, line in zip(images, answers, rows["labels"], mask, grid, strict=False):
-        line[0].imshow(image[0], cmap="gray")
-        line[0].set_title(f"a {label}, read as {answer}", fontsize=8, color="black" if label == answer else "#c1121f")
-        maps = {"mean of M": channels.mean(dim=0)} | {f"M, channel {channel}": channels[channel] for channel in lively}
-        for axes, (title, shown) in zip(line[1:], maps.items(), strict=True):
-            heat = axes.imshow(shown, vmin=0, vmax=1, cmap="magma")
-            axes.contour(image[0], levels=[0.5], colors="white", linewidths=0.6)
+    lively = mask.std(dim=(2, 3)).mean(dim=0).argsort(descending=True)[:4].tolist()
+    columns = {"": images[:, 0], "mean of M": mask.mean(dim=1)} | {f"M, channel {k}": mask[:, k] for k in lively}
+    figure = Figure(figsize=(1.5 * len(columns) + 0.6, 1.6 * len(images) + 0.6), layout="constrained")
+    grid = figure.subplots(len(images), len(columns), squeeze=False)
+    for place, (title, maps) in enumerate(columns.items()):
+        for row, axes in enumerate(grid[:, place]):
+            heat = axes.imshow(maps[row], vmin=0, vmax=1, cmap="magma" if place else "gray")
+            axes.contour(images[row, 0], levels=[0.5], colors="white", linewidths=0.6 if place else 0)
             axes.set_title(title, fontsize=8)
-        for axes in line:
             axes.set(xticks=[], yticks=[])
+    for axes, answer, label in zip(grid[:, 0], model(images).argmax(dim=1), labels, strict=True):
+        axes.set_title(f"a {label}, read as {answer}", fontsize=8, color="black" if label == answer else "#c1121f")
     figure.colorbar(heat, ax=grid[:, -1], label="M", aspect=40)
     figure.suptitle("Which places each channel of the mask strengthens")
     save_figure(figure, path)
