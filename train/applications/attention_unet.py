@@ -200,6 +200,8 @@ class UNet(Model):
         is_gated = c.skips in ("gated", "shuffled")
         self.gates = nn.ModuleList(AttentionGate(*pair) for pair in pairs[1:] if is_gated)
         self.heads = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths[:-1])
+        # Convolutions with few channels are faster in this memory format.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Images) -> Images:
         return self.levels(images)[0][0]
@@ -210,8 +212,9 @@ class UNet(Model):
         `shuffled`: the gates are given the signal of another image of the batch.
         """
         grown = partial(F.interpolate, size=images.shape[2:], mode="bilinear")
-        shuffled, skips, logits, alphas = shuffled or self.config.skips == "shuffled", [], [], []
-        x = images.contiguous(memory_format=torch.channels_last)  # with few channels, convolutions are faster so
+        shuffled = shuffled or self.config.skips == "shuffled"
+        skips, logits, alphas = list[Features](), list[Images](), list[Images]()
+        x = images
         for level, convolve in enumerate(self.down):
             x = convolve(F.max_pool2d(x, 2) if level else x)
             skips.append(x)

@@ -140,7 +140,8 @@ def new_eye(width: int) -> nn.Sequential:
         return [convolution, nn.MaxPool2d(pool), nn.BatchNorm2d(after), nn.ReLU()]
 
     layers = [*layer(1, 16, 3, 2), *layer(16, 32, 3, 2), *layer(32, width, 3), *layer(width, width, 1)]
-    return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # with few channels, convolutions are faster so
+    # Convolutions with few channels are faster in this memory format.
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def trained_eye(digits: np.ndarray, labels: np.ndarray, width: int, steps: int) -> nn.Sequential:
