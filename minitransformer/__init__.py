@@ -26,6 +26,7 @@ from minitransformer.models import (
     TransformerConfig,
     load,
 )
+from minitransformer.page import attention_page
 from minitransformer.pipelines import Classifier, Completer, MaskFiller, Translator
 from minitransformer.positions import ALiBi, LearnedPositions, RelativeBias, Rotary, SinusoidalPositions
 from minitransformer.recurrent import Additive, Local, Location, Multiplicative
@@ -67,6 +68,7 @@ __all__ = [
     "TransformerConfig",
     "Translator",
     "attention",
+    "attention_page",
     "attention_weights",
     "beam_search",
     "causal_mask",

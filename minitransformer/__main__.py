@@ -1,4 +1,4 @@
-"""`minitransformer translate|generate|classify|fill-mask|attend RUN ...`: use a model that a training script saved."""
+"""`minitransformer translate|generate|classify|fill-mask|attend|explore RUN ...`: use a model that a script trained."""
 
 import sys
 import warnings
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import torch
 import tyro
 
+from minitransformer.attend import Attend, Explore
 from minitransformer.checks import Count, Range, Seed, require_ranges
 from minitransformer.data.text_file import read_lines
 from minitransformer.decodable import MOST_NEW_TOKENS
@@ -17,7 +18,6 @@ from minitransformer.errors import InputError
 from minitransformer.generation import Sampler
 from minitransformer.pipelines import Classifier, Completer, MaskFiller, Translator
 from minitransformer.pipelines.base import require_text, texts_of
-from minitransformer.plots import attention_heads, attention_map, require_png
 from minitransformer.reporting import naming_flags, reported_to_user
 
 T = TypeVar("T")
@@ -212,27 +212,6 @@ class FillMask:
                 print(f"{one_line(token)}\t{probability:.4f}")
 
 
-@dataclass(frozen=True)
-class Attend:
-    """Translate one text and draw the attention of each output token to the input tokens."""
-
-    run: Run
-    """A model folder, such as runs/translate-.../transformer."""
-    text: Annotated[str, tyro.conf.Positional]
-    out: Path = Path("attention.png")
-    """The picture to write, a .png file."""
-    heads: bool = False
-    """Draw each head of the last layer separately, instead of their mean."""
-
-    def __call__(self) -> None:
-        require_text(self.text)
-        require_png(self.out)
-        translation, source, target, weights = Translator.load(self.run).attention_map(self.text)
-        draw, maps = (attention_heads, weights) if self.heads else (attention_map, weights.mean(dim=0))
-        path = draw(maps, source, target, title=translation, path=self.out)
-        print(f"{one_line(translation)}\n{path}")
-
-
 def counted(results: Iterable[T], total: int | None) -> Iterator[T]:
     """The results; meanwhile a line on standard error counts them, if that is a terminal."""
     shown, number = sys.stderr.isatty(), 0
@@ -269,7 +248,7 @@ def main(arguments: list[str] | None = None) -> None:
         if closed:
             raise InputError("standard output is closed, and the results would go there")
         commands: dict[str, Callable[..., Any]] = {"translate": Translate, "generate": Generate, "classify": Classify}
-        commands |= {"fill-mask": FillMask, "attend": Attend}
+        commands |= {"fill-mask": FillMask, "attend": Attend, "explore": Explore}
         command = tyro.extras.subcommand_cli_from_dict(commands, prog="minitransformer", args=arguments)
         with naming_flags(type(command)):
             command()

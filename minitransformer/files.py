@@ -98,6 +98,14 @@ def require_regular(path: str | Path) -> None:
         raise InputError(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a regular file")
 
 
+def require_place_for(path: Path) -> None:
+    """`InputError` for the path of a new file whose folder does not exist, or where something else than a file is."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}")
+    if path.exists():
+        require_regular(path)
+
+
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 _KINDS |= {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 

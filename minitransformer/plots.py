@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from minitransformer.errors import InputError
-from minitransformer.files import atomic, require_regular
+from minitransformer.files import atomic, require_place_for
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -211,10 +211,7 @@ def require_png(path: Path) -> None:
     """`InputError` for a file that no picture can be written to."""
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: pictures are PNG files, so give a name that ends in .png")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}")
-    if path.exists():
-        require_regular(path)
+    require_place_for(path)
 
 
 def save_figure(figure: "matplotlib.figure.Figure", path: Path | str) -> Path:

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 HEAVY = ["datasets", "babel", "matplotlib", "transformers", "pandas", "pyarrow", "minitransformer.data", "sqlite3"]
+HEAVY += ["starlette", "uvicorn"]
 
 
 def test_importing_minitransformer_loads_nothing_heavy():

@@ -41,6 +41,14 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> Model:
 
     Raises `InputError` for anything else, such as a run folder that holds several models.
     """
+    kind = kind_of(folder)
+    if issubclass(kind, BERT | GPT) and "model" not in read_config(Path(folder)):
+        return kind.from_pretrained(folder, dtype)
+    return kind.load(folder).to(dtype)
+
+
+def kind_of(folder: str | Path) -> type[Model]:
+    """The class of the model that `load` gives. Raises `InputError` as it does."""
     kinds: tuple[type[Model], ...] = (BERT, GPT, Transformer, RNNSeq2Seq, SequenceClassifier)
     classes = {kind.__name__: kind for kind in kinds}
     config = read_config(Path(folder))
@@ -48,8 +56,7 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> Model:
     if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
         raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")
     if name is None:
-        causal = architecture_of(Path(folder), config, (*CAUSAL, *MASKED), "minitransformer").generates
-        return (GPT if causal else BERT).from_pretrained(folder, dtype)
+        return GPT if architecture_of(Path(folder), config, (*CAUSAL, *MASKED), "minitransformer").generates else BERT
     if not isinstance(name, str) or name not in classes:
         raise InputError(f'{folder}: config.json says "model": {shown(name)}, which is none of {", ".join(classes)}')
-    return classes[name].load(folder).to(dtype)
+    return classes[name]

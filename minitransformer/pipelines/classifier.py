@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,8 +15,11 @@ from minitransformer.checks import require_given, require_whole
 from minitransformer.decodable import require_scores, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import SequenceClassifier
+from minitransformer.page.recording import best_of, noted
+from minitransformer.page.views import Step, View, grids_of
 from minitransformer.pipelines import base
 from minitransformer.text_encoding import encode_texts, words_of
+from minitransformer.tokenization import token_texts
 
 
 class Guess(NamedTuple):
@@ -94,6 +97,22 @@ class Classifier:
         if pooling not in ("attention", "mean"):
             raise InputError(f"pooling={pooling!r} does not weigh words: attention and mean can be explained")
         return [self._explain(text, row) for text, row in zip(texts, self._encode(texts), strict=True)]
+
+    @torch.inference_mode()
+    def view(self, text: str, *, title: str | None = None) -> View:
+        """Where every head and attention pooling looked, and the likeliest labels, for `attention_page`; the `title` is
+        that of the model. Raises `InputError` for a model without attention."""
+        base.require_text(text)
+        with noted() as notes:
+            [row] = self._encode([text])
+            with record_attention(self.model) as maps:
+                logits = self.model(torch.tensor([row], device=self.model.device))[0].float()
+        require_scores(logits)
+        tokens = token_texts(self.tokenizer, row)
+        pairs: Any = {"encoder": (tokens, tokens), "decoder": (tokens, tokens), "pooling": (["whole text"], tokens)}
+        steps = (Step(text, tuple((self.labels[label], share) for label, share in best_of(logits))),)
+        title = title or type(self.model).__name__
+        return View(title, text, grids_of(maps, pairs, {"pooling": [0]}), steps, tuple(notes))
 
     def _explain(self, text: str, row: Sequence[int]) -> Explanation:
         with record_attention(self.model.pooling) as maps:

@@ -1,5 +1,6 @@
 """Text in, its continuation out: a causal model with the tokenizer it was trained with."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,14 @@ from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from minitransformer.checks import require_given, require_whole
+from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.generation import sample, stream
 from minitransformer.models import GPT
+from minitransformer.page.recording import decoded, noted, steps_of
+from minitransformer.page.views import View, grids_of
 from minitransformer.pipelines import base
-from minitransformer.tokenization import num_ids, stream_text, unknown_characters
+from minitransformer.tokenization import num_ids, stream_text, token_texts, unknown_characters
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,25 @@ class Completer:
         options = {"vocab_size": num_ids(self.tokenizer), **options}
         new = (int(token) for token in stream(self.model, ids, valid, **options))
         return stream_text(self.tokenizer, new, after=ids[0].tolist())
+
+    def view(self, text: str, *, max_new_tokens: int = 20, title: str | None = None) -> View:
+        """Where every head looked while the text was read and continued greedily, for `attention_page`; the `title` is
+        that of the model."""
+        base.require_text(text)
+        require_given(max_new_tokens=max_new_tokens)
+        require_whole("max_new_tokens", max_new_tokens, at_least=1, at_most=MOST_NEW_TOKENS)
+        with noted() as notes:
+            ids, valid = self._batch([text])
+            read = ids[0].tolist() or [self.model.config.eos_id]
+            room = self.model.config.max_length + 1 - len(read)
+            if room < max_new_tokens:
+                warnings.warn(f"{room} new tokens fill the context of the model, not {max_new_tokens}", stacklevel=2)
+            limit = min(room, max_new_tokens)
+            found = decoded(self.model, ids, valid, max_new_tokens=limit, vocab_size=num_ids(self.tokenizer))
+        tokens = token_texts(self.tokenizer, [*read, *found.ids[:-1]])
+        grids = grids_of(found.maps, {"decoder": (tokens, tokens)}, {"decoder": range(len(read) - 1, len(tokens))})
+        title = title or type(self.model).__name__
+        return View(title, text, grids, steps_of(self.tokenizer, read, found), tuple(notes))
 
     def _first_ids(self) -> list[int]:
         """What the tokenizer puts before a text, as Llama's puts <s>. What it puts after one would end the text."""

@@ -8,12 +8,22 @@ from typing import Any, NamedTuple
 import torch
 from tokenizers import Tokenizer
 
+from minitransformer.attention import record_attention
 from minitransformer.checks import require_given, require_whole
 from minitransformer.decodable import require_scores, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import BERT
+from minitransformer.page.recording import best_of, noted
+from minitransformer.page.views import Step, View, grids_of
 from minitransformer.pipelines import base
-from minitransformer.tokenization import encode_with_masks, masked_specials, num_ids, special_ids, unknown_characters
+from minitransformer.tokenization import (
+    encode_with_masks,
+    masked_specials,
+    num_ids,
+    special_ids,
+    token_texts,
+    unknown_characters,
+)
 
 
 class Filling(NamedTuple):
@@ -56,10 +66,37 @@ class MaskFiller:
         """
         require_given(top_k=top_k)
         require_whole("top_k", top_k, at_least=1, at_most=num_ids(self.tokenizer))
+        self._warn(texts)
+        return [self._fill(text, top_k) for text in texts]
+
+    @torch.inference_mode()
+    def view(self, text: str, *, title: str | None = None) -> View:
+        """Where every head looked in the text, and the likeliest tokens for each gap, for `attention_page`; the `title`
+        is that of the model. A text without a gap, or a model without a head for them, has none."""
+        base.require_text(text)
+        c, specials = self.model.config, masked_specials(self.tokenizer)
+        row = encode_with_masks(self.tokenizer, text)
+        with noted() as notes:
+            self._warn([text])
+            base.warn_of_cut("text", len(row) > c.max_length, 1, c.max_length)
+            row = row if len(row) <= c.max_length else [*row[: c.max_length - 1], specials.sep_id]
+            ids = torch.tensor([row], device=self.model.device)
+            with record_attention(self.model) as maps:
+                states = self.model(ids, torch.ones_like(ids, dtype=torch.bool))[0]
+        gaps = [place for place, token in enumerate(row) if token == specials.mask_id and self.model.masked_head]
+        special, steps = special_ids(self.tokenizer), []
+        if gaps:
+            for logits in self.model.predict_tokens(states[gaps])[:, : num_ids(self.tokenizer)]:
+                best = ((self._spelled(token, token in special), share) for token, share in best_of(logits))
+                steps.append(Step(text, tuple(best)))
+        tokens = token_texts(self.tokenizer, row)
+        grids = grids_of(maps, {"encoder": (tokens, tokens)}, {"encoder": gaps})
+        return View(title or type(self.model).__name__, text, grids, tuple(steps), tuple(notes))
+
+    def _warn(self, texts: Sequence[str]) -> None:
         warn_in_training(self.model)
         mask = masked_specials(self.tokenizer).mask_token
         base.warn_of_unknown(unknown_characters(self.tokenizer, [text.replace(mask, " ") for text in texts]))
-        return [self._fill(text, top_k) for text in texts]
 
     def _fill(self, text: str, top_k: int) -> list[list[Filling]]:
         c, specials = self.model.config, masked_specials(self.tokenizer)

@@ -15,13 +15,14 @@ from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minitransformer.attention import record_attention
 from minitransformer.beam import MOST_BEAMS
 from minitransformer.checks import require_given, require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS, warn_in_training
 from minitransformer.errors import InputError
-from minitransformer.generation import beam_search, greedy
+from minitransformer.generation import beam_search
 from minitransformer.models import RNNSeq2Seq, Transformer
+from minitransformer.page.recording import Decoded, decoded, noted, require_attention, steps_of
+from minitransformer.page.views import View, grids_of, kind_of
 from minitransformer.pipelines import base
 from minitransformer.tokenization import EOS, load_tokenizer, num_ids, special_id, token_texts, unknown_characters
 
@@ -184,22 +185,43 @@ class Translator:
         For a Transformer this is the cross-attention of the last layer. Raises `InputError` for a model without
         attention.
         """
+        source_ids, found = self._decoded(line, type(self.model).__name__)
+        cross = [weights for path, weights in found.maps.items() if kind_of(path) == "cross"]
+        source, target = self._spelled(source_ids, found.ids)
+        return self.target_tokenizer.decode(found.ids), source, target, cross[-1][0, :, :, : len(source)]
+
+    def view(self, text: str, *, title: str | None = None) -> View:
+        """Where every head looked while the line was translated greedily, for `attention_page`; the `title` is that of
+        the model. Raises `InputError` for a blank line and for a model without attention."""
+        title = title or type(self.model).__name__
+        with noted() as notes:
+            source_ids, found = self._decoded(text, title)
+        source, target = self._spelled(source_ids, found.ids)
+        read = [str(self.target_tokenizer.id_to_token(self.model.config.bos_id)), *target[:-1]]
+        steps = range(len(target))
+        grids = grids_of(
+            found.maps,
+            {"encoder": (source, source), "decoder": (read, read), "cross": (target, source)},
+            {"decoder": steps, "cross": steps},
+        )
+        return View(title, text, grids, steps_of(self.target_tokenizer, [], found), tuple(notes))
+
+    def _decoded(self, line: str, title: str) -> tuple[list[int], Decoded]:
+        """The ids of a line, and its greedy translation."""
         base.require_text(line)
+        require_attention(self.model, title)
         if not line.strip():
             raise InputError("the line is empty: there is no attention to show")
-        ids, valid = base.padded(self.encode([line]), self.model.config.pad_id, self.model.device)
-        with record_attention(self.model) as maps:
-            size = num_ids(self.target_tokenizer)
-            output = greedy(self.model, ids, valid, max_new_tokens=self._limit(ids.shape[1]), vocab_size=size)
-        cross = [weights for path, weights in maps.items() if path.endswith(("cross_attention", "decoder.attention"))]
-        if not cross:
-            raise InputError("this model has no attention to show")
+        [source_ids] = self.encode([line])
+        ids, valid = base.padded([source_ids], self.model.config.pad_id, self.model.device)
+        limit, size = self._limit(len(source_ids)), num_ids(self.target_tokenizer)
+        found = decoded(self.model, ids, valid, max_new_tokens=limit, vocab_size=size)
         base.warn_of_unknown(unknown_characters(self.source_tokenizer, [line]))
-        target_ids = output[0].tolist()
-        self._warn_of_end([] if target_ids[-1] == self.model.config.eos_id else [1], 1, None, way_out="")
-        source = token_texts(self.source_tokenizer, ids[0].tolist())
-        target = token_texts(self.target_tokenizer, target_ids)
-        return self.target_tokenizer.decode(target_ids), source, target, cross[-1][0, :, :, : len(source)]
+        self._warn_of_end([] if found.ids[-1] == self.model.config.eos_id else [1], 1, None, way_out="")
+        return source_ids, found
+
+    def _spelled(self, source_ids: Sequence[int], target_ids: Sequence[int]) -> tuple[list[str], list[str]]:
+        return token_texts(self.source_tokenizer, source_ids), token_texts(self.target_tokenizer, target_ids)
 
     def _limit(self, source_length: int) -> int:
         """The most tokens of a translation, unless a call says otherwise."""
