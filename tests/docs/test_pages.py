@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tyro
+from helpers_page import rnn, transformer
 from sybil import Sybil
 from sybil.example import Example
 from sybil.parsers.markdown import PythonCodeBlockParser
@@ -30,7 +31,7 @@ PYTHON_PAGES = [page for page in PAGES if "```python" in page.read_text(encoding
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with what the pages take to be there: a checkpoint of Hugging Face and a run."""
+    """A working folder with what the pages take to be there: a checkpoint of Hugging Face and runs."""
     monkeypatch.chdir(tmp_path)
     tokenizer = train_byte_bpe_tokenizer(["to be"], 270)
     gpt = GPT(
@@ -38,6 +39,8 @@ def folder(tmp_path, monkeypatch):
     ).eval()
     gpt.export("folder-or-hub-id")
     Completer(gpt, tokenizer).save("runs/pretrain-gpt-...")
+    transformer().save("runs/translate-.../transformer")
+    rnn().save("runs/translate-.../rnn-location")
 
 
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.stem)
