@@ -25,8 +25,10 @@ from minitransformer import (
 )
 from minitransformer.page import Grid, View
 from minitransformer.page.server import address_of, listening, server_for
+from minitransformer.tokenization import train_byte_bpe_tokenizer
 
 TEXT = "the lazy dog"
+BYTES = train_byte_bpe_tokenizer(["a"], 260)
 
 
 def transformer(text_tokenizer=CHARACTERS, **options):
@@ -46,6 +48,12 @@ def rnn():
     return Translator(nudged(model).eval(), CHARACTERS, CHARACTERS)
 
 
+def gpt():
+    torch.manual_seed(0)
+    config = GPTConfig(BYTES.get_vocab_size(), d_model=8, num_heads=2, num_layers=1, max_length=16, eos_id=3)
+    return Completer(nudged(GPT(config)).eval(), BYTES)
+
+
 def gpt_classifier():
     torch.manual_seed(0)
     encoder = GPT(GPTConfig(SIZE, d_model=8, num_heads=2, num_layers=2, max_length=16, eos_id=3))
@@ -55,7 +63,7 @@ def gpt_classifier():
 PIPELINES = {
     "transformer": transformer,
     "rnn": rnn,
-    "gpt": lambda: pipeline(Completer),
+    "gpt": gpt,
     "bert": lambda: pipeline(MaskFiller),
     "bert classifier": lambda: pipeline(Classifier),
     "gpt classifier": gpt_classifier,
