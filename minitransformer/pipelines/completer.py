@@ -86,10 +86,10 @@ class Completer:
         return View(title, text, grids, steps_of(self.tokenizer, read, found), tuple(notes))
 
     def _first_ids(self) -> list[int]:
-        """What the tokenizer puts before a text, as Llama's puts <s>. What it puts after one would end the text."""
+        """The `bos_id`, if the model has one of its own and the tokenizer puts it before a text, as Llama's do."""
         whole = self.tokenizer.encode("a")
         count = next((i for i, special in enumerate(whole.special_tokens_mask) if not special), 0)
-        return whole.ids[:count]
+        return whole.ids[:count] if self.model.config.bos_id in whole.ids[:count] else []
 
     def _batch(self, texts: Sequence[str]) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
         base.warn_of_unknown(unknown_characters(self.tokenizer, texts))

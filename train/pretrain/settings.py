@@ -55,7 +55,7 @@ class PretrainSettings(Settings):
     d_model: Count = 128
     num_heads: Count = 4
     d_ff: Count | None = None
-    """Default: 4 x --d-model."""
+    """Default: 4 x --d-model, or 8/3 x with SwiGLU, which then has as many parameters."""
     context: Count | None = None
     """The most tokens that the model sees at once. Default: 128; with bert 64, or what --init allows if less."""
     dropout: Share = 0.0

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import datasets
 import pytest
@@ -8,6 +9,7 @@ import torch
 from helpers_scripts import interrupted_at, refused, results_of
 
 import minitransformer
+from minitransformer import greedy
 from minitransformer.__main__ import main as command
 from minitransformer.data.streams import StreamWindows, stream_rows
 from minitransformer.models import GPT, GPTConfig
@@ -127,6 +129,32 @@ def test_a_run_starts_from_another_writes_is_exported_and_loads_in_transformers(
     ids = their_tokenizer("7 green bottles", add_special_tokens=False, return_tensors="pt").input_ids
     assert ids[0].tolist() == completer.tokenizer.encode("7 green bottles", add_special_tokens=False).ids
     torch.testing.assert_close(completer.model(ids), theirs(ids).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["modern", "llama", "qwen3"])
+def test_transformers_continues_a_prompt_with_an_exported_run_as_we_do(architecture, run, text, tmp_path, capsys):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if architecture != "modern":  # the default
+        run = tmp_path / "run"
+        kind = ["--architecture", architecture, "--tokenizer", "byte-bpe", "--vocab-size", "300"]
+        main(["gpt", "--data", str(text), *SIZES, *WINDOWS, *kind, "--steps", "6", "--out", str(run)])
+    completer = Completer.load(run)
+    completer.model.export(tmp_path / "exported", completer.tokenizer)
+    theirs, tokenizer = (kind.from_pretrained(tmp_path / "exported") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    ids = tokenizer("7 green", return_tensors="pt")
+    whole = theirs.generate(**ids, max_new_tokens=9, do_sample=False)[0].tolist()
+    mine = greedy(completer.model, ids.input_ids, max_new_tokens=9)[0].tolist()
+    assert whole == [*ids.input_ids[0].tolist(), *mine]
+    options = ["--prompt", "7 green", "--max-new-tokens", "9", "--temperature", "0"]
+    capsys.readouterr()
+    written = [generated(capsys, folder, *options) for folder in (run, tmp_path / "exported")]
+    assert written[0] == written[1]
+    again = GPT.from_pretrained(tmp_path / "exported")
+    assert again.config == replace(completer.model.config, bos_id=again.config.bos_id)
+    again.export(tmp_path / "again", completer.tokenizer)
+    for file in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "exported" / file).read_bytes()
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

@@ -22,8 +22,9 @@ class GPTSettings(PretrainSettings):
     predicted as if it were alone. Default: alone if nine in ten texts, of two or more, fit into --context."""
     tokenizer: Literal["character", "bpe", "byte-bpe"] = "character"
     """Trained on the training text."""
-    architecture: Literal["modern", "gpt2"] = "modern"
-    """modern: rotary positions, RMSNorm, QK-norm, squared ReLU, no biases, output projections that start at zero."""
+    architecture: Literal["modern", "llama", "qwen3", "gpt2"] = "modern"
+    """modern: rotary positions, RMSNorm, QK-norm, squared ReLU, no biases, output projections that start at zero.
+    llama: with SwiGLU and without QK-norm. qwen3: with SwiGLU. All can be exported."""
     num_kv_heads: Count | None = None
     """Heads of keys and values. Default: as many as --num-heads."""
     batch_size: Count = 16

@@ -1,5 +1,7 @@
 """The causal model that a run starts from, with its tokenizer: both new, or both from `--init`."""
 
+from typing import Any
+
 import datasets
 import torch
 from tokenizers import Tokenizer
@@ -19,6 +21,13 @@ from train.engine.tokenizer_text import first, warn_of_small_vocabulary
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.settings import MODERN
 
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "modern": MODERN,
+    "llama": MODERN | {"activation": "swiglu", "qk_norm": False},
+    "qwen3": MODERN | {"activation": "swiglu"},
+    "gpt2": {},
+}
+
 
 def starting_model(settings: GPTSettings, text: datasets.Dataset) -> Completer:
     """A new tokenizer is trained on `text`, the training split."""
@@ -28,21 +37,23 @@ def starting_model(settings: GPTSettings, text: datasets.Dataset) -> Completer:
         settings.require_context_within(completer.model)
         return completer
     tokenizer = Processes.current().on_rank_0(lambda: train_tokenizer(settings, text))
-    modern = settings.architecture == "modern"
+    fields = ARCHITECTURES[settings.architecture]
+    # SwiGLU's third matrix is paid for by narrower ones; a multiple of 8 is what processors multiply fast.
+    d_ff = 8 * round(settings.d_model / 3) if fields.get("activation") == "swiglu" else None
     config = GPTConfig(
         vocab_size=tokenizer.get_vocab_size(),
         max_length=settings.context or 128,
         d_model=settings.d_model,
         num_heads=settings.num_heads,
         num_kv_heads=settings.num_kv_heads,
-        d_ff=settings.d_ff,
+        d_ff=settings.d_ff or d_ff,
         num_layers=settings.num_layers,
         eos_id=end_of_text_id(tokenizer),
         dropout=settings.dropout,
-        **(MODERN if modern else {}),
+        **fields,
     )
     model = GPT(config)
-    if modern:
+    if settings.architecture != "gpt2":
         model.init_weights(zero_residual=True)
     return Completer(model, tokenizer)
 
