@@ -11,6 +11,7 @@ from torch import Tensor
 from minitransformer.checks import require_given, require_number, require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS, Decodable, require_inputs, require_scores, warn_in_training
 from minitransformer.errors import InputError
+from minitransformer.kernels import one_call
 
 MOST_BEAMS = 10_000
 
@@ -32,6 +33,7 @@ def length_penalty(length: int, alpha: float) -> float:
 
 
 @torch.inference_mode()
+@one_call()
 def beam_search(
     model: Decodable,
     inputs: Shaped[Tensor, "batch *input"],

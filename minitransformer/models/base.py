@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
+from minitransformer.kernels import current_call, transformed
 from minitransformer.masks import require_bool
 from minitransformer.models.config import Config as Config
 from minitransformer.models.described import made_again, require_described
@@ -64,6 +65,7 @@ def target_loss(
     Raises `InputError` for a target out of range, as `embedded` does, -100 included; `name` is its key in the batch.
     """
     options: dict[str, Any] = {"reduction": "sum", "label_smoothing": label_smoothing, "ignore_index": NEVER}
+    look_first(name, targets, logits.shape[1])
     try:
         return F.cross_entropy(logits.float(), targets.long(), **options)
     except IndexError:
@@ -74,10 +76,9 @@ def target_loss(
 def embedded(embedding: nn.Module, name: str, ids: Int[Tensor, "*shape"], size: int) -> Float[Tensor, "*shape width"]:
     """`embedding(ids)`; `InputError` with the `name` of the argument for an id that is none of the `size` known ones.
 
-    Every id and segment that a model reads comes here. On a CPU torch looks at each anyway. On a GPU a look waits for
-    all that the device has still to do: it is taken where a caller waits as well (`start` of every model, and all of a
-    BERT); in `forward`, `loss`, `encode` and `step` of the others torch's own assertion stops the program.
+    Every id and segment that a model reads comes here. On a CPU torch looks at each anyway.
     """
+    look_first(name, ids, size)
     try:
         return embedding(ids)
     except IndexError:
@@ -85,9 +86,27 @@ def embedded(embedding: nn.Module, name: str, ids: Int[Tensor, "*shape"], size: 
         raise
 
 
+def look_first(name: str, ids: Int[Tensor, "*shape"], size: int) -> None:
+    """`require_known` before ids are looked up on a GPU, where torch's own assertion would end the program.
+
+    The look waits for all that the GPU has still to do: a step of GPT-2's training takes as long (docs/results.md). It
+    is left out where the ids are the model's own choices (`one_call`), and where nothing can wait: under `torch.func`,
+    and in a graph that is compiled or captured.
+    """
+    if ids.device.type in ("cpu", "meta") or torch.compiler.is_compiling() or transformed() or current_call():
+        return
+    if ids.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return
+    require_known(name, ids, size)
+
+
 def require_known(name: str, ids: Int[Tensor, "*shape"], size: int) -> None:
     """`InputError` for an id that is not from 0 to `size` - 1."""
-    if len(unknown := ids[(ids < 0) | (ids >= size)]):
+    if not ids.numel():
+        return
+    lowest, highest = torch.stack(torch.aminmax(ids)).tolist()  # one copy from the device, and so one wait
+    if lowest < 0 or highest >= size:
+        unknown = ids[(ids < 0) | (ids >= size)]
         raise InputError(f"{name}: {int(unknown[0])} is out of range: the model knows 0 to {size - 1}")
 
 

@@ -20,7 +20,6 @@ from minitransformer.models.base import (
     Model,
     Valid,
     embedded,
-    require_known,
     require_rows_of,
     require_shape_of,
     target_loss,
@@ -181,7 +180,7 @@ class BERT(Model):
         counts = {"mlm": (batch["targets"] != NO_TARGET).sum()}
         if "sentence_labels" in batch:
             labels = batch["sentence_labels"]
-            counts[self.config.sentence_head] = torch.tensor(len(labels), device=labels.device)
+            counts[self.config.sentence_head] = torch.full((), len(labels), device=labels.device)
         return counts
 
     def _states(
@@ -196,10 +195,6 @@ class BERT(Model):
         require_shape_of(ids, valid=valid, segment_ids=segment_ids, document_ids=document_ids)
         # A graph of torch.compile cannot depend on the values, so it always has a mask.
         unpadded = not torch.compiler.is_compiling() and bool(valid.all())
-        if ids.device.type != "cpu" and not torch.compiler.is_compiling():  # the line above has waited for the device
-            require_known("ids", ids, self.config.vocab_size)
-            if segment_ids is not None:
-                require_known("segment_ids", segment_ids, self.config.num_segments)
         mask, _, position_ids = padding_and_positions(ids, None if unpadded else valid, document_ids)
         states = embedded(self.embedding, "ids", ids, self.config.vocab_size)
         if segment_ids is None:

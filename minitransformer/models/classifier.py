@@ -223,7 +223,7 @@ class SequenceClassifier(Model):
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         labels = batch["labels"]
-        return {"label": torch.tensor(len(labels), device=labels.device)}
+        return {"label": torch.full((), len(labels), device=labels.device)}
 
 
 def _width(encoder: Any) -> int:

@@ -14,7 +14,7 @@ from minitransformer.cache import KVCache
 from minitransformer.checks import require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.dropout import Dropout
-from minitransformer.kernels import enabled
+from minitransformer.kernels import enabled, output_loss
 from minitransformer.kernels.gpt_step import FlatStep
 from minitransformer.models.base import (
     Ids,
@@ -23,6 +23,7 @@ from minitransformer.models.base import (
     Model,
     Valid,
     embedded,
+    look_first,
     require_known,
     require_rows_of,
     require_shape_of,
@@ -101,13 +102,14 @@ class GPT(Model):
         if "valid" not in batch and "document_ids" not in batch:
             # All are targets, and not to select them saves a pass over the states, and another backward.
             states = self.encode(ids).states
-            total = target_loss(self._logits(states).flatten(0, 1), targets.flatten(), "ids")
-            return {"lm": Loss(total, torch.tensor(targets.numel(), device=ids.device))}
+            total = self._target_loss(states.flatten(0, 1), targets.flatten())
+            # Filled on the device: `torch.tensor` would copy the number there, and wait for the forward pass.
+            return {"lm": Loss(total, torch.full((), targets.numel(), device=ids.device))}
         batch = _side_by_side(batch)
         ids, targets, is_target = batch["ids"][:, :-1], batch["ids"][:, 1:], _is_target(batch)
         valid, document_ids = (batch[name][:, :-1] if name in batch else None for name in ("valid", "document_ids"))
         states = self.encode(ids, valid, document_ids=document_ids).states
-        return {"lm": Loss(target_loss(self._logits(states[is_target]), targets[is_target], "ids"), is_target.sum())}
+        return {"lm": Loss(self._target_loss(states[is_target], targets[is_target]), is_target.sum())}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"lm": _is_target(_side_by_side(batch)).sum()}
@@ -147,6 +149,7 @@ class GPT(Model):
         oldest token, as under a `sliding_window_mask` of `max_length`.
         """
         require_rows_of(state.ids, ids=ids)
+        look_first("ids", ids, self.config.vocab_size)
         if self.positions is not None and state.caches[0].num_seen == self.config.max_length:
             return self._read(*state.last_half(ids), num_slots=self.config.max_length)
         mask = state.append(ids)
@@ -185,6 +188,14 @@ class GPT(Model):
         if self.positions is not None:
             states = states + self.positions(position_ids)
         return self.decoder(self.dropout(states), mask=mask, position_ids=position_ids, per_layer=per_layer)
+
+    def _target_loss(
+        self, states: Float[Tensor, "targets d_model"], targets: Int[Tensor, " targets"]
+    ) -> Float[Tensor, ""]:
+        if enabled("output_loss") and self.config.logit_softcap is None and output_loss.fits(states, self.output):
+            require_known("ids", targets, self.config.vocab_size)
+            return output_loss.output_loss(states, self.output.weight, targets)
+        return target_loss(self._logits(states), targets, "ids")
 
     def _logits(self, states: Tensor) -> Tensor:
         logits, cap = self.output(states), self.config.logit_softcap

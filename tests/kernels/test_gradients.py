@@ -7,6 +7,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from minitransformer import attention, kernels, padding_mask
 from minitransformer.kernels.dropout import dropout
 from minitransformer.kernels.fused_attention import fused_attention
+from minitransformer.kernels.output_loss import output_loss
 
 MASK = padding_mask(torch.tensor([[True, True, False], [False, False, False]]))
 
@@ -16,10 +17,16 @@ def repeated(x):
     return dropout(x, 0.4)
 
 
+def in_chunks(states, weight):
+    """Of two rows, and of one."""
+    return output_loss(states, weight, torch.tensor([6, 0, 6]), most_logits=2 * 64)
+
+
 # A kernel, and the shapes of what it takes.
 KERNELS = {
     "dropout": (repeated, [(11,)]),
     "fused_attention": (lambda *qkv: fused_attention(*qkv, MASK), [(2, 4, 3, 2), (2, 2, 3, 2), (2, 2, 3, 2)]),
+    "output_loss": (in_chunks, [(3, 2), (7, 2)]),
 }
 
 

@@ -179,7 +179,7 @@ class Autoencoder(Model):
         return {"pixels": Loss((self(images) - images).square().sum(), self.count_targets(batch)["pixels"])}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"pixels": torch.tensor(batch["images"].numel(), device=batch["images"].device)}
+        return {"pixels": torch.full((), batch["images"].numel(), device=batch["images"].device)}
 
 
 def layers(sizes: list[int], *, linear: bool) -> nn.Sequential:

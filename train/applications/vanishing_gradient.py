@@ -203,7 +203,7 @@ class Copier(Model):
         return {"letters": Loss(target_loss(logits, letters), self.count_targets(batch)["letters"])}
 
     def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"letters": torch.tensor(LENGTH * len(batch["ids"]), device=batch["ids"].device)}
+        return {"letters": torch.full((), LENGTH * len(batch["ids"]), device=batch["ids"].device)}
 
 
 def as_large_as(config: CopierConfig, cell: str) -> CopierConfig:
