@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,7 +31,7 @@ def replicate(
 
     `compile`: torch.compile compiles each block at its first use, in place, so that tensors keep their names.
     """
-    if processes.world_size == 1:
+    if processes.world_size == 1 and not (fsdp and dist.is_initialized()):
         replica = Replica(model, processes)
     else:
         check_device(model.device)
@@ -117,8 +118,9 @@ class Together(Replica[M]):
 
     @property
     def summary(self) -> str:  # type: ignore[override]
-        device = self.model.device.type
-        return f"{self.processes.world_size} processes, {self.kind} over {'NCCL' if device == 'cuda' else 'gloo'}"
+        count, device = self.processes.world_size, self.model.device.type
+        backend = "NCCL" if device == "cuda" else "gloo"
+        return f"{count} {'process' if count == 1 else 'processes'}, {self.kind} over {backend}"
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         return self.module(batch)

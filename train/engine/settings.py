@@ -14,7 +14,7 @@ from torch import Tensor
 from minitransformer.checks import Count, CountOrZero, Range, Seed, flag_name, require_number, require_ranges
 from minitransformer.errors import InputError
 from minitransformer.optim import multiplies_bfloat16
-from train.engine.processes import Processes, local_world_size
+from train.engine.processes import Processes, launched, local_world_size
 from train.engine.state import State
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -78,8 +78,8 @@ class Settings(RunOptions):
     def validate(self) -> None:
         """Raises `InputError`. Not done on construction, where the command-line parser would wrap the message."""
         require_ranges(self)
-        if Processes.current().world_size == 1 and "fsdp" in self.given:
-            raise InputError("--fsdp: no effect in one process; start several with torchrun, or leave this out")
+        if "fsdp" in self.given and not launched() and Processes.current().world_size == 1:
+            raise InputError("--fsdp: no effect in one process that torchrun did not start; leave this out")
 
     def is_given(self, name: str) -> bool:
         """Whether the flag of this field, if there is one, was chosen by the user."""

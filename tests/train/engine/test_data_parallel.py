@@ -133,6 +133,19 @@ def test_several_processes_compute_what_one_does(world_size, case, kind):
     require_equal(several, alone)
 
 
+def test_one_process_of_torchrun_shards_and_computes_the_same():
+    [(kind, result)] = together(1, shards_alone)
+    assert kind == "1 process, FSDP over gloo"
+    require_equal([result], trained("gpt", Processes()))
+
+
+def shards_alone(processes):
+    build, _ = CASES["gpt"]
+    model = build()
+    summary = replicate(model, torch.optim.SGD(model.parameters(), lr=0.1), processes, fsdp=True).summary
+    return summary, trained("gpt", processes, fsdp=True)
+
+
 def exchanges(processes, *, fsdp):
     """How often gradients are exchanged while two batches in each process make one step."""
     calls = []
