@@ -23,6 +23,7 @@ from minitransformer.reporting import reported_to_user
 from train.benchmark.bert import bert_training, minilm_finetuning
 from train.benchmark.checkpoints import checkpoint_cost
 from train.benchmark.gpt import gpt_generation, gpt_quality, gpt_training
+from train.benchmark.gpu import gpu
 from train.benchmark.kernels import kernel_gains
 from train.benchmark.timing import Machine
 from train.benchmark.translation import beam_search_speed
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[..., Any]] = {
     "beam-search": beam_search_speed,
     "checkpoints": checkpoint_cost,
     "kernels": kernel_gains,
+    "gpu": gpu,
 }
 
 
@@ -51,7 +53,7 @@ class BenchmarkSettings:
     parts: str = "gpt-training,gpt-generation,bert-training,translation-training,beam-search"
     """What to measure, separated by commas: gpt-training, gpt-generation, gpt-quality, bert-training,
     translation-training, beam-search, minilm-finetuning (downloads MiniLM and reviews once), checkpoints (the cost of
-    writing one), kernels (what each kernel gains)."""
+    writing one), kernels (what each kernel gains), gpu (the tests and the speed of one GPU)."""
     data: str | None = None
     """The text for gpt-quality: a path, or shakespeare."""
     target_loss: Annotated[float, Range(more_than=0)] = 1.88

@@ -103,26 +103,15 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
     rows = []
     for layers, width, heads, vocab_size in GENERATION[: 1 if settings.quick else None]:
         sizes = dict(layers=layers, width=width, heads=heads, context=PROMPT + NEW_TOKENS, vocab_size=vocab_size)
-        ours, theirs = our_gpt(**sizes).eval(), Rival(**sizes).model.eval()
-        with torch.no_grad():  # ours has an end-of-text token, which must never be the likeliest
-            ours.embedding.weight[0] = -10 * ours.embedding.weight[1:].mean(dim=0)
+        ours, theirs = generators(**sizes)
         for batch_size in (1, 32):
             for precision, dtype, _ in machine.precisions():
                 ours, theirs = ours.to(dtype or torch.float32), theirs.to(dtype or torch.float32)
-                prompts = torch.randint(1, vocab_size, (batch_size, PROMPT))
                 new = 10 if settings.quick else NEW_TOKENS
-
-                def our_turn(model: GPT = ours, prompts: Tensor = prompts, new: int = new) -> None:
-                    assert greedy(model, prompts, max_new_tokens=new).shape[1] == new
-
-                def their_turn(model: Any = theirs, prompts: Tensor = prompts, new: int = new) -> None:
-                    mask = torch.ones_like(prompts)
-                    options = dict(do_sample=False, use_cache=True, max_new_tokens=new, attention_mask=mask)
-                    assert model.generate(prompts, **options).shape[1] == PROMPT + new
-
+                prompts = torch.randint(1, vocab_size, (batch_size, PROMPT))
                 large = width > 500  # a turn takes up to a minute: its first call is a small part of it
                 rounds = min(settings.rounds, 2) if large else settings.rounds
-                contenders = {"ours": our_turn, "theirs": their_turn}
+                contenders = generations(ours, theirs, prompts, new)
                 row: dict[str, Any] = {"setting": f"{layers} x {width}, batch {batch_size}", "precision": precision}
                 row |= speeds(contenders, batch_size * new, rounds=rounds, repeats=1, warm_up=not large)
                 weights = sum(p.numel() * p.element_size() for p in ours.parameters())
@@ -135,6 +124,27 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
                 )
                 rows.append(row)
     return rows
+
+
+def generators(**sizes: int) -> tuple[GPT, Any]:
+    """Both sides in evaluation mode. Ours has an end-of-text token, which is never the likeliest."""
+    ours = our_gpt(**sizes).eval()
+    with torch.no_grad():
+        ours.embedding.weight[0] = -10 * ours.embedding.weight[1:].mean(dim=0)
+    return ours, Rival(**sizes).model.eval()
+
+
+def generations(ours: GPT, theirs: Any, prompts: Tensor, new: int) -> dict[str, Callable[[], None]]:
+    """Greedy continuations of `prompts` by `new` tokens, by each side with its cache."""
+
+    def our_turn() -> None:
+        assert greedy(ours, prompts, max_new_tokens=new).shape[1] == new
+
+    def their_turn() -> None:
+        options = dict(do_sample=False, use_cache=True, max_new_tokens=new, attention_mask=torch.ones_like(prompts))
+        assert theirs.generate(prompts, **options).shape[1] == prompts.shape[1] + new
+
+    return {"ours": our_turn, "theirs": their_turn}
 
 
 def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, Any]:

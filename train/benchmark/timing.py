@@ -64,10 +64,11 @@ def step_of(
 ) -> Callable[[Any], None]:
     """A training step on a batch: forward, backward, clip, optimizer (a fused AdamW unless given)."""
     optimizer = adamw(model, lr=1e-4) if optimizer is None else optimizer
+    device = next(model.parameters()).device
     model.train()
 
     def step(batch: Any) -> None:
-        with autocast(torch.device("cpu"), dtype):
+        with autocast(device, dtype):
             loss = loss_of(batch)
         loss.backward()
         clip_gradients(model.parameters(), 1.0)
