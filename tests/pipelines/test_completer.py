@@ -14,7 +14,8 @@ def test_a_text_begins_with_the_mark_that_its_tokenizer_puts_there(bos_id, tmp_p
     tokenizer = train_byte_bpe_tokenizer(["to be or not to be"], 280)
     marks = [] if bos_id is None else [("[BOS]", bos_id)]
     tokenizer.post_processor = TemplateProcessing(single="[BOS] $A" if marks else "$A", special_tokens=marks)
-    ours_of("Llama", vocab_size=300, eos_id=tokenizer.token_to_id("[EOS]"), bos_id=bos_id).export(tmp_path, tokenizer)
+    ids = {"eos_id": tokenizer.token_to_id("[EOS]"), "bos_id": bos_id}
+    ours_of("Llama", vocab_size=tokenizer.get_vocab_size(), **ids).export(tmp_path, tokenizer)
     theirs, their_tokenizer = (kind.from_pretrained(tmp_path) for kind in (AutoModelForCausalLM, AutoTokenizer))
     ids = their_tokenizer("to be", return_tensors="pt")
     assert (ids.input_ids[0, 0] == 2) == bool(marks)
