@@ -120,7 +120,7 @@ def test_nor_need_they_be_for_the_loss(build, options):
     assert found[1] == count > 0
     assert_close(found[0], total)
     for ours, theirs in zip(found[2], gradients, strict=True):
-        assert_close(ours, theirs)
+        assert_close(ours, theirs, 1e-10)
 
 
 def test_padding_between_tokens_changes_no_loss():
@@ -150,7 +150,7 @@ def test_the_loss_of_every_document_is_what_it_is_alone(build, options, computed
     def batch(ids):
         return {"ids": ids} if build is gpt else {"ids": ids, "targets": torch.where(ids % 3 > 0, ids, -100)}
 
-    model = build(**options)
+    model = build(**options).double()  # in float32 rounding alone moves large gradients by more than 1e-5
     documents, ids, valid, document_ids = packed(LENGTHS)
     together = batch(ids) | {"valid": valid, "document_ids": document_ids}
     total, count, gradients = loss_and_gradients(model, [together])
@@ -158,7 +158,7 @@ def test_the_loss_of_every_document_is_what_it_is_alone(build, options, computed
     assert count == alone[1] > 0
     assert_close(total, alone[0])
     for ours, theirs in zip(gradients, alone[2], strict=True):
-        assert_close(ours, theirs)
+        assert_close(ours, theirs, 1e-10)
 
 
 @pytest.mark.parametrize("build", [gpt, bert])
