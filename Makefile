@@ -46,12 +46,13 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One thread a process: two processes share the work of two cores.
+# One thread a process: two processes share the work of two cores. The tests of a file stay together, with what they share.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2
+	$(PYTEST)
 
 test-all: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m ''
+	$(PYTEST) -m ''
 
 CASES ?= 1000
 KILLS ?= 10

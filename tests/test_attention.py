@@ -7,15 +7,9 @@ import torch
 from helpers_pieces import (
     assert_near,
     assert_same_with_gradients,
-    every_scheme,
-    few_examples,
     leaves,
-    places,
-    scheme,
     uneven_valid,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention
@@ -289,19 +283,6 @@ def test_positions_do_not_act_in_cross_attention():
     states, memory = leaves((1, 3, 8), (1, 4, 8))
     assert torch.equal(ours(states, memory), without(states, memory))
     assert not torch.allclose(ours(states), without(states))
-
-
-@every_scheme
-@few_examples
-@given(lengths=st.lists(st.integers(1, 5), min_size=2, max_size=3), left=st.booleans())
-def test_a_padded_row_gives_what_it_gives_alone(name, lengths, left):
-    torch.manual_seed(0)
-    ours = random_attention(8, 2, positions=scheme(name, 2, 4))
-    valid = uneven_valid(lengths, max(lengths) + 1, left=left)
-    states = torch.randn(*valid.shape, 8, dtype=torch.float64)
-    output = ours(states, mask=padding_mask(valid), causal=True, position_ids=places(valid))
-    for row, real in enumerate(valid):
-        assert_near(output[row, real], ours(states[row, real][None], causal=True)[0], 1e-10)
 
 
 def test_attention_drops_while_it_is_itself_in_training_mode_as_torchs_does():

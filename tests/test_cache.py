@@ -1,6 +1,6 @@
 import pytest
 import torch
-from helpers_pieces import assert_near, every_scheme, few_examples, places, scheme, uneven_valid
+from helpers_pieces import assert_near, every_scheme, few_examples, scheme, uneven_valid
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -55,27 +55,6 @@ def test_cached_attention_equals_uncached_however_the_sequence_is_split(name, si
 
 @every_scheme
 @few_examples
-@given(lengths=st.lists(st.integers(1, 4), min_size=2, max_size=3), left=st.booleans(), num_new=st.integers(1, 3))
-def test_padded_rows_decode_as_each_row_alone(name, lengths, left, num_new):
-    """Prompts of different lengths, padded on either side, then new tokens for all rows at once."""
-    ours = random_attention(name)
-    prompt_valid = uneven_valid(lengths, max(lengths) + 1, left=left)
-    valid = torch.cat([prompt_valid, torch.ones(len(lengths), num_new, dtype=torch.bool)], dim=1)
-    states, position_ids = torch.randn(*valid.shape, D_MODEL), places(valid)
-    cache = new_cache(valid.shape[1], batch=len(lengths))
-    outputs, start = [], 0
-    for size in [prompt_valid.shape[1]] + [1] * num_new:
-        now = slice(start, start + size)
-        mask = padding_mask(valid[:, : start + size])
-        outputs.append(ours(states[:, now], mask=mask, causal=True, cache=cache, position_ids=position_ids[:, now]))
-        start += size
-    output = torch.cat(outputs, dim=1)
-    for row, real in enumerate(valid):
-        assert_near(output[row, real], ours(states[row, real][None], causal=True)[0], 1e-5)
-
-
-@every_scheme
-@few_examples
 @given(max_length=st.integers(1, 5), prompt=st.integers(1, 5), num_new=st.integers(1, 9))
 def test_a_full_cache_slides_over_the_last_max_length_tokens(name, max_length, prompt, num_new):
     prompt = min(prompt, max_length)
@@ -84,24 +63,6 @@ def test_a_full_cache_slides_over_the_last_max_length_tokens(name, max_length, p
     cached = in_chunks(ours, states, new_cache(max_length), [prompt] + [1] * num_new, causal=True)
     window = sliding_window_mask(states.shape[1], states.shape[1], max_length)
     assert_near(cached, ours(states, mask=window), 1e-5)
-
-
-@every_scheme
-@few_examples
-@given(rows=st.lists(st.integers(0, 2), min_size=1, max_size=5), seen=st.integers(1, 7), num_new=st.integers(1, 3))
-def test_selected_rows_and_the_original_go_on_as_their_own_sequences(name, rows, seen, num_new):
-    """Whether slots are free or all of them full."""
-    ours = random_attention(name)
-    earlier, later = torch.randn(3, seen, D_MODEL), torch.randn(len(rows), num_new, D_MODEL)
-    cache = new_cache(5, batch=3)
-    in_chunks(ours, earlier, cache, [1] * seen)
-    selected = in_chunks(ours, later, cache.select(torch.tensor(rows)), [1] * num_new)
-    others = torch.randn(3, num_new, D_MODEL)
-    original = in_chunks(ours, others, cache, [1] * num_new)
-    for before, after, output in ((earlier[rows], later, selected), (earlier, others, original)):
-        states = torch.cat([before, after], dim=1)
-        expected = ours(states, mask=sliding_window_mask(states.shape[1], states.shape[1], 5))
-        assert_near(output, expected[:, seen:], 1e-5)
 
 
 def test_keys_are_written_in_place_and_read_without_a_copy():

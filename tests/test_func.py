@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
 
-from minitransformer import DecoderBlock, EncoderBlock, Rotary, causal_mask, padding_mask
+from minitransformer import DecoderBlock, EncoderBlock, Rotary, padding_mask
 
 BATCH, LENGTH, D_MODEL, D_FF = 3, 70, 16, 64  # large enough for the kernels of causal attention
 BLOCKS = {
@@ -76,18 +76,6 @@ def test_a_hessian_equals_autograds(name):
     expected = torch.autograd.functional.hessian(loss, states)
     assert_close(hessian(loss)(states), expected)
     assert_close(jacrev(jacrev(loss))(states), expected)
-
-
-@every_block
-def test_a_directional_derivative_equals_the_gradient_along_it(name):
-    block, (states, *memory), valid = made(name)
-    direction, states = torch.randn_like(states), states.requires_grad_()
-
-    def loss(x):
-        return block(x, *memory, mask=padding_mask(valid) & causal_mask(LENGTH)).square().mean()
-
-    (gradient,) = torch.autograd.grad(loss(states), states)
-    assert_close(jvp(loss, (states.detach(),), (direction,))[1], (gradient * direction).sum())
 
 
 def test_dropout_draws_for_each_example_under_vmap():

@@ -140,16 +140,6 @@ def test_recording_leaves_nothing_behind():
     assert all(weights.shape == (1, 2, 3, 3) for weights in maps.values())
 
 
-def test_recordings_nest():
-    stack = blocks()
-    with record_attention(stack) as outer:
-        stack(torch.randn(1, 3, 8))
-        with record_attention(stack.layers[0]) as inner:
-            stack(torch.randn(1, 3, 8))
-    assert outer["layers.0.attention"].shape == (1, 2, 6, 3)
-    assert torch.equal(inner["attention"], outer["layers.0.attention"][:, :, 3:])
-
-
 def test_recording_changes_neither_outputs_nor_gradients():
     stack = blocks(positions=RelativeBias(2))
     (states,) = leaves((1, 3, 8), dtype=torch.float32)

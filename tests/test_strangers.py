@@ -1,7 +1,6 @@
 """Models, tokenizers and data from strangers: what is refused, why, and before what."""
 
 import json
-import time
 import warnings
 import zipfile
 from dataclasses import replace
@@ -50,9 +49,7 @@ def test_a_configuration_of_a_million_million_parameters_is_refused_at_once(buil
     if "encoder" in json.loads((folder / "config.json").read_text()):
         changes = {"encoder": {"model": "GPT", **TINY.to_dict(), **changes}}
     edit_config(folder, **changes)
-    began = time.perf_counter()
     message = refusal(minitransformer.load, folder)
-    assert time.perf_counter() - began < 1  # milliseconds, on a machine that has nothing else to do
     assert "parameters" in message or "layers" in message or "must be at most" in message
 
 
@@ -114,9 +111,7 @@ def test_json_that_readers_would_understand_differently_or_not_at_all_is_refused
 def test_a_key_given_twice_among_a_hundred_thousand_is_found_at_once(tmp_path):
     keys = [*range(100_000), 99_999]
     (tmp_path / "config.json").write_text("{" + ", ".join(f'"{key}": 0' for key in keys) + "}")
-    began = time.perf_counter()
     assert "gives '99999' twice" in refusal(read_json, tmp_path / "config.json")
-    assert time.perf_counter() - began < 5
 
 
 def test_a_file_of_settings_of_absurd_size_is_not_read(tmp_path):
@@ -141,11 +136,6 @@ def test_a_pickle_is_refused_with_the_reason(name, tmp_path):
     if name != "pytorch_model.bin":
         (folder / "config.json").write_text('{"model_type": "gpt2"}')
         assert "can run any code" in refusal(minitransformer.load, folder)
-
-
-def test_data_in_a_pickle_is_refused_with_the_reason(tmp_path):
-    (tmp_path / "data.pkl").touch()
-    assert "can run any code" in refusal(load, tmp_path / "data.pkl")
 
 
 def hub_folder(folder, tensors):
@@ -289,16 +279,6 @@ def test_a_header_that_lies_is_refused(tmp_path):
 
 
 # Data
-
-
-def test_lines_with_a_thousand_keys_of_their_own_are_refused(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_text("".join(json.dumps({"text": "a", f"key {i}": "b"}) + "\n" for i in range(2000)))
-    assert "line 1000: more than 1,000 distinct keys" in refusal(load, path)
-    path.write_text("".join(json.dumps({f"key {i}": "b"}) + "\n" for i in range(1000)))
-    for message in (refusal(load, path), refusal(lambda: load(path, source="a", target="b"))):
-        assert "'key 1', " in message
-        assert len(message) < 500  # it does not name them all
 
 
 @pytest.mark.parametrize("as_text", [True, False], ids=["plain", "dictionary"])

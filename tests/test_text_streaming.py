@@ -60,13 +60,6 @@ def test_streamed_pieces_of_text_are_whole_characters_as_early_as_in_decode_stre
     assert list(stream_text(tokenizer, ids)) == expected
 
 
-def test_a_cut_off_character_is_shown_at_the_end():
-    ids = BYTES.encode("ab日", add_special_tokens=False).ids[:-1]
-    assert list(stream_text(BYTES, ids)) == ["a", "b", "\ufffd"]
-    theirs = decoders.DecodeStream(skip_special_tokens=True)
-    assert [theirs.step(BYTES, i) for i in ids][-1] is None
-
-
 def test_a_special_token_inside_a_character_does_not_break_it():
     first, *rest = train_byte_bpe_tokenizer(["a"], 260).encode("日", add_special_tokens=False).ids
     ids = [first, BYTES.token_to_id(EOS), *rest, BYTES.token_to_id(PAD)]

@@ -224,11 +224,6 @@ def test_each_unknown_character_is_one_unk_that_is_counted_and_decodes_to_nothin
     assert unknown_characters(tokenizer, ["house"]) == {}
 
 
-def test_a_vocabulary_of_characters_is_sorted():
-    tokenizer = train_character_tokenizer(["ba", "a c"])
-    assert [tokenizer.id_to_token(i) for i in range(4, tokenizer.get_vocab_size())] == [*" abc"]
-
-
 @of(["bpe", *BYTES])
 def test_frequent_words_become_one_token_with_the_space_before_them(train):
     tokenizer = train(["of the house, by the house"] * 5, 400)
@@ -332,12 +327,6 @@ def test_a_vocabulary_too_small_for_the_characters_is_refused_with_the_least_siz
     with pytest.raises(InputError, match=message):
         TRAINERS[name]([text], least - 1)
     assert TRAINERS[name]([text], least).get_vocab_size() == least
-
-
-def test_a_corpus_too_small_for_the_vocabulary_gives_a_smaller_one():
-    tokenizer = train_wordpiece_tokenizer(["a cat, a bat"], 1000)
-    assert tokenizer.get_vocab_size() < 30
-    assert plain(tokenizer, "a cat, a bat").tokens == ["a", "cat", ",", "a", "bat"]
 
 
 @of(MASKED)

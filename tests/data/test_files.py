@@ -129,13 +129,6 @@ def test_files_of_a_folder_that_look_like_more_of_a_split_are_said_not_to_be_rea
     assert f"{tmp_path}: not read: Test.csv, test-2.zip, train-2.tsv" in said
 
 
-def test_links_out_of_a_folder_are_refused(tmp_path):
-    write(tmp_path / "secret.txt", "text")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "train.txt").symlink_to(tmp_path / "secret.txt")
-    refused(tmp_path / "folder", "is a link to", "outside its folder")
-
-
 def test_running_text_has_no_columns(tmp_path):
     path = write(tmp_path / "a.txt", "some text of words")
     refused(path, "a.txt is running text: it has no columns 'one' and 'two'", source="one", target="two")

@@ -10,7 +10,6 @@ from minitransformer.data.masking import IGNORED, UNITS, MaskVocabulary, mask_to
 from minitransformer.errors import InputError
 from minitransformer.tokenization import (
     masked_specials,
-    train_character_tokenizer,
     train_roberta_tokenizer,
     train_wordpiece_tokenizer,
 )
@@ -177,11 +176,6 @@ def test_wordpieces_and_byte_pieces_that_continue_a_word_are_known_as_such():
         for unit, token in zip(units.tolist(), encoding.tokens, strict=True):
             spelled[unit] = spelled.get(unit, "") + token.removeprefix("##").removeprefix("Ġ")
         assert list(spelled.values())[1:-1] == ["the", "slow", "lowlands"]
-
-
-def test_a_tokenizer_without_a_mask_is_refused():
-    with pytest.raises(InputError, match=r"no \[CLS\] or <s> or <cls>: it is not the tokenizer of a masked model"):
-        MaskVocabulary.of(train_character_tokenizer(["abc"]))
 
 
 @pytest.mark.parametrize(

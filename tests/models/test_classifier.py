@@ -79,16 +79,6 @@ def test_a_row_without_real_tokens_has_finite_logits_and_gradients(encoder, pool
     assert all(gradient.isfinite().all() for gradient in gradients(model).values())
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_every_saved_tensor_takes_part(encoder, tmp_path):
-    model = made(encoder, "attention")
-    model.save(tmp_path)
-    batch = {"ids": torch.randint(5, VOCAB, (4, 6)), "labels": torch.tensor([0, 1, 2, 1])}
-    model.loss(batch)["label"].total.backward()
-    assert load_file(tmp_path / "model.safetensors").keys() == dict(model.named_parameters()).keys()
-    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
-
-
 class OwnBERT(BERT):
     """A user's subclass that computes something else."""
 

@@ -80,9 +80,7 @@ def copied(written, tmp_path):
     return Path(shutil.copytree(written, tmp_path / written.name))
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "world_size"), [*((name, 1) for name in OPTIMIZERS), ("adamw", 2), ("adamw", 3), ("muon", 2)]
-)
+@pytest.mark.parametrize(("optimizer", "world_size"), [*((name, 1) for name in OPTIMIZERS), ("adamw", 3), ("muon", 2)])
 def test_what_some_processes_wrote_is_read_by_any_number(tmp_path, optimizer, world_size):
     folder = tmp_path / "c"
     expected = written_by(world_size, folder, optimizer)
@@ -99,7 +97,7 @@ def test_what_some_processes_wrote_is_read_by_any_number(tmp_path, optimizer, wo
         assert load_checkpoint(folder, model, chosen) == {"step": 3}
         return whole(model, chosen)
 
-    for found in (read(Processes()), *together(2, read), *(together(4, read) if world_size > 1 else [])):
+    for found in (read(Processes()), *together(2, read), *(together(4, read) if world_size == 3 else [])):
         assert found.keys() == expected.keys()
         assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
@@ -292,15 +290,3 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_no_debris_and_is_reported_
         save_checkpoint(copied, small(), None, {"step": 2})
     assert {path: path.read_bytes() for path in copied.iterdir()} == before
     assert list(copied.parent.iterdir()) == [copied]
-
-
-def test_processes_that_write_to_different_folders_are_refused(tmp_path):
-    def in_its_own(rank):
-        (tmp_path / str(rank)).mkdir()
-        os.chdir(tmp_path / str(rank))
-        return Path("checkpoints/step-1")
-
-    code, message = outcomes_of_saving(in_its_own)
-    assert code == 2
-    assert "is not the same for all processes" in message
-    assert not list(tmp_path.glob("*/checkpoints/*"))

@@ -74,11 +74,10 @@ CASES = {
     "classifier": (lambda: SequenceClassifier(bert(), 2, dropout=0.0), label_batch),
 }  # fmt: skip
 KINDS = {"ddp": False, "fsdp": True}
-SEEN_BY_FOUR = ("transformer", "gpt", "bert")
 NUM_BATCHES, STEPS = 4, 3
 
 
-SEVERAL = [(n, case, kind) for n in (2, 4) for case in (CASES if n == 2 else SEEN_BY_FOUR) for kind in KINDS]
+SEVERAL = [*((2, case, kind) for case in CASES for kind in KINDS), *((4, "bert", kind) for kind in KINDS)]
 
 
 def trained(case, processes, *, fsdp=False, optimizer=None, compile=False, reduction="mean", autocast=None):

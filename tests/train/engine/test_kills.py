@@ -1,4 +1,4 @@
-"""Runs that are killed or interrupted at random moments end as those never killed."""
+"""Runs that are killed or interrupted end as runs left alone: every job at two moments, some at random ones."""
 
 import os
 import random
@@ -7,11 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
+from itertools import count
 
 import pytest
 from fuzz.harness import FAULTS, run
 from fuzz.kills import ATTACKS, truncate_newest
-from helpers_runs import ROOT, command, ending, write_corpora
+from helpers_processes import Child
+from helpers_runs import JOBS, ROOT, command, ending, finish, job, write_corpora
+
+from train.engine import loop
 
 ATTACK_OF = {attack.name: attack for attack in ATTACKS}
 SLOW = [pytest.param(name, 10, marks=pytest.mark.slow) for name in ATTACK_OF]
@@ -21,6 +26,40 @@ SLOW = [pytest.param(name, 10, marks=pytest.mark.slow) for name in ATTACK_OF]
 def test_a_run_ended_at_any_moment_and_resumed_ends_as_one_never_ended(name, cases, tmp_path):
     found = list(run(ATTACK_OF[name], range(cases), 0, tmp_path / "attack"))
     assert not [case for case in found if case.outcome in FAULTS]
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def die():
+    os._exit(9)
+
+
+def at_training_batch(number, happening, action):
+    """In a child: `action`, with `happening` as the loop takes its batch of this number."""
+    taken, to_device = count(1), loop.to_device
+
+    def watched(*arguments):
+        if next(taken) == number:
+            happening()
+        return to_device(*arguments)
+
+    loop.to_device = watched
+    action()
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_job_interrupted_then_killed_with_its_newest_checkpoint_torn_ends_as_one_left_alone(name, tmp_path):
+    data, whole, cut, said = write_corpora(tmp_path), tmp_path / "whole", tmp_path / "cut", tmp_path / "said"
+    finish(job(name, data, whole), said)
+    for number, happening, code in ((3, interrupt, 130), (2, die, 9)):
+        child = Child(said, partial(at_training_batch, number, happening, job(name, data, cut)))
+        assert child.wait() == code, child.err.read_text()
+        assert not list(cut.glob("results.json"))
+    truncate_newest(cut, random.Random(0))
+    finish(job(name, data, cut), said)
+    assert ending(cut) == ending(whole)
 
 
 class Started:

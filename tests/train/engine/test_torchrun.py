@@ -59,22 +59,6 @@ def losses(folder):
 
 
 @pytest.mark.parametrize("flags", [[], ["--fsdp"]])
-def test_two_processes_pretrain_as_one_does_with_twice_the_batches(tmp_path, data, flags):
-    same = ["--data", data / "text.txt", "--steps", "6", "--optimizer", "adamw"]
-    said = run(GPT, *same, *flags, "--out", tmp_path / "two", processes=2)
-    run(GPT, *same, "--accumulate", "2", "--out", tmp_path / "one")
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
-    assert len(losses(tmp_path / "two")) == 6
-    assert results(tmp_path / "two")["validation_loss"] == pytest.approx(
-        results(tmp_path / "one")["validation_loss"], rel=1e-4
-    )
-    assert said.count("2 processes, FSDP over gloo" if flags else "2 processes, DDP over gloo") == 1
-    assert said.count("results, model and tokenizer are in") == 1
-    for name in ("model.safetensors", "tokenizer.json", "settings.json"):
-        assert (tmp_path / "two" / name).is_file()
-
-
-@pytest.mark.parametrize("flags", [[], ["--fsdp"]])
 @pytest.mark.parametrize(
     ("script", "file"),
     [
@@ -132,35 +116,3 @@ def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path, data, v
     assert losses(tmp_path / "two") == losses(tmp_path / "whole")
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "whole"))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
-
-
-def test_a_stopped_run_of_two_goes_on_in_one(tmp_path, data):
-    same = ["--data", data / "text.txt", "--steps", "200", "--optimizer", "adamw", "--checkpoint-seconds", "0"]
-    launcher = subprocess.Popen(command(GPT, *same, "--out", tmp_path / "run", processes=2), cwd=ROOT)
-    wait_for_checkpoint(tmp_path / "run")
-    launcher.terminate()
-    assert launcher.wait(600) != 0
-    run(["pretrain", "gpt"], "--resume", tmp_path / "run")
-    found = losses(tmp_path / "run")
-    assert len(found) == results(tmp_path / "run")["steps"] == 200
-    assert sum(found[-20:]) < sum(found[:20])
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [(["--resume", "none"], "is not a run to resume"), (["--data", "none.txt"], "none.txt")],
-    ids=["run", "data"],
-)
-def test_what_the_user_got_wrong_is_said_once(flags, message, tmp_path):
-    out = [] if "--resume" in flags else ["--out", tmp_path / "run"]
-    arguments = command(GPT, *flags, *out, processes=2)
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode != 0
-    assert done.stderr.count("error: ") == 1, done.stderr
-    assert message in done.stderr
-
-
-def test_a_comparison_of_classifiers_runs_on_two_processes(tmp_path, data):
-    rows = ["--rows", "rnn-last,pretrained-here", "--seeds", "0", "--steps", "2"]
-    run(["compare_sentiment"], *rows, "--data", data / "films.tsv", "--out", tmp_path / "run", processes=2)
-    assert list(results(tmp_path / "run")["rows"]) == ["rnn-last", "pretrained-here"]

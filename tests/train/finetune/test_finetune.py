@@ -4,14 +4,13 @@ import random
 
 import pytest
 import torch
-from helpers_scripts import interrupted_at, results_of
+from helpers_scripts import results_of
 
 import minitransformer
-from minitransformer.data import labelled_batches, load
+from minitransformer.data import load
 from minitransformer.models import BERT, GPT, BERTConfig, GPTConfig, SequenceClassifier, Transformer, TransformerConfig
 from minitransformer.pipelines.classifier import Classifier
 from minitransformer.tokenization import load_tokenizer
-from train.engine.loop import Feed
 from train.finetune.__main__ import main
 from train.finetune.starting_model import with_dropout
 from train.pretrain.__main__ import main as pretrain
@@ -87,9 +86,7 @@ def test_the_weights_are_those_of_the_best_evaluation(run, data):
     assert best["loss"] == pytest.approx(-probabilities[range(len(true)), true].log().mean().item(), rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("encoder", "pooling"), [("gpt", "last"), ("transformer", "attention"), ("rnn", "last"), ("rnn", "attention")]
-)
+@pytest.mark.parametrize(("encoder", "pooling"), [("gpt", "last"), ("transformer", "mean"), ("rnn", "attention")])
 def test_every_encoder_is_trained_and_read_again(encoder, pooling, data, tmp_path):
     sizes = SCRATCH if encoder != "rnn" else SCRATCH[:-2]
     options = ["--encoder", encoder, "--pooling", pooling, "--no-baselines", "--steps", "3"]
@@ -196,23 +193,6 @@ def test_accumulated_batches_make_larger_steps_and_epochs_as_long(data, tmp_path
     assert large[-1]["tokens"] >= small[-1]["tokens"]
     peaks = [max(lines, key=lambda line: line["lr"])["step"] for lines in (small, large)]
     assert peaks[1] == pytest.approx(peaks[0] / 3, abs=1)
-
-
-def test_an_interrupted_run_finds_its_tokens_and_ends_as_one_never_interrupted(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MINITRANSFORMER_CACHE", str(tmp_path / "cache"))
-    options = ["--data", str(data), *SCRATCH, "--epochs", "6", "--max-tokens", "120", "--layer-decay", "0.8"]
-    options += ["--threads", "1", "--no-baselines", "--dropout", "0.2"]
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    main([*options, "--out", str(whole)])
-    monkeypatch.setattr(labelled_batches, "text_batches", lambda *_: pytest.fail("the texts are encoded again"))
-    interrupted_at(results_of(whole)["steps"] // 2, Feed, monkeypatch, main, [*options, "--out", str(stopped)])
-    assert f"--resume {stopped}" in capsys.readouterr().out
-    main(["--resume", str(stopped)])
-    for file in ("model.safetensors", "tokenizer.json"):
-        assert (whole / file).read_bytes() == (stopped / file).read_bytes()
-    first, second = map(results_of, (whole, stopped))
-    for key in ("accuracy", "confusion", "steps", "best_step"):
-        assert first[key] == second[key]
 
 
 def test_one_held_out_text_of_one_label_is_scored(tmp_path):

@@ -6,12 +6,12 @@ from dataclasses import replace
 import datasets
 import pytest
 import torch
-from helpers_scripts import interrupted_at, refused, results_of
+from helpers_scripts import refused, results_of
 
 import minitransformer
 from minitransformer import greedy
 from minitransformer.__main__ import main as command
-from minitransformer.data.streams import StreamWindows, stream_rows
+from minitransformer.data.streams import stream_rows
 from minitransformer.models import GPT, GPTConfig
 from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import load_tokenizer
@@ -72,9 +72,9 @@ def test_an_evaluation_predicts_fewer_tokens_at_once_the_larger_the_vocabulary(v
     sizes = dict(max_length=16, d_model=2, num_heads=1, num_layers=1)
     model, predicted = GPT(GPTConfig(vocab_size=vocab_size, eos_id=0, **sizes)), []
     model.output.register_forward_pre_hook(lambda _, inputs: predicted.append(inputs[0][..., 0].numel()))
-    stream_loss(model, torch.zeros(20_001, dtype=torch.int32), 16)
+    stream_loss(model, torch.zeros(2 * most + 1, dtype=torch.int32), 16)
     assert most - 16 < max(predicted) <= most
-    assert sum(predicted) == 20_000
+    assert sum(predicted) == 2 * most
 
 
 def test_short_texts_of_a_table_are_each_predicted_as_if_alone_and_a_flag_makes_one_stream_of_them(tmp_path, capsys):
@@ -157,19 +157,6 @@ def test_transformers_continues_a_prompt_with_an_exported_run_as_we_do(architect
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "exported" / file).read_bytes()
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_an_interrupted_run_ends_as_one_never_interrupted(optimizer, text, tmp_path, monkeypatch, capsys):
-    options = ["--data", str(text), *SIZES, *WINDOWS, "--steps", "24", "--dropout", "0.1", "--optimizer", optimizer]
-    options += ["--accumulate", "2"]
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    main([*options, "--out", str(whole)])
-    interrupted_at(32, StreamWindows, monkeypatch, main, [*options, "--out", str(stopped)])
-    assert f"--resume {stopped}" in capsys.readouterr().out
-    main(["--resume", str(stopped)])
-    assert (whole / "model.safetensors").read_bytes() == (stopped / "model.safetensors").read_bytes()
-    assert [results_of(folder)["steps"] for folder in (whole, stopped)] == [24, 24]
-
-
 def test_unknown_characters_are_counted_and_mostly_unknown_text_is_refused(run, text, tmp_path, capsys):
     foreign, mixed = tmp_path / "foreign.txt", tmp_path / "mixed.txt"
     foreign.write_text("早上好，世界。" * 100, encoding="utf-8")
@@ -203,15 +190,6 @@ def test_generate_prints_the_prompt_and_what_the_model_makes_of_it(run, capsys):
     assert first.startswith("1 gr")
     assert first.endswith("\n")
     assert len(generated(capsys, run, "--max-new-tokens", "20", "--seed", "1")) > 1
-
-
-def test_generate_counts_unknown_characters_and_reads_the_end_of_a_long_prompt(run, capsys):
-    command(["generate", str(run), "--prompt", "été " + "green bottles " * 3, "--max-new-tokens", "2", "--seed", "1"])
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "warning: 2 characters were never seen in training and are read as unknown: 'é' (2)"
-    assert lines[1].startswith(
-        "warning: 1 of 1 texts are longer than the 12 tokens that the model reads, of which the last"
-    )
 
 
 def test_generate_refuses_to_stop_at_what_is_no_token(run, capsys):

@@ -104,7 +104,6 @@ def test_the_best_weights_have_the_lowest_loss_or_the_highest_score(corpus, tmp_
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ("--evaluations 1 --average 5", "--average 5: evaluations: 1, so the mean does not exist"),
         ("--evaluations 1 --average-of last", "--average 5: evaluations: 1, so the mean does not exist"),
         ("--evaluations 2 --average 3", "--average 3: evaluations: 2, so the mean is of all of them"),
         ("--evaluations 1", None),  # nobody asked for a mean
