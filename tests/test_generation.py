@@ -266,6 +266,16 @@ def test_a_seed_gives_the_same_tokens_and_leaves_torchs_own_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_stream_computes_nothing_before_it_is_asked():
+    model = Scripted([4, 5, 6])
+    steps = stream(model, torch.zeros(1, 1, dtype=torch.long), max_new_tokens=3)
+    assert not hasattr(model, "started_with")
+    next(steps)
+    assert model.heard == []
+    next(steps)
+    assert model.heard == [[4]]
+
+
 def test_the_repetition_penalty_is_that_of_transformers_over_prompt_and_output():
     model = tiny_gpt("alibi")
     prompt, penalty = prompts(5)[0], 6.0

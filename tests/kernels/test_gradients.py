@@ -57,3 +57,15 @@ def test_one_tensor_handed_in_three_times_gets_each_gradient_once(causal, length
         plain = gradients()
     for one, other in zip(fast, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_gradients_of_many_directions_at_once_equal_one_by_one(name):
+    """`is_grads_batched` runs the backward pass under vmap."""
+    kernel, shapes = KERNELS[name]
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    directions = torch.randn(3, *kernel(*inputs).shape, dtype=torch.float64)
+    many = torch.autograd.grad(kernel(*inputs), inputs, directions, is_grads_batched=True)
+    one_by_one = [torch.autograd.grad(kernel(*inputs), inputs, direction) for direction in directions]
+    for ours, single in zip(many, zip(*one_by_one, strict=True), strict=True):
+        torch.testing.assert_close(ours, torch.stack(single), rtol=0, atol=1e-10)

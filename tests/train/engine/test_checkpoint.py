@@ -290,3 +290,15 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_no_debris_and_is_reported_
         save_checkpoint(copied, small(), None, {"step": 2})
     assert {path: path.read_bytes() for path in copied.iterdir()} == before
     assert list(copied.parent.iterdir()) == [copied]
+
+
+def test_processes_that_write_to_different_folders_are_refused(tmp_path):
+    def in_its_own(rank):
+        (tmp_path / str(rank)).mkdir()
+        os.chdir(tmp_path / str(rank))
+        return Path("checkpoints/step-1")
+
+    code, message = outcomes_of_saving(in_its_own)
+    assert code == 2
+    assert "is not the same for all processes" in message
+    assert not list(tmp_path.glob("*/checkpoints/*"))

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from minitransformer.optim import adamw, muon
 from train.translate.recipes import CHARACTERS, OPTIMIZERS, PRESETS, RECALL, SMALL, TINY, recipe_for
