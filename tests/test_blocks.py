@@ -13,7 +13,6 @@ from minitransformer import (
     FeedForward,
     InputError,
     MultiHeadAttention,
-    Rotary,
     Stack,
     padding_mask,
 )
@@ -177,16 +176,6 @@ def test_attention_and_activation_dropout_are_the_blocks_unless_given(kind):
         assert {attention.dropout for attention in attentions} == {options.get("attention_dropout", 0.3)}
         assert block.attention_residual.dropout.p == 0.3
         assert block.feed_forward.dropout.p == options.get("activation_dropout", 0.3)
-
-
-@every_block
-def test_position_ids_reach_self_attention(kind):
-    block, memory = make_block(kind, positions=Rotary(D_MODEL // HEADS))
-    states = torch.randn(2, 3, D_MODEL)
-    counted = block(states, *memory, position_ids=torch.arange(3)[None])
-    assert torch.equal(block(states, *memory), counted)
-    spread = block(states, *memory, position_ids=torch.tensor([[0, 5, 9]]))
-    assert not torch.allclose(spread, counted, atol=1e-4)
 
 
 @every_block

@@ -55,14 +55,20 @@ def test_cached_attention_equals_uncached_however_the_sequence_is_split(name, si
 
 @every_scheme
 @few_examples
-@given(max_length=st.integers(1, 5), prompt=st.integers(1, 5), num_new=st.integers(1, 9))
-def test_a_full_cache_slides_over_the_last_max_length_tokens(name, max_length, prompt, num_new):
-    prompt = min(prompt, max_length)
+@given(rows=st.lists(st.integers(0, 2), min_size=1, max_size=5), seen=st.integers(1, 7), num_new=st.integers(1, 3))
+def test_selected_rows_and_the_original_go_on_as_their_own_sequences(name, rows, seen, num_new):
+    """Whether slots are free or all of them full."""
     ours = random_attention(name)
-    states = torch.randn(2, prompt + num_new, D_MODEL)
-    cached = in_chunks(ours, states, new_cache(max_length), [prompt] + [1] * num_new, causal=True)
-    window = sliding_window_mask(states.shape[1], states.shape[1], max_length)
-    assert_near(cached, ours(states, mask=window), 1e-5)
+    earlier, later = torch.randn(3, seen, D_MODEL), torch.randn(len(rows), num_new, D_MODEL)
+    cache = new_cache(5, batch=3)
+    in_chunks(ours, earlier, cache, [1] * seen)
+    selected = in_chunks(ours, later, cache.select(torch.tensor(rows)), [1] * num_new)
+    others = torch.randn(3, num_new, D_MODEL)
+    original = in_chunks(ours, others, cache, [1] * num_new)
+    for before, after, output in ((earlier[rows], later, selected), (earlier, others, original)):
+        states = torch.cat([before, after], dim=1)
+        expected = ours(states, mask=sliding_window_mask(states.shape[1], states.shape[1], 5))
+        assert_near(output, expected[:, seen:], 1e-5)
 
 
 def test_keys_are_written_in_place_and_read_without_a_copy():

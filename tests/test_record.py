@@ -9,7 +9,6 @@ from minitransformer import (
     ALiBi,
     DecoderBlock,
     EncoderBlock,
-    KVCache,
     MultiHeadAttention,
     RelativeBias,
     Rotary,
@@ -106,24 +105,6 @@ def test_a_shared_block_files_call_i_under_path_i_mod_n(passes):
     assert list(maps) == list(expected)
     for path in maps:
         assert_near(maps[path], torch.cat([expected[path]] * passes, dim=2), 1e-6)
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_decoding_with_caches_gives_the_maps_of_one_pass(shared):
-    def block():
-        return DecoderBlock(8, 2, 6, positions=Rotary(4))
-
-    stack = Stack([block()] * 3 if shared else [block(), block()])
-    states, memory, mask = torch.randn(2, 6, 8), torch.randn(2, 4, 8), padding_mask(uneven_valid([4, 2], 4))
-    with record_attention(stack) as whole:
-        stack(states, memory, memory_mask=mask)
-    caches = [{"cache": KVCache(2, 2, 6, 4), "memory_cache": KVCache(2, 2, 4, 4)} for _ in stack.layers]
-    with torch.no_grad(), record_attention(stack) as stepwise:
-        for step in states.split([3, 1, 2], dim=1):
-            stack(step, memory, memory_mask=mask, per_layer=caches)
-    assert list(stepwise) == list(whole) and len(whole) == 2 * len(stack.layers)
-    for path in whole:
-        assert_near(stepwise[path], whole[path], 1e-6)
 
 
 def hooks(model):

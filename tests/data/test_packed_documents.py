@@ -1,16 +1,12 @@
 """Documents packed into windows, each predicted as if it were alone."""
 
 import datasets
-import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitransformer.data.packed_documents import PackedDocuments, are_short, document_lengths
 from minitransformer.data.streams import stream_rows
-from minitransformer.models import GPT, GPTConfig
 from minitransformer.tokenization import end_of_text_id, train_character_tokenizer
-from train.pretrain.gpt.stream_loss import documents_loss
 
 TOKENIZER = train_character_tokenizer(["abcde"])
 END = end_of_text_id(TOKENIZER)
@@ -68,15 +64,3 @@ def test_documents_are_short_if_nine_in_ten_of_several_fit():
     assert short(*["abcde"] * 9, "abcde" * 9)
     assert not short(*["abcde"] * 8, "abcde" * 9)
     assert not short("abc")
-
-
-def test_the_loss_of_packed_documents_is_that_of_each_alone():
-    torch.manual_seed(0)
-    sizes = dict(vocab_size=TOKENIZER.get_vocab_size(), max_length=CONTEXT, d_model=8, num_heads=2, num_layers=2)
-    texts = ["ab", "cde", "a", "bad", "", "eee"]
-    for positions in ("learned", "rotary"):
-        model = GPT(GPTConfig(**sizes, positions=positions, eos_id=END)).eval()
-        losses = [model.loss({"ids": torch.tensor([whole(text)])})["lm"] for text in texts]
-        alone = sum(loss.total.item() for loss in losses) / sum(loss.count.item() for loss in losses)
-        packed = PackedDocuments(rows_of(texts), CONTEXT, batch_size=2, seed=0)
-        assert documents_loss(model, packed) == pytest.approx(alone, abs=1e-5)

@@ -12,7 +12,6 @@ from helpers_models import (
     gradients,
     layout,
     padded,
-    rows_of,
     sources,
     step_logits,
     targets,
@@ -124,24 +123,6 @@ def test_loss_is_the_summed_cross_entropy_of_real_targets(build, pad_id):
     assert_close(loss["lm"].total, total)
     for mode in (True, False):
         assert model.train(mode).count_targets(batch)["lm"] == model.loss(batch)["lm"].count == 3 + 1 + 5
-
-
-@a_few_models
-def test_two_micro_batches_give_the_gradients_of_one_big_batch(build):
-    model = build(dropout=0.0).train()
-    batch = batch_of(model, target_lengths=(4, 2, 6))
-    loss = model.loss(batch)["lm"]
-    (loss.total / loss.count).backward()
-    expected = gradients(model)
-    assert all(gradient.abs().max() > 0 for name, gradient in expected.items() if "bias" not in name)
-
-    model.zero_grad()
-    parts = rows_of(batch, 0), rows_of(batch, 1, 2)
-    count = sum(model.count_targets(part)["lm"] for part in parts)
-    for part in parts:
-        (model.loss(part)["lm"].total / count).backward()
-    for name, gradient in gradients(model).items():
-        assert_close(gradient, expected[name])
 
 
 @a_few_models
