@@ -9,9 +9,11 @@ from train.translate.exact_match import (
     ExactMatch,
     character_accuracy,
     chosen_examples,
+    exact_match,
     worst_locales,
     write_by_locale,
 )
+from train.translate.reports import by_group
 
 
 def printed(*tables):
@@ -26,6 +28,11 @@ def printed(*tables):
 ])  # fmt: skip
 def test_character_accuracy_counts_missing_and_surplus_characters_as_wrong(output, reference, accuracy):
     assert character_accuracy([output], [reference]) == accuracy
+
+
+def test_groups_come_largest_first_with_their_own_share():
+    groups = by_group("exact_match", exact_match, ["1", "2", "3"], ["1", "x", "3"], ["b", "a", "a"])
+    assert list(groups.items()) == [("a", {"count": 2, "exact_match": 0.5}), ("b", {"count": 1, "exact_match": 1.0})]
 
 
 @pytest.mark.parametrize(
