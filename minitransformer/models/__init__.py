@@ -13,8 +13,7 @@ from minitransformer.models.gpt import GPT
 from minitransformer.models.gpt_config import GPTConfig
 from minitransformer.models.rnn import RNNConfig, RNNSeq2Seq
 from minitransformer.models.transformer import Transformer, TransformerConfig
-from minitransformer.pretrained import CAUSAL, MASKED
-from minitransformer.pretrained.conversion import architecture_of
+from minitransformer.pretrained import CAUSAL, MASKED, architecture_of, is_classifier
 from minitransformer.untrusted import shown
 
 __all__ = [
@@ -42,7 +41,7 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> Model:
     Raises `InputError` for anything else, such as a run folder that holds several models.
     """
     kind = kind_of(folder)
-    if issubclass(kind, BERT | GPT) and "model" not in read_config(Path(folder)):
+    if "model" not in read_config(Path(folder)) and issubclass(kind, (BERT, GPT, SequenceClassifier)):
         return kind.from_pretrained(folder, dtype)
     return kind.load(folder).to(dtype)
 
@@ -56,7 +55,8 @@ def kind_of(folder: str | Path) -> type[Model]:
     if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
         raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")
     if name is None:
-        return GPT if architecture_of(Path(folder), config, (*CAUSAL, *MASKED), "minitransformer").generates else BERT
+        causal = architecture_of(Path(folder), config, (*CAUSAL, *MASKED), "minitransformer").generates
+        return SequenceClassifier if is_classifier(config) else GPT if causal else BERT
     if not isinstance(name, str) or name not in classes:
         raise InputError(f'{folder}: config.json says "model": {shown(name)}, which is none of {", ".join(classes)}')
     return classes[name]

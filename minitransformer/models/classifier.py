@@ -4,11 +4,13 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from minitransformer.checks import fits, require_number
@@ -20,6 +22,7 @@ from minitransformer.models.base import (
     Memory,
     Model,
     Valid,
+    read_config,
     require_ids,
     require_rows_of,
     require_shape_of,
@@ -32,7 +35,18 @@ from minitransformer.models.gpt import GPT
 from minitransformer.models.pooling import POOLINGS, AttentionPooling
 from minitransformer.models.rnn import RNNSeq2Seq
 from minitransformer.models.transformer import Transformer
-from minitransformer.models.weights import own_shapes
+from minitransformer.models.weights import copy_weights, own_shapes
+from minitransformer.pretrained import (
+    CAUSAL,
+    MASKED,
+    architecture_of,
+    causal_class_of,
+    checkpoint_folder,
+    export_classifier,
+    hub_class_of,
+    load_pretrained,
+    read_head,
+)
 from minitransformer.untrusted import shown
 
 ENCODERS: dict[str, type[Model]] = {"BERT": BERT, "GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
@@ -167,6 +181,40 @@ class SequenceClassifier(Model):
         # Parts that are dropped are built first, and no tensor in the file bounds their sizes.
         own_shapes(lambda: encoder_class(encoder_config), "the encoder")
         return cls(encoder_class(encoder_config), config.num_labels, **options)
+
+    @classmethod
+    def from_pretrained(cls, folder_or_hub_id: str | Path, dtype: torch.dtype = torch.float32) -> "SequenceClassifier":
+        """A `...ForSequenceClassification` of Hugging Face, of an architecture that `BERT` or `GPT` reads, in `dtype`,
+        in evaluation mode, on the CPU. `InputError` as from them, and for heads that do something else."""
+        folder = checkpoint_folder(folder_or_hub_id)
+        hub_class = architecture_of(folder, read_config(folder), (*CAUSAL, *MASKED), cls.__name__)
+        head = read_head(folder, hub_class)
+        kind = GPT if hub_class.generates else BERT
+        with warnings.catch_warnings():  # about the heads that predict tokens, and this one
+            warnings.filterwarnings("ignore", message=r".* (has no (masked-token|sentence)|has a) head")
+            # What predicts tokens is not in the checkpoint.
+            encoder: Any = load_pretrained(kind, (hub_class,), folder, dtype, tie_word_embeddings=True)
+        if "encoder.pooler.weight" in head.tensors:
+            encoder.pooler = nn.Linear(encoder.config.d_model, encoder.config.d_model, dtype=dtype)
+            encoder.config = replace(encoder.config, pooler=True)
+        pooling, dropout = "last" if hub_class.generates else "first", encoder.config.dropout
+        dropout = 0.0 if hub_class.generates else dropout if head.dropout is None else head.dropout
+        model = cls(encoder, len(head.labels), pooling=pooling, labels=head.labels, dropout=dropout).to(dtype)
+        copy_weights(model, head.tensors)
+        return model.eval()
+
+    def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
+        """Write a checkpoint that `transformers` reads as `BertForSequenceClassification`, `RobertaFor...`,
+        `AlbertFor...` or `GPT2For...`, and with a `tokenizer` as a `pipeline("text-classification")`.
+
+        Raises `InputError` for an encoder that none of them can express, naming the fields, and for other poolings than
+        theirs: "first" through a BERT's pooler, "last" of a GPT.
+        """
+        ours: dict[str, Any] = getattr(getattr(self.encoder, "config", None), "to_dict", dict)()
+        if not isinstance(self.encoder, BERT | GPT):
+            raise InputError(f"a classifier with a {type(self.encoder).__name__} cannot be exported: keep it with save")
+        hub_class = causal_class_of(ours) if isinstance(self.encoder, GPT) else hub_class_of(ours)
+        return export_classifier(self, hub_class, folder, tokenizer)
 
     def described(self) -> nn.Module:
         c = self.config

@@ -10,7 +10,8 @@ from typing import Any
 
 from minitransformer.pretrained.architecture import CausalHubConfig
 from minitransformer.pretrained.bert import ALBERTHubConfig, BERTHubConfig, RoBERTaHubConfig
-from minitransformer.pretrained.conversion import export_pretrained, load_pretrained
+from minitransformer.pretrained.classifiers import export_classifier, is_classifier, read_head
+from minitransformer.pretrained.conversion import architecture_of, export_pretrained, load_pretrained
 from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.pretrained.gpt2 import GPT2HubConfig
 from minitransformer.pretrained.llama import ArceeHubConfig, LlamaHubConfig, MistralHubConfig
@@ -27,11 +28,15 @@ __all__ = [
     "MistralHubConfig",
     "Qwen3HubConfig",
     "RoBERTaHubConfig",
+    "architecture_of",
     "causal_class_of",
     "checkpoint_folder",
+    "export_classifier",
     "export_pretrained",
     "hub_class_of",
+    "is_classifier",
     "load_pretrained",
+    "read_head",
 ]
 
 

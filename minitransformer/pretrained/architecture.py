@@ -129,6 +129,10 @@ class HubConfig(Config, ABC):
     def _own_to_ours(self, tensors: Collection[str]) -> dict[str, Any]:
         """Further fields of our configuration."""
 
+    def max_length(self) -> int:
+        """The most tokens that the model reads."""
+        return int(getattr(self, self.same["max_length"]))
+
     @abstractmethod
     def architecture(self, ours: Mapping[str, Any]) -> str:
         """The class of `transformers` that reads an export of a model with our configuration `ours`."""

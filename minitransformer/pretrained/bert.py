@@ -136,12 +136,15 @@ class BERTHubConfig(HubConfig):
         sentence = any(name.startswith(self.sentence_module) for name in tensors)
         offset = self._offset(self.pad_token_id)
         return {
-            "max_length": self.max_position_embeddings - offset,
+            "max_length": self.max_length(),
             "position_offset": offset,
             "d_ff": None if self.intermediate_size == 4 * self.hidden_size else self.intermediate_size,
             "pooler": pooler,
             "sentence_head": self.sentence_task if pooler and (sentence or not tokens) else None,
         }
+
+    def max_length(self) -> int:
+        return self.max_position_embeddings - self._offset(self.pad_token_id)
 
     def architecture(self, ours: Mapping[str, Any]) -> str:
         both, tokens, neither = self.architectures

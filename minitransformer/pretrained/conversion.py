@@ -179,30 +179,46 @@ def export_pretrained(
     have the same names.
     """
     require_described(model, model.described())
-    ours = model.config.to_dict()
+    ours, own = model.config.to_dict(), own_tensors(model)
     theirs = hub_class.from_ours(ours)
-    folder = Path(folder)
-    if (folder / "config.json").exists() and "model" in read_config(folder):
-        raise InputError(f"{folder} holds a model saved by minitransformer, which would be lost: export elsewhere")
-    token_ids = {name: value for name, value in theirs.to_dict().items() if name.endswith("_token_id")}
-    names = {} if tokenizer is None else special_tokens(tokenizer, model.config.vocab_size, token_ids)
-    own = own_tensors(model)
     tensors: dict[str, Tensor] = {}
     for name, place in theirs.tensors(ours, theirs.prefix).items():
         tensors |= place.written(own[name])
+    return write_checkpoint(folder, theirs, theirs.architecture(ours), tensors, tokenizer)
+
+
+def write_checkpoint(
+    folder: str | Path,
+    theirs: HubConfig,
+    architecture: str,
+    tensors: dict[str, Tensor],
+    tokenizer: Tokenizer | None,
+    *,
+    frame: tuple[int, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """The files of an `architecture` of `transformers`, with further `settings` in `config.json`. With a `frame`, the
+    tokenizer puts these ids around a text: the model is a classifier."""
+    folder = Path(folder)
+    if (folder / "config.json").exists() and "model" in read_config(folder):
+        raise InputError(f"{folder} holds a model saved by minitransformer, which would be lost: export elsewhere")
+    config = theirs.to_dict()
+    token_ids = {name: value for name, value in config.items() if name.endswith("_token_id")}
+    names = {} if tokenizer is None else special_tokens(tokenizer, config["vocab_size"], token_ids)
+    if theirs.generates and tokenizer is not None and "pad_token" in names:
+        token_ids["pad_token_id"] = tokenizer.token_to_id(names["pad_token"])
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    head = {"architectures": [theirs.architecture(ours)], "model_type": theirs.model_type, "dtype": dtype}
-    write_json(folder / "config.json", head | theirs.to_dict())
-    if theirs.generates:
-        if tokenizer is not None and "pad_token" in names:
-            token_ids["pad_token_id"] = tokenizer.token_to_id(names["pad_token"])
+    head = {"architectures": [architecture], "model_type": theirs.model_type, "dtype": dtype}
+    if frame is not None:
+        config |= token_ids  # by its padding a causal model finds the last token
+    write_json(folder / "config.json", head | config | dict(settings or {}))
+    if theirs.generates and frame is None:
         write_json(folder / "generation_config.json", token_ids)
     if tokenizer is not None:
-        has_segments = getattr(theirs, "type_vocab_size", 1) > 1
-        write_tokenizer(
-            tokenizer, names, folder, model.config.max_length, generates=theirs.generates, has_segments=has_segments
-        )
+        generates, segments = theirs.generates and frame is None, getattr(theirs, "type_vocab_size", 1)
+        options: dict[str, Any] = {"generates": generates, "has_segments": segments > 1, "frame": frame}
+        write_tokenizer(tokenizer, names, folder, theirs.max_length(), **options)
     return folder

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
@@ -38,10 +39,11 @@ def write_tokenizer(
     *,
     generates: bool,
     has_segments: bool,
+    frame: tuple[int, int] | None = None,
 ) -> None:
     """A model that `generates` continues a text, which must therefore not end in [EOS]. A text for a masked model may
     spell the mask, "[MASK]" or "<mask>", which includes the space before it. Pairs get `token_type_ids` if the model
-    `has_segments` and the tokenizer distinguishes two texts."""
+    `has_segments` and the tokenizer distinguishes two texts. The two ids of a `frame` stand around each text."""
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_length,
@@ -57,6 +59,11 @@ def write_tokenizer(
         settings["split_special_tokens"] = not added.intersection(names.values())
     else:
         settings["split_special_tokens"] = False
+        if frame is not None and [tokenizer.encode("a").ids[place] for place in (0, -1)] != list(frame):
+            first, last = marks = [str(tokenizer.id_to_token(id)) for id in frame]
+            tokenizer = Tokenizer.from_str(tokenizer.to_str())
+            options = {"single": f"{first} $A {last}", "special_tokens": list(zip(marks, frame, strict=True))}
+            tokenizer.post_processor = TemplateProcessing(**options)
         if mask := names.get("mask_token"):
             settings["mask_token"] = {"__type": "AddedToken", "content": mask, "lstrip": True, "special": True}
         segments = ["token_type_ids"] if has_segments and any(tokenizer.encode("a", "a").type_ids) else []

@@ -27,7 +27,8 @@ class FinetuneSettings(Settings):
     """The column of the labels. Default: label."""
 
     init: Path = Path("minilm")
-    """minilm, scratch, a run of train.pretrain or train.finetune, or a BERT or GPT-2 folder of Hugging Face's."""
+    """minilm, scratch, a run of train.pretrain or train.finetune, or a folder of Hugging Face's: a BERT, a GPT or a
+    classifier."""
     encoder: Literal["bert", "gpt", "transformer", "rnn"] | None = None
     """For --init scratch. Default: transformer."""
     d_model: Count = 128

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 from helpers_scripts import results_of
+from transformers import pipeline
 
 import minitransformer
 from minitransformer.data import load
@@ -120,6 +121,23 @@ def test_a_classifier_without_a_pooler_is_trained_on_its_first_state(dropout, ru
     again = minitransformer.load(tmp_path / "again")
     assert not again.uses_pooler
     assert again.encoder.pooler is None
+
+
+def test_a_run_goes_on_from_a_classifier_of_hugging_face_and_is_exported_again(run, data, tmp_path, capsys):
+    tokenizer = Classifier.load(run).tokenizer
+    sizes = dict(vocab_size=tokenizer.get_vocab_size(), d_model=16, num_heads=2, num_layers=1, max_length=32)
+    encoder = BERT(BERTConfig(**sizes, cls_id=2, sep_id=3, mask_id=4))
+    model = SequenceClassifier(encoder, 2, pooling="first", labels=("negative", "positive"))
+    model.export(tmp_path / "theirs", tokenizer)
+    start(
+        data, tmp_path / "again", "--init", str(tmp_path / "theirs"), "--steps", "2", "--lr", "1e-9", "--no-baselines"
+    )
+    assert f"{tmp_path / 'theirs'}withitshead" in said(capsys)
+    again = Classifier.load(tmp_path / "again")
+    again.model.export(tmp_path / "exported", again.tokenizer)
+    found = pipeline("text-classification", model=str(tmp_path / "exported"), top_k=None)(["a good plot"])[0]
+    expected = dict(zip(again.labels, again.probabilities("a good plot").tolist(), strict=True))
+    assert {each["label"]: each["score"] for each in found} == pytest.approx(expected, abs=1e-5)
 
 
 SIZES = dict(vocab_size=9, d_model=8, num_heads=2, num_layers=1, max_length=8)
