@@ -10,7 +10,7 @@ memory is far apart. So `greedy` and `sample`, between whose steps nothing else 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,6 @@ from torch.nn.modules import module as torch_module
 
 from minitransformer.attention import MultiHeadAttention, ScaledDotProduct, attention
 from minitransformer.blocks import EncoderBlock, FeedForward, Residual, Stack
-from minitransformer.cache import KVCache
 from minitransformer.dropout import Dropout
 from minitransformer.kernels import current_call, untouched
 from minitransformer.norms import RMSNorm, rms_norm
@@ -109,6 +108,13 @@ class _Parts:
         return same
 
 
+@runtime_checkable
+class Appendable(Protocol):
+    """What the kernel asks of a `KVCache`."""
+
+    def append_pairs(self, pairs: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
 class FlatStep:
     """The step of one model."""
 
@@ -139,7 +145,7 @@ class FlatStep:
         except _UnknownPartError:
             return None
 
-    def __call__(self, ids: Tensor, position_ids: Tensor, mask: Tensor | None, caches: Sequence[KVCache]) -> Tensor:
+    def __call__(self, ids: Tensor, position_ids: Tensor, mask: Tensor | None, caches: Sequence[Appendable]) -> Tensor:
         """ids (B,), position_ids (B or 1, 1), mask (B, 1, 1, S) -> states (B, D)."""
         states = self.embedding(ids)
         if self.positions is not None:
@@ -172,7 +178,7 @@ class _Layer:
         self.activation, self.gated = inner.activation, inner.gated
 
     def __call__(
-        self, states: Tensor, turns: tuple[Tensor, Tensor] | None, mask: Tensor | None, cache: KVCache
+        self, states: Tensor, turns: tuple[Tensor, Tensor] | None, mask: Tensor | None, cache: Appendable
     ) -> Tensor:
         batch, queries, keys = len(states), self.num_heads, self.num_kv_heads
         heads = self.project_in(self.norms[0](states)).view(batch, queries + 2 * keys, 1, self.head_dim)

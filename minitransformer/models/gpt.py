@@ -154,8 +154,13 @@ class GPT(Model):
             return self._read(*state.last_half(ids), num_slots=self.config.max_length)
         mask = state.append(ids)
         if enabled("gpt_step") and state.flat is not None and state.flat.parts.unchanged():
+            flat, caches = state.flat, state.caches
+            if enabled("gpt_graph") and state.graph.takes(flat, caches, on_gpu=ids.is_cuda):
+                logits = state.graph(ids, flat, self._logits, caches, state.position_ids, state.valid)
+                state.position_ids = state.position_ids + 1
+                return logits, state
             try:
-                states = state.flat(ids, state.position_ids, mask, state.caches)
+                states = flat(ids, state.position_ids, mask, caches)
             except IndexError:
                 require_known("ids", ids, self.config.vocab_size)
                 raise

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from minitransformer.cache import KVCache
 from minitransformer.errors import InputError
+from minitransformer.kernels.gpt_graph import StepGraph
 from minitransformer.kernels.gpt_step import FlatStep
 from minitransformer.masks import padding_mask
 from minitransformer.models.transformer_parts import left_padded
@@ -34,6 +35,7 @@ class GPTState:
         self.caches = caches
         self.position_ids = position_ids
         self.flat = flat
+        self.graph = StepGraph()
         self.max_length = max_length
         num_slots = caches[0].max_length
         self.ids = F.pad(ids, (0, num_slots - ids.shape[1]))
@@ -64,6 +66,7 @@ class GPTState:
     def select(self, rows: Int[Tensor, " rows"]) -> "GPTState":
         """The state of these rows, repeated or left out at will."""
         selected = copy.copy(self)
+        selected.graph = StepGraph()
         selected.caches = [cache.select(rows) for cache in self.caches]
         selected.position_ids = self.position_ids if len(self.position_ids) == 1 else self.position_ids[rows]
         selected.ids = self.ids[rows]

@@ -99,12 +99,13 @@ def test_samples_repeat_with_their_seed_and_leave_the_random_state_of_the_gpu():
 
 
 @pytest.mark.parametrize("optimizer", [adamw, muon])
-@pytest.mark.parametrize("build", [fresh_gpt, tiny_transformer])
-def test_training_in_bfloat16_lowers_the_loss_as_float32_does(build, optimizer):
-    batch = on_gpu(batch_for("gpt" if build is fresh_gpt else "transformer", rows=8))
+@pytest.mark.parametrize("kind", ["gpt", "transformer"])
+def test_training_in_bfloat16_lowers_the_loss_as_float32_does(kind, optimizer):
+    build = {"gpt": fresh_gpt, "transformer": tiny_transformer}[kind]
+    batch = on_gpu(batch_for(kind, rows=8))
     reached = {}
     for dtype in (torch.float32, torch.bfloat16):
-        model = build().cuda().train()
+        model = build(dropout=0.0).cuda().train()
         steps, losses = optimizer(model, lr=3e-3), []
         for _ in range(20):
             with torch.autocast("cuda", dtype, enabled=dtype is torch.bfloat16):
@@ -118,6 +119,50 @@ def test_training_in_bfloat16_lowers_the_loss_as_float32_does(build, optimizer):
         reached[dtype] = losses
     assert reached[torch.bfloat16][0] == pytest.approx(reached[torch.float32][0], rel=0.02)
     assert reached[torch.bfloat16][-1] == pytest.approx(reached[torch.float32][-1], rel=0.15)
+
+
+GRAPHED = {
+    "gpt": lambda: fresh_gpt(max_length=300),
+    "modern gpt": lambda: fresh_gpt(
+        "rotary", 2, max_length=300, norm="rmsnorm", bias=False, qk_norm=True, activation="swiglu", logit_softcap=15.0
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("is_padded", [False, True])
+@pytest.mark.parametrize("name", GRAPHED)
+@torch.no_grad()
+def test_steps_as_a_graph_give_the_logits_of_steps_on_both_sides_of_a_block_of_slots(name, is_padded, dtype):
+    model, follow = GRAPHED[name]().cuda().to(dtype), torch.randint(6, 13, (2, 290)).cuda()
+    inputs, valid = torch.randint(6, 9, VALID.shape).cuda(), VALID.cuda() if is_padded else None
+
+    def steps():
+        logits, state = model.start(inputs, valid, max_new_tokens=295)
+        found, graphs = [], set()
+        with kernels.one_call():
+            for ids in follow.unbind(dim=1):
+                logits, state = model.step(ids, state)
+                found.append(logits.clone())
+                graphs.add(state.graph.graph)
+        return torch.stack(found), graphs - {None}
+
+    ours, graphs = steps()
+    assert len(graphs) == 2
+    with kernels.disabled("gpt_graph"):
+        expected, graphs = steps()
+    assert not graphs
+    assert (ours - expected).norm() <= (1e-5 if dtype is torch.float32 else 2e-2) * expected.norm()
+
+
+def test_greedy_and_sample_write_as_a_graph_what_they_write_without():
+    model, inputs = fresh_gpt(max_length=64).cuda(), torch.randint(6, 9, (3, 4)).cuda()
+    ways = [lambda: greedy(model, inputs, max_new_tokens=40), lambda: sample(model, inputs, max_new_tokens=40, seed=5)]
+    ways += [lambda: greedy(model, inputs, max_new_tokens=40, repetition_penalty=1.3)]
+    for way in ways:
+        found = way()
+        with kernels.disabled("gpt_graph"):
+            assert torch.equal(found, way())
 
 
 VOCAB = 2000  # large enough for the kernel of the output layer's loss
