@@ -289,6 +289,7 @@ function modelOf(view) {
 }
 
 function draw() {
+  hovered = null; // its token may be gone
   root.dataset.shade = state.shade;
   const dark = state.shade ? state.shade === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   const steps = Math.max(1, ...models.map((model) => model.steps.length));
@@ -312,6 +313,10 @@ function draw() {
     (grid.cells ? drawImage : drawMap)(model, colours);
   }
   paint();
+  for (const box of document.querySelectorAll("h1, .sofar, .map")) {
+    const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+    box.tabIndex = scrolls ? 0 : -1; // so that the keyboard scrolls it
+  }
 }
 
 function drawStep({ grid, article, steps, text }) {
@@ -488,7 +493,7 @@ function paint() {
   for (const model of models) {
     const { grid, article, first, last, from, values } = model;
     const active = activeIn(model);
-    const row = active?.axis === "query" && weightsOf(model, active.index, active.index + 1);
+    const row = active?.axis === "query" && rowOf(model, active.index);
     const weight = (index) => (row ? row[index] : values[(index - first) * grid.S + active.index]);
     for (const [axis, start] of [["query", first], ["key", from]]) {
       [...$(`.${axis}`, article).children].forEach((button, i) => {
@@ -505,6 +510,12 @@ function paint() {
   }
   const said = hovered?.model ?? models[0];
   $("#said").textContent = `${said.title}: ${$(".reading", said.article).textContent}`;
+}
+
+function rowOf(model, index) {
+  const { grid, first, last, values } = model;
+  if (index < first || index >= last) return weightsOf(model, index, index + 1);
+  return values.subarray((index - first) * grid.S, (index - first + 1) * grid.S);
 }
 
 // The five largest weights of a row or column in words; a column has the rows that are shown.
@@ -538,7 +549,6 @@ function paintLinks({ grid, article, first, from, places, values }, active, weig
 // The page, and the same page typed into
 
 function show(data) {
-  hovered = null;
   models = data.views.map(modelOf);
   $("#text").textContent = data.explore ? "" : models[0].text;
   $("#notes").replaceChildren(...data.notes.map((note) => make("li", { textContent: note })));

@@ -122,7 +122,7 @@ def _view(view: View) -> dict[str, Any]:
         "text": view.text,
         "grids": [_grid(grid) for grid in view.grids],
         "steps": [
-            {"text": step.text, "likeliest": [(token, round(probability, 4)) for token, probability in step.likeliest]}
+            {"text": step.text, "likeliest": [(token, round(probability, 6)) for token, probability in step.likeliest]}
             for step in view.steps
         ],
         "image": image is not None and {"shape": image.shape, "pixels": _base64(image)},
