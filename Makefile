@@ -46,8 +46,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One thread a process: two processes share the work of two cores. The tests of a file stay together, with what they share.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+# One thread a process: two processes share the work of two cores. The tests of a file stay together, with what they
+# share. -rs says what was skipped, and why.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs -n 2 --dist loadfile
 test: lint
 	$(PYTEST)
 

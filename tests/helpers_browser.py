@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 OPTIONS = ["--disable-background-networking", *["--no-sandbox"] * (os.geteuid() == 0)]
@@ -16,9 +17,8 @@ def chromium():
     """The browser. Without one the tests are skipped; on CI they fail."""
     if CHROMIUM is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no chromium: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
         browser.close()
 

@@ -566,12 +566,14 @@ let asked = 0;
 async function ask(text) {
   const number = ++asked;
   const started = performance.now();
-  const answer = await fetch("view", { method: "POST", body: text }).catch(() => null);
-  const found = answer?.ok ? await answer.json() : null;
-  const refusal = found || !answer ? "the server does not answer" : await answer.text();
+  let found = { refusal: `the text is longer than ${data.explore} characters` };
+  if ([...text].length <= data.explore) {
+    const answer = await fetch("view", { method: "POST", body: text }).catch(() => null);
+    found = answer?.ok ? await answer.json() : { refusal: "the server does not answer" };
+  }
   if (number !== asked) return; // a later text is on its way
-  if (found) show(found);
-  $("#answered").textContent = found ? `${Math.round(performance.now() - started)} ms` : refusal;
+  if (!found.refusal) show(found);
+  $("#answered").textContent = found.refusal ?? `${Math.round(performance.now() - started)} ms`;
 }
 
 const data = JSON.parse($("#data").textContent);

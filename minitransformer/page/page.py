@@ -71,8 +71,8 @@ def require_room(views: Sequence[View]) -> Sequence[View]:
     return views
 
 
-def page_html(views: Sequence[View], *, explore: bool = False) -> str:
-    """The page of these views; with `explore` one to type into, which asks the server that it came from."""
+def page_html(views: Sequence[View], *, explore: int = 0) -> str:
+    """The page of these views; with `explore` one to type so many characters into, which it sends to its server."""
     files = resources.files(__package__)
     style, script = ((files / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     title = f"Attention: {views[0].text[:60]}" if views else "Attention"
@@ -85,7 +85,7 @@ def page_html(views: Sequence[View], *, explore: bool = False) -> str:
     )
 
 
-def content_policy(style: str, script: str, *, explore: bool) -> str:
+def content_policy(style: str, script: str, *, explore: int) -> str:
     """The Content-Security-Policy that allows this style and this script, and of all requests those to the server of
     `explore` alone."""
 
@@ -97,8 +97,9 @@ def content_policy(style: str, script: str, *, explore: bool) -> str:
     return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
-def views_json(views: Sequence[View], *, explore: bool = False) -> str:
-    """What the script reads: {"explore": bool, "notes": [...], "views": [...]}; weights and pixels are base64."""
+def views_json(views: Sequence[View], *, explore: int = 0) -> str:
+    """What the script reads: {"explore": the most characters, "notes": [...], "views": [...]}; weights and pixels are
+    base64."""
     data = {"explore": explore, "notes": notes_of(views), "views": [_view(view) for view in views]}
     return json.dumps(data, ensure_ascii=False)
 

@@ -4,6 +4,7 @@ It listens on 127.0.0.1 alone. Any web page can send requests there, and a name 
 name. So it answers only requests to its own address, and texts only from its own page.
 """
 
+import json
 import socket
 import warnings
 from collections.abc import Callable, Sequence
@@ -80,7 +81,7 @@ def application(views: Callable[[str], Sequence[View]], address: str) -> "Starle
         return None
 
     async def page(request: "Request") -> "Response":
-        return refused(request) or HTMLResponse(page_html([], explore=True), headers=HEADERS)
+        return refused(request) or HTMLResponse(page_html([], explore=MOST_CHARACTERS), headers=HEADERS)
 
     async def view(request: "Request") -> "Response":
         if refusal := refused(request):
@@ -88,17 +89,17 @@ def application(views: Callable[[str], Sequence[View]], address: str) -> "Starle
         body = b""
         async for chunk in request.stream():
             body += chunk
-            if len(body) > 4 * MOST_CHARACTERS:
+            if len(body) > 4 * MOST_CHARACTERS:  # bytes of UTF-8
                 break
+        text = body.decode(errors="replace")
+        if len(text) > MOST_CHARACTERS:
+            return PlainTextResponse(f"the text is longer than {MOST_CHARACTERS:,} characters", 413, HEADERS)
         try:
-            text = body.decode()
-            if len(text) > MOST_CHARACTERS:
-                raise InputError(f"the text is longer than {MOST_CHARACTERS:,} characters")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the page shows them as notes
-                answer = views_json(views(text), explore=True)
-        except (InputError, UnicodeDecodeError) as error:
-            return PlainTextResponse(str(error), 400, HEADERS)
+                answer = views_json(views(text), explore=MOST_CHARACTERS)
+        except InputError as error:
+            answer = json.dumps({"refusal": str(error)})
         return Response(answer, media_type="application/json", headers=HEADERS)
 
     return Starlette(routes=[Route("/", page, methods=["GET"]), Route("/view", view, methods=["POST"])])

@@ -426,3 +426,5 @@ def test_what_is_typed_is_shown_and_refusals_are_said(browser):
         assert page.locator("#stepped").text_content().startswith("2 of")
         page.get_by_label("Text").fill("wrong")
         until(lambda: page.locator("#answered").text_content() == "<b>this</b> text is wrong")
+        page.get_by_label("Text").fill("x" * 1001)
+        until(lambda: page.locator("#answered").text_content() == "the text is longer than 1000 characters")

@@ -15,8 +15,6 @@ from minitransformer import InputError
 from minitransformer.__main__ import main as command
 from minitransformer.page import server
 
-pytest.importorskip("uvicorn")
-
 
 def views(text):
     if text == "wrong":
@@ -43,7 +41,7 @@ def asked(address, method="POST", path="/view", body=b"a text", **headers):
 
 def test_its_page_may_ask_it_alone_and_its_answer_is_the_views_of_the_text(address):
     status, html = asked(address, "GET", "/")
-    assert (status, data_of(html)) == (200, {"explore": True, "notes": [], "views": []})
+    assert (status, data_of(html)) == (200, {"explore": server.MOST_CHARACTERS, "notes": [], "views": []})
     assert "connect-src 'self'" in html
     status, answer = asked(address, Origin=f"http://{address}")
     assert (status, json.loads(answer)["views"][0]["text"]) == (200, "a text")
@@ -76,12 +74,13 @@ def test_there_is_nothing_else_to_ask_for(address):
 
 def test_texts_that_cannot_be_shown_are_answered_with_one_line(address):
     own = dict(Origin=f"http://{address}")
-    assert asked(address, body=b"wrong", **own) == (400, "this text is wrong")
+    status, answer = asked(address, body=b"wrong", **own)
+    assert (status, json.loads(answer)) == (200, {"refusal": "this text is wrong"})
     most = server.MOST_CHARACTERS
     assert asked(address, body="é".encode() * most, **own)[0] == 200
     for body in ("é".encode() * (most + 1), b"x" * 100 * most):
-        assert asked(address, body=body, **own) == (400, f"the text is longer than {most:,} characters")
-    assert asked(address, body=b"\xff", **own)[0] == 400
+        assert asked(address, body=body, **own) == (413, f"the text is longer than {most:,} characters")
+    assert json.loads(asked(address, body=b"\xff", **own)[1])["views"][0]["text"] == "\ufffd"
 
 
 def test_it_listens_on_this_machine_alone_and_a_taken_port_is_refused(capsys, tmp_path):
