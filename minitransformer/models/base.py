@@ -104,7 +104,8 @@ def require_known(name: str, ids: Int[Tensor, "*shape"], size: int) -> None:
     """`InputError` for an id that is not from 0 to `size` - 1."""
     if not ids.numel():
         return
-    lowest, highest = torch.stack(torch.aminmax(ids)).tolist()  # one copy from the device, and so one wait
+    ids = ids.cpu()  # one copy, and so one wait: to look on the GPU and then copy what it found takes longer
+    lowest, highest = torch.aminmax(ids)
     if lowest < 0 or highest >= size:
         unknown = ids[(ids < 0) | (ids >= size)]
         raise InputError(f"{name}: {int(unknown[0])} is out of range: the model knows 0 to {size - 1}")

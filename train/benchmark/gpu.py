@@ -115,6 +115,8 @@ def gpu(settings: Any, machine: Machine, console: Console) -> dict[str, Any]:
 def cuda_tests(console: Console) -> dict[str, int]:
     """How many of the tests in tests/cuda passed, failed and were skipped."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "cuda")]
+    if torch.cuda.is_available():
+        command += ["-n", "5", "--dist", "loadfile"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = ended.stdout.strip().splitlines()
     for line in (line for line in lines if line.startswith(("FAILED", "ERROR"))):
@@ -250,7 +252,7 @@ def profile(turn: Callable[[], None], device: torch.device) -> dict[str, float]:
     """The shares of the time of a call: of each kind of kernel, and on a GPU the time in which it had none."""
     on_gpu = device.type == "cuda"
     activity = torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[activity.CUDA if on_gpu else activity.CPU]) as profiler:
+    with torch.profiler.profile(activities=[activity.CUDA if on_gpu else activity.CPU], acc_events=True) as profiler:
         turn()
     averages = profiler.key_averages()
     whole = timed(turn) * 1e6
