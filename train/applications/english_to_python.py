@@ -1,89 +1,76 @@
-"""The language of `treegen`: English sentences, the Python expressions that they ask for, and the trees of these.
+"""The language of `treegen`: English sentences, the Python expressions that they ask for, and the rules of these.
 
-The sentences and the expressions are made from the same templates. A tree is the list of rules that derive it from
-`ast`'s grammar in pre-order: it is taken apart into rules, grown rule by rule, and written as Python.
+Sentences and expressions are made from the same templates. A rule is one node of `ast`'s tree with holes for what
+stands below it: `EXPR0 + EXPR1`, `EXPR0.NAME1`, `[EXPR0 for NAME1 in EXPR2]`. An expression is the rules that fill the
+holes in pre-order. Its leaves are words: `len` is a rule too, and `price` is copied from the sentence.
 """
 
 import ast
 import keyword
 import random
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from minitransformer.errors import InputError
+from minitransformer.text_encoding import pad
 
 PAD, UNKNOWN, BOS, EOS, FIRST = range(5)
 """Numbers of words, of rules and of the rival's tokens. `FIRST` is the first that stands for itself."""
-LETTERS = " abcdefghijklmnopqrstuvwxyz0123456789_'"
-SPELLED, DEEPEST = 12, 10
-"""How many letters of a word and how many symbols of a path are read. A word is copied whole."""
-MOST_WORDS, MOST_STEPS = 16, 28
+LETTERS, DEEPEST = 16, 6
+"""How many letters of a word or of a rule and how many holes of a path are read. A word is copied whole."""
+MOST_WORDS, MOST_STEPS = 16, 18
 
-# The data. The slots of a template are a number N, a list L, a condition C or a text T, which are phrases again, and a
-# name V, an integer I or a quoted word S. Fixed words begin or divide each phrase, so that a sentence has one meaning.
+# The data. A template's slots are a number N, a list L, a condition C or a text T, which are phrases again, and a name
+# V or an integer I. Fixed words begin or divide each phrase, so that a sentence has one meaning.
 
 TEMPLATES = [
-    (line[0], english, line.split(" -> ")[1])
-    for line in """
+    (kind, english, python)
+    for kind, sides in (line.split(": ", 1) for line in """
 N: V -> V
 N: I -> I
 N: the V1 of V2 -> V2.V1
 N: the length of L | how many items are in L -> len(L)
 N: the total of L | all of L added up -> sum(L)
-N: the largest of L | the greatest value in L -> max(L)
 N: the sum of N1 and N2 | adding N1 to N2 -> N1 + N2
-N: the product of N1 and N2 | multiplying N1 by N2 -> N1 * N2
 N: the difference between N1 and N2 -> N1 - N2
 N: subtracting N1 from N2 -> N2 - N1
-N: the quotient of N1 and N2 -> N1 / N2
 N: the negative of N -> -N
 N: item I of L | the entry at I in L -> L[I]
 N: if C then N1 otherwise N2 -> N1 if C else N2
 N: calling V on N1 and N2 -> V(N1, N2)
-N: the result of V1 for N with V2 set to I -> V1(N, V2=I)
-N: the number that T spells -> int(T)
 L: V -> V
 L: a list of N1 and N2 -> [N1, N2]
 L: the ordering of L by V -> sorted(L, key=lambda item: item.V)
 L: the V1 of every V2 in L | for every V2 in L its V1 -> [V2.V1 for V2 in L]
 L: every V1 in L whose V2 is above N -> [V1 for V1 in L if V1.V2 > N]
 L: the first I of L -> L[:I]
-L: all but the first I of L -> L[I:]
 L: the words of T -> T.split()
-L: a table from the V1 of every V2 in L to its V3 -> {V2.V1: V2.V3 for V2 in L}
 C: N1 is greater than N2 | N1 exceeds N2 -> N1 > N2
-C: N1 equals N2 | N1 is the same as N2 -> N1 == N2
 C: N is one of L -> N in L
 C: V is missing -> V is None
 C: both C1 and C2 -> C1 and C2
-C: either C1 or C2 -> C1 or C2
 C: it is false that C -> not C
-C: T begins with S -> T.startswith(S)
 T: V -> V
 T: the capitals of T -> T.upper()
-T: the items of L linked by S -> S.join(L)
 T: the text of N -> str(N)
-""".strip().splitlines()
-    for english in line[3:].split(" -> ")[0].split(" | ")
-]
-SLOT, PHRASE_SLOT = re.compile(r"\b[NLCTVIS]\d?\b"), re.compile(r"\b[NLCT]\d?\b")
-NAMES = """
-price user order city count row column table name weight height color shape file folder image pixel book author page
-title chapter lesson teacher student grade school team player score match ball river mountain lake island bridge street
-house garden window engine wheel driver ticket train station plane pilot ship captain account customer invoice product
-shelf basket market
-animal forest village castle piano singer camera actor movie planet rocket signal
-hospital patient doctor nurse battery kitchen recipe flavor sugar lemon parcel courier
-""".strip().splitlines()
-NAMES_OF = {"known": " ".join(NAMES[:-2]).split(), "validation": NAMES[-2].split(), "new": NAMES[-1].split()}
+""".strip().splitlines())
+    for englishes, python in [sides.split(" -> ")]
+    for english in englishes.split(" | ")
+]  # fmt: skip
+SLOT, PHRASE_SLOT = re.compile(r"\b[NLCTVI]\d?\b"), re.compile(r"\b[NLCT]\d?\b")
+NAMES_OF = {
+    "known": """price user order city count row column table name weight height color shape file folder image pixel book
+        author page title chapter lesson teacher student grade school team player score match ball river mountain lake
+        island bridge street house garden window engine wheel driver ticket train station plane pilot ship captain
+        account customer invoice product shelf basket market""",
+    "validation": "animal forest village castle piano singer camera actor movie planet rocket signal",
+    "new": "hospital patient doctor nurse battery kitchen recipe flavor sugar lemon parcel courier",
+}
 
 
 class Pair(NamedTuple):
@@ -94,36 +81,33 @@ class Pair(NamedTuple):
 
 
 def corpus(count: int) -> dict[str, list[Pair]]:
-    """The splits; no sentence is in two of them. The names of "new names" and half of validation's are not in train."""
-    random_, seen = random.Random(1), set[str]()
+    """The splits; no sentence is in two. The first halves of "validation" and "test" have names of their own."""
+    rng, seen = random.Random(2), set[str]()
 
     def split(size: int, names: str) -> list[Pair]:
         pairs: list[Pair] = []
         while len(pairs) < size:
-            left = random_.sample(NAMES_OF[names], 12)
-            english, python = phrase(random_.choice("NLCT"), left, 3, random_)
-            if english not in seen and left and 1 < len(english.split()) <= MOST_WORDS:
+            unused = rng.sample(NAMES_OF[names].split(), 12)
+            english, python = phrase(rng.choice("NLCT"), unused, 3, rng)
+            if english not in seen and 0 < len(unused) < 12 and 1 < len(english.split()) <= MOST_WORDS:
                 seen.add(english)
                 pairs.append(Pair(english, normal(python) or ""))
         return pairs
 
     part = min(300, count // 16)
-    test = {"new names": split(part, "new"), "known names": split(part, "known")}
-    return {
-        **test,
-        "validation": split(part // 3, "validation") + split(part // 3, "known"),
-        "train": split(count, "known"),
-    }
+    splits = {"test": split(part, "new") + split(part, "known")}
+    splits["validation"] = split(part // 3, "validation") + split(part // 3, "known")
+    return splits | {"train": split(count, "known")}
 
 
-def phrase(kind: str, names: list[str], depth: int, random_: random.Random) -> Pair:
+def phrase(kind: str, names: list[str], depth: int, rng: random.Random) -> Pair:
     """A phrase of this kind, at most `depth` templates deep. Names are taken from the list."""
-    if kind in "VIS":
-        word = str(random_.randrange(100)) if kind == "I" else names.pop() if names else "item"
-        return Pair(f"'{word}'", f"'{word}'") if kind == "S" else Pair(word, word)
+    if kind in "VI":
+        word = str(rng.randrange(100)) if kind == "I" else names.pop() if names else "item"
+        return Pair(word, word)
     fitting = [each for each in TEMPLATES if each[0] == kind and (depth > 1 or not PHRASE_SLOT.search(each[2]))]
-    _, english, python = random_.choice(fitting)
-    slots = {slot: phrase(slot[0], names, depth - 1, random_) for slot in dict.fromkeys(SLOT.findall(python))}
+    _, english, python = rng.choice(fitting)
+    slots = {slot: phrase(slot[0], names, depth - 1, rng) for slot in dict.fromkeys(SLOT.findall(python))}
     english = SLOT.sub(lambda found: slots[found[0]].english, english)
     return Pair(english, SLOT.sub(lambda found: slots[found[0]].python, PHRASE_SLOT.sub(r"(\g<0>)", python)))
 
@@ -136,160 +120,136 @@ def normal(code: str) -> str | None:
         return None
 
 
-# The grammar. A symbol is a field of a node class, "Call.args", or an item of it, "Call.args[]". What fills a symbol is
-# a rule: a node class, a number of items, or a word.
+# The rules
 
-ROOT = "Expression.body"
-WORDS = {"Name.id": 1, "Attribute.attr": 1, "keyword.arg": 1, "arg.arg": 1, "Constant.value": 2}
-"""The symbols that words fill: 1 for identifiers, 2 for constants."""
-CONSTANT = re.compile(r"0|[1-9]\d*|'\w*'")
+HOLE = re.compile(r"\b(EXPR|NAME)(\d)\b")
+"""A hole for an expression or for an identifier, and its place among the holes of its rule."""
 
 
-@cache
-def symbols_below(symbol: str, right: str) -> list[str]:
-    """What a rule leaves open: the fields of a node class, or the items of a list."""
-    if symbol in WORDS:
-        return []
-    if right.endswith(" items"):
-        return [f"{symbol}[]"] * int(right.split()[0])
-    return [f"{right}.{field}" for field in getattr(getattr(ast, right, None), "_fields", ())]
-
-
-@cache
-def derived(code: str) -> list[tuple[str, str]]:
-    """The symbols of an expression's tree, each with what fills it, in pre-order."""
+def derivation(code: str) -> list[tuple[str, str]]:
+    """The rules of an expression in pre-order, each with the kind of hole that it fills."""
     try:
-        return filled(ROOT, ast.parse(code, mode="eval").body)
+        return steps_of("EXPR", ast.parse(code, mode="eval").body)
     except (SyntaxError, ValueError) as error:
         raise InputError(f"{code!r} is not a Python expression: {error}") from None
 
 
-def filled(symbol: str, node: Any) -> list[tuple[str, str]]:
-    if WORDS.get(symbol) == 2:
-        right = ast.unparse(ast.Constant(node))
-    elif isinstance(node, ast.AST):
-        right = "Load" if symbol.endswith(".ctx") else type(node).__name__
-    else:
-        right = f"{len(node)} items" if isinstance(node, list) else str(node)
-    below = node if isinstance(node, list) else [getattr(node, field) for field in getattr(node, "_fields", ())]
-    steps = [(symbol, right)]
-    for each, child in zip(symbols_below(symbol, right), below, strict=True):
-        steps += filled(each, child)
-    return steps
+def steps_of(kind: str, part: ast.expr | str) -> list[tuple[str, str]]:
+    if isinstance(part, str | ast.Name | ast.Constant):
+        return [(kind, part if isinstance(part, str) else ast.unparse(part))]
+    below: list[tuple[str, ast.expr | str]] = []
+    rule = ast.unparse(with_holes(part, below))
+    return [(kind, rule), *(step for each in below for step in steps_of(*each))]
+
+
+def with_holes(node: ast.AST, below: list[tuple[str, ast.expr | str]]) -> ast.AST:
+    """The node with a hole for each expression or identifier below it, which are appended to `below`."""
+
+    def filled(field: str, value: object) -> object:
+        if isinstance(value, list):
+            return [filled(field, each) for each in value]
+        if field == "attr":
+            below.append(("NAME", str(value)))
+            return f"NAME{len(below) - 1}"
+        if isinstance(value, ast.expr) and not isinstance(value, ast.Slice):
+            is_bound = field == "target" and isinstance(value, ast.Name)
+            below.append(("NAME", ast.unparse(value)) if is_bound else ("EXPR", value))
+            return ast.Name(f"{below[-1][0]}{len(below) - 1}")
+        return with_holes(value, below) if isinstance(value, ast.AST) else value
+
+    return type(node)(**{field: filled(field, value) for field, value in ast.iter_fields(node)})
+
+
+STEPS = sorted({step for _, _, python in TEMPLATES for step in derivation(python) if not SLOT.fullmatch(step[1])})
+RULES = [rule for _, rule in STEPS]
+"""By their numbers, from `FIRST` on. A number from `SIZE` on copies a word of the sentence."""
+SIZE = FIRST + len(RULES)
+RULE_IDS = {rule: number for number, rule in enumerate(RULES, start=FIRST)}
+KNOWN_WORDS = sorted({word for _, english, _ in TEMPLATES for word in english.split() if not SLOT.fullmatch(word)})
+WORD_IDS = {word: number for number, word in enumerate(KNOWN_WORDS, start=FIRST)}
+NO_HOLE, EXPR, NAME = range(3)
+"""Kinds of holes; a word may be copied into no hole, into both kinds (`NAME`), or into `EXPR` alone."""
+ROOT = 1
+"""The number of the hole that the whole expression fills. The holes of all rules are numbered after it."""
+HOLE_KINDS, HOLES = [NO_HOLE, EXPR], dict[int, list[int]]()
+for _rule, _number in RULE_IDS.items():
+    _kinds = sorted((int(place), kind) for kind, place in HOLE.findall(_rule))
+    HOLES[_number] = [len(HOLE_KINDS) + place for place, _ in _kinds]
+    HOLE_KINDS += [EXPR if kind == "EXPR" else NAME for _, kind in _kinds]
 
 
 class Node(NamedTuple):
-    """A place in a tree: its symbol and those above it, and the step that made it, counted from 1."""
+    """A hole of a tree: its number and those above it, and the step that made it, counted from 1. After the end: ()."""
 
-    path: tuple[str, ...] = ()
+    path: tuple[int, ...] = ()
     parent: int = 0
 
 
-class Tree(NamedTuple):
-    """A tree that grows: its open nodes, the next one last; the rules so far; the nodes that they filled, the next."""
+def nodes_of(rules: Sequence[int]) -> list[Node]:
+    """The holes that these rules fill, then those that are open, the next one first."""
+    filled, still_open = list[Node](), [Node((ROOT,))]
+    for step, rule in enumerate(rules, start=1):
+        filled.append(still_open.pop() if still_open else Node())
+        still_open += [Node((hole, *filled[-1].path), step) for hole in reversed(HOLES.get(rule, ()))]
+    return filled + still_open[::-1]
 
-    open: tuple[Node, ...] = (Node((ROOT,)),)
-    rules: tuple[int, ...] = ()
-    nodes: tuple[Node, ...] = (Node((ROOT,)),)
+
+def numbers_of(pair: Pair) -> list[int]:
+    """The rules and copied words of an expression. `InputError` for an expression that they do not derive."""
+    words, numbers = pair.english.split(), []
+    for kind, rule in derivation(pair.python):
+        if (kind, rule) in STEPS:
+            numbers.append(RULE_IDS[rule])
+        elif rule in words:
+            numbers.append(SIZE + words.index(rule))
+        else:
+            raise InputError(f"{pair.python!r} is outside the grammar: {rule!r} is neither a rule nor a word given")
+    return numbers
 
 
-class Language:
-    """The rules of each symbol, and the known words of sentences. A symbol that has only one rule takes no step.
+def text_of(numbers: Sequence[int], english: str) -> str | None:
+    """The expression in normal form; None if it does not parse."""
+    words = english.split()
+    texts = iter([words[n - SIZE] if n >= SIZE else RULES[n - FIRST] for n in numbers if n >= FIRST])
+    return normal(joined(texts))
 
-    A rule is numbered by what it puts, whatever the symbol; a number from `size` on copies a word of the sentence.
-    """
 
-    def __init__(self, choices: Mapping[str, list[str]], words: Sequence[str]):
-        self.choices, self.words = dict(choices), list(words)
-        self.rules = [*dict.fromkeys(right for rights in choices.values() for right in rights)]
-        self.symbol_ids = {symbol: number for number, symbol in enumerate(choices, start=1)}
-        self.rule_ids = {right: number for number, right in enumerate(self.rules, start=FIRST)}
-        self.word_ids = {word: number for number, word in enumerate(words, start=FIRST)}
-        # Those that take a step.
-        self.open_symbols = {symbol for symbol in choices if symbol in WORDS or len(choices[symbol]) > 1}
-        self.size, self.least, before = FIRST + len(self.rules), dict.fromkeys(choices, torch.inf), dict[str, float]()
-        while self.least != before:  # the fewest steps that fill each symbol and all below it
-            before = self.least
-            sums = {s: [sum(before[each] for each in symbols_below(s, r)) for r in choices[s]] for s in choices}
-            self.least = {symbol: (symbol in self.open_symbols) + min(sums[symbol], default=0.0) for symbol in choices}
+def joined(texts: Iterator[str]) -> str:
+    """The first rule, with its holes filled by the rules after it."""
+    rule = next(texts, "")
+    parts = [joined(texts) for _ in HOLE.findall(rule)]
+    return HOLE.sub(lambda hole: f"({parts[int(hole[2])]})" if hole[1] == "EXPR" else parts[int(hole[2])], rule)
 
-    @classmethod
-    def of(cls, splits: Mapping[str, Sequence[Pair]]) -> "Language":
-        """The rules of all splits: a grammar is known beforehand. Words come from "train" alone: a word of code is a
-        rule if a sentence lacks it, and a word of a sentence that is ever copied is known by its letters alone."""
-        steps = [(*step, pair.english.split()) for pair in splits["train"] for step in derived(pair.python)]
-        given = {right for symbol, right, words in steps if symbol in WORDS and right not in words}
-        copied = {right for symbol, right, _ in steps if symbol in WORDS} - given
-        rights: dict[str, set[str]] = defaultdict(set)
-        for symbol, right in (step for pairs in splits.values() for pair in pairs for step in derived(pair.python)):
-            rights[symbol] |= {right} & given if symbol in WORDS else {right}
-        known = {word for pair in splits["train"] for word in pair.english.split()} - copied
-        return cls({symbol: sorted(rights[symbol]) for symbol in rights}, sorted(known))
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Language) and vars(self) == vars(other)
+# Numbers for the model
 
-    def grown(self, tree: Tree, right: str, number: int) -> Tree:
-        """The tree with its next node filled; a finished tree stays finished."""
-        rules = (*tree.rules, number)
-        left = (*tree.open[:-1], *self._opened(tree.open[-1].path, right, len(rules))) if tree.open else ()
-        return Tree(left, rules, (*tree.nodes, left[-1] if left else Node()))
 
-    def _opened(self, path: tuple[str, ...], right: str, step: int) -> list[Node]:
-        """The nodes below a rule that take a step, the first one last."""
-        nodes: list[Node] = []
-        for symbol in reversed(symbols_below(path[0], right)):
-            if symbol in self.open_symbols:
-                nodes.append(Node((symbol, *path), step))
-            else:
-                nodes += self._opened((symbol, *path), self.choices[symbol][0], step)
-        return nodes
+def letters(text: str) -> list[int]:
+    return [min(ord(letter), 127) for letter in HOLE.sub("_", text).ljust(LETTERS, "\0")[:LETTERS]]
 
-    def tree(self, pair: Pair) -> Tree:
-        """The whole tree. `InputError` for an expression that these rules and words do not derive."""
-        words, tree = pair.english.split(), Tree()
-        for symbol, right in derived(pair.python):
-            is_rule = right in self.choices.get(symbol, ())
-            if not is_rule and (symbol not in WORDS or right not in words):
-                raise InputError(f"{pair.python!r} is outside the grammar: {symbol} cannot be {right}")
-            if symbol in self.open_symbols:
-                tree = self.grown(tree, right, self.rule_ids[right] if is_rule else self.size + words.index(right))
-        return tree
 
-    def text(self, rules: Sequence[int], english: str) -> str:
-        """The Python of these rules and copied words, which derive a whole tree."""
-        words = english.split()
-        rights = [words[n - self.size] if n >= self.size else self.rules[n - FIRST] for n in rules if n >= FIRST]
-        return ast.unparse(self._built(ROOT, iter(rights)))
+def sentence(english: str) -> Tensor:
+    """Of each word (W, 2 + LETTERS) its number, the hole that it may fill, and its letters. Of equal words the first is
+    copied, and no word that is a rule is."""
+    words, rows = english.split(), []
+    for place, word in enumerate(words):
+        is_copied = word not in words[:place] and word not in RULE_IDS and not keyword.iskeyword(word)
+        kind = NO_HOLE if not is_copied else NAME if word.isidentifier() else EXPR
+        rows.append([WORD_IDS.get(word, UNKNOWN), kind, *letters(word)])
+    return torch.tensor(rows)
 
-    def _built(self, symbol: str, rights: Iterator[str]) -> Any:
-        right = next(rights) if symbol in self.open_symbols else self.choices[symbol][0]
-        if WORDS.get(symbol) == 1:
-            return right
-        below = [self._built(each, rights) for each in symbols_below(symbol, right)]
-        if right.endswith(" items"):
-            return below
-        return getattr(ast, right)(*below) if hasattr(ast, right) else ast.literal_eval(right)
 
-    def sentence(self, english: str) -> Int[Tensor, "words features"]:
-        """Of each word its number, what it may be copied as, and its letters. Of equal words the first is copied."""
-        words, rows = english.split(), []
-        for place, word in enumerate(words):
-            kind = 1 if word.isidentifier() and not keyword.iskeyword(word) else 2 if CONSTANT.fullmatch(word) else 0
-            letters = [1 + LETTERS.find(letter) for letter in word.ljust(SPELLED)[:SPELLED]]
-            rows.append([self.word_ids.get(word, UNKNOWN), 0 if word in words[:place] else kind, *letters])
-        return torch.tensor(rows)
+def places(derivations: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Of derivations, the rules, and of the holes that they fill and the next one the parents and the paths."""
+    trees = [[*nodes_of(rules), Node()][: len(rules) + 1] for rules in derivations]
+    paths = [[(*node.path, *[0] * DEEPEST)[:DEEPEST] for node in nodes] for nodes in trees]
+    return {
+        "rules": pad([[*rules, PAD] for rules in derivations], PAD),
+        "parents": pad([[node.parent for node in nodes] for nodes in trees], 0),
+        "paths": pad_sequence([torch.tensor(path) for path in paths], batch_first=True),
+    }
 
-    def places(self, trees: Sequence[Tree]) -> dict[str, Tensor]:
-        """The rules of trees, of their nodes the parents, and the paths as numbers, the node itself first."""
-        numbers = [[[self.symbol_ids[s] for s in node.path[:DEEPEST]] for node in tree.nodes] for tree in trees]
-        columns = {
-            "rules": [torch.tensor([*tree.rules, PAD]) for tree in trees],
-            "parents": [torch.tensor([node.parent for node in tree.nodes]) for tree in trees],
-            "paths": [torch.tensor([path + [0] * (DEEPEST - len(path)) for path in paths]) for paths in numbers],
-        }
-        return {name: pad_sequence(tensors, batch_first=True) for name, tensors in columns.items()}
 
-    def rows(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
-        sentences = pad_sequence([self.sentence(pair.english) for pair in pairs], batch_first=True)
-        return {"sentence": sentences, **self.places([self.tree(pair) for pair in pairs])}
+def rows_of(pairs: Sequence[Pair]) -> dict[str, Tensor]:
+    sentences = pad_sequence([sentence(pair.english) for pair in pairs], batch_first=True)
+    return {"sentence": sentences, **places([numbers_of(pair) for pair in pairs])}

@@ -1,15 +1,15 @@
 """TreeGen: a Transformer writes a program rule by rule along its syntax tree, so that every output parses.
 
 A sentence is read, and a Python expression is written as the rules that derive its tree in pre-order (Sun et al. 2020,
-"TreeGen: A Tree-Based Transformer Architecture for Code Generation"). The grammar is that of Python's `ast` module:
+"TreeGen: A Tree-Based Transformer Architecture for Code Generation"). Each rule is a node of Python's `ast` with holes:
 
     p(code | sentence) = Π p(r_t | sentence, r_1 ... r_{t-1})
     p(r_t) = g softmax(W d_t) for a rule, (1 - g) softmax(vᵀ tanh(W1 d_t + W2 n_i)) to copy word i;  g = σ(w · d_t)
 
-Only rules that fit the open node are offered, and only those after which the tree can still be finished in time. A
-name that was never seen is copied. Three ideas stand beside attention. A gate mixes a state with a second source: the
-letters of a word, the content of a rule. A tree convolution reads each node with its parent and grandparent. The
-decoder's query is the path from the root to the open node.
+Only rules that fit the next hole are offered, and only as many holes are opened as can still be filled. A name that was
+never seen is copied. Three ideas stand beside attention. A gate mixes a state with a second source: the letters of a
+word or of a rule. A tree convolution reads each node with its parent and grandparent. The decoder's query is the path
+from the root to the next hole.
 
 python -m train.applications.treegen
 """
@@ -27,35 +27,19 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from minitransformer import Additive, FeedForward, MultiHeadAttention, Transformer, TransformerConfig, greedy
 from minitransformer.blocks import Residual, Stack
 from minitransformer.checks import Count
 from minitransformer.errors import InputError
 from minitransformer.masks import padding_mask
-from minitransformer.models.base import Config, Loss, Model, require_rows_of, target_loss
+from minitransformer.models.base import Loss, Model, require_rows_of, target_loss
+from minitransformer.models.config import Config
 from minitransformer.plots import save_figure
 from minitransformer.positions import SinusoidalPositions
-from train.applications.english_to_python import (
-    BOS,
-    DEEPEST,
-    EOS,
-    FIRST,
-    LETTERS,
-    MOST_STEPS,
-    PAD,
-    ROOT,
-    SPELLED,
-    UNKNOWN,
-    WORDS,
-    Language,
-    Pair,
-    Tree,
-    corpus,
-    normal,
-    symbols_below,
-)
+from minitransformer.text_encoding import pad
+from train.applications import english_to_python as language
+from train.applications.english_to_python import BOS, EOS, FIRST, PAD, UNKNOWN, Pair
 from train.applications.rivals import ApplicationSettings, Contest, Split, mean_loss
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
@@ -88,7 +72,7 @@ class TreeGenSettings(ApplicationSettings):
         super().validate()
         if self.sentences < 500:
             raise InputError(f"--sentences {self.sentences}: at least 500, so that every rule is seen")
-        TreeGenConfig({}, [], self.d_model, self.num_heads, self.num_layers)
+        TreeGenConfig(self.d_model, self.num_heads, self.num_layers)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -96,52 +80,31 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare(settings: TreeGenSettings, folder: Path, console: Console) -> None:
-    pairs = corpus(settings.sentences)
-    language, tokens = Language.of(pairs), Tokens(pairs["train"])
-    sizes = settings.d_model, settings.num_heads, settings.num_layers
-    config = TreeGenConfig(language.choices, language.words, *sizes)
-    num_new = len(pairs["new names"])
-    splits = {
-        "train": pairs["train"],
-        "validation": pairs["validation"],
-        "test": pairs["new names"] + pairs["known names"],
-    }
-    every = [pair for split in splits.values() for pair in split]
-    numbers = torch.arange(len(every)).split([len(split) for split in splits.values()])
-    data = {
-        name: {"number": number, **language.rows(split), **tokens.rows(split)}
-        for (name, split), number in zip(splits.items(), numbers, strict=True)
-    }
+    pairs = language.corpus(settings.sentences)
+    config, tokens = TreeGenConfig(settings.d_model, settings.num_heads, settings.num_layers), Tokens(pairs["train"])
+    data = {name: language.rows_of(split) | tokens.rows(split) for name, split in pairs.items()}
 
-    def answers(model: "TreeGen | Transformer", rows: Split) -> list[str | None]:
-        given = {name: tensor.to(model.device) for name, tensor in rows.items()}
+    def answers(model: "TreeGen | Transformer", name: str, rows: slice = slice(None)) -> list[str | None]:
+        """The normal form of the expressions that a model writes, None for what does not parse."""
+        given = {column: tensor[rows].to(model.device) for column, tensor in data[name].items()}
         if isinstance(model, Transformer):
             return tokens.written(model.eval(), given)
-        ids = greedy(model.eval(), given["sentence"], max_new_tokens=MOST_STEPS).tolist()
-        sentences = [every[number].english for number in rows["number"].tolist()]
-        return [normal(language.text(*each)) for each in zip(ids, sentences, strict=True)]
+        found = greedy(model.eval(), given["sentence"], max_new_tokens=language.MOST_STEPS).tolist()
+        return [language.text_of(rules, pair.english) for rules, pair in zip(found, pairs[name][rows], strict=True)]
 
-    def exact(found: Sequence[str | None], numbers: Tensor) -> float:
-        return sum(code == every[n].python for code, n in zip(found, numbers.tolist(), strict=True)) / len(found)
-
-    def evaluate(model: "TreeGen | Transformer", rows: Split) -> dict[str, float]:
-        return {"exact match": exact(answers(model, rows), rows["number"]), "loss": mean_loss(model, rows)}
-
-    def test(model: "TreeGen | Transformer", rows: Split) -> dict[str, float]:
-        found, numbers = answers(model, rows), rows["number"]
-        return {
-            "new names": exact(found[:num_new], numbers[:num_new]),
-            "known names": exact(found[num_new:], numbers[num_new:]),
-            "parse": 1 - found.count(None) / len(found),
-        }
+    def figures(model: "TreeGen | Transformer", rows: Split) -> dict[str, float]:
+        name = "test" if rows is data["test"] else "validation"
+        found = answers(model, name)
+        right = torch.tensor([code == pair.python for code, pair in zip(found, pairs[name], strict=True)]).float()
+        new, known = (half.mean().item() for half in right.chunk(2))
+        parse = 1 - found.count(None) / len(found)
+        return {"new names": new, "known names": known, "parse": parse, "loss": mean_loss(model, rows)}
 
     def show(models: Mapping[str, "TreeGen | Transformer"], rows: Split, path: Path) -> None:
-        """The first new sentence of about 18 rules."""
-        of_size = [abs(18 - int((rules != PAD).sum())) for rules in rows["rules"][:num_new]]
-        n = of_size.index(min(of_size))
-        row = {name: column[n : n + 1] for name, column in rows.items()}
-        found = {name: answers(model, row)[0] for name, model in models.items()}
-        draw(found, language, splits["test"][n], path)
+        """The first sentence with new names and twelve rules or more."""
+        place = int(((rows["rules"] != PAD).sum(dim=1) >= 12).int().argmax())
+        found = {name: answers(model, "test", slice(place, place + 1))[0] for name, model in models.items()}
+        draw(found, pairs["test"][place], path)
 
     Contest(
         rivals={
@@ -151,9 +114,8 @@ def compare(settings: TreeGenSettings, folder: Path, console: Console) -> None:
             "sequence to sequence": lambda: tokens.rival(config),
         },
         data=data,
-        evaluate=evaluate,
-        best="exact match",
-        test=test,
+        evaluate=figures,
+        best="new names",
         draw=show,
         steps=700,
         unit="rules",
@@ -234,10 +196,8 @@ class WordConvolutions(nn.Module):
 
 @dataclass(frozen=True)
 class TreeGenConfig(Config):
-    """`choices` and `words` are a `Language`. Without `gates` or `tree_convolution` the parameters are the same."""
+    """Without `gates` or `tree_convolution` the parameters are the same."""
 
-    choices: dict[str, list[str]]
-    words: list[str]
     d_model: int
     num_heads: int
     num_layers: int
@@ -251,7 +211,7 @@ class TreeGenConfig(Config):
         self.require_positive("d_model", "num_heads", "num_layers")
         self.require_multiple("d_model", "num_heads")
         if self.d_model % 4:
-            raise InputError(f"d_model={self.d_model} is not divisible by 4: letters and symbols have a quarter of it")
+            raise InputError(f"d_model={self.d_model} is not divisible by 4: letters and holes have a quarter of it")
 
 
 class Reading(NamedTuple):
@@ -267,26 +227,26 @@ class Writing(NamedTuple):
     """What decoding carries from step to step. Trees are small: every step reads all rules so far."""
 
     reading: Reading
-    trees: list[Tree]
+    rules: Int[Tensor, "batch time"]
     most_steps: int
 
     def select(self, rows: Tensor) -> "Writing":
-        reading = Reading(*(tensor[rows] for tensor in self.reading))
-        return self._replace(reading=reading, trees=[self.trees[row] for row in rows.tolist()])
+        return Writing(Reading(*(tensor[rows] for tensor in self.reading)), self.rules[rows], self.most_steps)
 
 
 class TreeGen(Model):
     """From a sentence to the rules of a tree."""
 
     config_class = TreeGenConfig
-    steps_below: Tensor
-    contents: Tensor
-    kinds: Tensor
+    rule_letters: Tensor
+    num_holes: Tensor
+    hole_kinds: Tensor
+    fits: Tensor
+    copies: Tensor
 
     def __init__(self, config: TreeGenConfig):
         super().__init__()
         self.config = c = config
-        self.language = language = Language(c.choices, c.words)
         d, small = c.d_model, c.d_model // 4
 
         def stack(**sublayers: Callable[[], nn.Module]) -> Stack:
@@ -298,18 +258,17 @@ class TreeGen(Model):
         self.word_stack = stack(attention=attention, gate=gate, convolutions=partial(WordConvolutions, d))
         self.rule_stack = stack(attention=attention, gate=gate, sentence=attention, convolution=convolution)
         self.path_stack = stack(tree=attention, sentence=attention, feed_forward=feed_forward)
-        self.words, self.positions = nn.Embedding(FIRST + len(c.words), d), SinusoidalPositions(d)
-        self.letters, self.spelling = nn.Embedding(1 + len(LETTERS), small), nn.Linear(SPELLED * small, d)
-        self.symbols, self.path = nn.Embedding(1 + len(c.choices), small), nn.Linear(DEEPEST * small, d)
-        self.rules, self.content = nn.Embedding(language.size, d), nn.Linear(small, d)
-        self.depths = nn.Embedding(1 + DEEPEST, d)
-        self.choose, self.is_rule, self.copy = nn.Linear(d, language.size), nn.Linear(d, 1), Additive(d, d, d)
-        for name, table in tables(language).items():
+        self.words, self.positions = nn.Embedding(FIRST + len(language.KNOWN_WORDS), d), SinusoidalPositions(d)
+        self.letters, self.spelling = nn.Embedding(128, small), nn.Linear(language.LETTERS * small, d)
+        self.holes, self.path = nn.Embedding(len(language.HOLE_KINDS), small), nn.Linear(language.DEEPEST * small, d)
+        self.rules, self.depths = nn.Embedding(language.SIZE, d), nn.Embedding(1 + language.DEEPEST, d)
+        self.choose, self.is_rule, self.copy = nn.Linear(d, language.SIZE), nn.Linear(d, 1), Additive(d, d, d)
+        for name, table in tables().items():
             self.register_buffer(name, table, persistent=False)
 
     def read(self, sentence: Sentences) -> Reading:
         words, kinds, valid = sentence[..., 0], sentence[..., 1], sentence[..., 0] != PAD
-        spelled = self.spelling(self.letters(sentence[..., 2:]).flatten(2))
+        spelled = self.spelled(sentence[..., 2:])
         inputs = {
             "attention": {"mask": padding_mask(valid)},
             "gate": {"other": spelled},
@@ -317,31 +276,33 @@ class TreeGen(Model):
         }
         return Reading(self.word_stack(self._placed(self.words(words)), **inputs), valid, spelled, kinds)
 
+    def spelled(self, letters: Int[Tensor, "*batch letters"]) -> Float[Tensor, "*batch d_model"]:
+        return self.spelling(self.letters(letters).flatten(-2))
+
     def log_p(self, reading: Reading, rules: Steps, parents: Steps, paths: Paths) -> Logits:
         """log p of every rule and of copying every word, whether they fit or not, at each step given those before."""
         rules, parents = F.pad(rules[:, :-1], (1, 0), value=BOS), F.pad(parents[:, :-1], (1, 0))
         depths = F.pad((paths != 0).sum(dim=2)[:, :-1], (1, 0))
-        is_copy, row = rules >= self.language.size, torch.arange(len(rules), device=rules.device)[:, None]
-        letters = reading.spelled[row, (rules - self.language.size).clamp(min=0)]
-        rules = rules.masked_fill(is_copy, UNKNOWN)
-        contents = letters.where(is_copy[..., None], self.content(self.contents @ self.symbols.weight)[rules])
+        of_rules = self.spelled(self.rule_letters).expand(len(rules), -1, -1)
+        row = torch.arange(len(rules), device=rules.device)[:, None]
+        contents = torch.cat([of_rules, reading.spelled], dim=1)[row, rules]
+        known = self.rules(rules.masked_fill(rules >= language.SIZE, UNKNOWN))
         sentence = {"memory": reading.states, "mask": padding_mask(reading.valid)}
         inputs = {"attention": {"causal": True}, "gate": {"other": contents}, "convolution": {"parents": parents}}
-        states = self.rule_stack(self._placed(self.rules(rules) + self.depths(depths)), sentence=sentence, **inputs)
+        states = self.rule_stack(self._placed(known + self.depths(depths)), sentence=sentence, **inputs)
         states = self.path_stack(
-            self.path(self.symbols(paths).flatten(2)), tree={"memory": states, "causal": True}, sentence=sentence
+            self.path(self.holes(paths).flatten(2)), tree={"memory": states, "causal": True}, sentence=sentence
         )
         scores = self.copy.scores(states, self.copy.keys(reading.states), reading.valid)
         words = scores.masked_fill(~reading.valid[:, None], -torch.inf).log_softmax(dim=-1)
         g = self.is_rule(states)
         return torch.cat([F.logsigmoid(g) + self.choose(states).log_softmax(dim=-1), F.logsigmoid(-g) + words], dim=-1)
 
-    def fitting(
-        self, reading: Reading, symbols: Steps, steps_left: Tensor | float
-    ) -> Bool[Tensor, "batch time choices"]:
-        """Which rules and words fit the open nodes, and leave no more steps to do than these."""
-        rules = (self.steps_below[symbols] <= steps_left) & self.steps_below[symbols].isfinite()
-        return torch.cat([rules, reading.kinds[:, None] == self.kinds[symbols][..., None]], dim=-1)
+    def fitting(self, reading: Reading, holes: Steps, room: Tensor | float) -> Bool[Tensor, "batch time choices"]:
+        """Which rules and words fit the holes, where there is `room` for so many new holes; after the end, EOS."""
+        kinds = self.hole_kinds[holes][..., None]
+        rules = self.fits[kinds[..., 0]] & (self.num_holes <= room)
+        return torch.cat([rules, self.copies[kinds, reading.kinds[:, None]]], dim=-1)
 
     def forward(self, sentence: Sentences, rules: Steps, parents: Steps, paths: Paths) -> Logits:
         """The logits of each step, given the rules before it; -inf for what does not fit."""
@@ -359,44 +320,42 @@ class TreeGen(Model):
 
     @torch.no_grad()
     def start(self, inputs: Sentences, valid: Tensor | None = None, *, max_new_tokens: int) -> tuple[Tensor, Writing]:
-        if max_new_tokens < (least := self.language.least[ROOT]):
-            raise InputError(f"max_new_tokens={max_new_tokens}: the smallest tree takes {least:.0f} rules")
-        return self._next(Writing(self.read(inputs), [Tree()] * len(inputs), max_new_tokens))
+        return self._next(Writing(self.read(inputs), inputs.new_empty(len(inputs), 0), max_new_tokens))
 
     @torch.no_grad()
     def step(self, ids: Int[Tensor, " batch"], state: Writing) -> tuple[Tensor, Writing]:
         require_rows_of(state.reading.states, ids=ids)
-        grown, names = self.language.grown, dict(enumerate(self.language.rules, start=FIRST))
-        trees = [grown(tree, names.get(n, ""), n) for tree, n in zip(state.trees, ids.tolist(), strict=True)]
-        return self._next(state._replace(trees=trees))
+        return self._next(state._replace(rules=torch.cat([state.rules, ids[:, None]], dim=1)))
 
     def _next(self, state: Writing) -> tuple[Float[Tensor, "batch choices"], Writing]:
         """The logits of the next rule of each tree."""
-        places = {name: tensor.to(self.device) for name, tensor in self.language.places(state.trees).items()}
-        others = [sum(self.language.least[node.path[0]] for node in tree.open[:-1]) for tree in state.trees]
-        left = state.most_steps - places["rules"].shape[1] - torch.tensor(others, device=self.device)
-        fitting = self.fitting(state.reading, places["paths"][:, -1:, 0], left[:, None, None])[:, 0]
-        # A beam may be filled up with rules that do not fit, at probability 0. Such a tree may end anywhere.
-        fitting[:, EOS] |= ~fitting.any(dim=1)
-        return self.log_p(state.reading, **places)[:, -1].masked_fill(~fitting, -torch.inf), state
+        rules = state.rules.tolist()
+        inputs = {name: tensor.to(self.device) for name, tensor in language.places(rules).items()}
+        # A hole takes a step at least.
+        room = [state.most_steps - len(language.nodes_of(row)) for row in rules]
+        next_holes, rooms = inputs["paths"][:, -1:, 0], torch.tensor(room, device=self.device)[:, None, None]
+        fitting = self.fitting(state.reading, next_holes, rooms)[:, 0]
+        return self.log_p(state.reading, **inputs)[:, -1].masked_fill(~fitting, -torch.inf), state
 
     def _placed(self, states: States) -> States:
         return states + self.positions(torch.arange(states.shape[1], device=states.device)[None])
 
 
-def tables(language: Language) -> dict[str, Tensor]:
-    """By symbol and rule, how many steps are left to do below, infinitely many where the rule does not fit; by rule and
-    symbol, what a rule leaves open; by symbol, the kind of words that fill it, or -1."""
-    steps = torch.full((1 + len(language.choices), language.size), torch.inf)
-    steps[0, EOS] = 0
-    contents = torch.zeros(language.size, len(steps))
-    for symbol, number in language.symbol_ids.items():
-        for right in language.choices[symbol]:
-            rule, below = language.rule_ids[right], symbols_below(symbol, right)
-            steps[number, rule] = sum(language.least[each] for each in below)
-            contents[rule, [language.symbol_ids[each] for each in below]] = 1
-    kinds = torch.tensor([-1, *(WORDS.get(symbol, -1) for symbol in language.choices)])
-    return {"steps_below": steps, "contents": contents, "kinds": kinds}
+def tables() -> dict[str, Tensor]:
+    """By rule: its letters, how many holes it has. By hole: its kind. By kind of hole: which rules fit, and words of
+    which kind."""
+    fits, copies = torch.zeros(3, language.SIZE, dtype=torch.bool), torch.zeros(3, 3, dtype=torch.bool)
+    fits[language.NO_HOLE, EOS] = True
+    for kind, rule in language.STEPS:
+        fits[language.EXPR if kind == "EXPR" else language.NAME, language.RULE_IDS[rule]] = True
+    copies[language.EXPR, [language.EXPR, language.NAME]] = copies[language.NAME, language.NAME] = True
+    return {
+        "rule_letters": torch.tensor([language.letters(rule) for rule in [""] * FIRST + language.RULES]),
+        "num_holes": torch.tensor([len(language.HOLES.get(number, ())) for number in range(language.SIZE)]),
+        "hole_kinds": torch.tensor(language.HOLE_KINDS),
+        "fits": fits,
+        "copies": copies,
+    }
 
 
 # The rival, the loss and the picture
@@ -413,9 +372,7 @@ class Tokens:
         words, tokens = ({name: n for n, name in enumerate(names, start=FIRST)} for names in (self.words, self.tokens))
         sources = [[words.get(word, UNKNOWN) for word in pair.english.split()] for pair in pairs]
         targets = [[BOS, *(tokens.get(each, UNKNOWN) for each in tokens_of(pair.python)), EOS] for pair in pairs]
-        source_ids, target_ids = (
-            pad_sequence([*map(torch.tensor, ids)], batch_first=True) for ids in (sources, targets)
-        )
+        source_ids, target_ids = pad(sources, PAD), pad(targets, PAD)
         return {"source_ids": source_ids, "source_valid": source_ids != PAD, "target_ids": target_ids}
 
     def rival(self, c: TreeGenConfig) -> Transformer:
@@ -433,53 +390,37 @@ class Tokens:
     def written(self, model: Transformer, rows: Mapping[str, Tensor]) -> list[str | None]:
         """An unknown token is written as the name `unknown`."""
         names = dict(enumerate(self.tokens, start=FIRST)) | {UNKNOWN: "unknown"}
-        ids = greedy(model, rows["source_ids"], rows["source_valid"], max_new_tokens=2 * MOST_STEPS).tolist()
-        return [normal(" ".join(names.get(number, "") for number in row)) for row in ids]
+        ids = greedy(model, rows["source_ids"], rows["source_valid"], max_new_tokens=2 * language.MOST_STEPS).tolist()
+        return [language.normal(" ".join(names.get(number, "") for number in row)) for row in ids]
 
 
 def tokens_of(code: str) -> list[str]:
     return re.findall(r"'\w*'|\w+|[<>=!]+|[^\w\s]", code)
 
 
-def draw(answers: Mapping[str, str | None], language: Language, pair: Pair, path: Path) -> None:
-    """The tree that TreeGen wrote for a sentence, and what each rival wrote."""
+def draw(answers: Mapping[str, str | None], pair: Pair, path: Path) -> None:
+    """The tree that TreeGen wrote for a sentence, a rule a line and below its parent; and what each rival wrote."""
     from matplotlib.figure import Figure
 
-    words, tree = pair.english.split(), language.tree(Pair(pair.english, str(answers["TreeGen"])))
-    parents = [node.parent for node in tree.nodes[:-1]]
-    below = [
-        [step for step, parent in enumerate(parents, start=1) if parent == above] for above in range(len(tree.nodes))
-    ]
-    leaves = [step for step, steps in enumerate(below) if not steps]
-    level, place = [0.0] * len(below), [0.0] * len(below)
-    for step, parent in enumerate(parents, start=1):
-        level[step] = level[parent] - 1
-    for step in reversed(range(1, len(below))):
-        under = [place[each] for each in below[step]]
-        place[step] = sum(under) / len(under) if under else leaves.index(step)
-    floor, stretch = min(level) - 1.5, (len(leaves) - 1) / max(1, len(words) - 1)
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    axes, table = figure.subplots(2, 1, height_ratios=[5, 1])
-    for column, text in enumerate(words):
-        axes.text(column * stretch, floor, text, ha="center", va="top", rotation=30, fontsize=11)
-    for step, rule in enumerate(tree.rules, start=1):
-        if above := parents[step - 1]:
-            axes.plot([place[above], place[step]], [level[above], level[step]], color="#888888", zorder=1)
-        copied = rule >= language.size
-        label = words[rule - language.size] if copied else language.rules[rule - FIRST]
-        if copied:
-            word = (rule - language.size) * stretch
-            axes.plot([place[step], word], [level[step], floor + 0.1], ":", color="#e76f00", zorder=1)
-        box = {"boxstyle": "round", "facecolor": "#ffd8a8" if copied else "#d0e7ff", "edgecolor": "none"}
-        axes.text(place[step], level[step], f"{step}: {label}", ha="center", va="center", fontsize=9, bbox=box)
-    axes.set_title("TreeGen writes a tree rule by rule (blue), and copies names that it has never seen (orange)")
-    for row, (name, found) in enumerate(answers.items()):
-        table.text(0, -row, f"{name}:", fontsize=10)
+    words, rules = pair.english.split(), language.numbers_of(pair._replace(python=answers["TreeGen"] or "None"))
+    nodes = language.nodes_of(rules)
+    figure = Figure(figsize=(9, 0.3 * (len(rules) + len(answers)) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set(xlim=(0, 10), ylim=(len(rules) + len(answers) + 1, -1))
+    axes.set_title(f"{pair.english}\nTreeGen writes rule by rule (blue) and copies new names (orange)", fontsize=11)
+    for step, (node, rule) in enumerate(zip(nodes, rules, strict=True), start=1):
+        copied, across = rule >= language.SIZE, 0.5 * len(node.path)
+        label = words[rule - language.SIZE] if copied else language.RULES[rule - FIRST]
+        if node.parent:
+            above = (0.5 * len(nodes[node.parent - 1].path) + 0.1, node.parent - 0.7)
+            axes.plot([above[0], above[0], across - 0.05], [above[1], step - 1, step - 1], color="#888888", zorder=0)
+        box = {"boxstyle": "round,pad=0.15", "facecolor": "#ffd8a8" if copied else "#d0e7ff", "edgecolor": "none"}
+        axes.text(across, step - 1, f"{step}: {label}", va="center", family="monospace", fontsize=9, bbox=box)
+    for line, (name, found) in enumerate(answers.items(), start=len(rules) + 1):
         colour = "black" if found == pair.python else "#c1121f"
-        table.text(0.2, -row, found or "does not parse", family="monospace", fontsize=10, color=colour)
-    table.set_ylim(-len(answers), 1)
-    for each in (axes, table):
-        each.set_axis_off()
+        axes.text(0.5, line, f"{name}:", va="center", fontsize=9)
+        axes.text(3.5, line, found or "does not parse", va="center", family="monospace", fontsize=9, color=colour)
     save_figure(figure, path)
 
 

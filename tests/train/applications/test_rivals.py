@@ -8,7 +8,7 @@ from train.applications import vector_to_sequence
 from train.applications.__main__ import titles
 from train.applications.rivals import parameters_of, results_table, summary
 
-TINY = ["--days", "20", "--d-model", "4", "--hidden-size", "8", "--steps", "2", "--device", "cpu", "--threads", "1"]
+TINY = ["--days", "10", "--d-model", "4", "--hidden-size", "8", "--steps", "2", "--device", "cpu", "--threads", "1"]
 
 
 def test_the_list_has_every_application_with_a_line():

@@ -1,7 +1,6 @@
 """English to Python along the syntax tree."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +9,9 @@ from torch import nn
 
 from minitransformer import beam_search, greedy, sample
 from minitransformer.errors import InputError
+from train.applications import english_to_python as language
 from train.applications import treegen
-from train.applications.english_to_python import MOST_STEPS, NAMES_OF, Language, Pair, corpus, normal
+from train.applications.english_to_python import Pair, corpus, derivation, numbers_of, text_of
 from train.applications.treegen import Gate, Tokens, TreeConvolution, TreeGen, TreeGenConfig, WordConvolutions
 
 
@@ -20,32 +20,45 @@ def splits():
     return corpus(500)
 
 
-@pytest.fixture(scope="module")
-def language(splits):
-    return Language.of(splits)
-
-
 @pytest.fixture
-def model(language):
+def model():
     torch.manual_seed(0)
-    model = TreeGen(TreeGenConfig(language.choices, language.words, 8, 2, 2)).eval()
+    model = TreeGen(TreeGenConfig(8, 2, 2)).eval()
     nn.init.normal_(model.copy.v)  # it starts at 0
     return model
 
 
 @pytest.fixture(scope="module")
-def rows(splits, language):
-    return language.rows(splits["new names"][:8])
+def rows(splits):
+    return language.rows_of(splits["test"][:8])
 
 
-def test_a_tiny_run_trains_all_rivals_and_draws(tmp_path, monkeypatch):
-    monkeypatch.setattr(treegen, "MOST_STEPS", 8)  # of the trees that are written
-    flags = ["--sentences", "500", "--d-model", "8", "--num-heads", "2", "--steps", "8", "--evaluations", "2"]
-    rows = run(treegen, tmp_path / "run", *flags)
-    parameters = [row["parameters"] for row in rows.values()]
-    assert list(rows) == ["TreeGen", "no tree convolution", "no gates", "sequence to sequence"]
-    assert parameters[0] == parameters[1] == parameters[2] == pytest.approx(parameters[3], rel=0.01)
-    assert [row["test"]["parse"] for row in rows.values()][:3] == [1.0, 1.0, 1.0]
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny run of the idea, and of the first rival."""
+    folder = tmp_path_factory.mktemp("treegen") / "run"
+    flags = ["--sentences", "500", "--d-model", "8", "--num-heads", "2", "--steps", "12", "--evaluations", "2"]
+    return folder, run(treegen, folder, *flags, "--lr", "0.02", rivals=2)
+
+
+def test_a_tiny_run_trains_and_draws_and_whatever_it_writes_parses(trained):
+    _, rows = trained
+    assert list(rows) == ["TreeGen", "no tree convolution"]
+    assert rows["TreeGen"]["test"]["parse"] == rows["no tree convolution"]["test"]["parse"] == 1.0
+
+
+def test_a_saved_model_writes_the_same(trained, rows, tmp_path):
+    model = TreeGen.load(trained[0] / "TreeGen-seed-0")
+    again = TreeGen.load(model.save(tmp_path))
+    found, written_again = (greedy(each, rows["sentence"], max_new_tokens=8) for each in (model, again))
+    assert torch.equal(found, written_again)
+
+
+def test_rivals_have_the_same_number_of_parameters(splits):
+    config = TreeGenConfig(32, 2, 1)
+    rival, plain = Tokens(splits["train"]).rival(config), TreeGen(TreeGenConfig(32, 2, 1, False, False))
+    assert TreeGen(config).num_parameters() == plain.num_parameters()
+    assert rival.num_parameters() == pytest.approx(plain.num_parameters(), rel=0.01)
 
 
 def test_flags_that_do_not_divide_are_refused(tmp_path, capsys):
@@ -66,46 +79,63 @@ def test_a_sentence_has_one_meaning_and_stands_in_one_split_and_new_names_are_ne
     for name, pairs in splits.items():
         for pair in pairs:
             assert meanings.setdefault(pair.english, (pair.python, name)) == (pair.python, name)
-    train = {word.strip("'") for pair in splits["train"] for word in pair.english.split()}
-    assert not train & {*NAMES_OF["new"], *NAMES_OF["validation"]}
-    assert set(NAMES_OF["known"]) <= train
+    train = {word for pair in splits["train"] for word in pair.english.split()}
+    known, *unseen = (set(language.NAMES_OF[name].split()) for name in ("known", "validation", "new"))
+    assert known <= train and not train & set.union(*unseen)
+    assert not {*language.RULES, *language.KNOWN_WORDS} & set.union(known, *unseen)
 
 
-def test_rules_derive_every_expression_and_no_name_is_a_rule(splits, language):
-    for pair in (pair for pairs in splits.values() for pair in pairs):
-        tree = language.tree(pair)
-        assert not tree.open and len(tree.rules) <= MOST_STEPS
-        assert language.text(tree.rules, pair.english) == pair.python
-    assert not {*language.rules, *language.words} & {name for names in NAMES_OF.values() for name in names}
+def test_rules_derive_every_expression_again(splits):
+    for pair in [*splits["test"], *splits["train"][:50]]:
+        numbers = numbers_of(pair)
+        assert len(numbers) <= language.MOST_STEPS
+        assert text_of(numbers, pair.english) == pair.python
+    assert [rule for _, rule in derivation("[a.b for a in c[:2]]")] == [
+        *("[EXPR0 for NAME1 in EXPR2]", "EXPR0.NAME1", "a", "b", "a", "EXPR0[:EXPR1]", "c", "2")
+    ]
+
+
+def test_a_node_knows_the_holes_above_it_and_the_step_that_made_it():
+    """a + b.c: the sum is step 1, `a` 2, the attribute 3, `b` 4, `c` 5."""
+    plus, dot = (language.HOLES[language.RULE_IDS[rule]] for rule in ("EXPR0 + EXPR1", "EXPR0.NAME1"))
+    nodes = language.nodes_of(numbers_of(Pair("a b c", "a + b.c")))
+    assert [node.parent for node in nodes] == [0, 1, 1, 3, 3]
+    root = (language.ROOT,)
+    assert [node.path for node in nodes] == [
+        root,
+        (plus[0], *root),
+        (plus[1], *root),
+        (dot[0], plus[1], *root),
+        (dot[1], plus[1], *root),
+    ]
+    is_name = [language.HOLE_KINDS[node.path[0]] == language.NAME for node in nodes]
+    assert is_name == [False, False, False, False, True]
 
 
 @pytest.mark.parametrize(
-    ("english", "python", "message"),
+    ("python", "message"),
     [
-        ("a set", "{1, 2}", "'{1, 2}' is outside the grammar: Expression.body cannot be Set"),
-        ("a b c", "a < b < c", "'a < b < c' is outside the grammar: Compare.ops cannot be 2 items"),
-        ("the length of dog", "len(cat)", "'len(cat)' is outside the grammar: Name.id cannot be cat"),
-        ("item 1 of dog", "dog[0xff]", "Constant.value cannot be 255"),
-        ("a call", "f(", "'f(' is not a Python expression: "),
+        ("{1, 2}", "'{1, 2}' is outside the grammar: '{EXPR0, EXPR1}' is neither a rule nor a word given"),
+        ("a < b < c", "'a < b < c' is outside the grammar: 'EXPR0 < EXPR1 < EXPR2' is neither"),
+        ("len(cat)", "'len(cat)' is outside the grammar: 'cat' is neither"),
+        ("dog[0xff]", "'dog[0xff]' is outside the grammar: '255' is neither"),
+        ("f(", "'f(' is not a Python expression: "),
     ],
 )
-def test_an_expression_outside_the_grammar_is_named(language, english, python, message):
+def test_an_expression_outside_the_grammar_is_named(python, message):
     with pytest.raises(InputError, match=r"^[^\n]*$") as error:
-        language.tree(Pair(english, python))
+        numbers_of(Pair("the length of dog", python))
     assert message in str(error.value)
 
 
-def test_whatever_is_drawn_parses_however_few_steps_there_are(model, language, splits):
-    pairs = splits["known names"][:20]
-    sentences = language.rows(pairs)["sentence"]
-    least = int(language.least["Expression.body"])
-    for most in (least, least + 1, 16):
+def test_whatever_is_drawn_parses_however_few_steps_there_are(model, splits):
+    pairs = splits["test"][:20]
+    sentences = language.rows_of(pairs)["sentence"]
+    for most in (1, 2, 16):
         drawn = sample(model, sentences, max_new_tokens=most, temperature=3.0, seed=most)
-        texts = [language.text(ids, pair.english) for ids, pair in zip(drawn.tolist(), pairs, strict=True)]
-        assert all(normal(text) for text in texts)
+        texts = [text_of(ids, pair.english) for ids, pair in zip(drawn.tolist(), pairs, strict=True)]
+        assert all(texts)
         assert len(set(texts)) > 5
-    with pytest.raises(InputError, match=rf"max_new_tokens={least - 1}: the smallest tree takes {least} rules"):
-        greedy(model, sentences, max_new_tokens=least - 1)
 
 
 def test_a_step_equals_the_whole_forward_pass_and_rows_do_not_see_each_other(model, rows):
@@ -130,23 +160,30 @@ def test_a_step_equals_the_whole_forward_pass_and_rows_do_not_see_each_other(mod
 
 def test_probabilities_are_those_of_the_gate_between_rules_and_copies(model, rows):
     log_p = model.log_p(model.read(rows["sentence"]), rows["rules"], rows["parents"], rows["paths"])
-    shares = log_p.exp()[..., : model.language.size].sum(dim=-1)
+    shares = log_p.exp()[..., : language.SIZE].sum(dim=-1)
     torch.testing.assert_close(log_p.exp().sum(dim=-1), torch.ones_like(shares))
     assert shares.std() > 0
     is_padding = rows["sentence"][..., 0] == 0
-    assert (log_p[..., model.language.size :].exp().amax(dim=1)[is_padding] == 0).all()
+    assert (log_p[..., language.SIZE :].exp().amax(dim=1)[is_padding] == 0).all()
 
 
-def test_beam_search_decodes_and_a_beam_of_one_is_greedy(model, rows):
-    found = beam_search(model, rows["sentence"], max_new_tokens=14, beam_size=1)
-    for ids, [hypothesis] in zip(greedy(model, rows["sentence"], max_new_tokens=14).tolist(), found, strict=True):
-        assert ids[: len(hypothesis.ids)] == hypothesis.ids
+def test_beam_search_decodes(model, rows):
     found = beam_search(model, rows["sentence"], max_new_tokens=6, beam_size=20, n_best=3)
     assert all(math.isfinite(hypothesis.score) for hypotheses in found for hypothesis in hypotheses)
 
 
-def test_gradients_are_finite_where_rules_are_hidden(model, rows):
-    model.loss({**rows})["rules"].total.backward()
+def test_first_and_second_gradients_where_rules_and_padding_are_hidden(model, rows):
+    batch = {name: column[:2] for name, column in rows.items()}
+    inputs = tuple(batch[name] for name in ("sentence", "rules", "parents", "paths"))
+    model.double()
+
+    def loss(v):
+        logits = torch.func.functional_call(model, {"copy.v": v}, inputs)
+        return logits.log_softmax(dim=-1).gather(2, batch["rules"][..., None])[batch["rules"] != 0].sum()
+
+    v = model.copy.v.detach()[:8].clone().requires_grad_()
+    assert torch.autograd.gradcheck(loss, v) and torch.autograd.gradgradcheck(loss, v)
+    model.loss(batch)["rules"].total.backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
     assert model.rules.weight.grad is not None and model.letters.weight.grad.abs().sum() > 0
 
@@ -188,14 +225,6 @@ def test_word_convolutions_do_not_see_padding():
     convolutions, states = WordConvolutions(4), torch.randn(1, 5, 4)
     valid = torch.tensor([[True, True, True, False, False]])
     torch.testing.assert_close(convolutions(states, valid)[:, :3], convolutions(states[:, :3], valid[:, :3]))
-
-
-def test_a_saved_model_writes_the_same(model, rows, tmp_path):
-    model.save(tmp_path)
-    loaded = TreeGen.load(tmp_path)
-    found, again = (greedy(each, rows["sentence"], max_new_tokens=12) for each in (model, loaded))
-    assert torch.equal(found, again)
-    assert replace(loaded.config, gates=False) != loaded.config == model.config
 
 
 def test_the_rival_writes_unknown_words_as_one_name(splits):
