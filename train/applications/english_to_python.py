@@ -144,20 +144,20 @@ def steps_of(kind: str, part: ast.expr | str) -> list[tuple[str, str]]:
 
 def with_holes(node: ast.AST, below: list[tuple[str, ast.expr | str]]) -> ast.AST:
     """The node with a hole for each expression or identifier below it, which are appended to `below`."""
+    return type(node)(**{field: with_hole(field, value, below) for field, value in ast.iter_fields(node)})
 
-    def filled(field: str, value: object) -> object:
-        if isinstance(value, list):
-            return [filled(field, each) for each in value]
-        if field == "attr":
-            below.append(("NAME", str(value)))
-            return f"NAME{len(below) - 1}"
-        if isinstance(value, ast.expr) and not isinstance(value, ast.Slice):
-            is_bound = field == "target" and isinstance(value, ast.Name)
-            below.append(("NAME", ast.unparse(value)) if is_bound else ("EXPR", value))
-            return ast.Name(f"{below[-1][0]}{len(below) - 1}")
-        return with_holes(value, below) if isinstance(value, ast.AST) else value
 
-    return type(node)(**{field: filled(field, value) for field, value in ast.iter_fields(node)})
+def with_hole(field: str, value: object, below: list[tuple[str, ast.expr | str]]) -> object:
+    if isinstance(value, list):
+        return [with_hole(field, each, below) for each in value]
+    if field == "attr":
+        below.append(("NAME", str(value)))
+        return f"NAME{len(below) - 1}"
+    if isinstance(value, ast.expr) and not isinstance(value, ast.Slice):
+        is_bound = field == "target" and isinstance(value, ast.Name)
+        below.append(("NAME", ast.unparse(value)) if is_bound else ("EXPR", value))
+        return ast.Name(f"{below[-1][0]}{len(below) - 1}")
+    return with_holes(value, below) if isinstance(value, ast.AST) else value
 
 
 STEPS = sorted({step for _, _, python in TEMPLATES for step in derivation(python) if not SLOT.fullmatch(step[1])})

@@ -107,7 +107,7 @@ def compare(settings: ImageToLatexSettings, folder: Path, console: Console) -> N
         best="exact match",
         test=partial(test_figures, beam_size=settings.beam_size),
         draw=lambda models, rows, path: draw(models["attention"], rows, path),
-        steps=1000,
+        steps=1200,
         unit="symbols",
     ).run(settings, folder, console)
 

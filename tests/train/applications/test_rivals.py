@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from train.applications import vector_to_sequence
+from train.applications import autoencoder, treegen, vanishing_gradient, vector_to_sequence
 from train.applications.__main__ import titles
 from train.applications.rivals import parameters_of, results_table, summary
 
@@ -52,17 +52,23 @@ def test_several_seeds_are_trained_and_a_finished_rival_is_not_trained_again(tmp
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("application", "flags", "message"),
     [
-        (["--seeds", "0,0"], "--seeds '0,0': name at least one, each once"),
-        (["--seeds", "0,x"], "whole numbers"),
-        (["--seeds", "1,2", "--seed", "3"], "--seed: no effect beside --seeds"),
-        (["--days", "5"], "--days 5: from 10 to 17,897"),
+        (vector_to_sequence, "--seeds 0,0", "--seeds '0,0': name at least one, each once"),
+        (vector_to_sequence, "--seeds 0,x", "whole numbers"),
+        (vector_to_sequence, "--seeds 1,2 --seed 3", "--seed: no effect beside --seeds"),
+        (vector_to_sequence, "--days 5", "--days 5: from 10 to 17,897"),
+        (vanishing_gradient, "--noise 9", "--noise 9 must be at least 10"),
+        (vanishing_gradient, "--hidden-size 3", "--hidden-size 3 must be at least 4"),
+        (autoencoder, "--narrow 3", "--narrow 3 must be at least 4"),
+        (treegen, "--d-model 30", "--d-model 30 is not divisible by --num-heads 4"),
+        (treegen, "--d-model 6 --num-heads 2", "--d-model 6 is not divisible by 4"),
+        (treegen, "--sentences 499", "--sentences 499: at least 500"),
     ],
 )
-def test_flags_that_cannot_be_meant_are_refused_in_one_line(flags, message, tmp_path, capsys):
+def test_flags_that_cannot_be_meant_are_refused_in_one_line(application, flags, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
-        vector_to_sequence.main(["--out", str(tmp_path / "run"), *flags])
+        application.main(["--out", str(tmp_path / "run"), *flags.split()])
     assert exit_.value.code == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -7,7 +7,7 @@ import torch
 from helpers_applications import run
 from torch import nn
 
-from minitransformer import beam_search, greedy, sample
+from minitransformer import beam_search, sample
 from minitransformer.errors import InputError
 from train.applications import english_to_python as language
 from train.applications import treegen
@@ -33,25 +33,10 @@ def rows(splits):
     return language.rows_of(splits["test"][:8])
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A tiny run of the idea, and of the first rival."""
-    folder = tmp_path_factory.mktemp("treegen") / "run"
+def test_a_tiny_run_trains_and_draws_and_whatever_it_writes_parses(tmp_path):
     flags = ["--sentences", "500", "--d-model", "8", "--num-heads", "2", "--steps", "12", "--evaluations", "2"]
-    return folder, run(treegen, folder, *flags, "--lr", "0.02", rivals=2)
-
-
-def test_a_tiny_run_trains_and_draws_and_whatever_it_writes_parses(trained):
-    _, rows = trained
-    assert list(rows) == ["TreeGen", "no tree convolution"]
-    assert rows["TreeGen"]["test"]["parse"] == rows["no tree convolution"]["test"]["parse"] == 1.0
-
-
-def test_a_saved_model_writes_the_same(trained, rows, tmp_path):
-    model = TreeGen.load(trained[0] / "TreeGen-seed-0")
-    again = TreeGen.load(model.save(tmp_path))
-    found, written_again = (greedy(each, rows["sentence"], max_new_tokens=8) for each in (model, again))
-    assert torch.equal(found, written_again)
+    rows = run(treegen, tmp_path / "run", *flags, "--lr", "0.02", rivals=2)
+    assert [(name, row["test"]["parse"]) for name, row in rows.items()] == [("TreeGen", 1), ("no tree convolution", 1)]
 
 
 def test_rivals_have_the_same_number_of_parameters(splits):
@@ -59,19 +44,6 @@ def test_rivals_have_the_same_number_of_parameters(splits):
     rival, plain = Tokens(splits["train"]).rival(config), TreeGen(TreeGenConfig(32, 2, 1, False, False))
     assert TreeGen(config).num_parameters() == plain.num_parameters()
     assert rival.num_parameters() == pytest.approx(plain.num_parameters(), rel=0.01)
-
-
-def test_flags_that_do_not_divide_are_refused(tmp_path, capsys):
-    for flags, message in (
-        (["--d-model", "30"], "--d-model 30 is not divisible by --num-heads 4"),
-        (["--d-model", "6", "--num-heads", "2"], "--d-model 6 is not divisible by 4"),
-        (["--sentences", "499"], "--sentences 499: at least 500"),
-    ):
-        with pytest.raises(SystemExit):
-            treegen.main(["--out", str(tmp_path / "run"), *flags])
-        error = capsys.readouterr().err
-        assert message in error and error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_sentence_has_one_meaning_and_stands_in_one_split_and_new_names_are_new(splits):
@@ -97,19 +69,14 @@ def test_rules_derive_every_expression_again(splits):
 
 def test_a_node_knows_the_holes_above_it_and_the_step_that_made_it():
     """a + b.c: the sum is step 1, `a` 2, the attribute 3, `b` 4, `c` 5."""
-    plus, dot = (language.HOLES[language.RULE_IDS[rule]] for rule in ("EXPR0 + EXPR1", "EXPR0.NAME1"))
     nodes = language.nodes_of(numbers_of(Pair("a b c", "a + b.c")))
+    (left, right), (value, name) = (
+        language.HOLES[language.RULE_IDS[rule]] for rule in ("EXPR0 + EXPR1", "EXPR0.NAME1")
+    )
+    paths = [(), (left,), (right,), (value, right), (name, right)]
+    assert [node.path for node in nodes] == [(*path, language.ROOT) for path in paths]
     assert [node.parent for node in nodes] == [0, 1, 1, 3, 3]
-    root = (language.ROOT,)
-    assert [node.path for node in nodes] == [
-        root,
-        (plus[0], *root),
-        (plus[1], *root),
-        (dot[0], plus[1], *root),
-        (dot[1], plus[1], *root),
-    ]
-    is_name = [language.HOLE_KINDS[node.path[0]] == language.NAME for node in nodes]
-    assert is_name == [False, False, False, False, True]
+    assert [language.HOLE_KINDS[node.path[0]] == language.NAME for node in nodes] == [False] * 4 + [True]
 
 
 @pytest.mark.parametrize(
