@@ -204,6 +204,10 @@ class LatexWriterConfig(WriterConfig):
         self.require_positive("hidden_size", "d_model")
 
 
+def convolution(before: int, after: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+
+
 class LatexWriter(Writer):
     """From an image to the symbols of a formula."""
 
@@ -214,14 +218,12 @@ class LatexWriter(Writer):
         self.config = c = config
         width = c.d_model
         self.cnn = nn.Sequential(
-            *(nn.Conv2d(1, width // 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-            *(
-                nn.Conv2d(width // 2, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ),
-            *(nn.Conv2d(width, 2 * width, 3, padding=1, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU()),
+            nn.Conv2d(1, width // 2, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            *convolution(width // 2, width),
+            nn.MaxPool2d(2),
+            *convolution(width, 2 * width),
         )
         self.rows_and_columns = nn.Parameter(torch.randn(ROWS + COLUMNS, 2 * width))
         self.line = RecurrentEncoder("lstm", 2 * width, width, 1, bidirectional=True, dropout=0.0)

@@ -92,13 +92,17 @@ def compare(settings: TreeGenSettings, folder: Path, console: Console) -> None:
         found = greedy(model.eval(), given["sentence"], max_new_tokens=language.MOST_STEPS).tolist()
         return [language.text_of(rules, pair.english) for rules, pair in zip(found, pairs[name][rows], strict=True)]
 
-    def figures(model: "TreeGen | Transformer", rows: Split) -> dict[str, float]:
-        name = "test" if rows is data["test"] else "validation"
-        found = answers(model, name)
-        right = torch.tensor([code == pair.python for code, pair in zip(found, pairs[name], strict=True)]).float()
-        new, known = (half.mean().item() for half in right.chunk(2))
-        parse = 1 - found.count(None) / len(found)
-        return {"new names": new, "known names": known, "parse": parse, "loss": mean_loss(model, rows)}
+    def right(found: Sequence[str | None], name: str) -> Tensor:
+        return torch.tensor([code == pair.python for code, pair in zip(found, pairs[name], strict=True)]).float()
+
+    def evaluate(model: "TreeGen | Transformer", rows: Split) -> dict[str, float]:
+        share = right(answers(model, "validation"), "validation").mean().item()
+        return {"exact match": share, "loss": mean_loss(model, rows)}
+
+    def test(model: "TreeGen | Transformer", rows: Split) -> dict[str, float]:
+        found = answers(model, "test")
+        new, known = (half.mean().item() for half in right(found, "test").chunk(2))
+        return {"new names": new, "known names": known, "parse": 1 - found.count(None) / len(found)}
 
     def show(models: Mapping[str, "TreeGen | Transformer"], rows: Split, path: Path) -> None:
         """The first sentence with new names and twelve rules or more."""
@@ -114,8 +118,9 @@ def compare(settings: TreeGenSettings, folder: Path, console: Console) -> None:
             "sequence to sequence": lambda: tokens.rival(config),
         },
         data=data,
-        evaluate=figures,
-        best="new names",
+        evaluate=evaluate,
+        best="exact match",
+        test=test,
         draw=show,
         steps=700,
         unit="rules",
@@ -408,7 +413,9 @@ def draw(answers: Mapping[str, str | None], pair: Pair, path: Path) -> None:
     axes = figure.subplots()
     axes.set_axis_off()
     axes.set(xlim=(0, 10), ylim=(len(rules) + len(answers) + 1, -1))
-    axes.set_title(f"{pair.english}\nTreeGen writes rule by rule (blue) and copies new names (orange)", fontsize=11)
+    axes.set_title(
+        f"{pair.english}\nTreeGen writes rules (blue) and copies words of the sentence (orange)", fontsize=11
+    )
     for step, (node, rule) in enumerate(zip(nodes, rules, strict=True), start=1):
         copied, across = rule >= language.SIZE, 0.5 * len(node.path)
         label = words[rule - language.SIZE] if copied else language.RULES[rule - FIRST]
