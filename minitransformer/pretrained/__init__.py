@@ -12,6 +12,7 @@ from minitransformer.pretrained.architecture import CausalHubConfig
 from minitransformer.pretrained.bert import ALBERTHubConfig, BERTHubConfig, RoBERTaHubConfig
 from minitransformer.pretrained.classifiers import export_classifier, is_classifier, read_head
 from minitransformer.pretrained.conversion import architecture_of, export_pretrained, load_pretrained
+from minitransformer.pretrained.distilbert import DistilBERTHubConfig
 from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.pretrained.gpt2 import GPT2HubConfig
 from minitransformer.pretrained.llama import ArceeHubConfig, LlamaHubConfig, MistralHubConfig
@@ -23,6 +24,7 @@ __all__ = [
     "ALBERTHubConfig",
     "ArceeHubConfig",
     "BERTHubConfig",
+    "DistilBERTHubConfig",
     "GPT2HubConfig",
     "LlamaHubConfig",
     "MistralHubConfig",
@@ -42,7 +44,7 @@ __all__ = [
 
 CAUSAL = (GPT2HubConfig, LlamaHubConfig, Qwen3HubConfig, ArceeHubConfig, MistralHubConfig)
 """The architectures that `GPT` reads."""
-MASKED = (BERTHubConfig, RoBERTaHubConfig, ALBERTHubConfig)
+MASKED = (BERTHubConfig, RoBERTaHubConfig, ALBERTHubConfig, DistilBERTHubConfig)
 """The architectures that `BERT` reads."""
 
 

@@ -21,7 +21,7 @@ ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu"
 class TheirTensor(NamedTuple):
     """A tensor of ours as a checkpoint stores it: under one name, or as parts under several names, which ours stacks
     along its first dimension, in equal `shares` unless given. `transposed` tensors are stored as (in, out); `nn.Linear`
-    has (out, in). A tensor of one name may be stored `again` under others."""
+    has (out, in). A tensor of one name may be stored `again` under others; one of no name is zeros."""
 
     names: tuple[str, ...]
     transposed: bool = False

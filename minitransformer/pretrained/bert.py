@@ -4,9 +4,11 @@ import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from minitransformer.pretrained.architecture import HubConfig, TheirTensor
+
+B = TypeVar("B", bound="BERTHubConfig")
 
 CONSTANTS = {"positions": "learned", "norm": "layernorm", "bias": True, "qk_norm": False, "pre_norm": False}
 """Fields of our configuration that have one value in every BERT, RoBERTa and ALBERT."""
@@ -89,7 +91,7 @@ class BERTHubConfig(HubConfig):
     eos_token_id: int | None = None
 
     @classmethod
-    def from_json(cls, settings: dict[str, Any]) -> "BERTHubConfig":
+    def from_json(cls: type[B], settings: dict[str, Any]) -> B:
         """Missing ids of special tokens are the usual ones, or, with a warning, the last of a smaller vocabulary."""
         usual = {name: getattr(cls, name) for name in cls.special_tokens}
         ids = {name: settings[name] for name in usual if settings.get(name) is not None}

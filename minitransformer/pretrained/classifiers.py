@@ -15,6 +15,7 @@ from minitransformer.models.described import require_described
 from minitransformer.models.weights import own_tensors
 from minitransformer.pretrained.architecture import HubConfig, TheirTensor
 from minitransformer.pretrained.conversion import write_checkpoint
+from minitransformer.pretrained.distilbert import DistilBERTHubConfig
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
 from minitransformer.text_encoding import text_frame
 from minitransformer.untrusted import shown
@@ -43,6 +44,9 @@ def read_head(folder_or_hub_id: str | Path, hub_class: type[HubConfig]) -> Head:
     """The head of a checkpoint of `hub_class`. `InputError` for one without a head, or with one that does something
     else than to choose one of several labels."""
     folder = checkpoint_folder(folder_or_hub_id)
+    if hub_class is DistilBERTHubConfig:
+        head = "has a ReLU where a BERT's has tanh, and is not computed here: BERT.from_pretrained reads the encoder"
+        raise InputError(f"{folder} is a checkpoint of 'distilbert', whose classification head {head}")
     settings, stored = read_config(folder), read_tensors(folder)
     if (problem := settings.get("problem_type")) not in (None, "single_label_classification"):
         raise InputError(f"{folder / 'config.json'}: problem_type={shown(problem)}: only one label a text is supported")

@@ -83,7 +83,10 @@ def load_pretrained(
 
     with torch.no_grad():
         for name, place in places.items():
-            own[name].copy_(place.read(read))
+            if place.names:
+                own[name].copy_(place.read(read))
+            else:
+                own[name].zero_()
     return model.eval()
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from helpers_bert import IDS, batch, gradients_by_their_names, saved
-from helpers_checkpoints import edit_config, edit_tensors
+from helpers_bert import IDS, batch, gradients_by_their_names, nudged, saved
+from helpers_checkpoints import edit_config, edit_tensors, refusal
 from helpers_hub import CASES, LLAMA3, ROTARY, assert_same_outputs, ours_of, read_quietly, theirs_of
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -14,8 +14,12 @@ from transformers import (
     ArceeConfig,
     AutoConfig,
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     BertModel,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    DistilBertForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
     LlamaConfig,
@@ -24,6 +28,7 @@ from transformers import (
     RobertaConfig,
 )
 
+import minitransformer
 from minitransformer import BERT, GPT, BERTConfig, greedy, kernels
 from minitransformer.data.corpora import minilm
 from minitransformer.pretrained import (
@@ -304,6 +309,25 @@ def test_a_vocabulary_without_the_usual_ids_is_read_with_a_warning(case, tmp_pat
     with pytest.warns(UserWarning, match=r"neither config.json nor a tokenizer.json gives .*mask_token_id="):
         config = BERT.from_pretrained(tmp_path).config
     assert len({config.pad_id, config.cls_id, config.sep_id, config.mask_id}) == 4
+
+
+def test_distilbert_is_read_and_goes_out_as_a_bert_of_one_segment(tmp_path):
+    sizes = {"vocab_size": 13, "dim": 12, "n_heads": 3, "n_layers": 2, "hidden_dim": 20, "max_position_embeddings": 16}
+    theirs = nudged(DistilBertForMaskedLM(DistilBertConfig(**sizes)))
+    theirs.save_pretrained(tmp_path / "theirs")
+    edit_config(tmp_path / "theirs", **IDS)
+    ours = read_quietly(tmp_path / "theirs")
+    ours.export(tmp_path / "ours")
+    bert = BertForMaskedLM.from_pretrained(tmp_path / "ours").eval()
+    ids, valid = torch.randint(5, 13, (3, 9)), torch.arange(9) < torch.tensor([[9], [5], [2]])
+    expected = theirs(ids, attention_mask=valid.long()).logits[valid]
+    torch.testing.assert_close(ours.predict_tokens(ours(ids, valid))[valid], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(bert(ids, attention_mask=valid.long()).logits[valid], expected, rtol=0, atol=1e-5)
+    classifier = DistilBertForSequenceClassification(theirs.config)
+    classifier.save_pretrained(tmp_path / "classifier")
+    assert "of 'distilbert', whose classification head has a ReLU" in refusal(
+        minitransformer.load, tmp_path / "classifier"
+    )
 
 
 # MiniLM

@@ -192,8 +192,8 @@ def test_half_a_head_is_refused(tmp_path):
     ("settings", "says"),
     [
         (
-            {"model_type": "distilbert", "architectures": ["DistilBertModel"]},
-            "('DistilBertModel') is a checkpoint of 'distilbert'",
+            {"model_type": "electra", "architectures": ["ElectraModel"]},
+            "('ElectraModel') is a checkpoint of 'electra'",
         ),
         ({"hidden_size": 64, "num_hidden_layers": 2}, '"model_type"'),
         ({"model_type": None}, '"model_type"'),
@@ -204,7 +204,7 @@ def test_a_folder_of_another_architecture_is_named_as_what_it_is(settings, says,
     (tmp_path / "config.json").write_text(json.dumps(settings))
     causal = "'gpt2', 'llama', 'qwen3', 'arcee', 'mistral'"
     for read, known in (
-        (minitransformer.load, f"{causal}, 'bert', 'roberta', 'albert'"),
+        (minitransformer.load, f"{causal}, 'bert', 'roberta', 'albert', 'distilbert'"),
         (GPT.from_pretrained, causal),
     ):
         message = refusal(read, tmp_path)

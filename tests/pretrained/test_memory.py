@@ -1,0 +1,50 @@
+"""How much memory it takes to load a checkpoint."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+MEASURE = """
+import resource, sys, torch
+from minitransformer import GPT, GPTConfig
+GPT.from_pretrained(GPT(GPTConfig.tiny()).export(sys.argv[3]))  # what is imported on the way does not count
+pages = int(open("/proc/self/statm").read().split()[1])
+before = pages * resource.getpagesize()
+model = GPT.from_pretrained(sys.argv[1], getattr(torch, sys.argv[2]))
+peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((peak - before) / sum(tensor.nbytes for tensor in model.parameters()))
+"""
+
+
+def write_llama(folder, layers, width, vocab_size, files):
+    """Random bfloat16 weights of a Llama with grouped heads, in shards."""
+    generator = torch.Generator().manual_seed(0)
+    inner = 4 * width
+    shapes = {"model.embed_tokens.weight": (vocab_size, width), "model.norm.weight": (width,)}
+    for i in range(layers):
+        sizes = {"self_attn.q_proj": (width, width), "self_attn.o_proj": (width, width)}
+        sizes |= {f"self_attn.{name}_proj": (width // 4, width) for name in "kv"}
+        sizes |= {"mlp.gate_proj": (inner, width), "mlp.up_proj": (inner, width), "mlp.down_proj": (width, inner)}
+        sizes |= {"input_layernorm": (width,), "post_attention_layernorm": (width,)}
+        shapes |= {f"model.layers.{i}.{name}.weight": size for name, size in sizes.items()}
+    weight_map = {name: f"model-{number % files}.safetensors" for number, name in enumerate(shapes)}
+    for file in set(weight_map.values()):
+        names = [name for name in shapes if weight_map[name] == file]
+        save_file({name: torch.randn(shapes[name], generator=generator).bfloat16() for name in names}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    config = {"model_type": "llama", "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers}
+    config |= {"vocab_size": vocab_size, "num_attention_heads": width // 64, "num_key_value_heads": width // 256}
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures what Linux tells of a process")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_loading_takes_the_memory_of_the_model_and_of_one_tensor(dtype, tmp_path):
+    write_llama(tmp_path, layers=10, width=1024, vocab_size=8000, files=3)
+    command = [sys.executable, "-c", MEASURE, str(tmp_path), dtype, str(tmp_path / "tiny")]
+    found = subprocess.run(command, capture_output=True, check=True)
+    assert float(found.stdout) < 1.2
