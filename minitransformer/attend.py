@@ -1,11 +1,11 @@
 """`minitransformer attend` and `explore`: the commands that show what models attend to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
 from minitransformer.checks import Range, require_ranges
@@ -15,7 +15,7 @@ from minitransformer.page import View, attention_page
 from minitransformer.page.page import require_html, require_room
 from minitransformer.pipelines import Translator
 from minitransformer.pipelines.base import require_text
-from minitransformer.pipelines.loading import load_pipeline, model_folders, titles
+from minitransformer.pipelines.loading import Pipeline, load_pipeline, model_folders, titles
 from minitransformer.plots import attention_heads, attention_map, require_png
 
 RUN = """A model folder, such as runs/translate-.../transformer, or a run folder, whose models are compared."""
@@ -56,7 +56,7 @@ class Attend:
             raise InputError(f"{len(runs)} models in a picture, which shows one: --out page.html compares them")
         (require_html if is_page else require_png)(self.out)
         if is_page:
-            print(attention_page([model(text) for model in viewers(runs)], self.out, layers=layers, heads=heads))
+            print(attention_page(views_of(loaded(runs), text), self.out, layers=layers, heads=heads))
         else:
             self.draw(text)
 
@@ -85,16 +85,20 @@ class Explore:
         require_ranges(self)
         if not self.runs:
             raise InputError("give a run: minitransformer explore RUN")
-        models = viewers(self.runs)
-        serve(lambda text: require_room([model(text) for model in models]), self.port)
+        models = loaded(self.runs)
+        if sum(pipeline.model.num_parameters() for pipeline, _ in models) < 500_000:
+            torch.set_num_threads(1)  # small models run no faster on more
+        serve(lambda text: require_room(views_of(models, text)), self.port)
 
 
-def viewers(runs: Sequence[Path]) -> list[Callable[[str], View]]:
-    """A function for each model of the runs, from a text to its view."""
+def loaded(runs: Sequence[Path]) -> list[tuple[Pipeline, str]]:
+    """The models of the runs, each with a title."""
     folders = [folder for run in runs for folder in model_folders(run)]
-    return [
-        partial(load_pipeline(folder).view, title=title) for folder, title in zip(folders, titles(folders), strict=True)
-    ]
+    return [(load_pipeline(folder), title) for folder, title in zip(folders, titles(folders), strict=True)]
+
+
+def views_of(models: Sequence[tuple[Pipeline, str]], text: str) -> list[View]:
+    return [pipeline.view(text, title=title) for pipeline, title in models]
 
 
 def numbers(name: str, given: Sequence[str] | None) -> list[int] | None:

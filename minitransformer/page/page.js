@@ -148,7 +148,7 @@ function read() {
       return make("label", {}, input, make("span", { textContent: NAMES[value] ?? value }));
     });
     fieldset.replaceChildren(fieldset.firstElementChild, ...labels);
-    fieldset.hidden = values.length < 2;
+    fieldset.hidden = values.length < 2; // of the kinds; `draw` hides the others
   };
   choice("kind", kinds, has("cross") ? "cross" : kinds[0]);
   choice("how", ["mean", "maximum", "rollout"]);
@@ -312,6 +312,7 @@ function draw() {
     drawTokens(model);
     (grid.cells ? drawImage : drawMap)(model, colours);
   }
+  for (const name of ["how", "order"]) $(`#${name}`).hidden = models.every(({ grid }) => grid.L * grid.H === 1);
   paint();
   for (const box of document.querySelectorAll("h1, .sofar, .map")) {
     const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
@@ -403,7 +404,7 @@ function drawTokens(model) {
   };
   if (drawn.tokens === `${[grid.kind, first, from]}`) return;
   drawn.tokens = `${[grid.kind, first, from]}`;
-  $(".links", article).hidden = Boolean(grid.cells);
+  for (const part of [".lanes canvas", ".key"]) $(part, article).hidden = Boolean(grid.cells);
   model.places = { query: side("query", grid.queries, first, last), key: side("key", grid.keys, from, to) };
   const focused = document.activeElement.ariaLabel;
   const pages = [["rows", "queries", first, last, grid.T], ["keys", "keys", from, to, grid.cells ? 0 : grid.S]];
@@ -422,7 +423,7 @@ function drawMap(model, colours) {
   const [rows, keys] = [grid.queries.slice(first, last).map(label), grid.keys.slice(from, to).map(label)];
   const left = Math.max(...rows.map(widthOf));
   const cell = Math.floor(clamp(($(".map", article).clientWidth - left - 2) / keys.length, 11, 32));
-  const turned = (text) => widthOf(text) > cell + 6;
+  const turned = (text) => text.length > 2 || widthOf(text) > cell + 6;
   const top = Math.max(20, ...keys.filter(turned).map(widthOf));
   const [width, height] = [keys.length * cell, rows.length * cell];
   const bytes = rows.flatMap((_, t) => Array.from(values.subarray(t * grid.S + from, t * grid.S + to), (value) =>
@@ -524,7 +525,7 @@ function reading({ grid, first, last }, { axis, index }, weight) {
   const best = others.sort((one, other) => weight(other) - weight(one)).slice(0, 5);
   const said = best.filter((place, i) => !i || weight(place) >= 0.005);
   const parts = said.map((place) => `${nameOf(grid, axis === "query" ? "key" : "query", place)} ${short(weight(place))}`);
-  return `${nameOf(grid, axis, index)} ${axis === "query" ? "reads" : "is read by"} ${parts.join(", ")}`;
+  return `${nameOf(grid, axis, index)} ${axis === "query" ? "reads" : "is read by"} ${parts.join(" · ")}`;
 }
 
 function paintLinks({ grid, article, first, from, places, values }, active, weight) {
@@ -551,6 +552,7 @@ function paintLinks({ grid, article, first, from, places, values }, active, weig
 function show(data) {
   models = data.views.map(modelOf);
   $("#text").textContent = data.explore ? "" : models[0].text;
+  $("#text").classList.toggle("long", $("#text").textContent.length > 150);
   $("#notes").replaceChildren(...data.notes.map((note) => make("li", { textContent: note })));
   $("#models").replaceChildren(...models.map((model) => model.article));
   $("#controls").hidden = !models.length;
