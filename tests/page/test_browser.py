@@ -391,16 +391,15 @@ def test_144_heads_of_128_tokens_open_and_answer_the_pointer_at_once(show, capsy
             document.body.offsetHeight;
             times.push(performance.now() - started);
         }
-        return times;
+        return times.sort((one, other) => one - other);
     }"""
-    longest = {}
+    answered = {}
     for how in ("mean", "rollout"):
         page.get_by_text(how, exact=True).click()
-        longest[how] = round(max(page.evaluate(hover)))
+        times = page.evaluate(hover)
+        answered[how] = f"{times[len(times) // 2]:.0f} ms, at most {times[-1]:.0f} ms"
     with capsys.disabled():
-        print(
-            f"\n12 x 12 heads x 128 tokens: open in {opened_after:.0f} ms; longest answer to the pointer, ms: {longest}"
-        )
+        print(f"\n12 x 12 heads x 128 tokens: open after {opened_after:.0f} ms; pointer answered within {answered}")
     assert page.locator(".heads button:has(canvas)").count() == 144
     assert page.locator(".query button[aria-current='true']").count() == 1
 
