@@ -29,7 +29,6 @@ function make(tag, properties = {}, ...children) {
 // Weights
 
 const WEIGHT = Float32Array.from({ length: 256 }, (_, byte) => (byte / 255) ** 2);
-const BITS = WEIGHT.map((weight) => (weight ? -weight * Math.log2(weight) : 0));
 
 function bytesOf(base64) {
   const text = atob(base64);
@@ -40,26 +39,10 @@ function bytesOf(base64) {
 
 function gridOf(given) {
   const grid = { ...given, bytes: bytesOf(given.weights), T: given.queries.length, S: given.keys.length };
-  return Object.assign(grid, { L: given.layers.length, H: given.heads.length, self: given.kind.endsWith("coder") });
-}
-
-// A head's entropy in bits and how many tokens away from their own place its rows look, as means over the rows.
-function measured(grid, layer, head) {
-  let at = (layer * grid.H + head) * grid.T * grid.S;
-  let [entropy, distance, rows] = [0, 0, 0];
-  for (let t = 0; t < grid.T; t++) {
-    let [sum, bits, far] = [0, 0, 0];
-    for (let s = 0; s < grid.S; s++, at++) {
-      sum += WEIGHT[grid.bytes[at]];
-      bits += BITS[grid.bytes[at]];
-      far += WEIGHT[grid.bytes[at]] * Math.abs(t - s);
-    }
-    if (!sum) continue; // a query that may attend to nothing
-    entropy += bits / sum + Math.log2(sum);
-    distance += far / sum;
-    rows++;
-  }
-  return { layer, head, entropy: entropy / (rows || 1), distance: distance / (rows || 1) };
+  const place = (head) => ({ layer: Math.floor(head / given.heads.length), head: head % given.heads.length });
+  const measures = given.entropy.map((entropy, i) => ({ ...place(i), entropy, distance: given.distance[i] }));
+  const sizes = { L: given.layers.length, H: given.heads.length };
+  return Object.assign(grid, sizes, { measures, self: given.kind.endsWith("coder") });
 }
 
 // The rows first to last of some layers and heads as one map, their mean or maximum.
@@ -195,9 +178,10 @@ function palette() {
   });
 }
 
-function pictureOf(width, height, pixels) {
+function pictureOf(width, height, pixelAt) {
   const image = new ImageData(width, height);
-  new Uint32Array(image.data.buffer).set(pixels);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = pixelAt(i);
   const canvas = make("canvas", { width, height });
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
@@ -348,8 +332,8 @@ function drawHeads(model, colours) {
     return button;
   };
   const thumbnail = ({ layer, head, entropy, distance }) => {
-    const bytes = grid.bytes.subarray((layer * grid.H + head) * grid.T * grid.S).subarray(0, grid.T * grid.S);
-    const canvas = pictureOf(grid.S, grid.T, Uint32Array.from(bytes, (byte) => colours[byte]));
+    const start = (layer * grid.H + head) * grid.T * grid.S;
+    const canvas = pictureOf(grid.S, grid.T, (i) => colours[grid.bytes[start + i]]);
     canvas.style.aspectRatio = clamp(grid.S / grid.T, 0.5, 2);
     const place = state.order === "layer" ? "" : `${grid.layers[layer]}.${grid.heads[head]}: `;
     const figures = make("small", { textContent: `${place}${entropy.toFixed(1)} ${distance.toFixed(1)}` });
@@ -358,7 +342,6 @@ function drawHeads(model, colours) {
   };
   if (drawn.heads !== `${[grid.kind, state.order, colours]}`) {
     drawn.heads = `${[grid.kind, state.order, colours]}`;
-    grid.measures ??= range(0, grid.L * grid.H).map((i) => measured(grid, Math.floor(i / grid.H), i % grid.H));
     const inOrder = () => [
       pick("all", "all", "all layers, all heads", "all"),
       ...grid.heads.map((number, head) => pick("all", head, `all layers, head ${number}`, `${number}`)),
@@ -426,9 +409,8 @@ function drawMap(model, colours) {
   const turned = (text) => text.length > 2 || widthOf(text) > cell + 6;
   const top = Math.max(20, ...keys.filter(turned).map(widthOf));
   const [width, height] = [keys.length * cell, rows.length * cell];
-  const bytes = rows.flatMap((_, t) => Array.from(values.subarray(t * grid.S + from, t * grid.S + to), (value) =>
-    Math.round(255 * Math.sqrt(value))));
-  const picture = pictureOf(keys.length, rows.length, bytes.map((byte) => colours[byte]));
+  const valueAt = (i) => values[Math.floor(i / keys.length) * grid.S + from + (i % keys.length)];
+  const picture = pictureOf(keys.length, rows.length, (i) => colours[Math.round(255 * Math.sqrt(valueAt(i)))]);
   $("figcaption", article).textContent = described(model);
   canvas.ariaLabel = `Map of ${described(model)}: ${grid.T} queries, ${grid.S} keys`;
   model.found = (x, y) => {
@@ -467,7 +449,7 @@ function drawImage(model) {
   const [height, width, channels = 1] = image.shape;
   const bytes = bytesOf(image.pixels);
   const pixel = (i) => [0, 1, 2].reduce((sum, k) => sum | (bytes[i * channels + (k % channels)] << (8 * k)), 255 << 24);
-  const picture = pictureOf(width, height, range(0, width * height).map(pixel));
+  const picture = pictureOf(width, height, pixel);
   const scale = Math.min(360, $(".map", article).clientWidth) / width;
   const [down, across] = [(height * scale) / grid.cells[0], (width * scale) / grid.cells[1]];
   $("figcaption", article).textContent = described(model);

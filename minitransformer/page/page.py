@@ -132,7 +132,8 @@ def _view(view: View) -> dict[str, Any]:
 
 def _grid(grid: Grid) -> dict[str, Any]:
     fields = {name: getattr(grid, name) for name in ("kind", "queries", "keys", "layers", "heads", "cells")}
-    return fields | {"rows": grid.step_rows, "weights": _base64(grid.weights)}
+    measures = {name: getattr(grid, name).ravel().round(3).tolist() for name in ("entropy", "distance")}
+    return fields | measures | {"rows": grid.step_rows, "weights": _base64(grid.weights)}
 
 
 def _base64(array: Any) -> str:

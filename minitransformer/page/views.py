@@ -46,6 +46,23 @@ class Grid:
         if self.cells is not None and self.cells[0] * self.cells[1] != len(self.keys):
             raise InputError(f"cells={self.cells} do not fit {len(self.keys)} keys")
 
+    @property
+    def entropy(self) -> Float[np.ndarray, "layers heads"]:
+        """The entropy of each head's rows in bits, as their mean."""
+        shares = self._shares()
+        return -np.sum(shares * np.log2(shares, where=shares > 0, out=np.zeros_like(shares)), axis=3).mean(axis=2)
+
+    @property
+    def distance(self) -> Float[np.ndarray, "layers heads"]:
+        """How many tokens away from its own place a query of each head looks, as the mean over weights and rows."""
+        away = np.abs(np.arange(len(self.queries))[:, None] - np.arange(len(self.keys)))
+        return (self._shares() * away).sum(axis=3).mean(axis=2)
+
+    def _shares(self) -> Float[np.ndarray, "layers heads queries keys"]:
+        """The weights, each row divided by its sum; a query that may attend to nothing keeps zeros."""
+        weights = np.square(self.weights / np.float32(255))
+        return weights / np.maximum(weights.sum(axis=3, keepdims=True), np.float32(1e-9))
+
     def only(self, layers: Collection[int] | None, heads: Collection[int] | None) -> "Grid | None":
         """The maps of these layers and heads; None where there are none."""
         rows = [place for place, number in enumerate(self.layers) if layers is None or number in layers]

@@ -9,7 +9,7 @@ from helpers_page import BYTES, PIPELINES, TEXT, gpt_classifier, made_view, tran
 from helpers_pipelines import CHARACTERS, pipeline
 
 from minitransformer import InputError, MaskFiller, RNNConfig, RNNSeq2Seq, Translator, greedy, record_attention
-from minitransformer.page import View, as_bytes, grids_of
+from minitransformer.page import Grid, View, as_bytes, grids_of
 from minitransformer.tokenization import token_texts
 
 PATHS = ("encoder.{}.attention", "decoder.{}.attention", "decoder.{}.cross_attention")
@@ -67,7 +67,7 @@ def test_a_continuation_has_a_row_for_each_token_read_and_steps_from_the_last_of
     completer = PIPELINES["gpt"]()
     view = completer.view("the", max_new_tokens=4)
     [grid] = view.grids
-    assert view.source[-3:] == ("t", "h", "e")
+    assert view.source == ("t", "h", "e")
     ids = [BYTES.token_to_id(token) for token in view.source]
     new = greedy(completer.model, torch.tensor([ids]), max_new_tokens=4)[0]
     with record_attention(completer.model) as maps:
@@ -80,12 +80,12 @@ def test_a_continuation_has_a_row_for_each_token_read_and_steps_from_the_last_of
 
 def test_a_continuation_ends_where_the_context_is_full_and_says_so():
     completer = PIPELINES["gpt"]()
-    with pytest.warns(UserWarning, match="[23] new tokens fill the context") as warned:
+    with pytest.warns(UserWarning, match="3 new tokens fill the context") as warned:
         view = completer.view("the lazy dog t", max_new_tokens=9)
     assert len(view.steps) <= 3 and view.notes == (str(warned[0].message),)
     with pytest.warns(UserWarning, match="longer than the 16 tokens"):
         assert len(completer.view("the lazy " * 3, max_new_tokens=1).grids[0].queries) == 16
-    assert len(completer.view("", max_new_tokens=1).source) == 1  # what the model starts from
+    assert completer.view("", max_new_tokens=1).source == ("[EOS]",)
     with pytest.raises(InputError, match="max_new_tokens=0"):
         completer.view("the", max_new_tokens=0)
 
@@ -176,6 +176,13 @@ def test_grids_keep_the_layers_and_heads_that_are_named_by_their_numbers():
         view.only(layers=[7])
     alone = made_view()
     assert alone.only(layers=[5]).grids == alone.grids  # the one head of a recurrent model
+
+
+def test_entropy_and_distance_are_means_over_the_rows_of_a_head():
+    weights = torch.tensor([[[[1.0, 0, 0, 0], [0, 0, 0.5, 0.5], [0, 0, 0, 0]]]])
+    grid = Grid("encoder", tuple("abc"), tuple("wxyz"), as_bytes(weights))
+    assert grid.entropy.tolist() == [[pytest.approx(1 / 3, abs=1e-3)]]  # 0, 1 and 0 bits
+    assert grid.distance.tolist() == [[pytest.approx((0 + 1.5 + 0) / 3, abs=1e-3)]]
 
 
 @pytest.mark.parametrize(
