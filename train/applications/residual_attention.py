@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from jaxtyping import Float, Int, UInt8
 from rich.console import Console
 from torch import Tensor, nn
 
-from minitransformer.checks import Count, Range, Share
+from minitransformer.checks import Count, Share
 from minitransformer.data import load
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Model, target_loss
@@ -61,13 +61,8 @@ class ResidualAttentionSettings(ApplicationSettings):
     """Pieces of other digits on each canvas."""
     width: Count = 64
     """Channels that the modules work in, a multiple of 4."""
-    modules: Annotated[int, Range(at_least=1, at_most=20)] = 1
+    modules: Count = 1
     """Attention modules in a row."""
-
-    def validate(self) -> None:
-        super().validate()
-        if self.width % 4:
-            raise InputError(f"--width {self.width} is not divisible by 4: a unit works in a quarter of its channels")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -75,14 +70,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare(settings: ResidualAttentionSettings, folder: Path, console: Console) -> None:
-    splits = digits().items()
-    data = {name: canvases(*rows, settings.pieces, settings.noise, seed) for seed, (name, rows) in enumerate(splits)}
     base = ResidualAttentionConfig(settings.width, (settings.modules,), (2,), last_units=1, pooled_stem=True)
     plain = replace(base, branches="none")
     configs = {"(1+M)T": base, "ResNet": plain, "MT": replace(base, branches="MT")}
     if settings.noise:
         noisy = {"(1+M)T": base, "ResNet": plain}
         configs |= {f"{name}, wrong labels": replace(config, noisy=True) for name, config in noisy.items()}
+    splits = digits().items()
+    data = {name: canvases(*rows, settings.pieces, settings.noise, seed) for seed, (name, rows) in enumerate(splits)}
     Contest(
         rivals={name: partial(ResidualAttention, config) for name, config in configs.items()},
         data=data,
@@ -155,7 +150,7 @@ class ResidualAttentionConfig(Config):
         super().__post_init__()
         self.require_positive("width", "last_units", "colours", "num_labels")
         if self.width % 4:
-            raise InputError(f"width={self.width} is not divisible by 4")
+            raise InputError(f"width={self.width} is not divisible by 4: a unit works in a quarter of its channels")
         if len(self.modules) != len(self.poolings) or not all(n > 0 for n in (*self.modules, *self.poolings)):
             raise InputError(f"modules={self.modules} and poolings={self.poolings}: one positive number for each stage")
 

@@ -107,5 +107,6 @@ def test_sizes_that_do_not_divide_are_refused(tmp_path, capsys):
     assert capsys.readouterr().err == (
         "error: --width 30 is not divisible by 4: a unit works in a quarter of its channels\n"
     )
+    assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match=r"modules=\(1,\) and poolings=\(1, 2\)"):
         ResidualAttentionConfig(8, (1,), (1, 2))
