@@ -54,14 +54,14 @@ class AttentionUNetSettings(ApplicationSettings):
 
     settings_file: ClassVar[str] = "attention_unet.json"
 
-    lr: LearningRate = 1e-2
-    batch_size: Count = 16
+    lr: LearningRate = 2e-2
+    batch_size: Count = 8
     evaluations: Count = 4
     images: Annotated[int, Range(at_least=2, at_most=100_000)] = 1600
     """Images for training. A tenth as many more are for validation, and a fifth as many for the test."""
-    size: Annotated[int, Range(at_least=32, at_most=512)] = 32
+    size: Annotated[int, Range(at_least=32, at_most=512)] = 64
     """Height and width of an image, a multiple of 8."""
-    channels: Count = 8
+    channels: Count = 6
     """Of the finest level. The levels below have 2, 4 and 4 times as many."""
 
     def validate(self) -> None:
@@ -91,7 +91,7 @@ def compare(settings: AttentionUNetSettings, folder: Path, console: Console) -> 
         best="Dice",
         test=test_figures,
         draw=draw,
-        steps=200,
+        steps=300,
         warmup_steps=20,
         unit="images",
     ).run(settings, folder, console)

@@ -96,7 +96,7 @@ def compare(settings: ImageCaptioningSettings, folder: Path, console: Console) -
         best="exact caption",
         test=test_figures,
         draw=draw,
-        steps=1500,
+        steps=2500,
         unit="words",
     ).run(settings, folder, console)
 
