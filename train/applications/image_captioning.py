@@ -15,9 +15,9 @@ never looked at.
 A drawn place has no gradient: hard attention is trained by REINFORCE (see `CaptionWriter.regularizer`).
 
 A scene has a handwritten digit and a drawn shape: "a small circle left of a seven". Some pairs of digit and shape
-are in no training scene. As in the paper, the convolutional network is trained first, to name single objects, and then
-left as it is. The rival of the same size sees the mean of all cells at every word: it knows what is in the picture, and
-hardly where.
+are in no training scene. As in the paper, the convolutional network is trained first, to name single objects, and what
+it sees in each scene is computed once. The rival of the same size sees the mean of all cells at every word: it knows
+what is in the picture, and hardly where.
 
 python -m train.applications.image_captioning
 """
@@ -31,7 +31,7 @@ from typing import Annotated, ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -42,7 +42,7 @@ from minitransformer.models.rnn_cells import RecurrentStack
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
 from train.applications.rivals import ApplicationSettings, Contest, mean_loss
-from train.applications.scenes import CELLS, LONGEST, SIDE, SIZE, WORDS, half_size_digits, new_eye, scenes, trained_eye
+from train.applications.scenes import CELLS, LONGEST, SIDE, SIZE, WORDS, middle_of_digits, scenes, trained_eye
 from train.applications.writer import BOS, EOS, PAD, Ids, Logits, Writer, WriterConfig, exact_match, ids_before, written
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
@@ -50,7 +50,7 @@ from train.engine.settings import LearningRate
 REWARD, ENTROPY, MEMORY = 0.1, 0.002, 0.9
 """Of hard attention's gradient, as in the authors' code; see `CaptionWriter.regularizer`."""
 
-Images = UInt8[Tensor, "batch height width"]
+Cells = Float[Tensor, "batch cell d_model"]
 Weights = Float[Tensor, "batch cell"]
 Glimpse = Callable[[Weights], Weights]
 """From α to the weights that the cells are read with."""
@@ -63,7 +63,7 @@ class ImageCaptioningSettings(ApplicationSettings):
     settings_file: ClassVar[str] = "image_captioning.json"
 
     lr: LearningRate = 5e-3
-    scenes: Count = 12_000
+    scenes: Count = 8_000
     """Training scenes; there are 500 for validation and 1,000 for the test, of other images of digits."""
     d_model: Count = 64
     """The width of every vector: cells, words, LSTM."""
@@ -78,20 +78,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare(settings: ImageCaptioningSettings, folder: Path, console: Console) -> None:
-    digits = half_size_digits()
-    data = scenes(digits, settings.scenes)
     settings.set_threads(num_parameters=0)
     console.print(f"first, {settings.eye_steps} steps of naming single objects")
+    digits = middle_of_digits()
     eye = trained_eye(*digits["train"], settings.d_model, settings.eye_steps)
-
-    def new(attention: str) -> "CaptionWriter":
-        model = CaptionWriter(CaptionConfig(settings.d_model, attention, settings.coverage))
-        model.encoder.load_state_dict(eye.state_dict())
-        return model
-
+    config = partial(CaptionConfig, settings.d_model, coverage=settings.coverage)
     Contest(
-        rivals={name: partial(new, name.split()[0]) for name in ("soft attention", "hard attention", "mean vector")},
-        data=data,
+        rivals={
+            "soft attention": lambda: CaptionWriter(config(attention="soft")),
+            "hard attention": lambda: CaptionWriter(config(attention="hard")),
+            "mean vector": lambda: CaptionWriter(config(attention="mean")),
+        },
+        data=scenes(digits, settings.scenes, eye),
         evaluate=lambda model, rows: {"exact caption": exact(model, rows), "loss": mean_loss(model, rows)},
         best="exact caption",
         test=test_figures,
@@ -138,7 +136,7 @@ class Steps(NamedTuple):
 
 
 class CaptionWriter(Writer):
-    """From a picture to its caption."""
+    """From the cells of a picture to its caption."""
 
     config_class = CaptionConfig
     baseline: Tensor
@@ -147,7 +145,6 @@ class CaptionWriter(Writer):
         super().__init__()
         self.config = c = config
         d, narrow = c.d_model, (c.d_model + 1) // 2
-        self.encoder = new_eye(d).requires_grad_(False)
         # A cell sees little more than itself. Only this says where it is.
         self.position = nn.Parameter(torch.randn(CELLS, d))
         self.first_state = nn.Linear(d, 2 * d)
@@ -164,17 +161,9 @@ class CaptionWriter(Writer):
         self.dropout, self.output = Dropout(0.5), nn.Linear(d, len(WORDS))
         self.register_buffer("baseline", torch.zeros(()))
 
-    def train(self, mode: bool = True) -> "CaptionWriter":
-        """The eye is never in training mode: its norms keep the means of its own training."""
-        super().train(mode)
-        self.encoder.eval()
-        return self
-
-    def read(self, images: Images) -> Written:
-        """The cells, and the state before the first word."""
-        pictures = rearrange(images, "batch height width -> batch 1 height width").to(self.position.dtype) / 255
-        cells = rearrange(self.encoder(pictures), "batch d_model row column -> batch (row column) d_model")
-        cells = cells + self.position
+    def read(self, inputs: Cells) -> Written:
+        """The cells with their places, and the state before the first word."""
+        cells = inputs + self.position
         h, c = torch.tanh(self.first_state(cells.mean(dim=1))).chunk(2, dim=1)
         if self.config.attention == "mean":
             mean = cells.mean(dim=1, keepdim=True)
@@ -218,14 +207,14 @@ class CaptionWriter(Writer):
         steps, state = self.look_and_write(before, state, self.glimpse())
         return steps.logits, state
 
-    def steps(self, images: Images, ids: Ids) -> Steps:
+    def steps(self, inputs: Cells, ids: Ids) -> Steps:
         """Every word of `ids`, given the words before it."""
-        return self.look_and_write(ids_before(ids), self.read(images), self.glimpse())[0]
+        return self.look_and_write(ids_before(ids), self.read(inputs), self.glimpse())[0]
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """The cost of the words, in training with the `regularizer` of the attention."""
         ids, is_word = batch["ids"], batch["ids"] != PAD
-        steps = self.steps(batch["images"], ids)
+        steps = self.steps(batch["inputs"], ids)
         cost = (F.cross_entropy(steps.logits.mT, ids, reduction="none") * is_word).sum(dim=1)
         total = cost.sum() + (self.regularizer(steps, cost.detach(), is_word) if self.training else 0)
         return {"ids": Loss(total, is_word.sum())}
@@ -263,13 +252,13 @@ def test_figures(model: CaptionWriter, rows: dict[str, Tensor]) -> dict[str, flo
 
 def exact(model: CaptionWriter, rows: dict[str, Tensor], *, beam_size: int = 1) -> float:
     """The share of captions that are right to the last word."""
-    return exact_match(written(model, rows["images"], LONGEST, beam_size), rows["ids"])
+    return exact_match(written(model, rows["inputs"], LONGEST, beam_size), rows["ids"])
 
 
 @torch.inference_mode()
 def attention_on_boxes(model: CaptionWriter, rows: dict[str, Tensor]) -> float:
     """The mean share of α that falls on the object of a noun as the noun is written, given the right words before."""
-    alpha = model.eval().steps(rows["images"].to(model.device), rows["ids"].to(model.device)).attention.cpu()
+    alpha = model.eval().steps(rows["inputs"].to(model.device), rows["ids"].to(model.device)).attention.cpu()
     at_nouns = alpha[torch.arange(len(alpha))[:, None], rows["nouns"]]
     return (at_nouns * rows["boxes"]).sum(dim=-1).mean().item()
 
@@ -280,12 +269,13 @@ def draw(models: Mapping[str, CaptionWriter], rows: dict[str, Tensor], path: Pat
     from matplotlib.figure import Figure
 
     *attentive, (mean_name, mean_model) = models.items()
-    images = [image for image in rows["images"][rows["held_out"]][:2] for _ in attentive]
-    figure = Figure(figsize=(1.35 * LONGEST, 1.75 * len(images)), layout="constrained")
-    grid = figure.subplots(len(images), LONGEST, squeeze=False)
-    for image, (name, model), (first, *panels) in zip(images, attentive * 2, grid, strict=True):
-        [ids], [lost] = (written(each, image[None], LONGEST) for each in (model, mean_model))
-        read = model.steps(image[None], torch.tensor([[*ids, EOS]])).read[0]
+    shown = [row for row in torch.where(rows["held_out"])[0][:2].tolist() for _ in attentive]
+    figure = Figure(figsize=(1.35 * LONGEST, 1.75 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), LONGEST, squeeze=False)
+    for row, (name, model), (first, *panels) in zip(shown, attentive * 2, grid, strict=True):
+        image, inputs = rows["images"][row], rows["inputs"][row : row + 1]
+        [ids], [lost] = (written(each, inputs, LONGEST) for each in (model, mean_model))
+        read = model.steps(inputs, torch.tensor([[*ids, EOS]])).read[0]
         for axes in (first, *panels[: len(ids)]):
             axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, SIZE, SIZE, 0))
         for cells, word, axes in zip(read, ids, panels, strict=False):

@@ -1,7 +1,7 @@
 """Scenes of a handwritten digit and a drawn shape, with captions, and a network that has learned to see such objects.
 
-A caption is "a small circle left of a seven". The digit is a real one, from MNIST, at half its size. The shape is
-always named first, so that a scene has one right caption. Eight of the forty pairs of digit and shape are held out.
+A caption is "a small circle left of a seven". The digit is a real one, from MNIST. The shape is always named first, so
+that a scene has one right caption. Eight of the forty pairs of digit and shape are held out.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor, nn
 
 from minitransformer.data import load
@@ -24,14 +24,14 @@ OBJECTS = [(shape, half) for shape in SHAPES for half in SIZES]
 WORDS = ("", "", "", "a", "an", "of", "left", "right", "above", "below", *SIZES.values(), *DIGITS, *SHAPES)
 LONGEST = 8
 """a small circle left of a seven EOS"""
-SIZE, CELL = 32, 4
-"""Pixels across a picture, and across a cell of its grid: the encoder halves a picture twice."""
+SIZE, DIGIT, CELL = 40, 20, 4
+"""Pixels across a picture, a digit, and a cell of the grid of a picture, which the eye halves twice."""
 SIDE = SIZE // CELL
 CELLS = SIDE**2
 VALIDATION, TEST = 500, 1000
 """Numbers of scenes."""
 Digits = tuple[np.ndarray, np.ndarray]
-"""Images (N, 14, 14), from 0 to 1, and labels."""
+"""Images (N, 20, 20), from 0 to 1, and labels."""
 
 
 def is_held_out(digit: int, shape: int) -> bool:
@@ -39,36 +39,37 @@ def is_held_out(digit: int, shape: int) -> bool:
     return (digit + shape) % 5 == 0
 
 
-def scenes(digits: Mapping[str, Digits], count: int) -> dict[str, dict[str, Tensor]]:
+def scenes(digits: Mapping[str, Digits], count: int, eye: nn.Module) -> dict[str, dict[str, Tensor]]:
     """The splits. An image of a digit is in one alone. Half of the test scenes have held-out pairs, the others none."""
     counts = {"train": count, "validation": VALIDATION, "test": TEST}
     return {
-        name: split(*digits[name], [name == "test" and row % 2 == 0 for row in range(scenes)], seed)
+        name: split(*digits[name], [name == "test" and row % 2 == 0 for row in range(scenes)], eye, seed)
         for seed, (name, scenes) in enumerate(counts.items())
     }
 
 
-def half_size_digits() -> dict[str, Digits]:
-    """The images (N, 14, 14), from 0 to 1, and labels of each split."""
-    halved = {}
-    for name, rows in load("digits").with_format("numpy").items():
-        images = reduce(rows[:]["image"] / 255, "digit (y 2) (x 2) -> digit y x", "mean")
-        halved[name] = images / images.max(axis=(1, 2), keepdims=True), rows[:]["label"]
-    return halved
+def middle_of_digits() -> dict[str, Digits]:
+    """The middle of the images of MNIST, which holds the digits, and the labels, of each split."""
+    middle = slice(14 - DIGIT // 2, 14 + DIGIT // 2)
+    splits = {name: rows[:] for name, rows in load("digits").with_format("numpy").items()}
+    return {name: (rows["image"][:, middle, middle] / 255, rows["label"]) for name, rows in splits.items()}
 
 
-def split(digits: np.ndarray, labels: np.ndarray, held_out: list[bool], seed: int) -> dict[str, Tensor]:
-    """Scenes whose pair is `held_out` or not. `nouns` are the places of the two nouns in a caption, and `boxes` the
-    cells that their objects touch."""
+def split(digits: np.ndarray, labels: np.ndarray, held_out: list[bool], eye: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Scenes whose pair is `held_out` or not. `inputs` are the cells (N, L, D) that the eye sees in the `images`,
+    `nouns` the places of the two nouns in a caption, and `boxes` the cells that their objects touch."""
     random = np.random.default_rng(seed)
-    images, captions, boxes = zip(*(scene(random, digits, labels, wanted) for wanted in held_out), strict=True)
-    ids, nouns = torch.full((len(captions), LONGEST), PAD), []
+    pictures, captions, boxes = zip(*(scene(random, digits, labels, wanted) for wanted in held_out), strict=True)
+    ids, nouns, images = torch.full((len(captions), LONGEST), PAD), [], torch.from_numpy(np.stack(pictures))
     for row, caption in zip(ids, captions, strict=True):
         words = caption.split()
         row[: len(words) + 1] = torch.tensor([*map(WORDS.index, words), EOS])
         nouns.append((2, len(words) - 1))
+    with torch.no_grad():
+        seen = [eye(rearrange(part, "row y x -> row 1 y x") / 255) for part in images.split(500)]
     return {
-        "images": torch.from_numpy(np.stack(images)),
+        "images": images,
+        "inputs": rearrange(torch.cat(seen), "row width y x -> row (y x) width"),
         "ids": ids,
         "nouns": torch.tensor(nouns),
         "boxes": torch.from_numpy(np.stack(boxes)),
@@ -86,10 +87,10 @@ def scene(
         if is_held_out(digit, SHAPES.index(shape)) == held_out:
             break
     while True:  # until they do not touch, and it is plain which relation holds
-        at = random.integers(7, SIZE - 6, 2), random.integers(half, SIZE - half, 2)
+        at = random.integers(DIGIT // 2, SIZE - DIGIT // 2 + 1, 2), random.integers(half, SIZE - half, 2)
         down, right = at[1] - at[0]
         far, near = max(abs(down), abs(right)), min(abs(down), abs(right))
-        if far >= half + 7 and far - near >= 4:
+        if far >= half + DIGIT // 2 and far - near >= 4:
             break
     objects = [(shape_mask(shape, half), at[1]), (digits[row], at[0])]
     relation = ("right of" if right > 0 else "left of") if abs(right) > abs(down) else "below" if down > 0 else "above"
@@ -133,25 +134,25 @@ def box_cells(pixels: np.ndarray, middle: np.ndarray) -> np.ndarray:
 
 
 def new_eye(width: int) -> nn.Sequential:
-    """From pictures (B, 1, H, W) to cells (B, width, H / 4, W / 4), each of which sees 18 x 18 pixels."""
+    """From pictures (B, 1, H, W) to cells (B, width, H / 4, W / 4), each of which sees 24 x 24 pixels."""
 
     def layer(before: int, after: int, size: int, pool: int = 1) -> list[nn.Module]:
         convolution = nn.Conv2d(before, after, size, padding=size // 2, bias=False)
         return [convolution, nn.MaxPool2d(pool), nn.BatchNorm2d(after), nn.ReLU()]
 
-    layers = [*layer(1, 16, 3, 2), *layer(16, 32, 3, 2), *layer(32, width, 3), *layer(width, width, 1)]
+    layers = [*layer(1, 16, 5, 2), *layer(16, 32, 5, 2), *layer(32, width, 3), *layer(width, width, 1)]
     # Convolutions with few channels are faster in this memory format.
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def trained_eye(digits: np.ndarray, labels: np.ndarray, width: int, steps: int) -> nn.Sequential:
-    """An eye that has learned to name single objects in 16 x 16 pixels, from each of the four cells in the middle.
+    """An eye that has learned to name single objects in 24 x 24 pixels, from each of the four cells in the middle.
 
     At every step the objects are turned, stretched and shifted a little, each in a way of its own.
     """
     torch.manual_seed(0)
-    digit_pictures = F.pad(torch.from_numpy(digits).float(), [1] * 4)
-    masks = [F.pad(torch.from_numpy(shape_mask(*each)).float(), [8 - each[1], 7 - each[1]] * 2) for each in OBJECTS]
+    digit_pictures = F.pad(torch.from_numpy(digits).float(), [2] * 4)
+    masks = [F.pad(torch.from_numpy(shape_mask(*each)).float(), [12 - each[1], 11 - each[1]] * 2) for each in OBJECTS]
     objects = rearrange(torch.cat([digit_pictures, torch.stack(masks)]), "object y x -> object 1 y x")
     names = torch.cat([torch.from_numpy(labels), len(DIGITS) + torch.arange(len(OBJECTS))])
     eye, name = new_eye(width), nn.Linear(width, len(DIGITS) + len(OBJECTS))
@@ -160,11 +161,11 @@ def trained_eye(digits: np.ndarray, labels: np.ndarray, width: int, steps: int) 
     for _ in range(steps):
         rows = torch.cat([torch.randint(len(digits), (64,)), len(digits) + torch.randint(len(OBJECTS), (16,))])
         ways = torch.eye(2, 3) + torch.empty(len(rows), 2, 3).uniform_(-0.2, 0.2)
-        grid = F.affine_grid(ways, [len(rows), 1, 16, 16], align_corners=False)
+        grid = F.affine_grid(ways, [len(rows), 1, 24, 24], align_corners=False)
         light = torch.empty(len(rows), 1, 1, 1).uniform_(0.6, 1)
         pictures = light * F.grid_sample(objects[rows], grid, align_corners=False)
         cells = eye(pictures + 0.03 * torch.randn_like(pictures))
-        logits = name(rearrange(cells[:, :, 1:3, 1:3], "batch width y x -> (batch y x) width"))
+        logits = name(rearrange(cells[:, :, 2:4, 2:4], "batch width y x -> (batch y x) width"))
         optimizer.zero_grad()
         F.cross_entropy(logits, names[rows].repeat_interleave(4)).backward()
         optimizer.step()

@@ -12,7 +12,7 @@ from helpers_applications import run
 from minitransformer import greedy
 from train.applications import image_captioning, scenes
 from train.applications.image_captioning import CaptionConfig, CaptionWriter, Written, attention_on_boxes
-from train.applications.scenes import CELL, LONGEST, SIZE, TEST, WORDS, half_size_digits, split
+from train.applications.scenes import CELL, LONGEST, SIDE, TEST, WORDS, middle_of_digits, new_eye, split
 from train.applications.writer import BOS, EOS, PAD, until_end
 
 D = 4
@@ -29,12 +29,17 @@ def digits(monkeypatch):
     rows = datasets.Dataset.from_dict({"image": images, "label": labels}, features=datasets.Features(kinds))
     made = datasets.DatasetDict(dict.fromkeys(("train", "validation", "test"), rows))
     monkeypatch.setattr(scenes, "load", lambda name: made)
-    return half_size_digits()["train"]
+    return middle_of_digits()["train"]
 
 
 def writer(attention="soft", **options):
     torch.manual_seed(0)
     return CaptionWriter(CaptionConfig(D, attention, **options)).eval()
+
+
+def rows_of(digits, held_out, seed=0):
+    torch.manual_seed(0)
+    return split(*digits, held_out, new_eye(D).eval(), seed)
 
 
 def test_a_tiny_run_learns_and_draws(digits, tmp_path, monkeypatch):
@@ -49,13 +54,13 @@ def test_all_decoders_are_of_one_size():
 
 
 def test_captions_say_what_is_in_the_picture_and_boxes_hold_the_objects(digits):
-    rows = split(*digits, [True] * 20 + [False] * 20, seed=5)
+    rows = rows_of(digits, [True] * 20 + [False] * 20, seed=5)
     for image, ids, boxes, held_out in zip(*(rows[k] for k in ("images", "ids", "boxes", "held_out")), strict=True):
         _, _, shape, *relation, _, digit = [WORDS[number] for number in until_end(ids.tolist())]
         assert ((scenes.DIGITS.index(digit) + scenes.SHAPES.index(shape)) % 5 == 0) == held_out
-        inside = boxes.any(dim=0).view(SIZE // CELL, -1).repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)
+        inside = boxes.any(dim=0).view(SIDE, SIDE).repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)
         assert (image[~inside] < 64).all()
-        (y0, x0), (y1, x1) = (box.view(SIZE // CELL, -1).nonzero().float().mean(dim=0) for box in boxes)
+        (y0, x0), (y1, x1) = (box.view(SIDE, SIDE).nonzero().float().mean(dim=0) for box in boxes)
         far = {"left": x1 - x0, "right": x0 - x1, "above": y1 - y0, "below": y0 - y1}
         assert max(far, key=far.get) == relation[0]
     assert TEST % 2 == 0 and WORDS[rows["ids"][0, rows["nouns"][0, 1]]] in scenes.DIGITS
@@ -63,12 +68,13 @@ def test_captions_say_what_is_in_the_picture_and_boxes_hold_the_objects(digits):
 
 @pytest.mark.parametrize("attention", ["soft", "mean"])
 def test_the_decoder_is_the_papers_equations(digits, attention):
-    model, rows = writer(attention).double(), split(*digits, [False] * 3, seed=0)
+    model, rows = writer(attention).double(), rows_of(digits, [False] * 3)
+    inputs = rows["inputs"].double()
     lstm = torch.nn.LSTMCell(2 * D, D).double()
     lstm.load_state_dict(model.rnn.cells[0].state_dict())
-    steps = model.steps(rows["images"], rows["ids"])
-    for row, (image, ids) in enumerate(zip(rows["images"], rows["ids"], strict=True)):
-        cells = model.encoder(image[None, None].double() / 255).flatten(2)[0].T + model.position
+    steps = model.steps(inputs, rows["ids"])
+    for row, (seen, ids) in enumerate(zip(inputs, rows["ids"], strict=True)):
+        cells = seen + model.position
         mean = cells.mean(dim=0)
         h, c = torch.tanh(model.first_state(mean)).split(D)
         word = torch.zeros(D, dtype=torch.float64)
@@ -77,11 +83,11 @@ def test_the_decoder_is_the_papers_equations(digits, attention):
                 layers = model.attention
                 keys = torch.stack([layers.project_query(h) + layers.project_key(cell) for cell in cells])
                 alpha = (torch.tanh(keys) @ layers.v).softmax(dim=0)
-                seen = sum(weight * cell for weight, cell in zip(alpha, cells, strict=True))
+                context = sum(weight * cell for weight, cell in zip(alpha, cells, strict=True))
                 torch.testing.assert_close(steps.attention[row, time], alpha)
             else:
-                seen = mean + model.mix(mean)
-            z = torch.sigmoid(model.gate(h)) * seen
+                context = mean + model.mix(mean)
+            z = torch.sigmoid(model.gate(h)) * context
             h, c = lstm(torch.cat([word, z])[None], (h[None], c[None]))
             h, c = h[0], c[0]
             logits = model.output(torch.tanh(model.from_state(h) + word + model.from_context(z)))
@@ -91,30 +97,29 @@ def test_the_decoder_is_the_papers_equations(digits, attention):
 
 @pytest.mark.parametrize("attention", ["soft", "hard", "mean"])
 def test_a_cached_step_equals_the_whole_forward_pass_and_rows_are_independent(digits, attention):
-    model, rows = writer(attention), split(*digits, [False] * 3, seed=0)
-    logits = model(rows["images"], rows["ids"])
-    torch.testing.assert_close(model(rows["images"][1:2], rows["ids"][1:2]), logits[1:2])
-    stepped, state = model.start(rows["images"], max_new_tokens=LONGEST)
+    model, rows = writer(attention), rows_of(digits, [False] * 3)
+    logits = model(rows["inputs"], rows["ids"])
+    torch.testing.assert_close(model(rows["inputs"][1:2], rows["ids"][1:2]), logits[1:2])
+    stepped, state = model.start(rows["inputs"], max_new_tokens=LONGEST)
     chosen = torch.tensor([2, 0])
     state, stepped = state.select(chosen), stepped[chosen]
     for place in range(4):
         torch.testing.assert_close(stepped, logits[chosen, place])
         stepped, state = model.step(rows["ids"][chosen, place], state)
-    assert greedy(model, rows["images"], max_new_tokens=3).shape == (3, 3)
+    assert greedy(model, rows["inputs"], max_new_tokens=3).shape == (3, 3)
 
 
 @pytest.mark.parametrize("attention", ["soft", "hard"])
 def test_padding_changes_neither_loss_nor_gradients(digits, attention):
     """In training: α of padded steps is in neither regularizer. Dropout and places are not drawn here."""
-    model, rows = writer(attention), split(*digits, [False] * 3, seed=0)
+    model, rows = writer(attention), rows_of(digits, [False] * 3)
     model.training = True
     found = []
     for padding in (0, 3):
         model.baseline.fill_(2.0)
         torch.manual_seed(next(seed for seed in itertools.count() if is_soft_batch(seed)))
-        loss = model.loss({"images": rows["images"], "ids": F.pad(rows["ids"], (0, padding), value=PAD)})["ids"]
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        found.append([loss.total.detach(), loss.count, *torch.autograd.grad(loss.total, trained)])
+        loss = model.loss({"inputs": rows["inputs"], "ids": F.pad(rows["ids"], (0, padding), value=PAD)})["ids"]
+        found.append([loss.total.detach(), loss.count, *torch.autograd.grad(loss.total, list(model.parameters()))])
     torch.testing.assert_close(found[0], found[1])
 
 
@@ -175,7 +180,6 @@ def test_hard_attention_reads_one_cell_and_in_training_sometimes_all():
     model, alpha = writer("hard"), torch.tensor([[0.1, 0.6, 0.3]])
     assert model.glimpse()(alpha).tolist() == [[0, 1, 0]]
     model.train()
-    assert not model.encoder.training
     torch.manual_seed(0)
     read = torch.cat([model.glimpse()(alpha) for _ in range(400)])
     whole = (read == alpha).all(dim=1)
@@ -184,7 +188,14 @@ def test_hard_attention_reads_one_cell_and_in_training_sometimes_all():
     assert (read[~whole].max(dim=1).values == 1).all()
 
 
+def test_a_cell_sees_24_pixels_around_its_middle():
+    torch.manual_seed(0)
+    eye, pixels = new_eye(16).eval(), torch.rand(1, 1, 40, 40, requires_grad=True)
+    seen = torch.autograd.grad(eye(pixels)[0, :, 5, 5].sum(), pixels)[0][0, 0].nonzero()
+    assert seen.min() >= 22 - 12 and seen.max() < 22 + 12
+
+
 def test_even_attention_puts_the_share_of_its_cells_on_a_box(digits):
-    rows = split(*digits, [False] * 4, seed=0)
+    rows = rows_of(digits, [False] * 4)
     share = rows["boxes"].float().mean().item()
     assert attention_on_boxes(writer("mean"), rows) == pytest.approx(share)
