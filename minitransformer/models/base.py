@@ -89,9 +89,9 @@ def embedded(embedding: nn.Module, name: str, ids: Int[Tensor, "*shape"], size: 
 def look_first(name: str, ids: Int[Tensor, "*shape"], size: int) -> None:
     """`require_known` before ids are looked up on a GPU, where torch's own assertion would end the program.
 
-    The look waits for all that the GPU has still to do: a step of GPT-2's training takes as long (docs/results.md). It
-    is left out where the ids are the model's own choices (`one_call`), and where nothing can wait: under `torch.func`,
-    and in a graph that is compiled or captured.
+    The look waits for all that the GPU has still to do, which costs a training step of GPT-2 less than its times differ
+    by (docs/results.md). It is left out where the ids are the model's own choices (`one_call`), and where nothing can
+    wait: under `torch.func`, and in a graph that is compiled or captured.
     """
     if ids.device.type in ("cpu", "meta") or torch.compiler.is_compiling() or transformed() or current_call():
         return

@@ -218,11 +218,9 @@ def generation(sizes: Sizes, card: Card, rounds: int, console: Console) -> Itera
         weights = sum(p.numel() * p.element_size() for p in ours.parameters())
         for batch_size in sizes.prompts:
             prompts = torch.randint(1, sizes.vocab_size, (batch_size, PROMPT), device=card.device)
-            for warm_up in generations(ours, theirs, prompts, 4).values():
-                warm_up()
             turns = generations(ours, theirs, prompts, sizes.new_tokens)
             contenders = {name: done(turn, card.device) for name, turn in turns.items()}
-            seconds = in_turns(contenders, rounds=min(rounds, 3), repeats=1, warm_up=False)
+            seconds = in_turns(contenders, rounds=min(rounds, 3), repeats=1)
             row: dict[str, Any] = {"batch": batch_size, "precision": precision}
             row |= spread(seconds, batch_size * sizes.new_tokens)
             row["ratio"] = ratio(seconds["theirs"], seconds["ours"])
