@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from minitransformer.checks import require_given, require_number
 from minitransformer.errors import InputError
+from minitransformer.untrusted import shown
 
 Heads = Float[Tensor, "batch heads time head_dim"]
 
@@ -214,11 +215,11 @@ def require_scaling(scaling: Mapping[str, Any] | None) -> None:
     if scaling is None:
         return
     kind = scaling.get("rope_type")
-    if kind not in ROPE_SCALINGS:
-        raise InputError(f"rope_type={kind!r} must be one of {', '.join(ROPE_SCALINGS)}")
+    if not isinstance(kind, str) or kind not in ROPE_SCALINGS:
+        raise InputError(f"rope_type={shown(kind)} must be one of {', '.join(ROPE_SCALINGS)}")
     needed, given = ROPE_SCALINGS[kind], [name for name in scaling if name != "rope_type"]
     if set(needed) != set(given):
-        raise InputError(f"rope_type={kind!r} takes {', '.join(needed)}; given are {', '.join(given) or 'none'}")
+        raise InputError(f"rope_type={kind!r} takes {', '.join(needed)}; given are {shown(given)}")
     for name in needed:
         require_given(**{name: scaling[name]})
         require_number(name, scaling[name], at_least=1e-30)

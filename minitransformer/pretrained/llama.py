@@ -217,6 +217,6 @@ def _rope(settings: Mapping[str, Any]) -> tuple[Any, dict[str, Any] | None]:
     else:
         rope.pop("original_max_position_embeddings", None)  # has no effect
     needed = ROPE_SCALINGS.get(kind, ())
-    if unknown := [f"{name}={shown(value)}" for name, value in rope.items() if name not in needed]:
-        raise InputError(f"{field} of rope_type={kind!r} has {', '.join(unknown)}, which is not computed here")
+    if unknown := {name: value for name, value in rope.items() if name not in needed}:
+        raise InputError(f"{field} of rope_type={kind!r} has {shown(unknown)}, which is not computed here")
     return theta, None if kind == "default" else {"rope_type": kind, **rope}

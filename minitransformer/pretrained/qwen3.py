@@ -34,8 +34,8 @@ class Qwen3HubConfig(RotaryHubConfig):
     @classmethod
     def from_json(cls: type[R], settings: dict[str, Any]) -> R:
         kinds = settings.get("layer_types") or []
-        if other := [kind for kind in kinds if kind != "full_attention"]:
-            raise InputError(f"layer_types has {shown(other[0])}: only 'full_attention' is supported")
+        if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+            raise InputError(f"layer_types={shown(kinds)}: only 'full_attention' is supported")
         return super().from_json(settings)
 
     def tensors(self, ours: Mapping[str, Any], prefix: str) -> dict[str, TheirTensor]:

@@ -5,13 +5,14 @@ import math
 from functools import partial
 from pathlib import Path
 
+import helpers_hub
 import torch
 from fuzz.damage import files_in, fresh_copy, misplace, spoil
 from fuzz.harness import Attack, require
 from helpers_bert import CASES, theirs_of
 from helpers_models import nudged
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 import minitransformer
 from minitransformer import (
@@ -161,6 +162,8 @@ def hub_checkpoints(folder: Path):
     made = {case: theirs_of(case) for case in CASES if "one" not in case and "two" not in case}
     sizes = {"vocab_size": 7, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2}
     made["gpt2"] = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0))
+    made |= {case: helpers_hub.theirs_of(case) for case in helpers_hub.ROTARY}
+    made["classifier"] = BertForSequenceClassification(made["BERT"].config)
     for name, model in made.items():
         model.save_pretrained(folder / "whole" / name)
     made["gpt2"].save_pretrained(folder / "whole" / "gpt2 in shards", max_shard_size=600)

@@ -60,7 +60,7 @@ def test_sizes_are_at_least_one_and_rates_between_zero_and_one(kind):
 
 IMPOSSIBLE = [
     (GPTConfig, {"rope_scaling": {"rope_type": "yarn"}}, "rope_type='yarn' must be one of linear, llama3"),
-    (GPTConfig, {"rope_scaling": {"rope_type": "linear"}}, "takes factor; given are none"),
+    (GPTConfig, {"rope_scaling": {"rope_type": "linear"}}, "takes factor; given are []"),
     (GPTConfig, {"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor=0 must be at least"),
     (GPTConfig, {"sliding_window": 4}, "sliding_window=4: learned positions start again"),
     (GPTConfig, {"stop_ids": (0, 11)}, "stop_ids=11 is no id in a vocabulary of 9"),

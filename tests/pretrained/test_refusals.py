@@ -120,11 +120,11 @@ WRONG_LLAMA = {
     ),
     "rope option": (
         config(rope_parameters={"rope_type": "linear", "factor": 2.0, "mscale": 0.7}),
-        ["rope_parameters of rope_type='linear' has mscale=0.7, which is not computed here"],
+        ["rope_parameters of rope_type='linear' has {'mscale': 0.7}, which is not computed here"],
     ),
     "half of llama3": (
         config(rope_parameters={"rope_type": "llama3", "factor": 2.0}),
-        ["takes factor, low_freq_factor", "given are factor, original_max_position_embeddings"],
+        ["takes factor, low_freq_factor", "given are ['factor', 'original_max_position_embeddings']"],
     ),
     "half of a head": (config(partial_rotary_factor=0.5), ["partial_rotary_factor=0.5: only 1.0 is supported"]),
     "activation": (config(hidden_act="gelu"), ["hidden_act='gelu' must be one of silu, swish"]),
@@ -154,7 +154,7 @@ WRONG_QWEN3 = {
     "windows": (config(use_sliding_window=True), ["use_sliding_window=True: only False is supported"]),
     "layers": (
         config(layer_types=["full_attention", "linear_attention"]),
-        ["layer_types has 'linear_attention': only"],
+        ["layer_types=['full_attention', 'linear_attention']: only"],
     ),
     "a gated ReLU": (config(hidden_act="relu"), ["mlp.gate_proj.weight differs from", "only equal ones are read"]),
 }
