@@ -24,9 +24,12 @@ ABANDONED = 24 * 60 * 60
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; after the block, flush it to disk and rename it to `path`.
 
-    Until then, and if the block raises, the old file stays intact. Raises `OSError` as `disk_errors` does.
+    Until then, and if the block raises, the old file stays intact. Raises `InputError` if a folder or a device stands
+    in its place, and `OSError` as `disk_errors` does.
     """
     path = Path(path)
+    if path.exists():
+        require_regular(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with disk_errors(path):
@@ -99,9 +102,12 @@ def require_regular(path: str | Path) -> None:
 
 
 def require_place_for(path: Path) -> None:
-    """`InputError` for the path of a new file whose folder does not exist, or where something else than a file is."""
+    """`InputError` for the path of a new file whose folder does not exist or is read-only, or where something else than
+    a file is."""
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: {path.parent} cannot be written to")
     if path.exists():
         require_regular(path)
 

@@ -89,7 +89,7 @@ def ending(run):
     return left
 
 
-UNLIKE = {"data", "run_id", "metrics_sha256"}
+UNLIKE = {"data", "run_id", "metrics_sha256", "sha256"}
 
 
 def timeless(value):

@@ -9,7 +9,7 @@ import pytest
 
 import minitransformer
 from minitransformer import GPT, InputError
-from minitransformer.files import open_regular, sha256
+from minitransformer.files import open_regular, sha256, write_json
 from minitransformer.models.weights import read_safetensors
 from minitransformer.tokenization import load_tokenizer
 from minitransformer.untrusted import read_json
@@ -28,6 +28,18 @@ PLACED = {
 }
 OPENED = {mode: partial(open, mode=mode, opener=open_regular) for mode in ("rb", "ab+", "r+b", "wb")}
 READERS = {reader.__name__: reader for reader in (sha256, read_json, load_tokenizer, read_safetensors)}
+
+
+@pytest.mark.parametrize("what", PLACED)
+def test_what_is_no_regular_file_is_not_replaced_by_one(what, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    PLACED[what](Path("x"))
+    before = Path("x").lstat()
+    with pytest.raises(InputError, match=f"x is {what}, not a regular file"):
+        write_json("x", 1)
+    assert Path("x").lstat() == before
+    with pytest.raises(InputError, match="is a folder"):
+        write_json("", 1)
 
 
 @pytest.mark.parametrize("what", PLACED)

@@ -20,7 +20,7 @@ from minitransformer.checks import Count, require_ranges
 from minitransformer.data import load
 from minitransformer.data.dates import locale_of
 from minitransformer.errors import InputError
-from minitransformer.files import write_json
+from minitransformer.files import require_place_for, write_json
 from minitransformer.pipelines.translator import Translator
 from minitransformer.reporting import reported_to_user
 from minitransformer.untrusted import read_json
@@ -55,6 +55,9 @@ def compare(settings: CompareDatesSettings, console: Console) -> None:
     require_ranges(settings)
     if importlib.util.find_spec("dateparser") is None:
         raise InputError("dateparser is not installed: pip install 'minitransformer[test]'")
+    written = settings.run / "dateparser.json", settings.run / "dateparser.csv"
+    for path in written:
+        require_place_for(path)
     test = load("dates", locales=locales_of(settings.run))["test"]
     rows = test.select(first_of_each([locale_of(name) for name in test["format"]], settings.pairs))
     sources, targets = list(rows["source"]), list(rows["target"])
@@ -88,8 +91,8 @@ def compare(settings: CompareDatesSettings, console: Console) -> None:
         "readers": reports,
     }
     by_locale = {reader: report["by_locale"] for reader, report in reports.items()}
-    write_json(settings.run / "dateparser.json", results)
-    write_by_locale(by_locale, settings.run / "dateparser.csv")
+    write_json(written[0], results)
+    write_by_locale(by_locale, written[1])
     console.print(worst_locales(by_locale))
     console.print(readers_table(results))
     console.print(f"all locales are in {settings.run / 'dateparser.csv'}")

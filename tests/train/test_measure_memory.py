@@ -4,6 +4,7 @@ import io
 
 import pytest
 import tyro
+from helpers_scripts import refused
 from rich.console import Console
 
 from minitransformer.errors import InputError
@@ -63,6 +64,13 @@ def test_a_figure_that_only_some_sizes_have_is_shown_for_them():
     show([{"megabytes": 5}, {"megabytes": 100, "token_file_megabytes": 71.0}], Console(file=said, width=200))
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.getvalue().splitlines() if "│" in line]
     assert rows == [["token file megabytes", "", "71.0"]]
+
+
+@pytest.mark.parametrize(("out", "message"), [("", "is a folder"), ("none/x.json", "x.json: there is no folder none")])
+def test_a_place_that_cannot_be_written_to_is_refused_before_measuring(out, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measure_memory, "measured", lambda *_: pytest.fail("it measures"))
+    assert message in refused(capsys, ["--out", out], measure_memory.main)
 
 
 @pytest.mark.parametrize(

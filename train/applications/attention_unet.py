@@ -35,7 +35,7 @@ from minitransformer.checks import Count, Range
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Model
 from minitransformer.plots import save_figure
-from train.applications.rivals import ApplicationSettings, Contest, mean_loss, parameters_of
+from train.applications.rivals import ApplicationSettings, Contest, Size, mean_loss, parameters_of
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -61,7 +61,7 @@ class AttentionUNetSettings(ApplicationSettings):
     """Images for training. A tenth as many more are for validation, and a fifth as many for the test."""
     size: Annotated[int, Range(at_least=32, at_most=512)] = 64
     """Height and width of an image, a multiple of 8."""
-    channels: Count = 6
+    channels: Size = 6
     """Of the finest level. The levels below have 2, 4 and 4 times as many."""
 
     def validate(self) -> None:

@@ -31,11 +31,11 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from torch import Tensor, nn
 
-from minitransformer.checks import Count, Range
+from minitransformer.checks import Range
 from minitransformer.data import load
 from minitransformer.models.base import Config, Loss, Model
 from minitransformer.plots import save_figure
-from train.applications.rivals import ApplicationSettings, Contest, Split
+from train.applications.rivals import ApplicationSettings, Contest, Size, Split
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -57,9 +57,9 @@ class AutoencoderSettings(ApplicationSettings):
     settings_file: ClassVar[str] = "autoencoder.json"
 
     lr: LearningRate = 3e-3
-    wide: Count = 256
+    wide: Size = 256
     """The width of the encoder's first layer and of the decoder's last one."""
-    narrow: Annotated[int, Range(at_least=max(CODES), at_most=2**31 - 1)] = 64
+    narrow: Annotated[int, Range(at_least=max(CODES), at_most=4096)] = 64
     """The width of the layers next to the code."""
 
 

@@ -44,7 +44,7 @@ from minitransformer.models.rnn_encoder import RecurrentEncoder
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
 from minitransformer.text_encoding import pad
-from train.applications.rivals import ApplicationSettings, Contest, Split, parameters_of
+from train.applications.rivals import ApplicationSettings, Contest, Size, Split, parameters_of
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -64,7 +64,7 @@ class GatedAttentionSettings(ApplicationSettings):
     lr: LearningRate = 4e-3
     batch_size: Count = 128
     evaluations: Count = 8
-    d_model: Count = 100
+    d_model: Size = 100
     """The width of a word vector."""
     layers: CountOrZero = 0
     """Layers of a BiLSTM between words and attention, 2 in the paper. 0: attention reads the words themselves."""

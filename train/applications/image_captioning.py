@@ -35,13 +35,13 @@ from jaxtyping import Bool, Float
 from rich.console import Console
 from torch import Tensor, nn
 
-from minitransformer.checks import Count, Range
+from minitransformer.checks import Range
 from minitransformer.dropout import Dropout
 from minitransformer.models.base import Loss, embedded
 from minitransformer.models.rnn_cells import RecurrentStack
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
-from train.applications.rivals import ApplicationSettings, Contest, mean_loss
+from train.applications.rivals import ApplicationSettings, Contest, Many, Size, mean_loss
 from train.applications.scenes import CELLS, LONGEST, SIDE, SIZE, WORDS, middle_of_digits, scenes, trained_eye
 from train.applications.writer import BOS, EOS, PAD, Ids, Logits, Writer, WriterConfig, exact_match, ids_before, written
 from train.engine.run_folder import run_job
@@ -63,11 +63,11 @@ class ImageCaptioningSettings(ApplicationSettings):
     settings_file: ClassVar[str] = "image_captioning.json"
 
     lr: LearningRate = 5e-3
-    scenes: Count = 8_000
+    scenes: Many = 8_000
     """Training scenes; there are 500 for validation and 1,000 for the test, of other images of digits."""
-    d_model: Count = 64
+    d_model: Size = 64
     """The width of every vector: cells, words, LSTM."""
-    eye_steps: Count = 3000
+    eye_steps: Many = 3000
     """Steps in which the convolutional network learns to name single objects, before all rivals."""
     coverage: Annotated[float, Range(at_least=0)] = 0.0
     """λ, the weight of the penalty for cells that soft attention never looks at; 1 in the paper."""

@@ -41,7 +41,7 @@ from minitransformer.models.rnn_encoder import RecurrentEncoder
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Multiplicative
 from minitransformer.text_encoding import pad
-from train.applications.rivals import ApplicationSettings, Contest, Split, mean_loss
+from train.applications.rivals import ApplicationSettings, Contest, Size, Split, mean_loss
 from train.applications.writer import (
     EOS,
     FIRST,
@@ -81,7 +81,7 @@ class ImageToLatexSettings(ApplicationSettings):
     """How many different formulas to draw. A tenth is for validation, another tenth for the test."""
     d_model: Annotated[int, Range(at_least=2, at_most=10_000)] = 24
     """The width of embeddings and of each direction of the rows' BiLSTM; half, once and twice, of the convolutions."""
-    hidden_size: Count = 64
+    hidden_size: Size = 64
     """Of the decoder."""
     beam_size: Annotated[int, Range(at_least=1, at_most=VOCAB_SIZE)] = 5
 

@@ -33,7 +33,7 @@ from minitransformer.data import load
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Model, target_loss
 from minitransformer.plots import save_figure
-from train.applications.rivals import ApplicationSettings, Contest
+from train.applications.rivals import ApplicationSettings, Contest, Size
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -57,9 +57,9 @@ class ResidualAttentionSettings(ApplicationSettings):
     evaluations: Count = 2
     noise: Share = 0.4
     """The share of wrong labels in the runs with noise; 0 for no such runs."""
-    pieces: Count = 4
+    pieces: Size = 4
     """Pieces of other digits on each canvas."""
-    width: Count = 32
+    width: Size = 32
     """Channels that the modules work in, a multiple of 4."""
     modules: Count = 4
     """Attention modules in a row."""

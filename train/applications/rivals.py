@@ -8,13 +8,13 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from minitransformer.checks import Count
+from minitransformer.checks import Count, Range
 from minitransformer.models import Model
 from minitransformer.optim import adamw
 from train.engine.console import table
@@ -24,6 +24,10 @@ from train.engine.results import finish, finished, part_id, run_figures
 from train.engine.run_folder import create_run
 from train.engine.settings import LearningRate, Precision, Settings, seeds_of
 
+Size = Annotated[int, Range(more_than=0, at_most=4096)]
+"""A width or a number of parts of a model: with more, a step takes minutes."""
+Many = Annotated[int, Range(more_than=0, at_most=1_000_000)]
+"""A number of examples to make, or of steps of a part."""
 Figures = Mapping[str, float]
 Split = Mapping[str, Tensor]
 """The rows of one split, column by column."""

@@ -40,7 +40,7 @@ from minitransformer.positions import SinusoidalPositions
 from minitransformer.text_encoding import pad
 from train.applications import english_to_python as language
 from train.applications.english_to_python import BOS, EOS, FIRST, PAD, UNKNOWN, Pair
-from train.applications.rivals import ApplicationSettings, Contest, Split, mean_loss
+from train.applications.rivals import ApplicationSettings, Contest, Many, Size, Split, mean_loss
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -61,11 +61,11 @@ class TreeGenSettings(ApplicationSettings):
     lr: LearningRate = 3e-3
     batch_size: Count = 32
     evaluations: Count = 3
-    sentences: Count = 5000
+    sentences: Many = 5000
     """How many sentences to train on."""
-    d_model: Count = 64
-    num_heads: Count = 4
-    num_layers: Count = 1
+    d_model: Size = 64
+    num_heads: Size = 4
+    num_layers: Size = 1
     """Blocks in each of the three stacks: the readers of words and of rules, and the decoder."""
 
     def validate(self) -> None:

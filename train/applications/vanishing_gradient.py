@@ -31,12 +31,12 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from torch import Tensor, nn
 
-from minitransformer.checks import Count, Range
+from minitransformer.checks import Range
 from minitransformer.models.base import Config, Loss, Model, embedded, target_loss
 from minitransformer.models.rnn_cells import Cell, GRUCell, LSTMCell, State, Step
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
-from train.applications.rivals import ApplicationSettings, Contest, Split, parameters_of
+from train.applications.rivals import ApplicationSettings, Contest, Size, Split, parameters_of
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -63,7 +63,7 @@ class VanishingGradientSettings(ApplicationSettings):
     lr: LearningRate = 3e-3
     noise: Annotated[int, Range(at_least=SHORT, at_most=1000)] = 100
     """How many letters of noise are between a string and its copy. A tanh RNN is also trained with 10."""
-    d_model: Count = 16
+    d_model: Size = 16
     """The width of the letters' embedding."""
     hidden_size: Annotated[int, Range(at_least=4, at_most=4096)] = 64
     """Of the network with attention. The others get the size that gives them as many parameters."""

@@ -34,7 +34,7 @@ from minitransformer.models.rnn_cells import RecurrentStack
 from minitransformer.models.rnn_decoders import Decoder, RNNState
 from minitransformer.plots import save_figure
 from minitransformer.text_encoding import pad
-from train.applications.rivals import ApplicationSettings, Contest, Split, mean_loss
+from train.applications.rivals import ApplicationSettings, Contest, Size, Split, mean_loss
 from train.applications.writer import (
     EOS,
     FIRST,
@@ -71,9 +71,9 @@ class VectorToSequenceSettings(ApplicationSettings):
     lr: LearningRate = 3e-3
     days: Count = 4000
     """How many days to write, each in all eight formats. A tenth is for validation, another tenth for the test."""
-    d_model: Count = 32
+    d_model: Size = 32
     """The width of each embedding."""
-    hidden_size: Count = 128
+    hidden_size: Size = 128
 
     def validate(self) -> None:
         super().validate()

@@ -1,5 +1,7 @@
 """The results of a run: its figures, how they are shown, and `results.json`, which says that the run is finished."""
 
+import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from minitransformer.checks import fits
 from minitransformer.errors import InputError
 from minitransformer.files import sha256, write_json
 from minitransformer.untrusted import read_json
@@ -39,14 +40,20 @@ def show_run(results: Mapping[str, Any], folder: Path, console: Console, *, unit
 
 
 def finish(folder: Path, results: Mapping[str, Any], run_id: str) -> None:
-    """Write `results.json`, with the run's name and the checksums of its metrics and of the models in the folder: it
-    makes the run a finished one."""
+    """Write `results.json`, with the run's name and the checksums of its metrics, of the models in the folder, and of
+    all this: it makes the run a finished one."""
     models = [path.parent for pattern in ("", "*/") for path in folder.glob(f"{pattern}model.safetensors")]
     files = [model / name for model in models for name in ("model.safetensors", "config.json")]
     files += [path for model in models for path in model.glob("*tokenizer.json")]
     checksums = {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(files)}
     metrics = sha256(folder / METRICS) if (folder / METRICS).exists() else None
-    write_json(folder / RESULTS, {**results, "run_id": run_id, "metrics_sha256": metrics, "files": checksums})
+    own = {"run_id": run_id, "metrics_sha256": metrics, "files": checksums}
+    values = json.loads(json.dumps({**results, **own}))  # as they are read again
+    write_json(folder / RESULTS, {**values, "sha256": _digest(values)})
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def part_id(run_id: str, folder: Path) -> str:
@@ -55,17 +62,16 @@ def part_id(run_id: str, folder: Path) -> str:
 
 
 def finished(folder: Path, run_id: str) -> dict[str, Any] | None:
-    """The results of a finished run; None if it is not finished. `InputError` if they are another run's, or if a model
-    of it is gone or has changed since then; a warning if metrics of it, or of a run in it, are gone or have changed."""
+    """The results of a finished run; None if it is not finished. `InputError` if they are another run's or have
+    changed, or if a model is gone or has changed; a warning if metrics of it, or of a run in it, are gone or have
+    changed."""
     path = folder / RESULTS
     if not path.exists():
         return None
     results = read_json(path)
-    owner, metrics, files = (
-        results.pop(name, None) if isinstance(results, dict) else None for name in ("run_id", "metrics_sha256", "files")
-    )
-    if files is None or not fits(files, dict[str, str]):
+    if not isinstance(results, dict) or results.pop("sha256", None) != _digest(results):
         raise InputError(f"{path} is not what a finished run writes: delete it, and resume the run to write it again")
+    owner, metrics, files = (results.pop(name) for name in ("run_id", "metrics_sha256", "files"))
     if owner != run_id:
         raise InputError(f"{path} is of another run: put back what was moved")
     for name, checksum in files.items():

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from minitransformer.checks import Count, require_ranges
 from minitransformer.errors import InputError
-from minitransformer.files import write_json
+from minitransformer.files import require_place_for, write_json
 from minitransformer.reporting import reported_to_user
 from train.engine.console import table, wide_console
 from train.measure_memory.made_up_text import write_corpus
@@ -78,7 +78,10 @@ class MemorySettings:
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
         settings = tyro.cli(MemorySettings, args=arguments, prog="python -m train.measure_memory")
-        figures = [measured(settings, size * 1_000_000) for size in settings.sizes()]
+        sizes = settings.sizes()
+        if settings.out is not None:
+            require_place_for(settings.out)
+        figures = [measured(settings, size * 1_000_000) for size in sizes]
         if settings.out is not None:
             write_json(settings.out, figures)
         show(figures, wide_console())

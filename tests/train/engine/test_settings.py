@@ -70,6 +70,10 @@ def test_a_resumed_run_keeps_its_settings_and_names_those_that_are_not_its_own(t
         open_run(Some, "some", ["--resume", "auto"])
 
 
+def edit(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
 def run_id_of(run):
     return json.loads((run / "config.json").read_text())["run_id"]
 
@@ -95,8 +99,12 @@ def test_a_finished_run_says_where_its_results_are_and_exits_with_code_0(tmp_pat
         (lambda run: shutil.rmtree(run / "rnn"), "its rnn/config.json is gone"),
         (lambda run: (run / "results.json").write_text("{}"), "is not what a finished run writes: delete it"),
         (lambda run: (run / "results.json").write_text("{"), "is not valid JSON"),
+        (
+            lambda run: edit(run / "results.json", '"score": 1', '"score": 2'),
+            "is not what a finished run writes: delete",
+        ),
     ],
-    ids=["gone", "damaged", "one of several gone", "results of something else", "results damaged"],
+    ids=["gone", "damaged", "one of several gone", "results of something else", "results damaged", "results changed"],
 )
 def test_a_finished_run_whose_model_is_gone_or_damaged_says_so(damage, message, tmp_path):
     run = tmp_path / "run"
