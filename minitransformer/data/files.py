@@ -146,9 +146,8 @@ def _files_of_splits(path: Path, wanted: Wanted) -> dict[str, tuple[Path, ...]]:
     for split in ("train", "validation"):
         if split not in chosen:
             there = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
-            way_out = (
-                f"; give the path {path / 'train'} to have a tenth of train set apart" if "train" in chosen else ""
-            )
+            whole = {"train"} if "train" in chosen else {file.stem for file in path.iterdir() if file.suffix}
+            way_out = f"; give the path {path / whole.pop()} to have a tenth of it set apart" if len(whole) == 1 else ""
             raise InputError(f"{path} has no file called {' or '.join(SPLIT_NAMES[split])}; it has {there}{way_out}")
     stems = tuple(stem for names in SPLIT_NAMES.values() for stem in names)
     endings = {*_READABLE, *chain.from_iterable(_WAYS_OUT.values())}

@@ -106,12 +106,20 @@ def test_a_test_file_without_labels_is_left_out_and_no_other(header, test_header
     refused(tmp_path, "dev.tsv", kind="labelled")
 
 
+def test_a_folder_of_one_pair_of_aligned_files_names_the_path_to_give(tmp_path):
+    for suffix in ("de", "en"):
+        write(tmp_path / f"films.de-en.{suffix}", "a\n")
+    refused(
+        tmp_path, f"give the path {tmp_path / 'films.de-en'} to have a tenth of it set apart", source="de", target="en"
+    )
+
+
 def test_missing_incomplete_and_ambiguous_folders_are_refused(tmp_path):
     refused(tmp_path / "none.csv", "none.csv", "no file or folder")
     refused(tmp_path, "no file called train", "nothing")
     write(tmp_path / "train.txt", "a")
     refused(tmp_path, "no file called validation or val or dev", "it has train.txt")
-    refused(tmp_path, f"give the path {tmp_path / 'train'} to have a tenth of train set apart")
+    refused(tmp_path, f"give the path {tmp_path / 'train'} to have a tenth of it set apart")
     write_rows(tmp_path / "val.csv", ("source", "target"), ("1", "2"))
     refused(tmp_path, "val.csv is a table, but another split's file is running text")
     write(tmp_path / "val.txt", "a")

@@ -56,6 +56,7 @@ def test_several_seeds_are_trained_and_a_finished_rival_is_not_trained_again(tmp
     [
         (vector_to_sequence, "--seeds 0,0", "--seeds '0,0': name at least one, each once"),
         (vector_to_sequence, "--seeds 0,x", "whole numbers"),
+        (vector_to_sequence, "--d-model 5000", "--d-model 5000 must be more than 0 and at most 4096"),
         (vector_to_sequence, "--seeds 1,2 --seed 3", "--seed: no effect beside --seeds"),
         (vector_to_sequence, "--days 5", "--days 5: from 10 to 17,897"),
         (vanishing_gradient, "--noise 9", "--noise 9 must be at least 10"),
