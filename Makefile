@@ -4,13 +4,14 @@
 # make test-all    set up, then every check, slow tests included
 # make fuzz        set up, then attack: make fuzz CASES=10000 KILLS=100 SEED=0
 # make docs        set up, then build the site in docs/_build/html
+# make notebook    set up, then write the talk as docs/talk.ipynb
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup translate finetune test test-all fuzz lint docs clean
+.PHONY: setup translate finetune test test-all fuzz lint docs notebook clean
 
 setup: $(VENV)/.core
 
@@ -33,6 +34,10 @@ $(VENV)/.test: $(VENV)/.core
 
 $(VENV)/.docs: $(VENV)/.core
 	$(PIP_INSTALL) --no-build-isolation --editable '.[docs]'
+	touch $@
+
+$(VENV)/.notebook: $(VENV)/.core
+	$(PIP_INSTALL) --no-build-isolation --editable '.[notebook]'
 	touch $@
 
 translate: $(VENV)/.core
@@ -63,7 +68,10 @@ fuzz: $(VENV)/.test
 		$(if $(ONLY),--only "$(ONLY)") $(if $(CASE),--case $(CASE))
 
 docs: $(VENV)/.docs
-	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+
+notebook: $(VENV)/.notebook
+	$(BIN)/python docs/notebook.py
 
 clean:
-	rm -rf $(VENV) build docs/_build *.egg-info
+	rm -rf $(VENV) build docs/_build docs/_pictures docs/talk.ipynb *.egg-info

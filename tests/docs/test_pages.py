@@ -31,8 +31,10 @@ PYTHON_PAGES = [page for page in PAGES if "```python" in page.read_text(encoding
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with what the pages take to be there: a checkpoint of Hugging Face and runs."""
+    """A working folder with what the pages take to be there: a checkpoint of Hugging Face and runs. The models of the
+    talk take two steps."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TALK_STEPS", "2")
     tokenizer = train_byte_bpe_tokenizer(["to be"], 270)
     gpt = GPT(
         GPTConfig(tokenizer.get_vocab_size(), max_length=8, d_model=8, num_heads=1, num_layers=1, eos_id=1)
@@ -40,6 +42,7 @@ def folder(tmp_path, monkeypatch):
     gpt.export("folder-or-hub-id")
     Completer(gpt, tokenizer).save("runs/pretrain-gpt-...")
     transformer().save("runs/translate-.../transformer")
+    (tmp_path / "runs/translate-.../transformer/metrics.jsonl").write_text('{"step": 1, "loss": 2.5}\n')
     rnn().save("runs/translate-.../rnn-location")
 
 
