@@ -67,6 +67,16 @@ def test_padding_wherever_it_stands_changes_nothing(encoder, pooling):
         assert_close(model(ids, valid), alone)
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_saved_tensor_takes_part(encoder, tmp_path):
+    model = made(encoder, "attention")
+    model.save(tmp_path)
+    batch = {"ids": torch.randint(5, VOCAB, (4, 6)), "labels": torch.tensor([0, 1, 2, 1])}
+    model.loss(batch)["label"].total.backward()
+    assert load_file(tmp_path / "model.safetensors").keys() == dict(model.named_parameters()).keys()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
 class OwnBERT(BERT):
     """A user's subclass that computes something else."""
 
