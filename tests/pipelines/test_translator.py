@@ -2,6 +2,7 @@ import dataclasses
 import io
 import warnings
 
+import jaxtyping
 import pytest
 import torch
 
@@ -173,6 +174,17 @@ def test_translations_that_do_not_end_are_counted_in_one_warning():
     assert message.endswith(": line 1, 3")
     with pytest.warns(UserWarning, match="1 of 1 translations are cut off at 50 tokens more than their source: line 1"):
         endless().attention_map("ab")
+
+
+@pytest.mark.parametrize(
+    "options", [dict(max_new_tokens=-1), dict(max_new_tokens=10**30), dict(beam_size=2.5)], ids=str
+)
+def test_numbers_out_of_range_are_refused_whatever_the_text(options, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    [(name, value)] = options.items()
+    for text in ("ab", ""):
+        with pytest.raises(InputError, match=f"{name}={value} must be"):
+            endless()(text, **options)
 
 
 def test_translations_that_end_warn_nobody():
