@@ -3,8 +3,13 @@ from contextlib import suppress
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from minitransformer.data.cache_folder import cache_folder, discard
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

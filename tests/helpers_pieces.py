@@ -7,7 +7,7 @@ from hypothesis import settings
 from minitransformer import ALiBi, RelativeBias, Rotary
 
 # Tests that draw their examples: the same ones in every run, and no clock, for machines differ.
-few_examples = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+few_examples = settings(max_examples=25, derandomize=True, database=None)
 
 
 def assert_near(ours, theirs, tolerance):

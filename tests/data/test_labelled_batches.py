@@ -1,6 +1,6 @@
 import datasets
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -13,7 +13,6 @@ CHARACTERS, PIECES = train_character_tokenizer(TEXTS), train_wordpiece_tokenizer
 some = st.lists(st.tuples(st.sampled_from(TEXTS), st.integers(0, 3)), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(rows=some, tokenizer=st.sampled_from([CHARACTERS, PIECES]), max_length=st.integers(3, 15), data=st.data())
 def test_a_batch_holds_its_texts_as_an_encoder_reads_them_and_their_labels(rows, tokenizer, max_length, data):
     expected, cut, _ = encode_texts([text for text, _ in rows], tokenizer, max_length)

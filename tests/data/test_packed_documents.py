@@ -33,7 +33,7 @@ def documents_in(batch):
     return list(found.values()), padding
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text("abcde", max_size=20), min_size=1, max_size=12), st.integers(1, 4))
 def test_every_document_is_read_once_whole_or_in_parts_that_share_a_token(texts, batch_size):
     packed = PackedDocuments(rows_of(texts), CONTEXT, batch_size=batch_size, seed=0)

@@ -1,7 +1,7 @@
 import datasets
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
@@ -39,7 +39,6 @@ def test_a_batch_holds_the_encoded_pairs_padded(pairs, data):
     assert corpus.lengths[rows].tolist() == [[len(s), len(t)] for s, t in zip(source_ids, target_ids, strict=True)]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(sizes, sizes), min_size=1, max_size=12), st.integers(2, 35))
 def test_within_keeps_the_pairs_that_are_short_on_both_sides_as_they_were(counts, limit):
     rows = {"source": ["a" * (s - 1) for s, _ in counts], "target": ["b" * (t - 1) for _, t in counts]}

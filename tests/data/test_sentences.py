@@ -32,7 +32,7 @@ def parts(texts, ends=SENTENCE_ENDS):
     return list(parts_in_sentences(([text] for text in texts), ends))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(running, max_size=4), st.lists(st.integers(0, 120)), st.sampled_from([SENTENCE_ENDS, LINE_ENDS]))
 def test_the_sentences_of_all_parts_are_those_of_the_whole_texts(texts, cuts, ends):
     whole = [sentence for text in texts for sentence in sentences(text, ends)]

@@ -29,7 +29,7 @@ def expected(rows, seed):
     }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(few, few), min_size=5, max_size=80), st.integers(0, 9))
 def test_parts_share_no_value_and_repeat_no_row(rows, seed):
     table = datasets.Dataset.from_dict({"source": [a for a, _ in rows], "target": [b for _, b in rows]})

@@ -29,7 +29,7 @@ def stream(text, tokenizer):
     return stream_rows(datasets.Dataset.from_dict({"text": [text]}), tokenizer).ids.tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(kind=st.sampled_from(list(TOKENIZERS)), piece=st.sampled_from([1, 5, 1000]), cuts=cuts)
 def test_a_stream_is_end_of_text_and_the_tokens_of_the_text_for_each_text_however_it_is_stored(kind, piece, cuts):
     tokenizer = TOKENIZERS[kind]
@@ -46,7 +46,7 @@ def test_a_stream_is_end_of_text_and_the_tokens_of_the_text_for_each_text_howeve
     assert stored.columns["bytes"].sum() == sum(len(text.encode()) for text in TEXTS)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=30))
 def test_characters_are_looked_up_as_the_tokenizer_itself_would(text):
     tokenizer = TOKENIZERS["character"]
@@ -59,7 +59,7 @@ def test_a_tokenizer_of_characters_that_normalises_is_obeyed():
     assert stream("A", changed) == [3, *changed.encode("a", add_special_tokens=False).ids]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, derandomize=True, database=None)
 @given(length=st.integers(2, 60), context=st.integers(1, 12), batch_size=st.integers(1, 5), epoch=st.integers(0, 9))
 def test_an_epoch_predicts_every_token_once_but_for_the_ends(length, context, batch_size, epoch):
     if length <= context:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
@@ -43,7 +43,6 @@ ids = st.lists(st.integers(0, (1 << 15) - 1), max_size=6)
 numbers = st.integers(-(1 << 31), (1 << 31) - 1)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2).flatmap(lambda width: st.lists(st.tuples(ids, *[numbers] * width), max_size=8)), st.booleans())
 def test_what_comes_back_is_what_went_in_and_is_made_once(made, small):
     columns = ["x", "y"][: len(made[0]) - 1 if made else 0]

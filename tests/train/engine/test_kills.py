@@ -51,12 +51,16 @@ def at_training_batch(number, happening, action):
     action()
 
 
+OTHERS = ("gpt with muon", "albert")  # much as another job, or as the runs of test_survival.py
 SENTENCES = "translate sentences"  # its beam search takes long, and it has four steps only
-JOB_AND_MOMENTS = [*((name, 3, 4) for name in JOBS if name != SENTENCES)]
-JOB_AND_MOMENTS += [pytest.param(SENTENCES, 2, 2, marks=pytest.mark.slow)]
+JOB_AND_MOMENTS = [*((name, 3, 4) for name in JOBS if name not in (*OTHERS, SENTENCES))]
+LONG = [*((name, 3, 4) for name in OTHERS), (SENTENCES, 2, 2)]
 
 
-@pytest.mark.parametrize(("name", "interrupted", "killed"), JOB_AND_MOMENTS)
+@pytest.mark.parametrize(
+    ("name", "interrupted", "killed"),
+    [*JOB_AND_MOMENTS, *(pytest.param(*case, marks=pytest.mark.slow) for case in LONG)],
+)
 def test_every_job_interrupted_then_killed_with_its_newest_checkpoint_torn_ends_as_one_left_alone(
     name, interrupted, killed, tmp_path
 ):

@@ -8,12 +8,12 @@ from minitransformer.pipelines.translator import Translator
 
 
 def test_n_best_lists_have_line_score_and_text_between_tabs(run, capsys):
-    command(["translate", str(run / "talk"), "3/9/16", "", "27 07 95", "--n-best", "2", "--beam", "3"])
+    command(["translate", str(run / "rnn-location"), "3/9/16", "", "27 07 95", "--n-best", "2", "--beam", "3"])
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [row[0] for row in rows] == ["1", "1", "2", "3", "3"]
     assert rows[2] == ["2", "", ""]
     assert float(rows[0][1]) >= float(rows[1][1])
-    command(["translate", str(run / "talk"), "3/9/16", "", "27 07 95", "--beam", "3"])
+    command(["translate", str(run / "rnn-location"), "3/9/16", "", "27 07 95", "--beam", "3"])
     assert capsys.readouterr().out.splitlines() == [rows[0][2], "", rows[3][2]]
 
 
@@ -29,7 +29,7 @@ def test_a_translation_in_bfloat16_is_that_of_the_weights_rounded_to_it(run, nam
     assert [score for _, score, _ in printed] == [f"{each.score:.4f}" for row in expected for each in row]
 
 
-@pytest.mark.parametrize(("name", "heads"), [("talk", []), ("transformer", ["--heads"])])
+@pytest.mark.parametrize(("name", "heads"), [("rnn-location", []), ("transformer", ["--heads"])])
 def test_attend_draws_a_map_for_every_model_with_attention(run, name, heads, tmp_path):
     command(["attend", str(run / name), "3 02 97", *heads, "--out", str(tmp_path / "map.png")])
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")

@@ -17,7 +17,7 @@ from train.translate.bleu import Bleu
 from train.translate.exact_match import ExactMatch
 from train.translate.settings import TranslateSettings
 
-MODELS = ["rnn-location", "rnn-none", "transformer", "talk"]
+MODELS = ["rnn-location", "rnn-none", "transformer"]
 
 
 @pytest.fixture(scope="module")
