@@ -40,7 +40,7 @@ from minitransformer.positions import SinusoidalPositions
 from minitransformer.text_encoding import pad
 from train.applications import english_to_python as language
 from train.applications.english_to_python import BOS, EOS, FIRST, PAD, UNKNOWN, Pair
-from train.applications.rivals import ApplicationSettings, Contest, Many, Size, Split, mean_loss
+from train.applications.rivals import ApplicationSettings, Contest, Many, Size, Split, mean_loss, parameters_of
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -388,9 +388,9 @@ class Tokens:
             sizes = FIRST + len(self.words), FIRST + len(self.tokens), c.d_model, c.num_heads, None, d_ff
             return Transformer(TransformerConfig(*sizes, c.num_layers, c.num_layers, pre_norm=True, dropout=0.0))
 
-        with torch.device("meta"):
-            one, two, wanted = (each.num_parameters() for each in (model(1), model(2), TreeGen(c)))
-        return model(max(1, round(1 + (wanted - one) / (two - one))))
+        one, two = (parameters_of(partial(model, d_ff)) for d_ff in (1, 2))
+        wider = (parameters_of(lambda: TreeGen(c)) - one) / (two - one)
+        return model(max(1, 1 + round(wider)))
 
     def written(self, model: Transformer, rows: Mapping[str, Tensor]) -> list[str | None]:
         """An unknown token is written as the name `unknown`."""

@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from helpers_applications import run
+from helpers_applications import refusal, run
 
 from train.applications import autoencoder
 from train.applications.autoencoder import (
@@ -108,3 +108,8 @@ def test_a_walk_is_straight_and_even_between_two_middles():
     assert stops.shape == (STOPS, 2)
     torch.testing.assert_close(stops[[0, -1]], torch.tensor([[1.0, 0], [1, 8]]))
     torch.testing.assert_close(stops.diff(dim=0), torch.tensor([[0.0, 1.0]]).expand(STOPS - 1, 2))
+
+
+def test_layers_narrower_than_a_code_are_refused(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert "--narrow 3 must be at least 4" in refusal(autoencoder.main, "--narrow 3", folder, capsys)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers_applications import run
+from helpers_applications import refusal, run
 from torch import nn
 
 from minitransformer import beam_search, sample
@@ -34,7 +34,7 @@ def rows(splits):
 
 
 def test_a_tiny_run_trains_and_draws_and_whatever_it_writes_parses(tmp_path):
-    flags = ["--sentences", "500", "--d-model", "8", "--num-heads", "2", "--steps", "12", "--evaluations", "2"]
+    flags = ["--sentences", "500", "--d-model", "8", "--num-heads", "2", "--steps", "8", "--evaluations", "2"]
     rows = run(treegen, tmp_path / "run", *flags, "--lr", "0.02", rivals=2)
     assert [(name, row["test"]["parse"]) for name, row in rows.items()] == [("TreeGen", 1), ("no tree convolution", 1)]
 
@@ -187,11 +187,17 @@ def test_the_tree_convolution_reads_parent_and_grandparent():
     torch.testing.assert_close(alone(states, parents), convolution(states, own))
 
 
-def test_word_convolutions_do_not_see_padding():
+def test_word_convolutions_read_three_words_and_no_padding():
     torch.manual_seed(0)
-    convolutions, states = WordConvolutions(4), torch.randn(1, 5, 4)
-    valid = torch.tensor([[True, True, True, False, False]])
-    torch.testing.assert_close(convolutions(states, valid)[:, :3], convolutions(states[:, :3], valid[:, :3]))
+    convolutions, states = WordConvolutions(4).double(), torch.randn(1, 5, 4, dtype=torch.double)
+    found = convolutions(states, torch.tensor([[True, True, True, False, False]]))[0, :3]
+    words = torch.cat([torch.zeros(1, 4), states[0, :3], torch.zeros(1, 4)])
+    for number, (depthwise, pointwise) in enumerate(zip(convolutions.depthwise, convolutions.pointwise, strict=True)):
+        words = nn.functional.gelu(words) if number else words
+        sums = [(depthwise.weight[:, 0].T * words[place : place + 3]).sum(dim=0) for place in range(3)]
+        mixed = pointwise(torch.stack(sums) + depthwise.bias)
+        words = torch.cat([torch.zeros(1, 4), mixed, torch.zeros(1, 4)])
+    torch.testing.assert_close(found, mixed)
 
 
 def test_the_rival_writes_unknown_words_as_one_name(splits):
@@ -199,3 +205,10 @@ def test_the_rival_writes_unknown_words_as_one_name(splits):
     ids = tokens.rows([Pair("zebra is missing", "zebra is None")])
     assert ids["source_ids"][0, 0] == treegen.UNKNOWN == ids["target_ids"][0, 1]
     assert not (tokens.rows(splits["train"])["target_ids"] == treegen.UNKNOWN).any()
+
+
+def test_sizes_that_do_not_divide_are_refused(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert "--d-model 30 is not divisible by --num-heads 4" in refusal(treegen.main, "--d-model 30", folder, capsys)
+    assert "--d-model 6 is not divisible by 4" in refusal(treegen.main, "--d-model 6 --num-heads 2", folder, capsys)
+    assert "--sentences 499: at least 500" in refusal(treegen.main, "--sentences 499", folder, capsys)

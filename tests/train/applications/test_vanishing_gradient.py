@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers_applications import run
+from helpers_applications import refusal, run
 
 from train.applications import vanishing_gradient
 from train.applications.vanishing_gradient import (
@@ -129,3 +129,9 @@ def test_recurrent_matrices_start_orthogonal_and_gates_keep_the_state_for_1_to_n
         torch.testing.assert_close(gates[1], steps / (steps + 1))
     if cell == "lstm":
         torch.testing.assert_close(gates[0], 1 / (steps + 1))
+
+
+def test_sizes_too_small_for_the_rivals_are_refused(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert "--noise 9 must be at least 10" in refusal(vanishing_gradient.main, "--noise 9", folder, capsys)
+    assert "--hidden-size 3 must be at least 4" in refusal(vanishing_gradient.main, "--hidden-size 3", folder, capsys)

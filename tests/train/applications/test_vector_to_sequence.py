@@ -1,7 +1,7 @@
 """Dates written from vectors."""
 
 import torch
-from helpers_applications import run
+from helpers_applications import refusal, run
 
 from minitransformer import greedy
 from train.applications import vector_to_sequence
@@ -55,3 +55,9 @@ def test_the_blind_twin_writes_all_formats_alike():
     assert (blind == blind[:1]).all()
     seeing = greedy(DateWriter(DateWriterConfig(5, 7)).eval(), vectors, max_new_tokens=4)
     assert not (seeing == seeing[:1]).all()
+
+
+def test_too_few_days_and_too_large_sizes_are_refused(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert "--days 5: from 10 to 17,897" in refusal(vector_to_sequence.main, "--days 5", folder, capsys)
+    assert "--d-model 5000 must be" in refusal(vector_to_sequence.main, "--d-model 5000", folder, capsys)
