@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, settings
 
 from minitransformer.data.cache_folder import cache_folder, discard
 
-# How long an example takes depends on what else the machine does.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# How long an example takes depends on what else the machine does. Every run draws others.
+settings.register_profile("suite", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """The text of ids as it streams, against decoding them at once and the tokenizers library's own stream."""
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from tokenizers.implementations import ByteLevelBPETokenizer
@@ -41,7 +41,6 @@ def gpt2_style():
 
 
 @given(st.data())
-@settings(max_examples=100)
 def test_streamed_pieces_are_together_the_decoded_text(tokenizer, data):
     # Ids at random: for bytes most are no text, cut off or wrong in every way.
     ids = data.draw(st.lists(st.integers(0, tokenizer.get_vocab_size() - 1), max_size=30))
@@ -51,7 +50,6 @@ def test_streamed_pieces_are_together_the_decoded_text(tokenizer, data):
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\ufffd")))
-@settings(max_examples=100)
 @example(SENTENCES[2])
 def test_streamed_pieces_of_text_are_whole_characters_as_early_as_in_decode_stream(tokenizer, text):
     ids = tokenizer.encode(text, add_special_tokens=False).ids

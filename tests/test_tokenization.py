@@ -7,7 +7,7 @@ import unicodedata
 from functools import partial
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tokenizers.implementations import ByteLevelBPETokenizer
@@ -120,7 +120,6 @@ def test_transformers_reads_the_file_and_agrees_and_pads(train, tmp_path):
 
 @of(["characters", "bpe"])
 @given(st.text())
-@settings(max_examples=60)
 @example(unicodedata.normalize("NFC", TEXTS[2]))
 @example(unicodedata.normalize("NFD", TEXTS[2]))
 @example(" _▁Ġ#x \u2028\x85\u3000\u200b ")
@@ -172,7 +171,6 @@ def test_the_time_of_training_grows_with_the_length_of_a_run_without_a_space(tra
 
 @of(["wordpiece", "wordpiece cased", "wordpiece without accents"])
 @given(st.lists(st.text(), min_size=2))
-@settings(max_examples=60)
 def test_wordpieces_know_every_text_of_known_characters(train, texts):
     tokenizer = train([*texts, "x"], 3000)
     assert unknown_characters(tokenizer, ["".join(texts), "".join(reversed(texts)), "".join(texts)[::-1]]) == {}
@@ -206,7 +204,6 @@ TRAINED = {name: TRAINERS[name](TEXTS, 320) for name in BYTES}
 
 @pytest.mark.parametrize("name", BYTES)
 @given(st.text() | st.lists(st.sampled_from([*SPELLED.split(), " ", "\r\n", "\u0301", "\ufffd", "ש"])).map("".join))
-@settings(max_examples=200)
 def test_bytes_give_back_any_text_whatever_they_were_trained_on(name, text):
     tokenizer = TRAINED[name]
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
@@ -245,7 +242,6 @@ GPT2 = GPT2Tokenizer(
 
 
 @given(st.text())
-@settings(max_examples=60)
 @example("they'll  don't\n\n 10 ,,")
 def test_byte_bpe_cuts_text_as_gpt2_does(text):
     assert plain(TRAINED["byte bpe"], text).ids == GPT2(text).input_ids
@@ -276,7 +272,6 @@ def test_wordpieces_are_those_of_berts_tokenizer(lowercase, text):
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from(" \n\t'.e\u0301न\u094d9")))
-@settings(max_examples=100)
 @example("L'été  e\u0301te\u0301,नमस्ते 12½ ...\n\n end ")
 def test_bpe_pieces_are_of_one_kind_with_at_most_one_space_before_them(text):
     cut = train_bpe_tokenizer(["x"], 5).pre_tokenizer.pre_tokenize_str(text)

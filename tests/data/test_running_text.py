@@ -3,7 +3,7 @@ from itertools import pairwise
 import datasets
 import pytest
 from helpers_tables import in_blocks, refused, write
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minitransformer.data import load
@@ -62,7 +62,6 @@ def test_rows_chosen_from_the_middle_of_a_text_are_a_text():
     assert [list(text) for text in documents(split.select([1, 2, 3]))] == [["b", "c"], ["d"]]
 
 
-@settings(max_examples=150)
 @given(text=running, length=st.integers(1, 20), cuts=st.lists(st.integers(0, 120)))
 def test_pieces_end_with_words_wherever_the_blocks_do(text, length, cuts):
     found = list(pieces(in_blocks(text, cuts), length))

@@ -3,7 +3,7 @@ import random
 import datasets
 import pytest
 from helpers_tables import loaded, write, write_rows
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minitransformer.data import load
@@ -29,7 +29,6 @@ def expected(rows, seed):
     }
 
 
-@settings(max_examples=100)
 @given(st.lists(st.tuples(few, few), min_size=5, max_size=80), st.integers(0, 9))
 def test_parts_share_no_value_and_repeat_no_row(rows, seed):
     table = datasets.Dataset.from_dict({"source": [a for a, _ in rows], "target": [b for _, b in rows]})

@@ -46,7 +46,6 @@ def test_a_stream_is_end_of_text_and_the_tokens_of_the_text_for_each_text_howeve
     assert stored.columns["bytes"].sum() == sum(len(text.encode()) for text in TEXTS)
 
 
-@settings(max_examples=100)
 @given(st.text(max_size=30))
 def test_characters_are_looked_up_as_the_tokenizer_itself_would(text):
     tokenizer = TOKENIZERS["character"]

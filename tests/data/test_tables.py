@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 from helpers_tables import PAIRS, as_jsonl, as_parquet, refused, rows_of, write
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minitransformer.data import load
@@ -43,7 +43,6 @@ cells = odd | st.text("ab é猫\"\x0c\u2028', \N{GRINNING FACE}", max_size=9)
 text_cells = cells | st.text("a\n\r\t\"'", max_size=6).map(lambda text: text.replace("\r", ""))
 
 
-@settings(max_examples=150)
 @given(st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet"]), st.data())
 def test_text_comes_back_from_a_table_as_it_was_written(suffix, data):
     each = cells if suffix == ".tsv" else text_cells
@@ -58,7 +57,6 @@ def test_text_comes_back_from_a_table_as_it_was_written(suffix, data):
         assert [tuple(values) for _, values in table.read(["target"])] == [(row[1],) for row in rows]
 
 
-@settings(max_examples=100)
 @given(
     st.lists(st.tuples(*[st.text("ab é猫\r\v\x0c\x1c\x85\u2028\t\0 ", max_size=6)] * 2), max_size=9), st.integers(0, 2)
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers_tables import write
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minitransformer.data.text_file import read_blocks, read_lines, require_text
@@ -23,7 +23,6 @@ def expected(text):
     return re.sub(r"\r+(?=\n|\Z)", "", text)
 
 
-@settings(max_examples=200)
 @given(texts, encodings, st.integers(1, 8))
 @example("a\r\nb\rc\r\r\nd\r", "utf-8", 2)
 @example("old\rMac\r", "utf-16", 3)
@@ -37,7 +36,6 @@ def test_blocks_and_lines_make_up_the_text_that_the_file_holds(text, encoding, b
         assert list(read_lines(path, block)) == whole.removesuffix("\n").split("\n")
 
 
-@settings(max_examples=100)
 @given(st.binary(max_size=30), st.integers(1, 8))
 def test_bytes_of_no_encoding_are_refused_with_their_line(content, block):
     with tempfile.TemporaryDirectory() as folder:
