@@ -63,7 +63,7 @@ class ImageCaptioningSettings(ApplicationSettings):
     settings_file: ClassVar[str] = "image_captioning.json"
 
     lr: LearningRate = 5e-3
-    scenes: Many = 8_000
+    scenes: Many = 12_000
     """Training scenes; there are 500 for validation and 1,000 for the test, of other images of digits."""
     d_model: Size = 64
     """The width of every vector: cells, words, LSTM."""
@@ -94,7 +94,7 @@ def compare(settings: ImageCaptioningSettings, folder: Path, console: Console) -
         best="exact caption",
         test=test_figures,
         draw=draw,
-        steps=2500,
+        steps=2000,
         unit="words",
     ).run(settings, folder, console)
 
@@ -146,7 +146,7 @@ class CaptionWriter(Writer):
         self.config = c = config
         d, narrow = c.d_model, (c.d_model + 1) // 2
         # A cell sees little more than itself. Only this says where it is.
-        self.position = nn.Parameter(torch.randn(CELLS, d))
+        self.rows_and_columns = nn.Parameter(torch.randn(2, SIDE, d))
         self.first_state = nn.Linear(d, 2 * d)
         self.words = nn.Embedding(len(WORDS), d, padding_idx=BOS)  # before the first word: zeros
         if c.attention == "mean":
@@ -163,7 +163,8 @@ class CaptionWriter(Writer):
 
     def read(self, inputs: Cells) -> Written:
         """The cells with their places, and the state before the first word."""
-        cells = inputs + self.position
+        row, column = self.rows_and_columns
+        cells = inputs + rearrange(rearrange(row, "y d -> y 1 d") + column, "y x d -> (y x) d")
         h, c = torch.tanh(self.first_state(cells.mean(dim=1))).chunk(2, dim=1)
         if self.config.attention == "mean":
             mean = cells.mean(dim=1, keepdim=True)

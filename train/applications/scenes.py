@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from minitransformer.data import load
@@ -40,7 +41,14 @@ def is_held_out(digit: int, shape: int) -> bool:
 
 
 def scenes(digits: Mapping[str, Digits], count: int, eye: nn.Module) -> dict[str, dict[str, Tensor]]:
-    """The splits. An image of a digit is in one alone. Half of the test scenes have held-out pairs, the others none."""
+    """The splits. An image of a digit is in one alone. Half of the test scenes have held-out pairs, the others none.
+
+    The digits of training scenes are `varied`, so that the eye does not know them better than those of the test.
+    """
+    images, labels = digits["train"]
+    torch.manual_seed(0)
+    copies = varied(torch.from_numpy(images).float().repeat(3, 1, 1)[:, None])[:, 0].numpy()
+    digits = {**digits, "train": (copies, np.tile(labels, 3))}
     counts = {"train": count, "validation": VALIDATION, "test": TEST}
     return {
         name: split(*digits[name], [name == "test" and row % 2 == 0 for row in range(scenes)], eye, seed)
@@ -66,7 +74,7 @@ def split(digits: np.ndarray, labels: np.ndarray, held_out: list[bool], eye: nn.
         row[: len(words) + 1] = torch.tensor([*map(WORDS.index, words), EOS])
         nouns.append((2, len(words) - 1))
     with torch.no_grad():
-        seen = [eye(rearrange(part, "row y x -> row 1 y x") / 255) for part in images.split(500)]
+        seen = [eye(rearrange(part, "row y x -> row 1 y x") / 255).half() for part in images.split(500)]
     return {
         "images": images,
         "inputs": rearrange(torch.cat(seen), "row width y x -> row (y x) width"),
@@ -90,7 +98,7 @@ def scene(
         at = random.integers(DIGIT // 2, SIZE - DIGIT // 2 + 1, 2), random.integers(half, SIZE - half, 2)
         down, right = at[1] - at[0]
         far, near = max(abs(down), abs(right)), min(abs(down), abs(right))
-        if far >= half + DIGIT // 2 and far - near >= 4:
+        if far >= half + DIGIT // 2 and far - near >= 6:
             break
     objects = [(shape_mask(shape, half), at[1]), (digits[row], at[0])]
     relation = ("right of" if right > 0 else "left of") if abs(right) > abs(down) else "below" if down > 0 else "above"
@@ -134,22 +142,26 @@ def box_cells(pixels: np.ndarray, middle: np.ndarray) -> np.ndarray:
 
 
 def new_eye(width: int) -> nn.Sequential:
-    """From pictures (B, 1, H, W) to cells (B, width, H / 4, W / 4), each of which sees 24 x 24 pixels."""
+    """From pictures (B, 1, H, W) to cells (B, width, H / 4, W / 4), each of which sees 20 x 20 pixels."""
 
     def layer(before: int, after: int, size: int, pool: int = 1) -> list[nn.Module]:
         convolution = nn.Conv2d(before, after, size, padding=size // 2, bias=False)
         return [convolution, nn.MaxPool2d(pool), nn.BatchNorm2d(after), nn.ReLU()]
 
-    layers = [*layer(1, 16, 5, 2), *layer(16, 32, 5, 2), *layer(32, width, 3), *layer(width, width, 1)]
+    layers = [*layer(1, 16, 5, 2), *layer(16, 32, 3, 2), *layer(32, width, 3), *layer(width, width, 1)]
     # Convolutions with few channels are faster in this memory format.
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def trained_eye(digits: np.ndarray, labels: np.ndarray, width: int, steps: int) -> nn.Sequential:
-    """An eye that has learned to name single objects in 24 x 24 pixels, from each of the four cells in the middle.
+def varied(pictures: Float[Tensor, "row 1 y x"]) -> Float[Tensor, "row 1 y x"]:
+    """The pictures, each turned, stretched and shifted a little in a way of its own."""
+    ways = torch.eye(2, 3) + torch.empty(len(pictures), 2, 3).uniform_(-0.2, 0.2)
+    return F.grid_sample(pictures, F.affine_grid(ways, list(pictures.shape), align_corners=False), align_corners=False)
 
-    At every step the objects are turned, stretched and shifted a little, each in a way of its own.
-    """
+
+def trained_eye(digits: np.ndarray, labels: np.ndarray, width: int, steps: int) -> nn.Sequential:
+    """An eye that has learned to name single `varied` objects in 24 x 24 pixels, from each of the four cells in the
+    middle."""
     torch.manual_seed(0)
     digit_pictures = F.pad(torch.from_numpy(digits).float(), [2] * 4)
     masks = [F.pad(torch.from_numpy(shape_mask(*each)).float(), [12 - each[1], 11 - each[1]] * 2) for each in OBJECTS]
@@ -160,10 +172,8 @@ def trained_eye(digits: np.ndarray, labels: np.ndarray, width: int, steps: int) 
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-2, steps)
     for _ in range(steps):
         rows = torch.cat([torch.randint(len(digits), (64,)), len(digits) + torch.randint(len(OBJECTS), (16,))])
-        ways = torch.eye(2, 3) + torch.empty(len(rows), 2, 3).uniform_(-0.2, 0.2)
-        grid = F.affine_grid(ways, [len(rows), 1, 24, 24], align_corners=False)
         light = torch.empty(len(rows), 1, 1, 1).uniform_(0.6, 1)
-        pictures = light * F.grid_sample(objects[rows], grid, align_corners=False)
+        pictures = light * varied(objects[rows])
         cells = eye(pictures + 0.03 * torch.randn_like(pictures))
         logits = name(rearrange(cells[:, :, 2:4, 2:4], "batch width y x -> (batch y x) width"))
         optimizer.zero_grad()
