@@ -94,12 +94,17 @@ def _finish(temporary: Path, folder: Path, values: Any, checksums: dict[str, str
     if {path.name for path in temporary.iterdir()} != {VALUES, *checksums}:
         raise not_shared(folder.parent)
     checksums[VALUES] = sha256(temporary / VALUES)
-    (temporary / CHECKSUMS).write_text("".join(f"{checksums[name]}  {name}\n" for name in sorted(checksums)))
+    (temporary / CHECKSUMS).write_bytes(_listing(checksums))
     _flush(temporary / CHECKSUMS)
     flush_folder(temporary)
     remove_folder(folder)
     temporary.rename(folder)
     flush_folder(folder.parent)
+
+
+def _listing(checksums: Mapping[str, str]) -> bytes:
+    """The content of SHA256SUMS."""
+    return "".join(f"{checksums[name]}  {name}\n" for name in sorted(checksums)).encode()
 
 
 def remove_folder(folder: Path) -> None:
@@ -121,6 +126,8 @@ def require_undamaged(folder: Path) -> None:
     listed = read_checksums(folder)
     if files.keys() != {CHECKSUMS, *listed}:
         raise DamagedError(f"{folder} is damaged: it holds {_names(files)}, and {CHECKSUMS} lists {_names(listed)}")
+    if files[CHECKSUMS].read_bytes() != _listing(listed):
+        raise DamagedError(f"{files[CHECKSUMS]} is damaged: it is not as it was written")
     for name, checksum in listed.items():
         if sha256(files[name]) != checksum:
             raise DamagedError(f"{files[name]} is damaged: its bytes do not match its checksum")
