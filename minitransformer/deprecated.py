@@ -3,13 +3,12 @@
 import importlib
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 MOVED: dict[str, dict[str, str]] = {
     "minitransformer.translation": {"Translator": "minitransformer", "Translation": "minitransformer.pipelines"},
@@ -41,25 +40,17 @@ def _moved(old: str, name: str) -> Any:
     return getattr(importlib.import_module(new), name)
 
 
-class LabelledTexts(NamedTuple):
-    texts: Sequence[str]
-    labels: Sequence[int]
-
-
-class LabelledCorpus(NamedTuple):
-    names: tuple[str, ...]
-    splits: Mapping[str, LabelledTexts]
-
-
 def load_labelled(
     name_or_path: str | Path, *, text: str | None = None, label: str | None = None, seed: int = 0
-) -> LabelledCorpus:
-    """What `minitransformer.data.load` gives, in the form of earlier versions."""
+) -> SimpleNamespace:
+    """`minitransformer.data.load` as it was: `names`, the labels', and `splits`, each with `texts` and `labels`."""
     from minitransformer.data import load
 
     splits = load(name_or_path, kind="labelled", text=text, label=label, seed=seed)
-    texts = {split: LabelledTexts(rows["text"], rows["label"]) for split, rows in splits.items()}
-    return LabelledCorpus(tuple(splits["train"].features["label"].names), texts)
+    return SimpleNamespace(
+        names=tuple(splits["train"].features["label"].names),
+        splits={split: SimpleNamespace(texts=rows["text"], labels=rows["label"]) for split, rows in splits.items()},
+    )
 
 
 sys.meta_path.append(MovedModules())

@@ -90,7 +90,7 @@ def undamaged_lines(path: Path, step: int, evaluations: int, checksum: str) -> I
                     later.add(values["step"])
                 else:
                     if "averaged" not in values:  # written after the last checkpoint
-                        (evaluated if any(map(_is_score, values)) else steps)[values["step"]] += 1
+                        (evaluated if any(name.startswith(SCORES) for name in values) else steps)[values["step"]] += 1
                         found = chained(found, line)
                     yield line
     if step == 0 and later:
@@ -120,10 +120,6 @@ def _values(line: bytes) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return values if type(step) is int and step > 0 else None
-
-
-def _is_score(name: str) -> bool:
-    return name.startswith(SCORES)
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
