@@ -57,7 +57,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs -n 2 --dist loadfile
 test: lint
 	$(PYTEST)
 
-test-all: lint
+test-all: lint $(VENV)/.docs $(VENV)/.notebook
 	$(PYTEST) -m ''
 
 CASES ?= 1000

@@ -1,22 +1,28 @@
-"""The documentation site: `make docs` builds it into docs/_build/html."""
+"""The documentation site: `make docs` builds it, without the network."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent))  # the extensions beside this file
 
 project = "minitransformer"
 author = "The minitransformer maintainers"
 extensions = [
+    "inventories",
+    "mathml",
     "myst_parser",
     "pictures",
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
 ]
 html_theme = "furo"
 html_title = "minitransformer"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3

@@ -1,4 +1,4 @@
-"""Writes `talk.md` as the notebook `talk.ipynb`, a cell for each of its Python blocks: `make notebook`."""
+"""Writes `talk.md` as a notebook, a cell for each Python block: `make notebook`."""
 
 from pathlib import Path
 
@@ -12,7 +12,11 @@ def notebook() -> NotebookNode:
     """The talk. A first cell makes Jupyter show the figures that cells end in."""
     talk = jupytext.read(TALK)
     talk.cells.insert(0, v4.new_code_cell("%matplotlib inline"))
-    talk.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    talk.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     return talk
 
 

@@ -32,9 +32,10 @@ def until(condition, seconds=5):
 
 
 @contextmanager
-def opened(browser, url, *, own=None, expected="", **options):
-    """The page at `url`. It may ask for addresses that begin with `own`, by default for itself; other requests are
-    blocked. At the end neither those nor messages on the console may have been seen, except `expected` ones."""
+def opened(browser, url, *, own=None, expected="", ready="html[data-ready]", **options):
+    """The page at `url`, when it has an element `ready`. It may ask for addresses that begin with `own`, by default for
+    itself; other requests are blocked. At the end neither those nor messages on the console may have been seen, except
+    `expected` ones."""
     own, messages, requests = own or url.partition("#")[0], [], []
     context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
     page = context.new_page()
@@ -50,7 +51,7 @@ def opened(browser, url, *, own=None, expected="", **options):
 
     context.route("**/*", answer)
     page.goto(url)
-    page.wait_for_selector("html[data-ready]", state="attached")
+    page.wait_for_selector(ready, state="attached")
     yield page
     messages = [message for message in messages if not expected or expected not in message]
     assert not messages and not requests, (messages, requests)

@@ -53,6 +53,12 @@ def test_every_python_block_runs(page, folder):
             block.evaluate()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_is_as_wide_as_the_site_shows(page):
+    fenced = re.findall(r"^```\w+\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert not [line for block in fenced for line in block.splitlines() if len(line) > 84]
+
+
 @pytest.mark.slow
 def test_the_blocks_that_download_a_model_run(folder):
     for page in PYTHON_PAGES:

@@ -1,0 +1,36 @@
+"""The tables of options in `docs/reference.md` are those of the code."""
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+from minitransformer import BERTConfig, ClassifierConfig, EncoderBlock, GPTConfig, RNNConfig, TransformerConfig
+
+REFERENCE = (Path(__file__).parents[2] / "docs/reference.md").read_text(encoding="utf-8")
+CONFIGS = [TransformerConfig, GPTConfig, BERTConfig, RNNConfig, ClassifierConfig]
+NO_DEFAULT = (inspect.Parameter.empty, dataclasses.MISSING)
+
+
+def table(title):
+    """{option: the cells behind it}"""
+    section = re.search(rf"^## {title}\n(.*?)^## ", REFERENCE, flags=re.M | re.S)[1]
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    return {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def written(default):
+    return "required" if default in NO_DEFAULT else f"`{default!r}`"
+
+
+def test_options_of_blocks_have_their_defaults():
+    parameters = list(inspect.signature(EncoderBlock.__init__).parameters.values())[1:]
+    shown = {name: cells[0] for name, cells in table("Options of blocks").items()}
+    assert shown == {each.name: written(each.default) for each in parameters}
+
+
+def test_options_of_configurations_have_their_defaults():
+    shown = table("Options of configurations")
+    for column, config in enumerate(CONFIGS):
+        expected = {field.name: written(field.default) for field in dataclasses.fields(config)}
+        assert {name: cells[column] for name, cells in shown.items() if cells[column]} == expected
