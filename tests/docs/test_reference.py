@@ -8,14 +8,20 @@ from pathlib import Path
 from minitransformer import BERTConfig, ClassifierConfig, EncoderBlock, GPTConfig, RNNConfig, TransformerConfig
 
 REFERENCE = (Path(__file__).parents[2] / "docs/reference.md").read_text(encoding="utf-8")
-CONFIGS = [TransformerConfig, GPTConfig, BERTConfig, RNNConfig, ClassifierConfig]
+CONFIGS = {
+    "Transformer": TransformerConfig,
+    "GPT": GPTConfig,
+    "BERT": BERTConfig,
+    "RNN": RNNConfig,
+    "Classifier": ClassifierConfig,
+}
 NO_DEFAULT = (inspect.Parameter.empty, dataclasses.MISSING)
 
 
 def table(title):
     """{option: the cells behind it}"""
     section = re.search(rf"^## {title}\n(.*?)^## ", REFERENCE, flags=re.M | re.S)[1]
-    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
     return {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in rows}
 
 
@@ -30,7 +36,12 @@ def test_options_of_blocks_have_their_defaults():
 
 
 def test_options_of_configurations_have_their_defaults():
-    shown = table("Options of configurations")
-    for column, config in enumerate(CONFIGS):
-        expected = {field.name: written(field.default) for field in dataclasses.fields(config)}
-        assert {name: cells[column] for name, cells in shown.items() if cells[column]} == expected
+    shown = {}
+    for option, (*_, defaults) in table("Options of configurations").items():
+        for default in defaults.split("; "):
+            name, value = default.split(": ")
+            shown.setdefault(name, {})[option] = value
+    assert shown == {
+        name: {field.name: written(field.default) for field in dataclasses.fields(config)}
+        for name, config in CONFIGS.items()
+    }
