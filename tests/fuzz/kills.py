@@ -18,9 +18,11 @@ from train.engine import loop, run_folder
 
 
 def truncate_newest(run: Path, draw: random.Random):
-    """Cut the newest checkpoint of each model short, as a lost disk cache would."""
+    """Cut the newest checkpoint of each model short, as a lost disk cache would. A finished model needs none, so that
+    a resume would leave it short."""
     for folder in run.rglob("checkpoints"):
-        if newest := max(folder.glob("step-*"), default=None):
+        newest = max(folder.glob("step-*"), default=None)
+        if newest is not None and not (folder.parent / "results.json").exists():
             file = draw.choice(sorted(newest.iterdir()))
             os.truncate(file, draw.randrange(file.stat().st_size))
 
