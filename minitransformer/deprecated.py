@@ -43,7 +43,7 @@ def _moved(old: str, name: str) -> Any:
 def load_labelled(
     name_or_path: str | Path, *, text: str | None = None, label: str | None = None, seed: int = 0
 ) -> SimpleNamespace:
-    """`minitransformer.data.load` as it was: `names`, the labels', and `splits`, each with `texts` and `labels`."""
+    """Labelled texts in the form of earlier versions: `names` of the labels, and `splits` of `texts` and `labels`."""
     from minitransformer.data import load
 
     splits = load(name_or_path, kind="labelled", text=text, label=label, seed=seed)

@@ -31,7 +31,7 @@ HEADERS = {
 
 
 def serve(views: Callable[[str], Sequence[View]], port: int) -> None:
-    """Answer until Ctrl-C; `views` gives those of a text, or raises `InputError`. A `port` of 0 is any free one."""
+    """Answer until Ctrl-C. `views(text)` gives the views of a text, or raises `InputError`. Port 0 is any free one."""
     with listening(port) as listener:
         server = server_for(views, listener)
         print(f"http://{address_of(listener)}/  (Ctrl-C ends it)", flush=True)

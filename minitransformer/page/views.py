@@ -163,7 +163,7 @@ def grids_of(
     for kind, of_layers in layers.items():
         queries, keys = tokens[kind]
         if len(shapes := {tuple(each.shape) for each in of_layers}) > 1:
-            raise InputError(f"{kind} maps of the shapes {sorted(shapes)} make no grid: give those of one shape")
+            raise InputError(f"{kind} maps of the shapes {sorted(shapes)} make no grid: give maps of one shape")
         keys = (*keys, *[PAD] * (of_layers[0].shape[2] - len(keys)))
         stacked = np.stack([as_bytes(each) for each in of_layers])
         grids.append(Grid(kind, tuple(queries), keys, stacked, tuple((step_rows or {}).get(kind, ()))))

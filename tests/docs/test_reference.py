@@ -1,4 +1,4 @@
-"""The tables of options in `docs/reference.md` are those of the code."""
+"""The tables of options in `docs/reference.md` agree with the code."""
 
 import dataclasses
 import inspect

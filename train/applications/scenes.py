@@ -43,7 +43,7 @@ def is_held_out(digit: int, shape: int) -> bool:
 def scenes(digits: Mapping[str, Digits], count: int, eye: nn.Module) -> dict[str, dict[str, Tensor]]:
     """The splits. An image of a digit is in one alone. Half of the test scenes have held-out pairs, the others none.
 
-    The digits of training scenes are `varied`, so that the eye does not know them better than those of the test.
+    The digits of training scenes are `varied`, so that the eye does not know them better than the test's digits.
     """
     images, labels = digits["train"]
     torch.manual_seed(0)

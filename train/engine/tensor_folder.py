@@ -127,7 +127,7 @@ def require_undamaged(folder: Path) -> None:
     if files.keys() != {CHECKSUMS, *listed}:
         raise DamagedError(f"{folder} is damaged: it holds {_names(files)}, and {CHECKSUMS} lists {_names(listed)}")
     if files[CHECKSUMS].read_bytes() != _listing(listed):
-        raise DamagedError(f"{files[CHECKSUMS]} is damaged: it is not as it was written")
+        raise DamagedError(f"{files[CHECKSUMS]} is damaged: its lines have changed")
     for name, checksum in listed.items():
         if sha256(files[name]) != checksum:
             raise DamagedError(f"{files[name]} is damaged: its bytes do not match its checksum")
