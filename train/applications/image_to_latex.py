@@ -161,7 +161,7 @@ def drawn_formulas(
 ) -> tuple[Split, Counter[str]]:
     """The images and the ids (... EOS) of so many formulas, no two of which look alike, and how many were skipped
     for what reason."""
-    rng, drawn, skipped = random.Random(1), dict[bytes, tuple[Tensor, list[int]]](), Counter[str]()
+    rng, drawn, skipped = random.Random(2), dict[bytes, tuple[Tensor, list[int]]](), Counter[str]()
     while len(drawn) < count:
         formula = make(rng)
         image = image_of(tuple(formula)) if len(formula) <= LONGEST else "too long"
@@ -178,7 +178,7 @@ def drawn_formulas(
 def splits_of(rows: Split) -> dict[str, Split]:
     """A tenth for the test, a tenth for validation. In random order: the shortest formulas are drawn first."""
     count = len(rows["ids"])
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(1))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(2))
     places = {"test": order[: count // 10], "validation": order[count // 10 : count // 5], "train": order[count // 5 :]}
     return {name: {key: tensor[place] for key, tensor in rows.items()} for name, place in places.items()}
 
@@ -225,7 +225,8 @@ class LatexWriter(Writer):
             nn.MaxPool2d(2),
             *convolution(width, 2 * width),
         )
-        self.rows_and_columns = nn.Parameter(torch.randn(ROWS + COLUMNS, 2 * width))
+        # Small at first, beside the image's own vectors.
+        self.rows_and_columns = nn.Parameter(0.1 * torch.randn(ROWS + COLUMNS, 2 * width))
         self.line = RecurrentEncoder("lstm", 2 * width, width, 1, bidirectional=True, dropout=0.0)
         self.first_state = nn.Linear(2 * width, 2 * c.hidden_size)
         self.symbols = nn.Embedding(VOCAB_SIZE, width)
