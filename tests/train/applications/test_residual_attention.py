@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers_applications import run
+from helpers_applications import refusal, run
 
 from minitransformer.errors import InputError
 from train.applications import residual_attention
@@ -101,12 +101,7 @@ def test_canvases_show_the_digit_and_a_share_of_noisy_labels_is_wrong():
 
 
 def test_sizes_that_do_not_divide_are_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        residual_attention.main(["--width", "30", "--out", str(tmp_path / "run")])
-    assert exit_.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: --width 30 is not divisible by 4: a unit works in a quarter of its channels\n"
-    )
-    assert not (tmp_path / "run").exists()
+    line = refusal(residual_attention.main, "--width 30", tmp_path / "run", capsys)
+    assert line == "error: --width 30 is not divisible by 4: a unit works in a quarter of its channels"
     with pytest.raises(InputError, match=r"modules=\(1,\) and poolings=\(1, 2\)"):
         ResidualAttentionConfig(8, (1,), (1, 2))
