@@ -38,13 +38,14 @@ from torch import Tensor, nn
 from minitransformer.attention_maps import record_attention
 from minitransformer.checks import Count, CountOrZero, Range
 from minitransformer.data import load
+from minitransformer.data.batching import token_batches
 from minitransformer.dropout import Dropout
 from minitransformer.models.base import Config, Ids, Loss, Model, Valid, embedded, target_loss
 from minitransformer.models.rnn_encoder import RecurrentEncoder
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
 from minitransformer.text_encoding import pad
-from train.applications.rivals import ApplicationSettings, Contest, Size, Split, parameters_of
+from train.applications.rivals import ApplicationSettings, Contest, Rows, Size, Split, parameters_of
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -95,6 +96,7 @@ def compare(settings: GatedAttentionSettings, folder: Path, console: Console) ->
             "random gates": partial(GatedReader, new(gates="random", d_model=wide)),
         },
         data=data,
+        batches=Sentences,
         evaluate=figures,
         best="accuracy",
         test=figures,
@@ -122,6 +124,20 @@ def frequent_words(texts: Sequence[str]) -> dict[str, int]:
 def encoded(texts: Sequence[str], labels: Sequence[int], vocabulary: Mapping[str, int]) -> Split:
     ids = pad([[vocabulary.get(word, UNKNOWN) for word in words_of(text)] for text in texts], PAD)
     return {"ids": ids, "valid": ids != PAD, "labels": torch.tensor(labels)}
+
+
+class Sentences(Rows):
+    """Batches of sentences of nearly equal length, without the columns that are padding in all of them."""
+
+    def epoch(self, number: int) -> Sequence[Sequence[int]]:
+        lengths = self.rows["valid"].sum(dim=1)
+        words = self.batch_size * int(lengths.float().mean().ceil())
+        return token_batches(lengths, words, seed=self.seed * 1_000_003 + number)
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        batch = super().batch(rows)
+        longest = int(batch["valid"].sum(dim=1).max())
+        return {name: tensor[:, :longest] if tensor.dim() == 2 else tensor for name, tensor in batch.items()}
 
 
 # The model

@@ -12,7 +12,10 @@ from train.applications.gated_attention import (
     GatedReader,
     GatedReaderConfig,
     Gates,
+    Sentences,
+    encoded,
     figures,
+    frequent_words,
     opened,
     relaxed_log_gates,
 )
@@ -142,6 +145,15 @@ def test_density_is_a_share_of_words_and_all_closed_a_share_of_sentences():
     assert found["density"] == pytest.approx(3 / 9) and found["all closed"] == 1.0
     guess = model(ids, valid).argmax(dim=1)
     assert found["accuracy"] == pytest.approx((guess == labels).float().mean().item())
+
+
+def test_batches_hold_every_sentence_once_without_columns_of_padding():
+    rows = encoded(TEXTS, [0, 1, 0, 1, 0, 1] * 2, frequent_words(TEXTS))
+    data = Sentences(rows, batch_size=4, seed=1)
+    batches = data.epoch(0)
+    assert sorted(row for batch in batches for row in batch) == list(range(12))
+    for batch in map(data.batch, batches):
+        assert batch["valid"].any(dim=0).all() and batch["ids"].shape == batch["valid"].shape
 
 
 def test_unknown_gates_are_refused():
