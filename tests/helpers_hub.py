@@ -6,6 +6,7 @@ import helpers_bert
 import torch
 from helpers_bert import batch, their_outputs
 from helpers_models import nudged
+from safetensors.torch import load_file
 from transformers import (
     ArceeConfig,
     ArceeForCausalLM,
@@ -120,6 +121,17 @@ def read_quietly(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return minitransformer.load(folder)
+
+
+def assert_same_gradients_and_files(ours, theirs, folder):
+    """Gradients agree by their names, and an export to `folder`/ours has the tensors of `folder`/theirs."""
+    names = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    for name, gradient in helpers_bert.gradients_by_their_names(ours, folder / "gradients").items():
+        torch.testing.assert_close(gradient, names[name], rtol=1e-4, atol=1e-4)
+    ours.export(folder / "ours")
+    mine, other = (load_file(folder / name / "model.safetensors") for name in ("ours", "theirs"))
+    assert mine.keys() == other.keys()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
 
 
 def assert_same_outputs(ours, theirs):

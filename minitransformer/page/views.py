@@ -120,7 +120,7 @@ class View:
         return tuple(key for key in grid.keys[:read] if key != PAD)
 
     def only(self, layers: Collection[int] | None = None, heads: Collection[int] | None = None) -> "View":
-        """The view with these layers and heads, numbered from 1. A grid of one head keeps it, whatever its number.
+        """The view with these layers and heads, numbered from 1. A grid with a single head always keeps it.
 
         Raises `InputError` if nothing is left.
         """

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from helpers_bert import batch, gradients_by_their_names, nudged, saved
+from helpers_bert import batch, nudged, saved
 from helpers_checkpoints import edit_config, edit_tensors, refusal
-from helpers_hub import ROTARY_SIZES, SIZES, ours_of, read_quietly, theirs_of
-from safetensors.torch import load_file
+from helpers_hub import ROTARY_SIZES, SIZES, assert_same_gradients_and_files, ours_of, read_quietly, theirs_of
 from transformers import (
     AlbertForSequenceClassification,
     AutoConfig,
@@ -68,16 +67,9 @@ def test_a_read_classifier_computes_what_transformers_does_and_is_exported_with_
     other.backward(upstream)
     if case in CAUSAL:
         ours.output.bias.grad = None  # their head has none
-    names = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     for parameter in ours.parameters():
         parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    for name, gradient in gradients_by_their_names(ours, tmp_path / "gradients").items():
-        torch.testing.assert_close(gradient, names[name], rtol=1e-4, atol=1e-4)
-
-    ours.export(tmp_path / "ours")
-    mine, other = (load_file(tmp_path / name / "model.safetensors") for name in ("ours", "theirs"))
-    assert mine.keys() == other.keys()
-    assert all(torch.equal(mine[name], other[name]) for name in mine)
+    assert_same_gradients_and_files(ours, theirs, tmp_path)
     again = AutoConfig.from_pretrained(tmp_path / "ours")
     assert again.architectures == [KINDS[case].__name__]
     assert again.id2label == dict(enumerate(LABELS))
