@@ -66,9 +66,3 @@ def test_joeynmt_takes_as_many_steps():
     batches = by_length(random_sentences(10, 50, (3, 8)), 4)
     found = joeynmt_search(SIZES, 50, 3)(batches)
     assert [len(text) for text in found] == [len(batch[-1]) for batch in batches for _ in batch]
-
-
-def test_sentences_are_as_long_as_they_were_to_be():
-    sentences = random_sentences(500, 50, (8, 25))
-    assert {min(map(len, sentences)), max(map(len, sentences))} == {8, 25}
-    assert all(sentence[-1] == EOS and EOS not in sentence[:-1] for sentence in sentences)

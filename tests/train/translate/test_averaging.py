@@ -57,13 +57,6 @@ def test_a_mean_that_is_no_better_leaves_the_best_weights(tmp_path):
     assert len(state.history) == 3
 
 
-def test_one_evaluation_has_no_mean_and_its_weights_are_not_looked_for(tmp_path, recwarn):
-    model, state, _ = evaluated(tmp_path, [1.0, 2.0])
-    Checkpoints(tmp_path / "checkpoints").remove_evaluated()
-    assert averaged(model, tmp_path, state, 1, 9.0) == []
-    assert not recwarn.list
-
-
 def test_damaged_weights_are_left_out_of_the_mean(tmp_path):
     model, state, weights = evaluated(tmp_path, [1.0, 4.0, 3.0, 2.0])
     (tmp_path / "checkpoints" / "evaluated-00000003" / "model.safetensors").write_bytes(b"torn")

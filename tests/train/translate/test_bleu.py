@@ -5,14 +5,9 @@ import sys
 import datasets
 import pytest
 import sacrebleu
-import torch
 from rich.console import Console
 
-from minitransformer import plots
-from minitransformer.models import RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
-from minitransformer.pipelines.translator import Translator
 from minitransformer.tokenization import train_bpe_tokenizer
-from train.translate import reports
 from train.translate.bleu import Bleu, bleu, chosen_sentences, length_groups, rarity_groups, translation_scores
 
 REFERENCES = ["A man sleeping in a green room on a couch.", "Two dogs run; one jumps.", "The boy wears headphones."]
@@ -126,36 +121,3 @@ def test_typical_sentences_are_drawn_and_none_longer_than_a_map_shows_while_ther
     assert lengths(chosen_sentences([*SENTENCES, *SENTENCES], tokenizer)) == [12, 12, 10, 16]
     long = [" ".join(["Hund"] * count) for count in (30, 40, 50, 2)]
     assert lengths(chosen_sentences(long, tokenizer, most=2)) == [3, 31]
-
-
-def test_curves_are_bleu_against_minutes_and_maps_have_subwords_as_labels(tokenizer, tmp_path, monkeypatch):
-    torch.manual_seed(0)
-    size = tokenizer.get_vocab_size()
-    transformer = TransformerConfig(
-        source_vocab_size=size,
-        target_vocab_size=size,
-        d_model=8,
-        num_heads=2,
-        d_ff=8,
-        max_length=40,
-        num_encoder_layers=1,
-        num_decoder_layers=1,
-    )
-    rnn = RNNConfig(source_vocab_size=size, target_vocab_size=size, attention="none", max_length=40)
-    for name, model in (("transformer", Transformer(transformer)), ("rnn-none", RNNSeq2Seq(rnn))):
-        Translator(model, tokenizer, tokenizer).save(tmp_path / name)
-    curves, figures = [], {}
-    monkeypatch.setattr(reports, "learning_curves", lambda *args, **options: curves.append((args, options)))
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.update({path.name: figure}) or path)
-    split = datasets.Dataset.from_dict({"source": SENTENCES, "target": SENTENCES})
-    Bleu().draw({"transformer": report(36.0), "rnn-none": report(20.0)}, split, tmp_path)
-    (points, path), options = curves[0]
-    assert points["transformer"] == [(0.0, 0.0), (0.5, 9.0), (1.5, 27.0), (1.0, 18.0)]
-    assert path.name == "learning_curves.png"
-    assert not options["percent"] and "minutes" in options["xlabel"] and "BLEU" in options["ylabel"]
-    assert set(figures) == {"attention.png", "heads-transformer.png"}
-    labels = [label.get_text() for label in figures["attention.png"].axes[0].get_xticklabels()]
-    assert labels == ["Hund", *(["␣sieht", "␣Katze", "␣Hund"] * 4)[:10], "[EOS]"]
-    # However a translation differs from its reference, no map of a sentence is in red.
-    colours = {label.get_color() for axes in figures["attention.png"].axes[:4] for label in axes.get_yticklabels()}
-    assert plots.WRONG["color"] not in colours

@@ -7,7 +7,7 @@ from helpers_scripts import refused
 
 from minitransformer.data import load
 from train import compare_dates
-from train.compare_dates import first_of_each, known_to_dateparser, read_date
+from train.compare_dates import known_to_dateparser, read_date
 
 
 def test_dateparser_reads_the_same_strings_as_the_model(run, tmp_path, monkeypatch):
@@ -41,10 +41,6 @@ def test_a_locale_is_given_by_its_own_name_or_its_language():
     assert known_to_dateparser("fr") == {"languages": ["fr"]}
     assert known_to_dateparser("sr_Cyrl_ME") in ({"locales": ["sr-Cyrl-ME"]}, {"languages": ["sr-Cyrl"]})
     assert known_to_dateparser("tlh") is None
-
-
-def test_the_first_rows_of_each_group():
-    assert first_of_each(["b", "a", "b", "b", "a", "c"], 2) == [0, 1, 2, 4, 5]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import csv
 import io
 
 import datasets
@@ -9,11 +8,7 @@ from train.translate.exact_match import (
     ExactMatch,
     character_accuracy,
     chosen_examples,
-    exact_match,
-    worst_locales,
-    write_by_locale,
 )
-from train.translate.reports import by_group
 
 
 def printed(*tables):
@@ -28,11 +23,6 @@ def printed(*tables):
 ])  # fmt: skip
 def test_character_accuracy_counts_missing_and_surplus_characters_as_wrong(output, reference, accuracy):
     assert character_accuracy([output], [reference]) == accuracy
-
-
-def test_groups_come_largest_first_with_their_own_share():
-    groups = by_group("exact_match", exact_match, ["1", "2", "3"], ["1", "x", "3"], ["b", "a", "a"])
-    assert list(groups.items()) == [("a", {"count": 2, "exact_match": 0.5}), ("b", {"count": 1, "exact_match": 1.0})]
 
 
 @pytest.mark.parametrize(
@@ -53,11 +43,6 @@ def test_a_report_has_scores_groups_and_the_time_to_99_percent(measure, key, gro
     assert measure.report(pairs, ["a", "b", "d"], [], history[:1])["seconds_to_99"] is None
 
 
-def test_pairs_that_are_not_dates_have_no_formats():
-    pairs = datasets.Dataset.from_dict({"source": ["x"], "target": ["y"]})
-    assert set(ExactMatch().report(pairs, ["y"], [], [])) == {"exact_match", "character_accuracy", "seconds_to_99"}
-
-
 def test_the_table_has_a_row_for_each_model_and_the_formats_a_column():
     report = {"exact_match": 0.5, "character_accuracy": 0.75, "seconds_to_99": None, "seconds": 1.0, "parameters": 7}
     report |= {
@@ -73,23 +58,6 @@ def test_the_table_has_a_row_for_each_model_and_the_formats_a_column():
         ["d.M.y", "3", "33.3%", "33.3%"],
     ]
     assert "on the test pairs" in text
-
-
-def test_the_file_has_every_locale_and_the_table_the_worst(tmp_path):
-    many = {f"l{i:02}": 1.0 for i in range(30)}
-    columns = {
-        model: {name: {"count": 8, "exact_match": share} for name, share in shares.items()}
-        for model, shares in (("one", {**many, "zz": 0.25, "ab": 0.5}), ("other", {**many, "zz": 0.5, "ab": 0.25}))
-    }
-    write_by_locale(columns, tmp_path / "by_locale.csv")
-    with (tmp_path / "by_locale.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["locale"] for row in rows] == sorted([*many, "zz", "ab"])
-    assert rows[0] == {"locale": "ab", "pairs": "8", "one": "0.5000", "other": "0.2500"}
-    text = printed(worst_locales(columns))
-    assert "30 of 32 perfect" in text
-    assert text.index("ab") < text.index("zz") < text.index("l00") < text.index("l17")
-    assert "l18" not in text
 
 
 def test_the_first_pairs_of_the_commonest_formats_are_drawn_and_other_strings_of_typical_length():
