@@ -187,24 +187,6 @@ def test_continuations_are_those_of_one_sort_over_all_beams_and_the_vocabulary(b
     assert all(len(set(row)) == count for row in found.tolist())
 
 
-@pytest.mark.parametrize(
-    "rows", [[0, 1, 2, 3, 4, 5], [1, 0, 2, 2, 5, 5], [4, 5, 1, 1], [2, 0, 0], [0, 0, 0, 1, 1, 1, 2, 2, 2]]
-)
-@pytest.mark.parametrize("name", ["transformer", "transformer-rotary"])
-@torch.no_grad()
-def test_reordering_gives_what_selecting_gives(name, rows):
-    model, rows = model_of(name), torch.tensor(rows)
-    _, state = model.start(torch.stack(some_sources(model, 4, 4, 4)), max_new_tokens=4)
-    state = state.select(torch.tensor([0, 0, 1, 1, 2, 2]))
-    _, state = model.step(torch.tensor([0, 1, 2, 0, 1, 2]), state)
-    ids = torch.arange(len(rows)) % 3
-    selected, in_place = state.select(rows), state.reorder(rows)
-    assert (in_place.caches[0].pairs.data_ptr() == state.caches[0].pairs.data_ptr()) == (len(rows) <= 6)
-    for _ in range(2):
-        (expected, selected), (found, in_place) = model.step(ids, selected), model.step(ids, in_place)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_a_search_ends_as_soon_as_nothing_can_be_better(alpha):
     # After one token EOS has probability 0.98: with 2% left, no longer text can pass it, however long.

@@ -34,11 +34,6 @@ def test_values_fit_annotations(annotation, fitting, unfitting):
     assert not any(fits(value, annotation) for value in unfitting)
 
 
-def test_types_are_named_in_words():
-    named = [type_name(annotation) for annotation in (int, int | None, Literal["a", "b"], list[int], Any)]
-    assert named == ["int", "int or None", "'a' or 'b'", "list[int]", "Any"]
-
-
 @pytest.mark.parametrize(
     ("name", "value", "bounds", "message"),
     [

@@ -5,7 +5,6 @@ import os
 import sys
 
 import pytest
-from helpers_checkpoints import edit_tensors
 from helpers_pipelines import pipeline
 from helpers_scripts import refused
 
@@ -85,23 +84,6 @@ def test_ctrl_c_stops_a_text_that_streams(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", ["translate", "classify", "generate"])
-def test_nothing_to_do_gives_nothing(name, tmp_path, capsys, monkeypatch):
-    run = pipeline(PIPELINES[name]).save(tmp_path)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    command([name, str(run), *(["--max-new-tokens", "0"] if name == "generate" else [])])
-    output = capsys.readouterr()
-    assert (output.out.strip(), output.err) == ("", "")
-
-
-@pytest.mark.parametrize("name", PIPELINES)
-def test_weights_that_are_not_finite_are_refused(name, tmp_path, capsys):
-    run = pipeline(PIPELINES[name]).save(tmp_path)
-    edit_tensors(run, lambda tensors: next(iter(tensors.values())).fill_(float("nan")))
-    text = [] if name == "generate" else ["the [MASK]"]
-    assert "NaN or infinite" in refused(capsys, [name, str(run), *text], command)
-
-
 @pytest.mark.parametrize("name", ["translate", "classify"])
 def test_texts_are_answered_in_order_from_arguments_a_file_or_standard_input(name, tmp_path, capsys, monkeypatch):
     run, texts = pipeline(PIPELINES[name]).save(tmp_path / "run"), ["the lazy dog", "", "dog"]
@@ -130,14 +112,3 @@ def test_texts_that_cannot_be_read_are_refused(name, tmp_path, capsys, monkeypat
     assert "line 2: byte 0xe9 is not UTF-8" in refused(capsys, [name, str(run), "--input", str(latin)], command)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(latin.open("rb")))
     assert "standard input, line 2: byte 0xe9 is not UTF-8" in refused(capsys, [name, str(run)], command)
-
-
-@pytest.mark.parametrize("name", PIPELINES)
-def test_a_folder_without_a_whole_model_is_refused(name, tmp_path, capsys):
-    def said(folder):
-        return refused(capsys, [name, str(folder), *([] if name == "generate" else ["the [MASK]"])], command)
-
-    assert "does not exist" in said(tmp_path / "nowhere")
-    assert "has no config.json" in said(tmp_path)
-    (pipeline(PIPELINES[name]).save(tmp_path) / "model.safetensors").unlink()
-    assert "half-written" in said(tmp_path)

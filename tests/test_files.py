@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import minitransformer
-from minitransformer import GPT, InputError
+from minitransformer import InputError
 from minitransformer.files import open_regular, sha256, write_json
 from minitransformer.models.weights import read_safetensors
 from minitransformer.tokenization import load_tokenizer
@@ -49,16 +48,6 @@ def test_only_regular_files_are_opened(what, read, tmp_path, monkeypatch):
     PLACED[what](Path("x"))
     with pytest.raises(InputError, match=rf"x is ({what}, not a regular file|a link)"):
         read(Path("x"))
-
-
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_pipe_in_the_place_of_a_models_file_is_refused(name, tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    (tmp_path / name).unlink(missing_ok=True)
-    os.mkfifo(tmp_path / name)
-    for read in (minitransformer.load, GPT.from_pretrained):
-        with pytest.raises(InputError, match=rf"{name} is a pipe"):
-            read(tmp_path)
 
 
 def test_a_file_is_opened_as_usual_but_a_link_is_not_written_through(tmp_path):

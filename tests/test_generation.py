@@ -341,14 +341,6 @@ def test_inputs_without_a_batch_are_refused(decode, inputs, monkeypatch):
         decode(tiny_gpt(), inputs, max_new_tokens=2, **({"seed": 0} if decode is sample else {}))
 
 
-def test_a_seed_of_numpy_is_one(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
-    options = {"max_new_tokens": 5, "temperature": 3.0}
-    inputs = prompts(3)[0][None]
-    found = sample(tiny_gpt(), inputs, seed=inputs.numpy()[0, 0], **options)
-    assert torch.equal(found, sample(tiny_gpt(), inputs, seed=int(inputs[0, 0]), **options))
-
-
 @pytest.mark.parametrize("decode", [greedy, sample, beam_search])
 @pytest.mark.parametrize("score", [INF, NAN, -INF])
 def test_scores_that_are_not_finite_are_refused(decode, score):

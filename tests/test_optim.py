@@ -40,12 +40,6 @@ def test_weight_decay_falls_on_matrices_only():
     assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))
 
 
-def test_frozen_parameters_are_in_no_group():
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    model[0].requires_grad_(False)
-    assert sum(len(group["params"]) for group in parameter_groups(model, 0.1)) == 2
-
-
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_rises_linearly_to_its_peak(schedule):
     rates = [learning_rate(schedule, 2.0, step=step, progress=0.0, warmup_steps=4) for step in (1, 2, 3, 4)]

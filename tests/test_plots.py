@@ -69,14 +69,6 @@ def test_labels_show_what_would_be_invisible_or_endless(token, label):
     assert tick_labels(axes.xaxis) == [label]
 
 
-def test_cells_are_square_and_of_one_size_whatever_the_number_of_tokens():
-    for targets, sources in [(1, 1), (3, 40), (30, 5)]:
-        example = AttentionExample(np.ones((targets, sources)), "s" * sources, "t" * targets)
-        figure = attention_figure([[("", example)]])
-        inches = figure.axes[0].get_position().size * figure.get_size_inches()
-        np.testing.assert_allclose(inches, np.array([sources, targets]) * plots.CELL)
-
-
 def test_only_wrong_outputs_are_red_and_a_note_says_why():
     right = AttentionExample(weights(), SOURCE, TARGET)
     wrong = AttentionExample(weights(), SOURCE, TARGET, correct=False)
@@ -104,17 +96,6 @@ def test_a_grid_has_a_column_for_each_model_and_a_row_for_each_example(tmp_path,
     assert left < right and bottom < top
 
 
-def test_rows_and_columns_have_sizes_of_their_own():
-    short, long = (AttentionExample(np.ones((n, 2 * n)), "s" * 2 * n, "t" * n) for n in (2, 30))
-    height, width = [], []
-    for rows in ([[short]], [[short], [long]], [[short], [long], [short]], [[short, long]]):
-        wide, high = attention_figure([[("", example) for example in row] for row in rows]).get_size_inches()
-        height.append(high)
-        width.append(wide)
-    np.testing.assert_allclose(height[2] - height[1], height[0])
-    np.testing.assert_allclose(width[3] - width[1], width[0])
-
-
 def test_of_a_long_text_the_first_tokens_are_drawn_and_the_picture_says_so():
     most = plots.MOST_TOKENS
     given = np.random.default_rng(0).random((most + 5, 2 * most))
@@ -124,14 +105,6 @@ def test_of_a_long_text_the_first_tokens_are_drawn_and_the_picture_says_so():
     assert axes.get_xlabel() == f"the first {most} of {2 * most} input and {most + 5} output tokens"
     [heading] = [text.get_text() for text in figure.texts]
     assert heading.endswith("…") and len(heading) < 200
-
-
-def test_heads_are_followed_by_their_mean(tmp_path, saved):
-    given = weights(2)
-    plots.attention_heads(given, SOURCE, TARGET, path=tmp_path / "heads.png")
-    *panels, _bar = saved[0].axes
-    assert [axes.get_title(loc="left") for axes in panels] == ["head 1", "head 2", "mean of heads"]
-    np.testing.assert_allclose(panels[-1].collections[0].get_array().ravel(), given.mean(0).ravel())
 
 
 def test_curves_name_each_model_mark_its_end_and_show_percent():

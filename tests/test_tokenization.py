@@ -1,8 +1,6 @@
 """Every kind of tokenizer that is trained here, against transformers and the tokenizers library."""
 
 import json
-import random
-import time
 import unicodedata
 from functools import partial
 
@@ -158,17 +156,6 @@ def test_a_run_without_a_space_is_cut_into_words_and_never_unknown(train):
             assert decoded.replace(" ", "") == tokenizer.normalizer.normalize_str(text).replace(" ", "")
 
 
-@of(["bpe", "byte bpe", "wordpiece"])
-def test_the_time_of_training_grows_with_the_length_of_a_run_without_a_space(train):
-    seconds = []
-    for length in (20_000, 80_000):
-        text = "".join(random.Random(0).choices("ACGT", k=length))
-        began = time.process_time()
-        train([text], 300)
-        seconds.append(time.process_time() - began)
-    assert seconds[1] < 8 * seconds[0]  # of 16 times as long, if it grew with the square
-
-
 @of(["wordpiece", "wordpiece cased", "wordpiece without accents"])
 @given(st.lists(st.text(), min_size=2))
 def test_wordpieces_know_every_text_of_known_characters(train, texts):
@@ -219,13 +206,6 @@ def test_each_unknown_character_is_one_unk_that_is_counted_and_decodes_to_nothin
     assert tokenizer.decode(encoding.ids) == "the huse "
     assert unknown_characters(tokenizer, ["the höuse 日本", "日"]) == {"日": 2, "ö": 1, "本": 1}
     assert unknown_characters(tokenizer, ["house"]) == {}
-
-
-@of(["bpe", *BYTES])
-def test_frequent_words_become_one_token_with_the_space_before_them(train):
-    tokenizer = train(["of the house, by the house"] * 5, 400)
-    pieces = [tokenizer.decode([i]) for i in plain(tokenizer, "of the house, by").ids]
-    assert pieces == ["of", " the", " house", ",", " by"]
 
 
 def test_byte_bpe_learns_what_gpt2s_trainer_learns():

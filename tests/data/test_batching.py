@@ -52,14 +52,6 @@ def test_batches_are_those_that_one_row_after_another_makes(lengths, max_tokens,
     assert sorted(row for batch in expected for row in batch) == list(range(len(lengths)))
 
 
-def test_an_epoch_takes_four_bytes_a_row():
-    batches = token_batches(torch.randint(1, 40, (1000, 2)), 2000, seed=0, pool=2)
-    assert batches.order.dtype == torch.int32
-    assert batches[-1] == batches[len(batches) - 1]
-    with pytest.raises(IndexError, match=f"batch {len(batches)} of {len(batches)}"):
-        batches[len(batches)]
-
-
 def test_max_tokens_must_be_positive():
     with pytest.raises(InputError, match="max_tokens=0"):
         token_batches([1], 0, seed=None)

@@ -82,12 +82,6 @@ def test_a_row_is_masked_differently_in_two_epochs_and_alike_in_one():
     assert not torch.equal(first["targets"], later["targets"])
 
 
-def test_shares_are_those_of_the_caller():
-    data = masked_batches(masked=1.0, replaced=0.0)
-    batch = data.batch(data.in_order()[0])
-    assert torch.equal(batch["ids"] == MASK, batch["targets"] != IGNORED)
-
-
 def test_no_rows_are_refused():
     data = masked_batches()
     with pytest.raises(InputError, match="no tokens to learn from"):

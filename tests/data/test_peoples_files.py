@@ -93,11 +93,6 @@ def test_a_table_of_a_spreadsheet_is_read(first, encoding, quoted, tmp_path):
     assert ("is read with ';' between its fields" in said) == (not first)
 
 
-def test_unicode_text_of_a_spreadsheet_has_tabs(tmp_path):
-    path = write(tmp_path / "a.csv", tabs(("source", "target"), *PAIRS).encode("utf-16"))
-    assert loaded(path)[0] == sorted(PAIRS)
-
-
 def test_quotes_around_fields_are_characters_in_a_tsv_file_and_marks_in_a_csv_file(tmp_path):
     content = tabs(("source", "target"), *PAIRS, ('"a ""b"" c"', '"d"'))
     found, said = loaded(write(tmp_path / "a.tsv", content))

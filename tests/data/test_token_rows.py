@@ -68,14 +68,6 @@ def test_rows_are_padded_and_selected():
     assert rows.select(rows.lengths > 0).ids is rows.ids
 
 
-def test_each_key_tokenizer_and_set_of_columns_has_a_file_of_its_own(cache):
-    for key in ("a", "b"):
-        for tokenizer in (SMALL, LARGE):
-            rows_of(tokenizer=tokenizer, key=key)
-            rows_of([([1],)], tokenizer, key, columns=())
-    assert len(list(cache.glob("[!.]*"))) == 8
-
-
 @pytest.mark.parametrize("other", [ROWS[::-1], ROWS[:2], [([1, 2], 7), ([], 8), ([3] * 20, 8)]])
 def test_rows_of_another_data_set_in_their_place_are_made_again(other, cache):
     rows_of()

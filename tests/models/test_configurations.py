@@ -1,6 +1,7 @@
 """Configurations: which values are refused, with the value in the message, and the sizes of the presets."""
 
 import dataclasses
+import math
 import re
 import typing
 from dataclasses import replace
@@ -70,6 +71,8 @@ IMPOSSIBLE = [
     (GPTConfig, {"logit_softcap": 0.0}, "logit_softcap=0.0 must be"),
     (GPTConfig, {"norm_eps": 0}, "norm_eps=0 must be at least 1e-30"),
     (GPTConfig, {"norm_eps": -1.0}, "norm_eps=-1.0 must be"),
+    (GPTConfig, {"norm_eps": math.inf}, "norm_eps=inf must be"),
+    (GPTConfig, {"logit_softcap": math.nan}, "logit_softcap=nan must be"),
     (GPTConfig, {"eos_id": 50256}, "eos_id=50256 is no id in a vocabulary of 9"),
     (GPTConfig, {"positions": "rotary", "d_model": 20, "num_heads": 4}, "leaves an odd number, 5"),
     (BERTConfig, {"num_heads": 5}, "d_model=12 is not divisible by num_heads=5"),

@@ -54,13 +54,6 @@ def test_a_tiny_run_trains_all_rivals_and_draws(tmp_path):
     assert rows["PCA to 4"]["test"]["of PCA's"] == 1
 
 
-def test_images_are_rows_of_pixels_from_0_to_1():
-    rows = digit_images()["test"]
-    assert rows["images"].shape == (10, PIXELS) and rows["labels"].tolist() == list(range(10))
-    image = rows["images"][3].view(SIDE, SIDE)
-    assert (image[8:12, 4:24] == np.float32(206 / 255)).all() and image.count_nonzero() == 80
-
-
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_pca_leaves_the_smallest_singular_values(size):
     images = train_images() + 0.1 * torch.rand(40, PIXELS, generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ from helpers_applications import run
 
 from minitransformer import greedy
 from train.applications import image_captioning, scenes
-from train.applications.image_captioning import CaptionConfig, CaptionWriter, Written, attention_on_boxes
+from train.applications.image_captioning import CaptionConfig, CaptionWriter, Written
 from train.applications.scenes import CELL, LONGEST, SIDE, TEST, WORDS, middle_of_digits, new_eye, split
 from train.applications.writer import BOS, EOS, PAD, until_end
 
@@ -47,10 +47,6 @@ def test_a_tiny_run_learns_and_draws(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(scenes, "TEST", 16)
     flags = ["--steps", "6", "--scenes", "64", "--d-model", "8", "--eye-steps", "2", "--evaluations", "2"]
     run(image_captioning, tmp_path / "run", *flags, rivals=2)
-
-
-def test_all_decoders_are_of_one_size():
-    assert len({writer(attention).num_parameters() for attention in ("soft", "hard", "mean")}) == 1
 
 
 def test_captions_say_what_is_in_the_picture_and_boxes_hold_the_objects(digits):
@@ -194,9 +190,3 @@ def test_a_cell_sees_20_pixels_around_its_middle():
     eye, pixels = new_eye(16).eval(), torch.rand(1, 1, 40, 40, requires_grad=True)
     seen = torch.autograd.grad(eye(pixels)[0, :, 5, 5].sum(), pixels)[0][0, 0].nonzero()
     assert seen.min() >= 22 - 10 and seen.max() < 22 + 10
-
-
-def test_even_attention_puts_the_share_of_its_cells_on_a_box(digits):
-    rows = rows_of(digits, [False] * 4)
-    share = rows["boxes"].float().mean().item()
-    assert attention_on_boxes(writer("mean"), rows) == pytest.approx(share)

@@ -110,19 +110,6 @@ def test_a_finetuned_head_is_kept_for_the_same_labels_and_replaced_for_others(ru
     assert results["labels"] == ["negative", "neutral", "positive"]
 
 
-@pytest.mark.parametrize("dropout", [[], ["--dropout", "0.1"]])
-def test_a_classifier_without_a_pooler_is_trained_on_its_first_state(dropout, run, data, tmp_path):
-    tokenizer = Classifier.load(run).tokenizer
-    sizes = dict(vocab_size=tokenizer.get_vocab_size(), d_model=384, num_heads=4, num_layers=1, d_ff=16, max_length=32)
-    with_pooler = BERT(BERTConfig(**sizes, cls_id=2, sep_id=3, mask_id=4))
-    Classifier(SequenceClassifier(with_pooler, 2, labels=("negative", "positive")), tokenizer).save(tmp_path / "mean")
-    options = ["--init", str(tmp_path / "mean"), "--pooling", "first", "--steps", "1", "--no-baselines"]
-    assert start(data, tmp_path / "again", *options, *dropout)["pooling"] == "first"
-    again = minitransformer.load(tmp_path / "again")
-    assert not again.uses_pooler
-    assert again.encoder.pooler is None
-
-
 def test_a_run_goes_on_from_a_classifier_of_hugging_face_and_is_exported_again(run, data, tmp_path, capsys):
     tokenizer = Classifier.load(run).tokenizer
     sizes = dict(vocab_size=tokenizer.get_vocab_size(), d_model=16, num_heads=2, num_layers=1, max_length=32)

@@ -67,16 +67,6 @@ def test_the_loss_of_a_stream_is_that_of_each_token_given_those_before_it_in_its
     assert stream_loss(model, ids, 4, every=2) == pytest.approx((sum(losses[:4]) + sum(losses[8:])) / 6, abs=1e-6)
 
 
-@pytest.mark.parametrize(("vocab_size", "most"), [(50, 8192), (100_000, 335)])
-def test_an_evaluation_predicts_fewer_tokens_at_once_the_larger_the_vocabulary(vocab_size, most):
-    sizes = dict(max_length=16, d_model=2, num_heads=1, num_layers=1)
-    model, predicted = GPT(GPTConfig(vocab_size=vocab_size, eos_id=0, **sizes)), []
-    model.output.register_forward_pre_hook(lambda _, inputs: predicted.append(inputs[0][..., 0].numel()))
-    stream_loss(model, torch.zeros(2 * most + 1, dtype=torch.int32), 16)
-    assert most - 16 < max(predicted) <= most
-    assert sum(predicted) == 2 * most
-
-
 def test_short_texts_of_a_table_are_each_predicted_as_if_alone_and_a_flag_makes_one_stream_of_them(tmp_path, capsys):
     for split, count in (("train", 40), ("validation", 5)):
         rows = [json.dumps({"content": f"{n} green bottles", "title": "song"}) for n in range(count)]

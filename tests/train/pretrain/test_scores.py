@@ -96,14 +96,6 @@ def test_baselines_are_counts_of_the_training_text_backed_off_to_fewer_neighbour
         assert score.nats == pytest.approx(nats[name], rel=1e-4)
 
 
-def test_smoothed_probabilities_of_the_neighbour_baseline_add_up_to_one():
-    baselines = CountingBaselines(rows_of([[5, 6, 7, 5, 6, 8], [6, 6, 9]]), VOCABULARY)
-    tokens = torch.arange(5, TOKENIZER.get_vocab_size())
-    for left, right in ((5, 7), (6, 6), (SPECIALS.cls_id, 6), (SPECIALS.mask_id, 6), (18, 17)):
-        _, probabilities = baselines.between(torch.full_like(tokens, left), torch.full_like(tokens, right), tokens)
-        assert probabilities.sum().item() == pytest.approx(1)
-
-
 def test_baselines_of_a_large_corpus_count_runs_of_rows_from_all_over_it():
     rows = rows_of(texts_of(80))
     assert CountingBaselines(rows, VOCABULARY).counted == len(rows.ids) == 80 * 11
