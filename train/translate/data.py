@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -110,14 +111,8 @@ class TranslationData:
 
     def translations(self, model: Seq2SeqModel, split: str, *, beam_size: int = 1, alpha: float = 0.6) -> list[str]:
         """As the `translate` command translates, under the same limit."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            outputs = self.translator(model)(self.corpus[split]["source"], beam_size=beam_size, alpha=alpha)
-        for warning in caught:
-            # Training has no flag for this limit, which follows from the data.
-            parameter, way_out = "max_new_tokens= sets another limit", "train longer: --minutes, --steps"
-            warnings.warn(str(warning.message).replace(parameter, way_out), stacklevel=2)
-        return outputs
+        with limit_of_the_data():
+            return self.translator(model)(self.corpus[split]["source"], beam_size=beam_size, alpha=alpha)
 
     @torch.inference_mode()
     def loss(self, model: Seq2SeqModel, split: str) -> float:
@@ -128,3 +123,15 @@ class TranslationData:
             for rows in pairs.batches(evaluation_tokens(model.config.target_vocab_size), seed=None)
         ]
         return sum(part.total.item() for part in losses) / sum(part.count.item() for part in losses)
+
+
+@contextmanager
+def limit_of_the_data() -> Iterator[None]:
+    """Within the block, a warning of translations that were cut off names training as the way out: the commands that
+    train and compare have no flag for this limit, which follows from the data."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        parameter, way_out = "max_new_tokens= sets another limit", "train longer: --minutes, --steps"
+        warnings.warn(str(warning.message).replace(parameter, way_out), stacklevel=3)

@@ -10,11 +10,13 @@ from train import compare_dates
 from train.compare_dates import known_to_dateparser, read_date
 
 
-def test_dateparser_reads_the_same_strings_as_the_model(run, tmp_path, monkeypatch):
+def test_dateparser_reads_the_same_strings_as_the_model(run, tmp_path, monkeypatch, capsys):
     shutil.copytree(run / "transformer", tmp_path / "transformer")
     shutil.copy(run / "config.json", tmp_path)
     monkeypatch.setattr(compare_dates, "load", lambda *args, **options: load(*args, **options, count=400))
     compare_dates.main(["--run", str(tmp_path), "--pairs", "3"])
+    # The command has no flag for the limit.
+    assert "tokens more than their source (train longer" in capsys.readouterr().err
     results = json.loads((tmp_path / "dateparser.json").read_text())
     assert (results["pairs"], results["locales"]) == (9, 3)
     assert list(results["readers"]) == ["dateparser", "dateparser, told", "transformer"]
