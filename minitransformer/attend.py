@@ -1,5 +1,6 @@
 """`minitransformer attend` and `explore`: the commands that show what models attend to."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from minitransformer.checks import Range, require_ranges
 from minitransformer.errors import InputError
 from minitransformer.models import RNNSeq2Seq, Transformer, kind_of
 from minitransformer.page import View, attention_page
-from minitransformer.page.page import require_html, require_room
+from minitransformer.page.page import require_html
+from minitransformer.page.room import require_room, shapes_ahead
 from minitransformer.pipelines import Translator
 from minitransformer.pipelines.base import require_text
 from minitransformer.pipelines.loading import Pipeline, load_pipeline, model_folders, titles
@@ -56,7 +58,8 @@ class Attend:
             raise InputError(f"{len(runs)} models in a picture, which shows one: --out page.html compares them")
         (require_html if is_page else require_png)(self.out)
         if is_page:
-            print(attention_page(views_of(loaded(runs), text), self.out, layers=layers, heads=heads))
+            views = views_of(loaded(runs), text, layers, heads)
+            print(attention_page(views, self.out, layers=layers, heads=heads))
         else:
             self.draw(text)
 
@@ -88,7 +91,7 @@ class Explore:
         models = loaded(self.runs)
         if sum(pipeline.model.num_parameters() for pipeline, _ in models) < 500_000:
             torch.set_num_threads(1)  # small models run no faster on more
-        serve(lambda text: require_room(views_of(models, text)), self.port)
+        serve(lambda text: views_of(models, text), self.port)
 
 
 def loaded(runs: Sequence[Path]) -> list[tuple[Pipeline, str]]:
@@ -97,7 +100,17 @@ def loaded(runs: Sequence[Path]) -> list[tuple[Pipeline, str]]:
     return [(load_pipeline(folder), title) for folder, title in zip(folders, titles(folders), strict=True)]
 
 
-def views_of(models: Sequence[tuple[Pipeline, str]], text: str) -> list[View]:
+def views_of(
+    models: Sequence[tuple[Pipeline, str]],
+    text: str,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+) -> list[View]:
+    """The views of a text. `InputError`, before a model runs, where these layers and heads may be too many weights."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come with the views
+        ahead = [shapes_ahead(each.model, each.map_sizes(text), layers, heads) for each, _ in models]
+    require_room([shape for shapes in ahead for shape in shapes])
     return [pipeline.view(text, title=title) for pipeline, title in models]
 
 

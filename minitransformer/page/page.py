@@ -4,18 +4,21 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, require_place_for
-from minitransformer.page.views import Grid, View, listed
-
-MOST_CELLS = 10_000_000
-"""The most weights on a page, which then has 13 MB."""
+from minitransformer.page.rollout import rollout
+from minitransformer.page.room import require_room, shapes_of
+from minitransformer.page.views import Grid, View, as_bytes, listed
 
 
 def attention_page(
@@ -32,7 +35,10 @@ def attention_page(
     """
     path = Path(path)
     require_html(path)
-    views = require_room(kept([views] if isinstance(views, View) else views, layers, heads))
+    views = kept([views] if isinstance(views, View) else views, layers, heads)
+    if not views:
+        raise InputError("there is no view to show")
+    require_room(shapes_of(views))
     with atomic(path) as unfinished:
         unfinished.write_text(page_html(views), encoding="utf-8")
     return path
@@ -55,20 +61,6 @@ def kept(views: Sequence[View], layers: Collection[int] | None, heads: Collectio
         if unknown := sorted(set(given or ()) - known[name]):
             raise InputError(f"{name}={listed(unknown)}: there are {name} {listed(sorted(known[name]))}")
     return [view.only(layers, heads) for view in views]
-
-
-def require_room(views: Sequence[View]) -> Sequence[View]:
-    """The views; `InputError` for none, and for more than a browser should draw."""
-    if not views:
-        raise InputError("there is no view to show")
-    if (cells := sum(view.num_cells for view in views)) > MOST_CELLS:
-        largest = max((grid for view in views for grid in view.grids), key=lambda grid: grid.weights.size)
-        layers, heads, queries, keys = largest.weights.shape
-        raise InputError(
-            f"{cells:,} weights are more than the {MOST_CELLS:,} that a page has room for: name some of the {layers} "
-            f"layers and {heads} heads of {queries:,} x {keys:,} tokens (layers=, heads=), or take a shorter text"
-        )
-    return views
 
 
 def page_html(views: Sequence[View], *, explore: int = 0) -> str:
@@ -121,19 +113,59 @@ def _view(view: View) -> dict[str, Any]:
     return {
         "title": view.title,
         "text": view.text,
-        "grids": [_grid(grid) for grid in view.grids],
+        "grids": [_grid(grid, view) for grid in view.grids],
         "steps": [
-            {"text": step.text, "likeliest": [(token, round(probability, 6)) for token, probability in step.likeliest]}
-            for step in view.steps
+            {"text": text, "likeliest": [(label(token), round(probability, 6)) for token, probability in likeliest]}
+            for text, likeliest in view.steps
         ],
-        "image": image is not None and {"shape": image.shape, "pixels": _base64(image)},
+        "image": image is not None and {"width": image.shape[1], "pixels": _base64(rgba(image))},
     }
 
 
-def _grid(grid: Grid) -> dict[str, Any]:
-    fields = {name: getattr(grid, name) for name in ("kind", "queries", "keys", "layers", "heads", "cells")}
-    measures = {name: getattr(grid, name).ravel().round(3).tolist() for name in ("entropy", "distance")}
-    return fields | measures | {"rows": grid.step_rows, "weights": _base64(grid.weights)}
+def _grid(grid: Grid, view: View) -> dict[str, Any]:
+    entropy, distance = grid.entropy.round(3).tolist(), grid.distance.round(3).tolist()
+    is_alone = grid.weights.shape[:2] == (1, 1)  # then there is nothing to combine
+    rolled: Iterable[Any] = [] if is_alone else as_bytes(rollout(grid, view.grids))
+    return {
+        "kind": grid.kind,
+        "queries": [label(token) for token in grid.queries],
+        "keys": cell_names(*grid.cells) if grid.cells else [label(token) for token in grid.keys],
+        "layers": grid.layers,
+        "heads": grid.heads,
+        "cells": grid.cells,
+        "rows": grid.step_rows,
+        "maps": [
+            {
+                "layer": layer,
+                "head": head,
+                "entropy": entropy[i][j],
+                "distance": distance[i][j],
+                "bytes": _base64(grid.weights[i, j]),
+            }
+            for i, layer in enumerate(grid.layers)
+            for j, head in enumerate(grid.heads)
+        ],
+        "rollout": [
+            {"layer": layer, "bytes": _base64(upto)} for layer, upto in zip(grid.layers, rolled, strict=not is_alone)
+        ],
+    }
+
+
+def label(token: str) -> str:
+    """A token as the page shows it: what has no form of its own is spelled out."""
+    shown = (token.strip() or token.replace(" ", "␣")).replace("\n", "↵").replace("\t", "⇥")
+    plain = "".join(f"\\x{ord(char):02x}" if unicodedata.category(char) == "Cc" else char for char in shown)
+    return plain or "◌"  # one of several tokens that spell a character together
+
+
+def cell_names(rows: int, columns: int) -> list[str]:
+    return [f"row {row}, column {column}" for row in range(1, rows + 1) for column in range(1, columns + 1)]
+
+
+def rgba(image: UInt8[np.ndarray, "height width *colours"]) -> UInt8[np.ndarray, "height width 4"]:
+    """A grey or RGB image as a canvas takes it."""
+    colours = image if image.ndim == 3 else np.stack([image] * 3, axis=2)
+    return np.pad(colours, ((0, 0), (0, 0), (0, 1)), constant_values=255)
 
 
 def _base64(array: Any) -> str:

@@ -49,16 +49,17 @@ class Grid:
     @property
     def entropy(self) -> Float[np.ndarray, "layers heads"]:
         """The entropy of each head's rows in bits, as their mean."""
-        shares = self._shares()
+        shares = self.shares
         return -np.sum(shares * np.log2(shares, where=shares > 0, out=np.zeros_like(shares)), axis=3).mean(axis=2)
 
     @property
     def distance(self) -> Float[np.ndarray, "layers heads"]:
         """How many tokens away from its own place a query of each head looks, as the mean over weights and rows."""
         away = np.abs(np.arange(len(self.queries))[:, None] - np.arange(len(self.keys)))
-        return (self._shares() * away).sum(axis=3).mean(axis=2)
+        return (self.shares * away).sum(axis=3).mean(axis=2)
 
-    def _shares(self) -> Float[np.ndarray, "layers heads queries keys"]:
+    @property
+    def shares(self) -> Float[np.ndarray, "layers heads queries keys"]:
         """The weights, each row divided by its sum; a query that may attend to nothing keeps zeros."""
         weights = np.square(self.weights / np.float32(255))
         return weights / np.maximum(weights.sum(axis=3, keepdims=True), np.float32(1e-9))
@@ -106,11 +107,6 @@ class View:
                 raise InputError(f"{len(grid.step_rows)} step_rows do not fit {len(self.steps)} steps")
             if (grid.kind == "image") != (grid.cells is not None) or (grid.cells is not None and self.image is None):
                 raise InputError("an image grid, and no other, has cells, and its view an image")
-
-    @property
-    def num_cells(self) -> int:
-        """How many weights it holds."""
-        return sum(grid.weights.size for grid in self.grids)
 
     @property
     def source(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from minitransformer.decodable import require_scores, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import SequenceClassifier
 from minitransformer.page.recording import best_of, noted
-from minitransformer.page.views import Step, View, grids_of
+from minitransformer.page.views import Kind, Step, View, grids_of
 from minitransformer.pipelines import base
 from minitransformer.text_encoding import encode_texts, words_of
 from minitransformer.tokenization import token_texts
@@ -113,6 +113,11 @@ class Classifier:
         steps = (Step(text, tuple((self.labels[label], share) for label, share in best_of(logits))),)
         title = title or type(self.model).__name__
         return View(title, text, grids_of(maps, pairs, {"pooling": [0]}), steps, tuple(notes))
+
+    def map_sizes(self, text: str) -> dict[Kind, tuple[int, int]]:
+        """The most queries and keys of the maps of `view(text)`, by their kind, without running the model."""
+        count = len(self._encode([text])[0])
+        return {"encoder": (count, count), "decoder": (count, count), "pooling": (1, count)}
 
     def _explain(self, text: str, row: Sequence[int]) -> Explanation:
         with record_attention(self.model.pooling) as maps:

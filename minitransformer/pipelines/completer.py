@@ -16,7 +16,7 @@ from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.generation import sample, stream
 from minitransformer.models import GPT
 from minitransformer.page.recording import decoded, noted, steps_of
-from minitransformer.page.views import View, grids_of
+from minitransformer.page.views import Kind, View, grids_of
 from minitransformer.pipelines import base
 from minitransformer.tokenization import num_ids, stream_text, token_texts, unknown_characters
 
@@ -84,6 +84,12 @@ class Completer:
         grids = grids_of(found.maps, {"decoder": (tokens, tokens)}, {"decoder": range(len(read) - 1, len(tokens))})
         title = title or type(self.model).__name__
         return View(title, text, grids, steps_of(self.tokenizer, read, found), tuple(notes))
+
+    def map_sizes(self, text: str, *, max_new_tokens: int = 20) -> dict[Kind, tuple[int, int]]:
+        """The most queries and keys of the maps of `view(text)`, by their kind, without running the model."""
+        ids, _ = self._batch([text])
+        count = min(max(1, ids.shape[1]) + max_new_tokens - 1, self.model.config.max_length)
+        return {"decoder": (count, count)}
 
     def _first_ids(self) -> list[int]:
         """The `bos_id`, if the model has one of its own and the tokenizer puts it before a text, as Llama's do."""

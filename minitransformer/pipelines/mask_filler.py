@@ -14,7 +14,7 @@ from minitransformer.decodable import require_scores, warn_in_training
 from minitransformer.errors import InputError
 from minitransformer.models import BERT
 from minitransformer.page.recording import best_of, noted
-from minitransformer.page.views import Step, View, grids_of
+from minitransformer.page.views import Kind, Step, View, grids_of
 from minitransformer.pipelines import base
 from minitransformer.tokenization import (
     encode_with_masks,
@@ -92,6 +92,11 @@ class MaskFiller:
         tokens = token_texts(self.tokenizer, row)
         grids = grids_of(maps, {"encoder": (tokens, tokens)}, {"encoder": gaps})
         return View(title or type(self.model).__name__, text, grids, tuple(steps), tuple(notes))
+
+    def map_sizes(self, text: str) -> dict[Kind, tuple[int, int]]:
+        """The most queries and keys of the maps of `view(text)`, by their kind, without running the model."""
+        count = min(len(encode_with_masks(self.tokenizer, text)), self.model.config.max_length)
+        return {"encoder": (count, count)}
 
     def _warn(self, texts: Sequence[str]) -> None:
         warn_in_training(self.model)

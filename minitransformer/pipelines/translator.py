@@ -22,7 +22,7 @@ from minitransformer.errors import InputError
 from minitransformer.generation import beam_search
 from minitransformer.models import RNNSeq2Seq, Transformer
 from minitransformer.page.recording import Decoded, decoded, noted, require_attention, steps_of
-from minitransformer.page.views import View, grids_of, kind_of
+from minitransformer.page.views import Kind, View, grids_of, kind_of
 from minitransformer.pipelines import base
 from minitransformer.tokenization import EOS, load_tokenizer, num_ids, special_id, token_texts, unknown_characters
 
@@ -205,6 +205,12 @@ class Translator:
             {"decoder": steps, "cross": steps},
         )
         return View(title, text, grids, steps_of(self.target_tokenizer, [], found), tuple(notes))
+
+    def map_sizes(self, text: str) -> dict[Kind, tuple[int, int]]:
+        """The most queries and keys of the maps of `view(text)`, by their kind, without running the model."""
+        [source_ids] = self.encode([text])
+        read, written = len(source_ids), self._limit(len(source_ids))
+        return {"encoder": (read, read), "decoder": (written, written), "cross": (written, read)}
 
     def _decoded(self, line: str, title: str) -> tuple[list[int], Decoded]:
         """The ids of a line, and its greedy translation."""
