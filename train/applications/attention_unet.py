@@ -35,6 +35,7 @@ from minitransformer.checks import Count, Range
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Model
 from minitransformer.plots import save_figure
+from train.applications.panels import panels
 from train.applications.rivals import ApplicationSettings, Contest, Size, mean_loss, parameters_of
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
@@ -78,7 +79,6 @@ def compare(settings: AttentionUNetSettings, folder: Path, console: Console) -> 
     counts = {"train": settings.images, "validation": settings.images // 10 + 1, "test": settings.images // 5 + 1}
     data = {name: scenes(count, settings.size, seed) for seed, (name, count) in enumerate(counts.items())}
     gated = UNetConfig(channels=settings.channels, bottom=4 * settings.channels)
-
     Contest(
         rivals={
             "attention gates": lambda: UNet(gated),
@@ -284,23 +284,13 @@ def test_figures(model: UNet, rows: dict[str, Tensor]) -> dict[str, float]:
 @torch.inference_mode()
 def draw(models: Mapping[str, UNet], rows: dict[str, Tensor], path: Path) -> None:
     """Three test images: where the gates of each gated model are open, and the probabilities of every model."""
-    from matplotlib.figure import Figure
-
     images, target = rows["images"][:3], rows["target"][:3]
     columns = {"the image\ntarget outlined": images}
     for name, model in models.items():
         if model.gates:
             columns[f"α of the gates\n{name}"] = torch.stack(model.levels(images)[1]).mean(dim=0)
     columns |= {f"what is found\n{name}": torch.sigmoid(model(images)) for name, model in models.items()}
-    figure = Figure(figsize=(1.6 * len(columns), 1.6 * len(images) + 0.7), layout="constrained")
-    grid = figure.subplots(len(images), len(columns), squeeze=False)
-    for place, (title, maps) in enumerate(columns.items()):
-        grid[0][place].set_title(title, fontsize=8)
-        for row, axes in enumerate(grid[:, place]):
-            axes.set(xticks=[], yticks=[])
-            shown = axes.imshow(maps[row, 0], vmin=0, vmax=1, cmap="magma" if place else "gray")
-            axes.contour(target[row, 0], levels=[0.5], colors="#3ddc84", linewidths=1)
-    figure.colorbar(shown, ax=grid[:, -1], label="α, or probability", aspect=40)
+    figure, _ = panels({name: maps[:, 0] for name, maps in columns.items()}, target[:, 0], label="α, or probability")
     figure.suptitle("The target is the ellipse to the right of the ring: where the gates are open, and what is found")
     save_figure(figure, path)
 

@@ -14,9 +14,9 @@ u ~ Uniform(0, 1), g = σ((log p/(1 - p) + log u/(1 - u)) / τ), which is above 
 
 If all gates of a sentence are closed, α is 0/0. Then the gate with the largest p opens, and the table counts how often.
 
-h_t is the vector of word t itself, so that a closed gate hides its word. The paper's h comes from a BiLSTM
-(--layers 2), whose state at one word has seen all the others. The rivals have no auxiliary network, and wider word
-vectors instead: one reads all words, the other has gates that open at random.
+h_t is the vector of word t itself, so that a closed gate hides its word. The paper's h comes from a BiLSTM, whose state
+at one word has seen all the others. The rivals have no auxiliary network, and wider word vectors instead: one reads all
+words, the other has gates that open at random.
 
 python -m train.applications.gated_attention
 """
@@ -31,12 +31,12 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from rich.console import Console
 from torch import Tensor, nn
 
 from minitransformer.attention_maps import record_attention
-from minitransformer.checks import Count, CountOrZero, Range
+from minitransformer.checks import Count, Range
 from minitransformer.data import load
 from minitransformer.data.batching import token_batches
 from minitransformer.dropout import Dropout
@@ -67,8 +67,6 @@ class GatedAttentionSettings(ApplicationSettings):
     evaluations: Count = 8
     d_model: Size = 100
     """The width of a word vector."""
-    layers: CountOrZero = 0
-    """Layers of a BiLSTM between words and attention, 2 in the paper. 0: attention reads the words themselves."""
     density: Annotated[float, Range(at_least=0, at_most=1)] = 0.45
     """The share of open gates that costs nothing, 0 in the paper; of random gates, how many are open."""
     penalty: Annotated[float, Range(at_least=0, at_most=1000)] = 0.3
@@ -83,12 +81,11 @@ def compare(settings: GatedAttentionSettings, folder: Path, console: Console) ->
     texts = load("reviews")
     vocabulary = frequent_words(texts["train"]["text"])
     data = {name: encoded(split["text"], split["label"], vocabulary) for name, split in texts.items()}
-    sizes = {name: getattr(settings, name) for name in ("d_model", "layers", "density", "penalty")}
+    sizes = {name: getattr(settings, name) for name in ("d_model", "density", "penalty")}
     new = partial(GatedReaderConfig, FIRST_WORD + len(vocabulary), **sizes)
     # The rivals spend the parameters of the auxiliary network on wider word vectors.
     gated, plain = (parameters_of(partial(GatedReader, new(gates=gates))) for gates in ("learned", "open"))
     wide = settings.d_model + round((gated - plain) / (FIRST_WORD + len(vocabulary)))
-    sentences = texts["test"]["text"][:]
     Contest(
         rivals={
             "gated attention": partial(GatedReader, new()),
@@ -100,7 +97,7 @@ def compare(settings: GatedAttentionSettings, folder: Path, console: Console) ->
         evaluate=figures,
         best="accuracy",
         test=figures,
-        draw=lambda models, rows, path: show(models["gated attention"], rows, sentences, path, console),
+        draw=lambda models, rows, path: show(models["gated attention"], rows, texts["test"]["text"], path, console),
         steps=400,
         warmup_steps=30,
         unit="sentences",
@@ -150,7 +147,6 @@ class GatedReaderConfig(Config):
     vocab_size: int
     d_model: int
     hidden_size: int = 32
-    layers: int = 0
     gates: str = "learned"
     density: float = 0.45
     penalty: float = 0.3
@@ -184,18 +180,15 @@ class GatedReader(Model):
         self.config = c = config
         self.words, self.dropout = nn.Embedding(c.vocab_size, c.d_model), Dropout(c.dropout)
         nn.init.normal_(self.words.weight, std=0.1)
-        width = c.d_model
-        lstm = partial(RecurrentEncoder, "lstm", width, c.hidden_size, bidirectional=True, dropout=c.dropout)
-        self.backbone, self.auxiliary = None, None
-        if c.layers:
-            self.backbone = lstm(c.layers)
-            width = self.backbone.output_size
+        self.auxiliary = None
         if c.gates == "learned":
-            self.auxiliary = lstm(1)
+            self.auxiliary = RecurrentEncoder(
+                "lstm", c.d_model, c.hidden_size, 1, bidirectional=True, dropout=c.dropout
+            )
             self.gate = nn.Linear(self.auxiliary.output_size, 1)
             nn.init.constant_(self.gate.bias, 2.0)
-        self.attention = Additive(1, width, width)  # the query is always 1, so that its projection is the bias b'
-        self.output = nn.Linear(width, 2)
+        self.attention = Additive(1, c.d_model, c.d_model)  # the query is always 1: its projection is the bias b'
+        self.output = nn.Linear(c.d_model, 2)
 
     def forward(self, ids: Ids, valid: Valid) -> Float[Tensor, "batch labels"]:
         return self.read(*self.see(ids, valid), valid)
@@ -220,11 +213,10 @@ class GatedReader(Model):
 
     def read(self, vectors: Vectors, gates: Gates, valid: Valid) -> Float[Tensor, "batch labels"]:
         """Attend with softmax(e + log g), and label."""
-        states = vectors if self.backbone is None else self.backbone(vectors, valid)[0]
-        scores = self.attention.scores(states.new_ones(len(states), 1, 1), self.attention.keys(states), valid)
+        scores = self.attention.scores(vectors.new_ones(len(vectors), 1, 1), self.attention.keys(vectors), valid)
         if gates.log is not None:
             scores = scores + gates.log[:, None]
-        return self.output(self.dropout(self.attention.read(scores, states, gates.open[:, None])[:, 0]))
+        return self.output(self.dropout(self.attention.read(scores, vectors, gates.open[:, None])[:, 0]))
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """L. Open gates up to the `density` cost nothing, sentence by sentence, so that losses of batches add up."""
@@ -258,33 +250,23 @@ def opened(logits: PerWord, valid: Valid) -> Gates:
 # The figures and the picture
 
 
-class Reading(NamedTuple):
-    """Sentences as a model reads them: which words, with what attention, and what it answers."""
-
-    read: Valid
-    attention: PerWord
-    all_closed: Bool[Tensor, " batch"]
-    guess: Int[Tensor, " batch"]
-    nats: Float[Tensor, " batch"]
-
-
 @torch.inference_mode()
-def reading(model: GatedReader, split: Split) -> Reading:
-    """All sentences of a split at once."""
+def reading(model: GatedReader, split: Split) -> Split:
+    """By sentence: which words are `read`, with what `attention`, whether gates were `all closed`, `guess`, `loss`."""
     ids, valid, labels = (split[name].to(model.device) for name in ("ids", "valid", "labels"))
     vectors, gates = model.eval().see(ids, valid)
     with record_attention(model) as maps:
         logits = model.read(vectors, gates, valid)
     nats = F.cross_entropy(logits, labels, reduction="none")
-    found = (gates.open, maps["attention"][:, 0, 0], gates.all_closed, logits.argmax(dim=1), nats)
-    return Reading(*(tensor.cpu() for tensor in found))
+    found = {"read": gates.open, "attention": maps["attention"][:, 0, 0], "all closed": gates.all_closed}
+    return {name: tensor.cpu() for name, tensor in (found | {"guess": logits.argmax(dim=1), "loss": nats}).items()}
 
 
 def figures(model: GatedReader, split: Split) -> dict[str, float]:
     """`density` is the share of all words that are read, `all closed` that of the sentences whose gates all were."""
     found = reading(model, split)
-    right, density = found.guess == split["labels"], found.read[split["valid"]]
-    columns = {"accuracy": right, "density": density, "all closed": found.all_closed, "loss": found.nats}
+    columns = {"accuracy": found["guess"] == split["labels"], "density": found["read"][split["valid"]]}
+    columns |= {name: found[name] for name in ("all closed", "loss")}
     return {name: column.float().mean().item() for name, column in columns.items()}
 
 
@@ -300,12 +282,12 @@ def show(model: GatedReader, split: Split, texts: Sequence[str], path: Path, con
     axes = figure.add_axes((0, 0, 1, 0.88), xlim=(0, letters), ylim=(len(shown), -1))
     axes.axis("off")
     for line, row in enumerate(shown):
-        answer, right = LABELS[found.guess[row]], found.guess[row] == split["labels"][row]
-        marked = [f"[{word}]" if read else word for word, read in zip(words[row], found.read[row], strict=False)]
+        answer, right = LABELS[found["guess"][row]], found["guess"][row] == split["labels"][row]
+        marked = [f"[{word}]" if read else word for word, read in zip(words[row], found["read"][row], strict=False)]
         console.print(f"{answer} ({'right' if right else 'wrong'}): {' '.join(marked)}", markup=False)
         axes.text(0, line, answer, fontsize=9, color="black" if right else "#c1121f")
         place = 10
-        for word, read, weight in zip(words[row], found.read[row], found.attention[row], strict=False):
+        for word, read, weight in zip(words[row], found["read"][row], found["attention"][row], strict=False):
             box = {"facecolor": colormaps["Oranges"](weight.item()), "edgecolor": "none", "pad": 1} if read else None
             colour = "black" if read else "0.6"
             axes.text(place, line, word, parse_math=False, family="monospace", fontsize=9, color=colour, bbox=box)

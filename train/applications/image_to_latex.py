@@ -42,18 +42,7 @@ from minitransformer.plots import save_figure
 from minitransformer.recurrent import Multiplicative
 from minitransformer.text_encoding import pad
 from train.applications.rivals import ApplicationSettings, Contest, Size, Split, mean_loss
-from train.applications.writer import (
-    EOS,
-    FIRST,
-    PAD,
-    Ids,
-    Logits,
-    Writer,
-    WriterConfig,
-    exact_match,
-    until_end,
-    written,
-)
+from train.applications.writer import EOS, FIRST, PAD, Ids, Logits, Writer, WriterConfig, exact_match, written
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
@@ -92,10 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def compare(settings: ImageToLatexSettings, folder: Path, console: Console) -> None:
     rows, skipped = drawn_formulas(settings.formulas)
-    console.print(
-        f"{settings.formulas:,} formulas; skipped: "
-        + ", ".join(f"{count:,} {why}" for why, count in sorted(skipped.items()))
-    )
+    reasons = ", ".join(f"{count:,} {why}" for why, count in sorted(skipped.items()))
+    console.print(f"{settings.formulas:,} formulas; skipped: {reasons}")
     attentive = LatexWriterConfig(settings.hidden_size, settings.d_model)
     Contest(
         rivals={
@@ -184,8 +171,7 @@ def splits_of(rows: Split) -> dict[str, Split]:
 
 
 def symbols_of(ids: Sequence[int]) -> list[str]:
-    """The symbols before the first EOS."""
-    return [SYMBOLS[number - FIRST] for number in until_end(ids) if number >= FIRST]
+    return [SYMBOLS[number - FIRST] for number in ids if number >= FIRST]
 
 
 # The model
@@ -267,10 +253,8 @@ def figures(model: LatexWriter, rows: Split) -> dict[str, float]:
 
 def test_figures(model: LatexWriter, rows: Split, beam_size: int) -> dict[str, float]:
     greedily, found = (written(model, rows["inputs"], LONGEST + 1, size) for size in (1, beam_size))
-    exact = {
-        f"exact, beam {beam_size}": exact_match(found, rows["ids"]),
-        "exact, greedy": exact_match(greedily, rows["ids"]),
-    }
+    by = {f"exact, beam {beam_size}": found, "exact, greedy": greedily}
+    exact = {name: exact_match(ids, rows["ids"]) for name, ids in by.items()}
     return exact | drawn_again([symbols_of(ids) for ids in found], rows["inputs"])
 
 

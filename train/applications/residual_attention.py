@@ -33,6 +33,7 @@ from minitransformer.data import load
 from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Model, target_loss
 from minitransformer.plots import save_figure
+from train.applications.panels import panels
 from train.applications.rivals import ApplicationSettings, Contest, Size
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
@@ -71,11 +72,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def compare(settings: ResidualAttentionSettings, folder: Path, console: Console) -> None:
     base = ResidualAttentionConfig(settings.width, (settings.modules,), (2,), last_units=1, pooled_stem=True)
-    plain = replace(base, branches="none")
-    configs = {"(1+M)T": base, "ResNet": plain, "MT": replace(base, branches="MT")}
-    if settings.noise:
-        noisy = {"(1+M)T": base, "ResNet": plain}
-        configs |= {f"{name}, wrong labels": replace(config, noisy=True) for name, config in noisy.items()}
+    configs = {"(1+M)T": base, "ResNet": replace(base, branches="none"), "MT": replace(base, branches="MT")}
+    for name in ("(1+M)T", "ResNet") if settings.noise else ():
+        configs[f"{name}, wrong labels"] = replace(configs[name], noisy=True)
     splits = digits().items()
     data = {name: canvases(*rows, settings.pieces, settings.noise, seed) for seed, (name, rows) in enumerate(splits)}
     Contest(
@@ -282,24 +281,14 @@ def figures_of(model: ResidualAttention, rows: dict[str, Tensor]) -> dict[str, f
 @torch.inference_mode()
 def draw(model: ResidualAttention, rows: dict[str, Tensor], path: Path) -> None:
     """Test canvases, and over each the first module's mask: the mean of all channels, and those that differ most."""
-    from matplotlib.figure import Figure
-
     images, labels = rows["images"][:4], rows["labels"][:4]
     first, module = next((k, layer) for k, layer in enumerate(model.layers) if isinstance(layer, AttentionModule))
     mask = F.interpolate(module.mask(module.before(model.layers[:first](images))), (SIZE, SIZE), mode="bilinear")
     lively = mask.std(dim=(2, 3)).mean(dim=0).argsort(descending=True)[:4].tolist()
     columns = {"": images[:, 0], "mean of M": mask.mean(dim=1)} | {f"M, channel {k}": mask[:, k] for k in lively}
-    figure = Figure(figsize=(1.5 * len(columns) + 0.6, 1.6 * len(images) + 0.6), layout="constrained")
-    grid = figure.subplots(len(images), len(columns), squeeze=False)
-    for place, (title, maps) in enumerate(columns.items()):
-        for row, axes in enumerate(grid[:, place]):
-            heat = axes.imshow(maps[row], vmin=0, vmax=1, cmap="magma" if place else "gray")
-            axes.contour(images[row, 0], levels=[0.5], colors="white", linewidths=0.6 if place else 0)
-            axes.set_title(title, fontsize=8)
-            axes.set(xticks=[], yticks=[])
+    figure, grid = panels(columns, images[:, 0], label="M")
     for axes, answer, label in zip(grid[:, 0], model(images).argmax(dim=1), labels, strict=True):
-        axes.set_title(f"a {label}, read as {answer}", fontsize=8, color="black" if label == answer else "#c1121f")
-    figure.colorbar(heat, ax=grid[:, -1], label="M", aspect=40)
+        axes.set_ylabel(f"a {label}, read as {answer}", fontsize=8, color="black" if label == answer else "#c1121f")
     figure.suptitle("Which places each channel of the mask strengthens")
     save_figure(figure, path)
 
