@@ -63,6 +63,22 @@ def job(*which):
     return lambda: script.main(arguments)
 
 
+def made_longer(name, data, out):
+    """The function that runs a job and then makes it longer. Called again, it continues in the stretch that began."""
+    script, arguments = command(name, data, out)
+    at = arguments.index("--steps") + 1
+    longer = [*arguments[:at], str(int(arguments[at]) + 4), *arguments[at + 1 :]]
+
+    def both():
+        saved = [json.loads(path.read_text()) for path in (out / "settings.json", out / "config.json") if path.exists()]
+        finished = (out / "results.json").exists()
+        if not finished and not any(values.get("stretch") == 2 for values in saved):
+            script.main(arguments)
+        script.main(longer)
+
+    return both
+
+
 def finish(action, folder):
     child = Child(folder, action)
     assert child.wait() == 0, child.err.read_text()

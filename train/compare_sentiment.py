@@ -10,11 +10,12 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 from rich.console import Console
 
+from minitransformer.checks import Count
 from minitransformer.data import load
 from minitransformer.data.columns import texts
 from minitransformer.errors import InputError
@@ -51,6 +52,8 @@ class CompareSettings(Settings):
     the pretraining too. --seed is the seed of the pretraining.
     """
 
+    finished_once: ClassVar[tuple[str, ...]] = (str(PRETRAINED),)
+
     data: str = "reviews"
     """As for train.finetune."""
     text: str | None = None
@@ -61,6 +64,8 @@ class CompareSettings(Settings):
     """The encoders to train, in this order."""
     seeds: str = "0,1,2"
     """The seeds of the runs of each row."""
+    evaluations: Count = 6
+    """Evaluations on the validation split, evenly over each run."""
     pretrained: Path | None = None
     """The run of train.pretrain bert that pretrained-here starts from. Default: pretrain on the training texts."""
     pretrain_minutes: Minutes = 4.0
@@ -123,6 +128,7 @@ def compare(settings: CompareSettings, folder: Path, console: Console) -> dict[s
                 text=settings.text,
                 label=settings.label,
                 seed=seed,
+                evaluations=settings.evaluations,
                 baselines=False,
                 **settings.of_every_run(),
                 **options,

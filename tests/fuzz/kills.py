@@ -6,13 +6,14 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from fuzz.harness import Attack, require
 from fuzz.runs import different, outcome_of
 from helpers_processes import Child
-from helpers_runs import JOBS, ending, finish, job, write_corpora
+from helpers_runs import JOBS, ending, finish, job, made_longer, write_corpora
 
 from train.engine import loop, run_folder
 
@@ -32,6 +33,7 @@ def once_begun(happening):
     lock = run_folder.lock_run
 
     def lock_run(folder):
+        run_folder.lock_run = lock
         happening()
         lock(folder)
 
@@ -81,7 +83,7 @@ def ended_early(action, run: Path, moment: float, how: str, folder: Path):
         raise AssertionError(f"{how}: exit code {code}: {child.err.read_text()[-3000:]}")
 
 
-def kills(how: str, name: str, folder: Path):
+def kills(how: str, name: str, job: Callable, folder: Path):
     """Every fifth moment is from all of the run, the others are between its first and its last step. Of the run that is
     resumed, the newest checkpoint is sound or truncated."""
     data, whole, run, said = write_corpora(folder), folder / "whole", folder / "run", folder / "said"
@@ -104,7 +106,8 @@ def kills(how: str, name: str, folder: Path):
 
 
 ATTACKS = [
-    Attack(f"{how}: {name}", partial(kills, how, name), share=share, seconds=120)
+    Attack(f"{how}: {name}{longer}", partial(kills, how, name, run), share=share, seconds=120)
     for name in JOBS
+    for longer, run in (("", job), (", made longer", made_longer))
     for how, share in (("killed", 2), ("interrupted", 1))
 ]

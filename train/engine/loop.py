@@ -34,6 +34,7 @@ from train.engine.resuming import Checkpoints
 from train.engine.settings import LoopOptions
 from train.engine.signals import TrainingInterrupted, stop_requests
 from train.engine.state import State, rank, require_scores
+from train.engine.stretches import current_stretch, stretches_of
 
 Batch = dict[str, Tensor]
 M = TypeVar("M", bound=Model)
@@ -91,7 +92,7 @@ def train(
     Resumes from the newest checkpoint in `folder/checkpoints` if there is one; writes checkpoints and `metrics.jsonl`.
     Raises `TrainingInterrupted` after Ctrl-C or SIGTERM, with a checkpoint written. Where `torchrun` started several
     processes, all of them call it and train one model; rank 0 evaluates and writes. A finished run takes no further
-    step: its last checkpoint holds the weights without the optimizer's state.
+    step, unless `options` are of a new stretch.
     """
     keep_freed_memory()
     processes = Processes.current()
@@ -101,8 +102,9 @@ def train(
     checkpoints = Checkpoints(folder / "checkpoints", options, keep_evaluated=options.keep_evaluated)
     state = checkpoints.resume(replica.model, optimizer) or State(run_id=options.run_id)
     require_scores(state, score, checkpoints.folder)
+    stretches = stretches_of(folder, options, state)
     metrics = MetricsFile(folder / METRICS if processes.is_rank_0 else None)
-    metrics.resume(state.step, len(state.history), state.metrics)
+    metrics.resume(state.step, len(state.history), state.metrics, from_step=stretches[-1].from_step)
 
     def evaluation() -> dict[str, float]:
         with replica.evaluated() as whole:
@@ -110,6 +112,9 @@ def train(
 
     if state.step == 0 and options.starts_trained:
         state.start = evaluation()
+    if len(stretches) > 1:
+        console.print(f"{name}: stretch {len(stretches)} of the run, from step {stretches[-1].from_step:,}")
+    options = current_stretch(stretches, state)
     batches = batches_from(data, state)
     replica.model.train()
     with TrainingProgress(name, console) as progress, stop_requests() as stop_requested:
@@ -149,7 +154,7 @@ def train(
 
             done = options.progress(state)
             speed = state.tokens / state.seconds
-            left = state.seconds * (1 - done) / done
+            left = (state.seconds - options.from_seconds) * (1 - done) / done
             progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} {options.unit}/s", left)
             metrics.write(state.place(), loss=loss, lr=lr, gradient_norm=norm, **{f"{options.unit}_per_second": speed})
             if done >= (state.evaluations + 1) / options.evaluations or done >= 1.0:
@@ -168,8 +173,6 @@ def train(
             unheard = SIGPIPE if progress.error else 0
             stop, due = processes.largest(stop_requested() or unheard, checkpoints.due())
             state.finished = done >= 1.0 or options.out_of_patience(state)
-            if state.finished:
-                optimizer.state.clear()  # two thirds of a checkpoint, and no step will need it
             if stop or state.finished or due:
                 metrics.flush(to_disk=True)
                 state.checkpoint_seconds, state.metrics = checkpoints.spent, metrics.checksum
@@ -178,6 +181,7 @@ def train(
                 raise progress.error
             if stop:
                 raise TrainingInterrupted(int(stop))
+            options = current_stretch(stretches, state)
     state.checkpoint_seconds = checkpoints.spent
     replica.close()
     checkpoints.load_weights(model, state.best_step)

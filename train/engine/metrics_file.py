@@ -36,15 +36,16 @@ class MetricsFile:
         self.checksum = ""
         """Of all lines so far, see `chained`."""
 
-    def resume(self, step: int, evaluations: int, checksum: str) -> None:
+    def resume(self, step: int, evaluations: int, checksum: str, *, from_step: int = 0) -> None:
         """Drop damaged lines and those after `step`, the step of the checkpoint that the run resumes from. Up to there
-        were so many `evaluations`, and lines with this `checksum`."""
+        were so many `evaluations`, and lines with this `checksum`. The last stretch began at `from_step`: the mean of
+        weights that ended the one before it is dropped, because a repeated stretch takes none."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         open(self.path, "ab", opener=open_regular).close()  # a link is refused
         with atomic(self.path) as temporary, temporary.open("wb") as kept:
-            for line in undamaged_lines(self.path, step, evaluations, checksum):
+            for line in undamaged_lines(self.path, step, evaluations, checksum, from_step=from_step):
                 kept.write(line)
                 self.checksum = chained(self.checksum, line)
 
@@ -75,10 +76,10 @@ def chained(checksum: str, line: bytes) -> str:
     return hashlib.sha256(checksum.encode() + line).hexdigest()
 
 
-def undamaged_lines(path: Path, step: int, evaluations: int, checksum: str) -> Iterator[bytes]:
-    """The lines up to `step`. After the last one, if they do not have this `checksum`, a warning counts the damaged
-    lines, and the steps and evaluations that do not have one line each. Another counts the steps that are lost where
-    there are lines of a run that starts from step 0."""
+def undamaged_lines(path: Path, step: int, evaluations: int, checksum: str, *, from_step: int = 0) -> Iterator[bytes]:
+    """The lines up to `step`, but for means up to `from_step`. After the last one, if they do not have this `checksum`,
+    a warning counts the damaged lines, and the steps and evaluations that do not have one line each. Another counts the
+    steps that are lost where there are lines of a run that starts from step 0."""
     damaged, later, steps, evaluated, found = 0, set[int](), Counter[int](), Counter[int](), ""
     if path.exists():
         with open(path, "rb", opener=open_regular) as file:
@@ -88,7 +89,7 @@ def undamaged_lines(path: Path, step: int, evaluations: int, checksum: str) -> I
                     damaged += line.endswith(b"\n")
                 elif values["step"] > step:
                     later.add(values["step"])
-                else:
+                elif "averaged" not in values or values["step"] > from_step:
                     if "averaged" not in values:  # written after the last checkpoint
                         (evaluated if any(name.startswith(SCORES) for name in values) else steps)[values["step"]] += 1
                         found = chained(found, line)

@@ -49,11 +49,32 @@ def finish(folder: Path, results: Mapping[str, Any], run_id: str) -> None:
     metrics = sha256(folder / METRICS) if (folder / METRICS).exists() else None
     own = {"run_id": run_id, "metrics_sha256": metrics, "files": checksums}
     values = json.loads(json.dumps({**results, **own}))  # as they are read again
-    write_json(folder / RESULTS, {**values, "sha256": _digest(values)})
+    write_json(folder / RESULTS, {**values, "sha256": digest(values)})
 
 
-def _digest(values: Mapping[str, Any]) -> str:
+def digest(values: Any) -> str:
+    """The checksum of a value as JSON."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def set_aside(folder: Path, stretch: int) -> None:
+    """Keep the results of a finished stretch, as `results-1.json`; the run is not finished any more."""
+    if (path := folder / RESULTS).is_file():
+        path.replace(_aside(folder, stretch))
+
+
+def end_of_stretch(folder: Path, stretch: int) -> tuple[int, float] | None:
+    """The steps and seconds after which a stretch was finished; None if it was not, or its results have changed."""
+    if not (path := _aside(folder, stretch)).exists():
+        return None
+    results = read_json(path)
+    if not isinstance(results, dict) or results.pop("sha256", None) != digest(results) or "steps" not in results:
+        return None
+    return results["steps"], results["seconds"]
+
+
+def _aside(folder: Path, stretch: int) -> Path:
+    return (folder / RESULTS).with_stem(f"results-{stretch}")
 
 
 def part_id(run_id: str, folder: Path) -> str:
@@ -69,7 +90,7 @@ def finished(folder: Path, run_id: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     results = read_json(path)
-    if not isinstance(results, dict) or results.pop("sha256", None) != _digest(results):
+    if not isinstance(results, dict) or results.pop("sha256", None) != digest(results):
         raise InputError(f"{path} is not what a finished run writes: delete it, and resume the run to write it again")
     owner, metrics, files = (results.pop(name) for name in ("run_id", "metrics_sha256", "files"))
     if owner != run_id:

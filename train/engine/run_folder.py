@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -21,6 +21,8 @@ from minitransformer.reporting import naming_flags, reported_to_user
 from minitransformer.untrusted import read_json, shown
 from train.engine.console import wide_console
 from train.engine.fingerprint import INIT, data_fingerprint, fingerprint, require_same_data
+from train.engine.flags_file import read_flags, write_flags
+from train.engine.longer import LENGTH, WITH_LENGTH, next_stretch, require_possible_length, set_results_aside
 from train.engine.processes import Processes, joined
 from train.engine.results import RESULTS, finished
 from train.engine.settings import Settings
@@ -33,7 +35,7 @@ except ImportError:  # Windows, which has no such locks
 
 S = TypeVar("S", bound=Settings)
 # These may change when a run is resumed: they say where, whether and how safely it runs, not what it computes.
-FREE_ON_RESUME = {"out", "resume", "device", "fsdp", "compile"}
+FREE_ON_RESUME = {"out", "resume", "config", "device", "fsdp", "compile", "threads"}
 FREE_ON_RESUME |= {"checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
 DATA_KEY = "data_sha256"
 """The key of the data's fingerprint in the settings file."""
@@ -54,7 +56,8 @@ def open_run(settings_class: type[S], name: str, arguments: list[str] | None = N
     """Read the command line and choose the run folder, on rank 0 for all processes. `create_run` makes the folder,
     after all input has been read.
 
-    A resumed run keeps its settings: flags left out mean what they meant when it began, and changed ones are refused.
+    A resumed run keeps its settings: flags left out mean what they meant when it began, and changed ones are refused,
+    but for another length, which begins a new stretch.
     A folder that already holds something is refused unless it is resumed. A run that is finished says so, and the
     process exits with code 0.
     """
@@ -69,7 +72,14 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
     words = [word.partition("=")[0].strip("-").replace("-", "_") for word in arguments if word.startswith("--")]
     fields = [field.name for field in dataclasses.fields(settings_class)]
     given = tuple(field for field in fields if field in words or f"no_{field}" in words)
-    settings = dataclasses.replace(tyro.cli(settings_class, args=arguments, prog=prog), given=given)
+    settings = tyro.cli(settings_class, args=arguments, prog=prog)
+    of_file = {} if settings.config is None else read_flags(settings.config, settings_class, name)
+
+    def parsed(default: S) -> S:
+        default = dataclasses.replace(default, job=name, **of_file)
+        return dataclasses.replace(tyro.cli(settings_class, args=arguments, default=default, prog=prog), given=given)
+
+    settings = parsed(settings_class())
     resume = settings.resume
     folder = settings.out or Path("runs") / f"{name.split('.')[-1].replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     if resume == "auto" and settings.out is None:
@@ -86,17 +96,25 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
         _require_possible(folder, settings)
         return dataclasses.replace(settings, processes=Processes.current().world_size, run_id=uuid.uuid4().hex), folder
     saved = _read_settings(folder, settings_class)
-    settings = dataclasses.replace(tyro.cli(settings_class, args=arguments, default=saved, prog=prog), given=given)
-    changed = _differences(saved, settings)
+    settings = parsed(saved)
+    settings = next_stretch(saved, settings, {*given, *of_file})
+    is_new = settings.stretch > saved.stretch
+    changed = _differences(saved, settings, FREE_ON_RESUME | ({*LENGTH, *WITH_LENGTH, "stretch"} if is_new else set()))
     if set(changed) == {"data"}:
         saved_data = _saved_data(folder, settings).items()
         if {name: value for name, value in saved_data if not name.startswith(INIT)} == data_fingerprint(settings):
             changed = {}  # the same data in another place
     if changed:
         listed = ", ".join(f"{name}={before!r}, now {now!r}" for name, (before, now) in changed.items())
-        raise InputError(f"{folder} was started with other settings: {listed}; leave them out to resume it")
+        beside = " or give more --steps or --minutes, too" if changed.keys() <= WITH_LENGTH else ""
+        raise InputError(f"{folder} was started with other settings: {listed}; leave them out to resume it{beside}")
     settings.validate()
-    if finished(folder, settings.run_id) is not None:
+    if settings.threads != saved.threads:
+        began = f"the run began with {saved.threads or 'the default'}, and its bits may change"
+        warnings.warn(f"--threads {settings.threads}: {began}", stacklevel=2)
+    if is_new:
+        require_possible_length(folder, settings)
+    elif finished(folder, settings.run_id) is not None:
         print(f"{folder} is finished: its results are in {folder / RESULTS}, beside models and pictures")
         raise SystemExit(0)
     _require_possible(folder, settings)
@@ -120,7 +138,7 @@ def create_run(folder: Path, settings: Settings) -> None:
 
 def begin_run(folder: Path, settings: Settings) -> None:
     """Make the folder of a new run and write its settings, with the fingerprint of its data. Of a resumed run, check
-    that its settings and its data are still the same.
+    that its data are still the same; at a new stretch, set the results aside and write the settings of the stretch.
 
     The folder is locked until this process ends: `InputError` if another process trains into it.
     """
@@ -130,11 +148,20 @@ def begin_run(folder: Path, settings: Settings) -> None:
     data = fingerprint(settings)
     path = folder / settings.settings_file
     if not path.exists():
+        if settings.job:
+            write_flags(folder, settings)
         write_json(path, {**_to_json(settings), DATA_KEY: data})
         return
-    if _read_settings(folder, type(settings)).run_id != settings.run_id:
+    saved = _read_settings(folder, type(settings))
+    if saved.run_id != settings.run_id:
         raise InputError(f"{folder} was started by another process in the meantime: choose another --out")
     require_same_data(folder, _saved_data(folder, settings), data)
+    if settings.stretch > saved.stretch:
+        set_results_aside(folder, settings, saved.stretch)
+        settings = dataclasses.replace(settings, **{name: getattr(saved, name) for name in FREE_ON_RESUME})
+        if settings.job:
+            write_flags(folder, settings)
+        write_json(path, {**_to_json(settings), DATA_KEY: data})
 
 
 def lock_run(folder: Path) -> None:
@@ -201,12 +228,10 @@ def _saved_data(folder: Path, settings: Settings) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _differences(saved: Settings, given: Settings) -> dict[str, tuple[Any, Any]]:
-    """The values before and now of all settings that may not change."""
+def _differences(saved: Settings, given: Settings, free: Collection[str]) -> dict[str, tuple[Any, Any]]:
+    """The values before and now of all settings but the `free` ones."""
     before, now = _to_json(saved), _to_json(given)
-    return {
-        name: (before[name], now[name]) for name in before if before[name] != now[name] and name not in FREE_ON_RESUME
-    }
+    return {name: (before[name], now[name]) for name in before if before[name] != now[name] and name not in free}
 
 
 def _to_json(settings: Settings) -> dict[str, Any]:

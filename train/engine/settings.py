@@ -35,7 +35,8 @@ class RunOptions:
     minutes: Minutes | None = None
     """Minutes of training. With --steps too, whichever comes first."""
     steps: Count | None = None
-    """Optimizer steps. A run measured in steps resumes bit for bit."""
+    """Optimizer steps. A run measured in steps resumes bit for bit. With --resume, more steps or minutes than the run
+    had make it longer: the learning rate starts at --lr again and falls to the new end."""
     checkpoint_seconds: Annotated[float, Range(at_least=0)] | None = None
     """Seconds between checkpoints; 0 for one after every step. Default: a minute, or longer where writing would take
     more than 1% of the time."""
@@ -49,6 +50,8 @@ class RunOptions:
     """How many steps to skip because their loss or gradient is not finite, before the run stops."""
     run_id: tyro.conf.Suppress[str] = ""
     """A random name. The run's checkpoints hold it too, so that a checkpoint of another run is recognised."""
+    stretch: tyro.conf.Suppress[Count] = 1
+    """How many lengths the run has had: see `stretches`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Settings(RunOptions):
     settings_file: ClassVar[str] = "config.json"
     other_names: ClassVar[dict[str, str]] = {}
     """The flags, by the name of the field, of parameters that are called otherwise in the library."""
+    finished_once: ClassVar[tuple[str, ...]] = ()
+    """Parts of a run that stay as they are when it is made longer."""
 
     seed: Seed = 0
     """Seed of the weights, the order of the data and dropout."""
@@ -70,6 +75,11 @@ class Settings(RunOptions):
     """The run folder. Default: runs/NAME-DATE-TIME."""
     resume: str | None = None
     """A run folder to resume, or "auto": resume --out if it exists, else start it."""
+    config: Path | None = None
+    """A TOML file of flags, by their names (`max-tokens = 4096`); flags on the command line win. Each run writes the
+    flags that repeat it into its folder, as flags.toml."""
+    job: tyro.conf.Suppress[str] = ""
+    """What comes after `python -m train.`; empty in a part of another job."""
     processes: tyro.conf.Suppress[int] = 1
     """The number of processes that began the run. A step keeps their number of batches, whatever number resumes it."""
     given: tyro.conf.Suppress[tuple[str, ...]] = ()
@@ -167,6 +177,9 @@ class LoopOptions(RunOptions):
     """Keep the weights of every evaluation, for `averaging`."""
     starts_trained: bool = False
     """Evaluate before the first step, too, and warn in the end if training made the model worse."""
+    from_step: int = 0
+    from_seconds: float = 0.0
+    """Where the stretch began."""
     given: tuple[str, ...] = ()
     """The flags among these options that the user gave."""
 
@@ -187,14 +200,15 @@ class LoopOptions(RunOptions):
                 warnings.warn(f"{said}: the learning rate never reaches --lr", stacklevel=3)
 
     def progress(self, state: State) -> float:
-        """The share of the run that is done, by the limit that is nearer."""
-        by_steps = state.step / self.steps if self.steps else 0.0
-        by_time = state.seconds / (60 * self.minutes) if self.minutes else 0.0
+        """The share of the stretch that is done, by the limit that is nearer."""
+        steps, seconds = state.step - self.from_step, state.seconds - self.from_seconds
+        by_steps = steps / (self.steps - self.from_step) if self.steps else 0.0
+        by_time = seconds / (60 * self.minutes - self.from_seconds) if self.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
 
     def out_of_patience(self, state: State) -> bool:
-        """Whether the latest evaluations were no better than the best one before them."""
-        since = sum(evaluation["step"] > state.best_step for evaluation in state.history)
+        """Whether the latest evaluations of the stretch were no better than the best one before them."""
+        since = sum(evaluation["step"] > max(state.best_step, self.from_step) for evaluation in state.history)
         return self.patience is not None and since >= self.patience
 
 

@@ -44,6 +44,8 @@ class PretrainSettings(Settings):
     weight_decay: Annotated[float, Range(at_least=0, at_most=1000)] = 0.01
     accumulate: Accumulate = 1
     """Batches per step and process."""
+    evaluations: Count = 10
+    """Evaluations on the validation split, evenly over the run."""
 
     sizes: ClassVar[tuple[str, ...]] = ("num_layers", "d_model", "num_heads", "d_ff", "vocab_size")
     """The flags for sizes, which a checkpoint given by --init sets, as it sets dropout and the architecture."""
@@ -78,7 +80,7 @@ class PretrainSettings(Settings):
             schedule=self.schedule,
             warmup_steps=self.warmup_steps,
             accumulate=self.accumulate * self.processes,
-            evaluations=10,
+            evaluations=self.evaluations,
             starts_trained=self.init is not None,
             **options,
         )
