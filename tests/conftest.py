@@ -1,6 +1,8 @@
+import gc
 import shutil
 from contextlib import suppress
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -11,11 +13,25 @@ from minitransformer.data.cache_folder import cache_folder, discard
 settings.register_profile("suite", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
+# What is imported stays. Otherwise each collection of garbage goes through all of it again, a second in ten.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
 
 @pytest.fixture(autouse=True)
 def seed():
     """Random numbers are the same in every run, whatever ran before."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def as_users_run_it(monkeypatch):
+    """Without shapes and types checked at every call, which would find a wrong value before our own checks do."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,7 +19,6 @@ MODELS = {
     "rnn": lambda dropout: RNNSeq2Seq(
         RNNConfig(**SIZES, hidden_size=8, attention="additive", bidirectional=True, dropout=dropout)
     ),
-    "rnn-coin": lambda dropout: RNNSeq2Seq(RNNConfig(**SIZES, hidden_size=8, teacher_forcing=0.5, dropout=dropout)),
 }
 
 

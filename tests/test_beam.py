@@ -6,7 +6,6 @@ import itertools
 import math
 from types import SimpleNamespace
 
-import jaxtyping
 import pytest
 import torch
 from helpers_models import Scripted, layout, nudged, padded, tiny_gpt, tiny_rnn, tiny_transformer
@@ -236,8 +235,7 @@ def test_what_is_impossible_is_no_hypothesis():
         ({"beam_size": 2, "n_best": 3}, "n_best=3 .* beam_size=2"),
     ],
 )
-def test_values_out_of_range_are_refused_before_anything_is_read(options, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+def test_values_out_of_range_are_refused_before_anything_is_read(options, message, as_users_run_it):
     model = Scripted([EOS], [EOS])
     with pytest.raises(InputError, match=message):
         beam_search(model, torch.zeros(2, 2, dtype=torch.long), **{"max_new_tokens": 3, **options})

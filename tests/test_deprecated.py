@@ -2,7 +2,6 @@ import importlib
 import pickle
 import subprocess
 import sys
-import warnings
 
 import pytest
 
@@ -29,18 +28,6 @@ def test_importing_an_old_module_imports_nothing_else():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "minitransformer.completion\n"
     assert done.stderr.startswith("<string>:1: DeprecationWarning: minitransformer.completion.Completer is deprecated")
-
-
-def test_an_old_module_lacks_other_names_as_any_module_does():
-    import minitransformer.translation as old
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert not hasattr(old, "__path__")
-        with pytest.raises(ImportError, match="cannot import name 'Other'"):
-            exec("from minitransformer.translation import Other")
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module("minitransformer.translations")
 
 
 def test_what_was_pickled_under_an_old_path_can_be_read():

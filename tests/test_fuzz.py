@@ -4,18 +4,13 @@ import os
 import time
 import warnings
 
-import jaxtyping
 import pytest
 from fuzz.__main__ import ATTACKS
 from fuzz.harness import FAULTS, HANG, REFUSED, SUCCESS, TRACEBACK, WARNED, WRONG, Attack, require, run
 
 from minitransformer import InputError
 
-
-@pytest.fixture(autouse=True)
-def as_users_run_it(monkeypatch):
-    """Without shapes checked at every call, which would find mistyped values first."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
 
 @pytest.mark.parametrize("share", [3, pytest.param(60, marks=pytest.mark.slow)], ids=["few", "many"])

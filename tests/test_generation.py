@@ -3,7 +3,6 @@ import warnings
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import jaxtyping
 import pytest
 import torch
 from helpers_models import (
@@ -305,8 +304,7 @@ def test_a_row_ends_in_any_stop_token():
 
 
 @pytest.mark.parametrize("stop_ids", [torch.tensor([6, 5]), (6, 5), {6, 5}, [torch.tensor([6, 5]).numpy()[0], 5]])
-def test_stop_ids_of_any_kind_stop(stop_ids, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+def test_stop_ids_of_any_kind_stop(stop_ids, as_users_run_it):
     ids = greedy(Scripted([4, 6, 5, 5]), torch.zeros(1, 1, dtype=torch.long), max_new_tokens=4, stop_ids=stop_ids)
     assert ids.tolist() == [[4, 6]]
 
@@ -327,16 +325,14 @@ def test_stop_ids_of_any_kind_stop(stop_ids, monkeypatch):
         *[(beam_search, {name: None}, f"{name} cannot be None") for name in ("alpha", "beam_size", "n_best")],
     ],
 )
-def test_what_is_no_option_is_refused(decode, options, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+def test_what_is_no_option_is_refused(decode, options, message, as_users_run_it):
     with pytest.raises(InputError, match=message):
         decode(Scripted([4, 5]), torch.zeros(1, 1, dtype=torch.long), **({"max_new_tokens": 2} | options))
 
 
 @pytest.mark.parametrize("inputs", [[[5, 6]], torch.tensor(5), "ab", None])
 @pytest.mark.parametrize("decode", [greedy, sample, beam_search])
-def test_inputs_without_a_batch_are_refused(decode, inputs, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+def test_inputs_without_a_batch_are_refused(decode, inputs, as_users_run_it):
     with pytest.raises(InputError, match="inputs must be a tensor whose first axis is the batch"):
         decode(tiny_gpt(), inputs, max_new_tokens=2, **({"seed": 0} if decode is sample else {}))
 
@@ -369,7 +365,6 @@ def test_scores_that_are_not_finite_are_refused(decode, score):
         ({"stop_ids": [2, 99]}, r"stop_ids=\[99\] are not in the vocabulary, ids 0 to 12"),
     ],
 )
-def test_choices_out_of_range_are_refused(choice, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+def test_choices_out_of_range_are_refused(choice, message, as_users_run_it):
     with pytest.raises(InputError, match=message):
         sample(tiny_gpt(), torch.stack(prompts(2)), **{"max_new_tokens": 3, **choice})

@@ -5,11 +5,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_hex
 
 from minitransformer import plots
 from minitransformer.errors import InputError
-from minitransformer.plots import AttentionExample, attention_figure, curves_figure
+from minitransformer.plots import AttentionExample, attention_figure
 
 SOURCE, TARGET = ["9", " ", "a", "[EOS]"], ["1", "-", "[EOS]"]
 
@@ -69,16 +68,6 @@ def test_labels_show_what_would_be_invisible_or_endless(token, label):
     assert tick_labels(axes.xaxis) == [label]
 
 
-def test_only_wrong_outputs_are_red_and_a_note_says_why():
-    right = AttentionExample(weights(), SOURCE, TARGET)
-    wrong = AttentionExample(weights(), SOURCE, TARGET, correct=False)
-    figure = attention_figure([[("a", right), ("b", wrong)]])
-    colours = [to_hex(axes.get_yticklabels()[0].get_color()) for axes in figure.axes[:2]]
-    assert colours == ["#000000", plots.WRONG["color"]]
-    assert any("reference" in text.get_text() for text in figure.texts)
-    assert not any("reference" in text.get_text() for text in attention_figure([[("a", right)]]).texts)
-
-
 def test_any_float_weights_are_drawn_and_their_graph_left_alone(tmp_path):
     grown = weights().requires_grad_()
     for given in (grown, weights().bfloat16(), weights().numpy(), weights().double().numpy()):
@@ -105,17 +94,6 @@ def test_of_a_long_text_the_first_tokens_are_drawn_and_the_picture_says_so():
     assert axes.get_xlabel() == f"the first {most} of {2 * most} input and {most + 5} output tokens"
     [heading] = [text.get_text() for text in figure.texts]
     assert heading.endswith("…") and len(heading) < 200
-
-
-def test_curves_name_each_model_mark_its_end_and_show_percent():
-    curves = {"GRU": [(0, 0.0), (10, 0.5)], "_mine, $5 or $6": [(0, 0.25), (5, 1)]}
-    axes = curves_figure(curves, xlabel="time (s)", ylabel="exact match").axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(curves)
-    assert [line.get_markevery() for line in axes.lines] == [[-1], [-1]]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("time (s)", "exact match")
-    assert axes.yaxis.get_major_formatter()(0.5).startswith("50")
-    plain = curves_figure(curves, xlabel="step", ylabel="loss", percent=False).axes[0]
-    assert "%" not in plain.yaxis.get_major_formatter()(0.5)
 
 
 def test_what_does_not_fit_is_refused_with_its_sizes(tmp_path):

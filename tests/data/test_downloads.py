@@ -107,17 +107,6 @@ def test_links_and_devices_are_passed_over(kind, tmp_path, folder):
         unpack(path, folder, wanted=everything, max_bytes=10_000)
 
 
-def test_an_entry_of_a_zip_may_have_no_name(tmp_path, folder):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr(zipfile.ZipInfo("x"), "nobody's")
-        archive.writestr("poem.md", "a poem")
-        archive.infolist()[0].filename = ""  # in the directory at the end, which is what is believed
-    unpack(tmp_path / "a.zip", folder, wanted=lambda path: path.suffix == ".md", max_bytes=10_000)
-    assert [path.name for path in folder.iterdir()] == ["poem.md"]
-    with pytest.raises(InputError, match=r"a\.zip (has no new file name in '\.'|is damaged)"):
-        unpack(tmp_path / "a.zip", tmp_path, wanted=everything, max_bytes=10_000)
-
-
 @both
 def test_a_damaged_archive_is_an_input_error(make, name, tmp_path, folder):
     archive = make(tmp_path / name, {"text.md": b"one" * 1000})

@@ -10,8 +10,6 @@ import pytest
 from helpers_tables import as_jsonl, as_parquet, loaded, refused, write
 
 from minitransformer.data import load
-from train.finetune.__main__ import main as finetune
-from train.translate.__main__ import main as translate
 
 PAIRS = [(f"Go {n}.", f"Geh, {n}!") for n in range(20)]
 TEXTS = [(f"film {n}, or so", str(n % 2)) for n in range(30)]
@@ -67,18 +65,6 @@ def test_columns_of_a_file_without_a_header_have_numbers(tmp_path):
     refused(path, "has no header, so no column 'de' and 'en'", "by their numbers, 1 to 4", source="de", target="en")
     path = write(tmp_path / "b.tsv", tabs(("ja", "yes"), *PAIRS))  # words, which are no header then
     assert loaded(path, source="2", target="1")[0] == sorted(pair[::-1] for pair in [("ja", "yes"), *PAIRS])
-
-
-@pytest.mark.parametrize(
-    ("job", "ways"), [(translate, "--source and --target"), (finetune, "--text and --label")], ids=["pairs", "labelled"]
-)
-def test_a_command_names_its_flags(job, ways, tmp_path, capsys):
-    path = write(tmp_path / "a.csv", "n;one;two;three\r\n" + "1;a;b;c\r\n" * 20)
-    with pytest.raises(SystemExit):
-        job(["--data", str(path), "--steps", "1", "--out", str(tmp_path / "out")])
-    *_, line = capsys.readouterr().err.splitlines()
-    assert line.startswith("error:")
-    assert ways in line
 
 
 @pytest.mark.parametrize("first", ["", "sep=;\n", "SEP=;\r\n"])

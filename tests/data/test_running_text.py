@@ -70,9 +70,3 @@ def test_pieces_end_with_words_wherever_the_blocks_do(text, length, cuts):
     assert all(len(piece) >= length for piece in found[:-1])
     for one, other in pairwise(found):
         assert (other[0].isspace() and not one[-1].isspace()) or len(one) == LONGEST * length
-
-
-def test_a_text_without_a_space_is_cut_all_the_same():
-    found = list(pieces(["猫" * 1000] * 10, 2))
-    assert max(map(len, found)) == 2 * LONGEST
-    assert sum(map(len, found)) == 10_000

@@ -6,7 +6,6 @@ import re
 import typing
 from dataclasses import replace
 
-import jaxtyping
 import pytest
 import torch
 
@@ -32,9 +31,7 @@ OF_ANOTHER_TYPE = {int: (True, "8", 8.5, None), float: (True, "x", None), bool: 
 OF_ANOTHER_TYPE[dict] = (3, "linear")
 
 
-@pytest.fixture(autouse=True)
-def unchecked(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
 
 @pytest.mark.parametrize("kind", SMALL)

@@ -2,7 +2,6 @@
 
 import re
 
-import jaxtyping
 import pytest
 import torch
 from helpers_kinds import DECODERS, ENCODER_DECODERS, KINDS, batch_for, bert
@@ -62,8 +61,7 @@ ODD = {
 
 @pytest.mark.parametrize("ids", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("name", [*NAMES, "classifier of one's own encoder"])
-def test_what_is_no_tensor_of_ids_is_refused(name, ids, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+def test_what_is_no_tensor_of_ids_is_refused(name, ids, as_users_run_it):
     model, batch = KINDS[name](), batch_for(name)
     both = name in ENCODER_DECODERS
     calls = [lambda: model.encode(ids), lambda: model.loss(batch | {"source_ids" if both else "ids": ids})]

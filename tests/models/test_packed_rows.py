@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import jaxtyping
 import pytest
 import torch
 from helpers_kinds import KINDS, batch_for
@@ -190,19 +189,10 @@ def test_positions_count_the_real_tokens_of_the_document_before(seed, time, numb
         assert found.tolist() == [int((real[:t] & (ids[:t] == ids[t])).sum()) for t in range(time)]
 
 
-@pytest.mark.parametrize("build", [gpt, bert])
-@pytest.mark.parametrize("name", ["valid", "document_ids"])
-def test_shapes_that_would_be_broadcast_are_refused(build, name, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
-    with pytest.raises(InputError, match=rf"{name} of shape \(1, 6\) does not fit ids of shape \(2, 6\)"):
-        build()(torch.full((2, 6), 7), **{name: torch.ones(1, 6, dtype=torch.bool if name == "valid" else torch.long)})
-
-
 @pytest.mark.parametrize("build", [gpt, bert, tiny_transformer, tiny_rnn, lambda: SequenceClassifier(bert(), 2)])
-def test_so_they_are_by_every_other_door(build, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_shapes_that_would_be_broadcast_are_refused_by_every_door(build, as_users_run_it):
     model, ids, one_row = build(), torch.full((2, 6), 7), torch.ones(1, 6, dtype=torch.long)
-    calls = [model.encode]
+    calls = [model.encode, *([model] if build in (gpt, bert) else [])]
     if hasattr(model, "start"):
         calls += [partial(decode, model, max_new_tokens=2) for decode in (greedy, beam_search)]
         calls += [lambda ids, valid: model.start(ids, valid, max_new_tokens=2)]
@@ -213,14 +203,16 @@ def test_so_they_are_by_every_other_door(build, monkeypatch):
         for integers in (torch.ones_like(ids), torch.zeros_like(ids)):
             with pytest.raises(InputError, match=r"valid must be bool, .* it is torch.int64: valid.bool\(\)"):
                 call(ids, integers)
+    if build in (gpt, bert):
+        with pytest.raises(InputError, match=r"document_ids of shape \(1, 6\) does not fit ids of shape \(2, 6\)"):
+            model(ids, document_ids=one_row)
     if build is bert:
         with pytest.raises(InputError, match="segment_ids of shape"):
             model(ids, None, one_row)
 
 
 @pytest.mark.parametrize("name", list(KINDS))
-def test_the_tensors_of_a_batch_that_do_not_fit_one_another_are_refused(name, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_the_tensors_of_a_batch_that_do_not_fit_one_another_are_refused(name, as_users_run_it):
     model, batch = KINDS[name](), batch_for(name)
     inputs = "source_ids" if "source_ids" in batch else "ids"
     assert model.loss(batch)

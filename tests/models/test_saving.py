@@ -1,6 +1,5 @@
 from functools import partial
 
-import jaxtyping
 import pytest
 import torch
 from helpers_bert import ours_of
@@ -152,8 +151,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_folder_that_holds_no_such_model_is_refused_in_one_line(wrong, tmp_path, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
+def test_a_folder_that_holds_no_such_model_is_refused_in_one_line(wrong, tmp_path, as_users_run_it):
     refused(WRONG, wrong, built(tiny_transformer).save(tmp_path / "model"), minitransformer.load)
 
 

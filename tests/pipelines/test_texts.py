@@ -4,7 +4,6 @@ import math
 import warnings
 from dataclasses import replace
 
-import jaxtyping
 import pytest
 import torch
 from helpers_checkpoints import edit_config
@@ -13,10 +12,7 @@ from helpers_pipelines import CHARACTERS, SIZES, WORDS, pipeline
 from minitransformer import GPT, Classifier, Completer, GPTConfig, InputError, MaskFiller, Translator
 from minitransformer.tokenization import train_character_tokenizer, train_wordpiece_tokenizer
 
-
-@pytest.fixture(autouse=True)
-def as_users_run_it(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
 
 METHODS = {

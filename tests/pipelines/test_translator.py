@@ -2,7 +2,6 @@ import dataclasses
 import io
 import warnings
 
-import jaxtyping
 import pytest
 import torch
 
@@ -183,8 +182,7 @@ def test_translations_that_do_not_end_are_counted_in_one_warning():
 @pytest.mark.parametrize(
     "options", [dict(max_new_tokens=-1), dict(max_new_tokens=10**30), dict(beam_size=2.5)], ids=str
 )
-def test_numbers_out_of_range_are_refused_whatever_the_text(options, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_numbers_out_of_range_are_refused_whatever_the_text(options, as_users_run_it):
     [(name, value)] = options.items()
     for text in ("ab", ""):
         with pytest.raises(InputError, match=f"{name}={value} must be"):

@@ -24,7 +24,7 @@ from minitransformer import (
     TransformerConfig,
 )
 from minitransformer.optim import adamw, clip_gradients, muon
-from train.engine.data_parallel import Replica, blocks_of_their_own, replicate, unsharded
+from train.engine.data_parallel import Replica, replicate, unsharded
 from train.engine.loop import accumulate_gradients
 from train.engine.processes import Processes
 from train.engine.settings import LoopOptions
@@ -240,12 +240,6 @@ def test_shards_hold_a_part_of_everything_and_the_model_stands_empty():
     assert first[1] == second[1] == 0
     assert (first[2], second[2]) == (True, False)
     assert first[3:] == second[3:] == (True, True)
-
-
-def test_blocks_that_share_parameters_are_gathered_with_the_rest():
-    assert len(blocks_of_their_own(CASES["gpt"][0]())) == 2
-    assert len(blocks_of_their_own(CASES["transformer"][0]())) == 4
-    assert blocks_of_their_own(CASES["albert"][0]()) == blocks_of_their_own(CASES["relative"][0]()) == []
 
 
 def test_one_process_trains_the_model_itself():

@@ -132,15 +132,6 @@ def require_same_run(folder, results, other_folder, alone):
             torch.testing.assert_close(result["weights"][name], tensor, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("fsdp", [False, True])
-def test_a_run_of_two_processes_is_that_of_one(tmp_path, fsdp):
-    results = together(2, lambda _: trained(tmp_path / "two", fsdp=fsdp, checkpoint_seconds=1e6))
-    alone = trained(tmp_path / "one", checkpoint_seconds=1e6)
-    require_same_run(tmp_path / "two", results, tmp_path / "one", alone)
-    written, expected = ({path.name for path in (tmp_path / name / "checkpoints").iterdir()} for name in ("two", "one"))
-    assert written == expected
-
-
 def test_a_run_resumes_with_another_number_of_processes_and_another_way_of_sharing(tmp_path):
     """A signal to one process of several stops them all."""
     alone = trained(tmp_path / "one")

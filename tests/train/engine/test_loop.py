@@ -30,11 +30,6 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def terminate_twice():
-    for _ in range(2):
-        signal.raise_signal(signal.SIGTERM)
-
-
 def die():
     raise MemoryError
 
@@ -49,24 +44,6 @@ def require_same(whole, resumed, whole_folder, resumed_folder):
     assert lines(whole_folder) == lines(resumed_folder)
     for name in ("step", "tokens", "best_step", "best_score"):
         assert getattr(state, name) == getattr(same_state, name)
-
-
-@pytest.mark.parametrize(
-    ("kind", "accumulate", "fault"),
-    [("rnn", 1, die), ("rnn-coin", 1, interrupt), ("transformer", 1, terminate_twice), ("transformer", 2, interrupt)],
-)
-def test_a_stopped_or_killed_and_resumed_run_ends_bit_equal(tmp_path, kind, accumulate, fault):
-    whole = run(tmp_path / "whole", kind, accumulate=accumulate)
-    for batch in (4 * accumulate, 3 * accumulate):
-        with pytest.raises(MemoryError if fault is die else TrainingInterrupted) as raised:
-            seconds = 0.0 if fault is die else None
-            run(tmp_path / "cut", kind, data=Copying({batch: fault}), accumulate=accumulate, checkpoint_seconds=seconds)
-        if fault is terminate_twice:
-            assert raised.value.number == signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 8, "loss": 1.0}\n{"step": 9, "lo')  # what a kill may leave behind
-    require_same(whole, run(tmp_path / "cut", kind, accumulate=accumulate), tmp_path / "whole", tmp_path / "cut")
 
 
 @pytest.mark.parametrize(

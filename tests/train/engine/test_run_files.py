@@ -4,14 +4,12 @@ import errno
 import json
 import os
 import re
-import signal
 import stat
 import warnings
 from functools import reduce
 
 import pytest
 import torch
-from helpers_training import Copying, run
 
 from minitransformer import InputError
 from minitransformer.files import write_json
@@ -19,7 +17,6 @@ from train.engine import run_folder
 from train.engine.metrics_file import MetricsFile, chained, record_not_finite
 from train.engine.run_folder import create_run, open_run
 from train.engine.settings import Settings
-from train.engine.signals import TrainingInterrupted
 
 DEEP = b"[" * 100_000
 
@@ -92,20 +89,6 @@ def test_metrics_keep_their_good_lines_and_a_warning_counts_what_is_lost(before,
     assert path.read_bytes() == (before if after is ... else after)
     counts = [tuple(map(int, re.findall(r": (\d+)", str(warning.message).split("jsonl")[1]))) for warning in warned]
     assert counts == ([] if lost is None else [lost])
-
-
-def test_metrics_that_were_changed_are_said_once(tmp_path, recwarn):
-    def interrupted_after(batches):
-        with pytest.raises(TrainingInterrupted):
-            run(tmp_path, data=Copying({batches: lambda: signal.raise_signal(signal.SIGINT)}))
-
-    interrupted_after(8)
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(re.sub(r'"loss": [\d.]+', '"loss": 0.001', path.read_text(), count=1))
-    interrupted_after(2)
-    assert "metrics.jsonl was changed since the run wrote it" in str(recwarn.pop().message)
-    run(tmp_path)
-    assert not recwarn
 
 
 def test_metrics_of_a_run_that_starts_again_are_dropped_and_counted(tmp_path):

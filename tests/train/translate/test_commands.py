@@ -7,16 +7,6 @@ from minitransformer.__main__ import main as command
 from minitransformer.pipelines.translator import Translator
 
 
-def test_n_best_lists_have_line_score_and_text_between_tabs(run, capsys):
-    command(["translate", str(run / "rnn-location"), "3/9/16", "", "27 07 95", "--n-best", "2", "--beam", "3"])
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [row[0] for row in rows] == ["1", "1", "2", "3", "3"]
-    assert rows[2] == ["2", "", ""]
-    assert float(rows[0][1]) >= float(rows[1][1])
-    command(["translate", str(run / "rnn-location"), "3/9/16", "", "27 07 95", "--beam", "3"])
-    assert capsys.readouterr().out.splitlines() == [rows[0][2], "", rows[3][2]]
-
-
 @pytest.mark.parametrize("name", ["transformer", "rnn-location"])
 def test_a_translation_in_bfloat16_is_that_of_the_weights_rounded_to_it(run, name, capsys):
     arguments = ["translate", str(run / name), "--precision", "bf16", "--n-best", "2", "may 3 1997", "27 07 95"]
