@@ -32,6 +32,10 @@ $(VENV)/.test: $(VENV)/.core
 	$(PIP_INSTALL) --no-build-isolation --editable '.[test]'
 	touch $@
 
+$(VENV)/.lm-eval: $(VENV)/.core
+	$(PIP_INSTALL) --no-build-isolation --editable '.[lm-eval]'
+	touch $@
+
 $(VENV)/.docs: $(VENV)/.core
 	$(PIP_INSTALL) --no-build-isolation --editable '.[docs]'
 	touch $@
@@ -57,7 +61,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs -n 2 --dist loadfile
 test: lint
 	$(PYTEST)
 
-test-all: lint $(VENV)/.docs $(VENV)/.notebook
+test-all: lint $(VENV)/.docs $(VENV)/.notebook $(VENV)/.lm-eval
 	$(PYTEST) -m ''
 
 CASES ?= 1000

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 LIBRARIES = ["datasets", "babel", "matplotlib", "transformers", "pandas", "pyarrow", "starlette", "uvicorn"]
+LIBRARIES += ["onnx", "onnxscript"]
 CODE = f"""
 import sys
 import minitransformer

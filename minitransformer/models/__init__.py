@@ -52,11 +52,12 @@ def kind_of(folder: str | Path) -> type[Model]:
     classes = {kind.__name__: kind for kind in kinds}
     config = read_config(Path(folder))
     name = config.get("model")
-    if name is None and (models := sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))):
+    models = sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))
+    if name is None and "model_type" not in config and models:
         raise InputError(f"{folder} is a run of several models: give one of them, such as {Path(folder) / models[0]}")
     if name is None:
         causal = architecture_of(Path(folder), config, (*CAUSAL, *MASKED), "minitransformer").generates
-        return SequenceClassifier if is_classifier(config) else GPT if causal else BERT
+        return SequenceClassifier if is_classifier(Path(folder), config) else GPT if causal else BERT
     if not isinstance(name, str) or name not in classes:
         raise InputError(f'{folder}: config.json says "model": {shown(name)}, which is none of {", ".join(classes)}')
     return classes[name]

@@ -33,6 +33,7 @@ from minitransformer.models.transformer_parts import (
     require_length,
 )
 from minitransformer.norms import make_norm
+from minitransformer.onnx_export import write_onnx
 from minitransformer.positions import LearnedPositions
 from minitransformer.pretrained import (
     MASKED,
@@ -230,6 +231,14 @@ class BERT(Model):
         not fit the model.
         """
         return export_pretrained(self, hub_class_of(self.config.to_dict()), folder, tokenizer)
+
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write an ONNX file, which gives `last_hidden_state` (batch, sequence, d_model), the states, for `input_ids`,
+        `attention_mask` and, with several segments, `token_type_ids`: int64 of any batch and length.
+
+        Raises `InputError` without the extra `onnx`, and for weights that are not float32.
+        """
+        return write_onnx(self, path, output="last_hidden_state", has_segments=self.config.num_segments > 1)
 
 
 def _first_places(valid: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ from minitransformer.models.gpt import GPT
 from minitransformer.models.pooling import POOLINGS, AttentionPooling
 from minitransformer.models.rnn import RNNSeq2Seq
 from minitransformer.models.transformer import Transformer
-from minitransformer.models.weights import copy_weights, own_shapes
+from minitransformer.models.weights import copy_weights, own_shapes, own_tensors, require_fit
+from minitransformer.onnx_export import write_onnx
 from minitransformer.pretrained import (
     CAUSAL,
     MASKED,
@@ -184,8 +185,9 @@ class SequenceClassifier(Model):
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | Path, dtype: torch.dtype = torch.float32) -> "SequenceClassifier":
-        """A `...ForSequenceClassification` of Hugging Face, of an architecture that `BERT` or `GPT` reads, in `dtype`,
-        in evaluation mode, on the CPU. `InputError` as from them, and for heads that do something else."""
+        """A `...ForSequenceClassification` of Hugging Face, of an architecture that `BERT` or `GPT` reads, or a folder
+        of sentence-transformers that `export` wrote, in `dtype`, in evaluation mode, on the CPU. `InputError` as from
+        them, and for heads that do something else."""
         folder = checkpoint_folder(folder_or_hub_id)
         hub_class = architecture_of(folder, read_config(folder), (*CAUSAL, *MASKED), cls.__name__)
         head = read_head(folder, hub_class)
@@ -197,24 +199,37 @@ class SequenceClassifier(Model):
         if "encoder.pooler.weight" in head.tensors:
             encoder.pooler = nn.Linear(encoder.config.d_model, encoder.config.d_model, dtype=dtype)
             encoder.config = replace(encoder.config, pooler=True)
-        pooling, dropout = "last" if hub_class.generates else "first", encoder.config.dropout
-        dropout = 0.0 if hub_class.generates else dropout if head.dropout is None else head.dropout
-        model = cls(encoder, len(head.labels), pooling=pooling, labels=head.labels, dropout=dropout).to(dtype)
+        dropout = encoder.config.dropout if head.dropout is None else head.dropout
+        dropout = 0.0 if hub_class.generates else dropout
+        model = cls(encoder, len(head.labels), pooling=head.pooling, labels=head.labels, dropout=dropout).to(dtype)
+        own = own_tensors(model)
+        require_fit({name: own[name] for name in head.tensors if name in own}, head.tensors, str(folder))
         copy_weights(model, head.tensors)
         return model.eval()
 
     def export(self, folder: str | Path, tokenizer: Tokenizer | None = None) -> Path:
         """Write a checkpoint that `transformers` reads as `BertForSequenceClassification`, `RobertaFor...`,
-        `AlbertFor...` or `GPT2For...`, and with a `tokenizer` as a `pipeline("text-classification")`.
+        `AlbertFor...` or `GPT2For...`, and with a `tokenizer` as a `pipeline("text-classification")`. These pool
+        "first" through a BERT's pooler and "last" of a GPT. A BERT with the pooling "mean", "max" or "first" without a
+        pooler goes out for `SentenceTransformer`, whose `encode` gives the logits.
 
-        Raises `InputError` for an encoder that none of them can express, naming the fields, and for other poolings than
-        theirs: "first" through a BERT's pooler, "last" of a GPT.
+        Raises `InputError` for an encoder that none of them can express, naming the fields, and for other poolings.
         """
         ours: dict[str, Any] = getattr(getattr(self.encoder, "config", None), "to_dict", dict)()
         if not isinstance(self.encoder, BERT | GPT):
             raise InputError(f"a classifier with a {type(self.encoder).__name__} cannot be exported: keep it with save")
         hub_class = causal_class_of(ours) if isinstance(self.encoder, GPT) else hub_class_of(ours)
         return export_classifier(self, hub_class, folder, tokenizer)
+
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write an ONNX file, which gives `logits` (batch, labels) for the inputs that `BERT.to_onnx` names.
+
+        Raises `InputError` as it does, and for an encoder other than a BERT or a GPT: the loop of an RNN over its
+        tokens has one length in such a file.
+        """
+        if not isinstance(self.encoder, BERT | GPT):
+            raise InputError(f"a classifier with a {type(self.encoder).__name__} has no ONNX file: keep it with save")
+        return write_onnx(self, path, output="logits", has_segments=getattr(self.encoder.config, "num_segments", 1) > 1)
 
     def described(self) -> nn.Module:
         c = self.config

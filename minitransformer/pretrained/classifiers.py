@@ -1,4 +1,5 @@
-"""The classification heads of Hugging Face's `...ForSequenceClassification`, read and written."""
+"""Classification heads of Hugging Face, read and written: those of a `...ForSequenceClassification`, and for poolings
+that these lack those of a folder of sentence-transformers."""
 
 import re
 from collections.abc import Mapping
@@ -12,11 +13,17 @@ from torch import Tensor
 from minitransformer.errors import InputError
 from minitransformer.models.base import Model, read_config
 from minitransformer.models.described import require_described
-from minitransformer.models.weights import own_tensors
+from minitransformer.models.weights import own_tensors, require_finite
 from minitransformer.pretrained.architecture import HubConfig, TheirTensor
 from minitransformer.pretrained.conversion import write_checkpoint
 from minitransformer.pretrained.distilbert import DistilBERTHubConfig
 from minitransformer.pretrained.folders import checkpoint_folder, read_tensors
+from minitransformer.pretrained.sentence_folders import (
+    POOLINGS,
+    has_sentence_head,
+    read_sentence_head,
+    write_sentence_head,
+)
 from minitransformer.text_encoding import text_frame
 from minitransformer.untrusted import shown
 
@@ -30,12 +37,17 @@ class Head(NamedTuple):
     "output.weight", "output.bias" where it has one, and "encoder.pooler.weight" and "...bias" where they lie in it."""
 
     labels: tuple[str, ...]
+    pooling: str
     dropout: float | None
     tensors: dict[str, Tensor]
 
 
-def is_classifier(settings: Mapping[str, Any]) -> bool:
-    """Whether a `config.json` is of a classifier."""
+def is_classifier(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a folder with the `settings` of its `config.json` is of a classifier."""
+    return _has_class(settings) or has_sentence_head(folder, settings)
+
+
+def _has_class(settings: Mapping[str, Any]) -> bool:
     classes = settings.get("architectures")
     return isinstance(classes, list) and str(classes[:1]).endswith(f"{SUFFIX}']")
 
@@ -47,13 +59,14 @@ def read_head(folder_or_hub_id: str | Path, hub_class: type[HubConfig]) -> Head:
     if hub_class is DistilBERTHubConfig:
         head = "has a ReLU where a BERT's has tanh, and is not computed here: BERT.from_pretrained reads the encoder"
         raise InputError(f"{folder} is a checkpoint of 'distilbert', whose classification head {head}")
-    settings, stored = read_config(folder), read_tensors(folder)
+    settings = read_config(folder)
     if (problem := settings.get("problem_type")) not in (None, "single_label_classification"):
         raise InputError(f"{folder / 'config.json'}: problem_type={shown(problem)}: only one label a text is supported")
-    names = _head_names(hub_class)
-    if (name := names["output.weight"]) not in stored:
-        raise InputError(f"{folder} has no classification head, {name}: python -m train.finetune --init makes one")
-    tensors = {mine: stored[theirs].read().float() for mine, theirs in names.items() if theirs in stored}
+    if _has_class(settings) or not has_sentence_head(folder, settings):
+        pooling, tensors = "last" if hub_class.generates else "first", _read_class_head(folder, hub_class)
+    else:
+        pooling, tensors = read_sentence_head(folder)
+    require_finite(tensors, str(folder))
     num_labels = len(tensors["output.weight"])
     given = settings.get("id2label") or {str(i): f"LABEL_{i}" for i in range(num_labels)}
     labels = [given.get(str(i)) for i in range(num_labels)] if isinstance(given, dict) else []
@@ -61,22 +74,30 @@ def read_head(folder_or_hub_id: str | Path, hub_class: type[HubConfig]) -> Head:
         raise InputError(f"{folder / 'config.json'}: id2label={shown(given)} does not name {num_labels} labels")
     if num_labels == 1:
         raise InputError(f"{folder} has a head of one number, a regression: only labels are supported")
-    return Head(tuple(map(str, labels)), settings.get(_dropout_name(hub_class)), tensors)
+    return Head(tuple(map(str, labels)), pooling, settings.get(_dropout_name(hub_class)), tensors)
+
+
+def _read_class_head(folder: Path, hub_class: type[HubConfig]) -> dict[str, Tensor]:
+    names, stored = _head_names(hub_class), read_tensors(folder)
+    if (name := names["output.weight"]) not in stored:
+        raise InputError(f"{folder} has no classification head, {name}: python -m train.finetune --init makes one")
+    return {mine: stored[theirs].read().float() for mine, theirs in names.items() if theirs in stored}
 
 
 def export_classifier(
     model: Any, hub_class: type[HubConfig], folder: str | Path, tokenizer: Tokenizer | None = None
 ) -> Path:
-    """Write a `...ForSequenceClassification` of the encoder's architecture. `InputError` as `export_pretrained`, and
-    for a classifier that pools in another way."""
+    """Write a `...ForSequenceClassification` of the encoder's architecture, or a folder of sentence-transformers for a
+    BERT that pools otherwise. `InputError` as `export_pretrained`, and for a pooling that neither has."""
     require_described(model, model.described())
     c, encoder = model.config, model.encoder
     _require_pooling(model, hub_class)
+    has_class = hub_class.generates or model.uses_pooler
     ours = encoder.config.to_dict() | ({"tie_output": True} if hub_class.generates else {})
     theirs = hub_class.from_ours(ours)
     own = {name: tensor.detach() for name, tensor in own_tensors(model).items()}
-    names = _head_names(hub_class)
-    if "output.bias" not in names:
+    names = _head_names(hub_class) if has_class else {}
+    if hub_class.generates:
         _fold_bias(own, hub_class.title)
     places = {f"encoder.{name}": place for name, place in theirs.tensors(ours, theirs.prefix).items()}
     places |= {mine: TheirTensor((name,)) for mine, name in names.items()}
@@ -90,24 +111,27 @@ def export_classifier(
         "problem_type": "single_label_classification",
         _dropout_name(hub_class): c.dropout,
     }
-    kind = re.sub(r"(For|LMHead|Model)\w*$", "", theirs.architecture(ours)) + SUFFIX
+    kind = theirs.architecture(ours)
+    kind = re.sub(r"(For|LMHead|Model)\w*$", "", kind) + SUFFIX if has_class else kind
     frame = None if tokenizer is None else text_frame(tokenizer)
-    return write_checkpoint(folder, theirs, kind, tensors, tokenizer, frame=frame, settings=settings)
+    folder = write_checkpoint(folder, theirs, kind, tensors, tokenizer, frame=frame, settings=settings)
+    if not has_class:
+        head = {name: own[f"output.{name}"] for name in ("weight", "bias")}
+        write_sentence_head(folder, c.pooling, head, theirs.max_length())
+    return folder
 
 
 def _require_pooling(model: Model, hub_class: type[HubConfig]) -> None:
     pooling = model.config.pooling
-    if hub_class.generates:
-        can, needed = (
-            pooling == "last",
-            "reads the last token: python -m train.finetune --pooling last makes one that can",
+    if hub_class.generates and pooling != "last":
+        way_out = "python -m train.finetune --pooling last makes one that can"
+        raise InputError(
+            f"pooling={pooling!r} cannot be exported, since {hub_class.title}{SUFFIX} reads the last token: {way_out}"
         )
-    else:
-        way_out = "python -m train.finetune --pooling first, from a BERT with a pooler, makes one that can"
-        can, needed = bool(model.uses_pooler), f"reads the first token through a pooler: {way_out}"
-    if not can:
-        lacks = " without a pooler" if pooling == "first" else ""
-        raise InputError(f"pooling={pooling!r}{lacks} cannot be exported, since {hub_class.title}{SUFFIX} {needed}")
+    if not hub_class.generates and pooling not in POOLINGS:
+        neither = f"neither {hub_class.title}{SUFFIX} nor sentence-transformers has it, but {', '.join(POOLINGS)}"
+        way_out = "python -m train.finetune --pooling mean makes one that can"
+        raise InputError(f"pooling={pooling!r} cannot be exported, since {neither}: {way_out}")
 
 
 def _head_names(hub_class: type[HubConfig]) -> dict[str, str]:

@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOWNLOADS = 'from_pretrained("minilm")'
 """A block with these words downloads 83 MB when the cache is empty."""
+HARNESS = "from lm_eval"
+"""A block with these words needs the extra lm-eval."""
 
 
 def blocks(page: Path) -> list[Example]:
@@ -49,8 +51,18 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.stem)
 def test_every_python_block_runs(page, folder):
     for block in blocks(page):
-        if DOWNLOADS not in block.parsed:
+        if DOWNLOADS not in block.parsed and HARNESS not in block.parsed:
             block.evaluate()
+
+
+@pytest.mark.slow
+def test_the_blocks_of_the_harness_run(folder, monkeypatch):
+    pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
+    monkeypatch.setenv("HF_DATASETS_CACHE", "cache")
+    page = ROOT / "docs" / "checkpoints.md"
+    assert any(HARNESS in block.parsed for block in blocks(page))
+    for block in blocks(page):
+        block.evaluate()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -4,15 +4,17 @@ import pytest
 import torch
 from helpers_bert import batch, nudged, saved
 from helpers_checkpoints import edit_config, edit_tensors, refusal
-from helpers_hub import ROTARY_SIZES, SIZES, assert_same_gradients_and_files, ours_of, read_quietly, theirs_of
+from helpers_hub import ROTARY, ROTARY_SIZES, SIZES, assert_same_gradients_and_files, ours_of, read_quietly, theirs_of
 from transformers import (
     AlbertForSequenceClassification,
+    ArceeForSequenceClassification,
     AutoConfig,
     BertForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
-    LlamaConfig,
     LlamaForSequenceClassification,
+    MistralForSequenceClassification,
+    Qwen3ForSequenceClassification,
     RobertaForSequenceClassification,
     pipeline,
 )
@@ -32,9 +34,14 @@ KINDS = {
     "ALBERT": AlbertForSequenceClassification,
     "GPT-2": GPT2ForSequenceClassification,
     "Llama": LlamaForSequenceClassification,
+    "Qwen3": Qwen3ForSequenceClassification,
+    "Arcee": ArceeForSequenceClassification,
+    "Mistral": MistralForSequenceClassification,
 }
 CAUSAL = {"GPT-2": GPT2Config(**SIZES, pad_token_id=0, **NAMED)}
-CAUSAL["Llama"] = LlamaConfig(**ROTARY_SIZES, pad_token_id=0, **NAMED)
+for name in [name for name in KINDS if name in ROTARY]:
+    config, settings, _ = ROTARY[name]
+    CAUSAL[name] = config(**ROTARY_SIZES | settings, pad_token_id=0, **NAMED)
 
 
 def theirs_with_head(case, folder):
@@ -80,14 +87,14 @@ TEXTS = ["the end of the world", "to be, or not to be: that is the question", "n
 
 @pytest.mark.parametrize("case", KINDS)
 def test_a_pipeline_of_an_exported_classifier_gives_the_same_labels_and_probabilities(case, tmp_path):
-    train = {"RoBERTa": train_roberta_tokenizer, "GPT-2": train_byte_bpe_tokenizer, "Llama": train_byte_bpe_tokenizer}
+    train = dict.fromkeys(CAUSAL, train_byte_bpe_tokenizer) | {"RoBERTa": train_roberta_tokenizer}
     tokenizer = train.get(case, train_wordpiece_tokenizer)(TEXTS, 300)
     ids = {"eos_id": tokenizer.token_to_id("[EOS]")} if case in CAUSAL else {}
     heads = {} if case in CAUSAL else {"pooler": True, "sentence_head": None}
     encoder = ours_of(case, vocab_size=tokenizer.get_vocab_size(), max_length=64, **ids, **heads)
     pooling = "last" if case in CAUSAL else "first"
     model = nudged(SequenceClassifier(encoder, 3, labels=LABELS, pooling=pooling))
-    if case == "Llama":
+    if case in ROTARY:
         model.output.bias.data.zero_()  # no norm of its has a bias to take that one
     ours = Classifier(model, tokenizer)
     model.export(tmp_path, tokenizer)
@@ -103,15 +110,14 @@ def test_a_pipeline_of_an_exported_classifier_gives_the_same_labels_and_probabil
 @pytest.mark.parametrize(
     ("case", "pooling", "says"),
     [
-        ("BERT", "mean", "pooling='mean' cannot be exported, since BERTForSequenceClassification reads"),
-        ("BERT", "first", "pooling='first' without a pooler cannot be exported"),
+        ("BERT", "last", "pooling='last' cannot be exported, since neither BERTForSequenceClassification nor"),
+        ("RoBERTa", "attention", "has it, but mean, max, first: python -m train.finetune --pooling mean makes one"),
         ("GPT-2", "mean", "reads the last token: python -m train.finetune --pooling last makes one that can"),
         ("Llama", "last", "has no bias in its head: set that of the classifier's output to 0 first"),
     ],
 )
-def test_a_classifier_that_pools_otherwise_is_refused_with_the_way_out(case, pooling, says, tmp_path):
-    encoder = ours_of(case, **({"pooler": False, "sentence_head": None} if case == "BERT" else {}))
-    model = nudged(SequenceClassifier(encoder, 2, pooling=pooling))
+def test_a_pooling_that_no_format_has_is_refused_with_the_way_out(case, pooling, says, tmp_path):
+    model = nudged(SequenceClassifier(ours_of(case), 2, pooling=pooling))
     assert says in refusal(model.export, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -119,6 +125,14 @@ def test_a_classifier_that_pools_otherwise_is_refused_with_the_way_out(case, poo
 WRONG = {
     "several labels": (lambda f: edit_config(f, problem_type="regression"), "problem_type='regression': only one"),
     "too few names": (lambda f: edit_config(f, id2label={"0": "a"}), "id2label={'0': 'a'} does not name 3 labels"),
+    "another width": (
+        lambda f: edit_tensors(f, lambda t: t.update({"classifier.weight": torch.zeros(3, 1)})),
+        "output.weight has shape (3, 1), not (3, 12)",
+    ),
+    "a number that is none": (
+        lambda f: edit_tensors(f, lambda t: t["classifier.bias"].fill_(torch.nan)),
+        "3 of the 3 numbers of output.bias are NaN",
+    ),
     "no head": (
         lambda f: edit_tensors(f, lambda t: t.pop("classifier.weight")),
         "has no classification head, classifier.weight: python -m train.finetune --init makes one",
