@@ -25,6 +25,7 @@ from train.benchmark.checkpoints import checkpoint_cost
 from train.benchmark.gpt import gpt_generation, gpt_quality, gpt_training
 from train.benchmark.gpu import gpu
 from train.benchmark.kernels import kernel_gains
+from train.benchmark.llama import llama_generation
 from train.benchmark.timing import Machine
 from train.benchmark.translation import beam_search_speed
 from train.benchmark.translation_training import translation_training
@@ -35,6 +36,7 @@ from train.engine.settings import Threads, distinct
 PARTS: dict[str, Callable[..., Any]] = {
     "gpt-training": gpt_training,
     "gpt-generation": gpt_generation,
+    "llama-generation": llama_generation,
     "gpt-quality": gpt_quality,
     "bert-training": bert_training,
     "minilm-finetuning": minilm_finetuning,
@@ -51,7 +53,7 @@ class BenchmarkSettings:
     """Measure the library against its rivals, side by side in one run on one machine."""
 
     parts: str = "gpt-training,gpt-generation,bert-training,translation-training,beam-search"
-    """What to measure, separated by commas: gpt-training, gpt-generation, gpt-quality, bert-training,
+    """What to measure, separated by commas: gpt-training, gpt-generation, llama-generation, gpt-quality, bert-training,
     translation-training, beam-search, minilm-finetuning (downloads MiniLM and reviews once), checkpoints (the cost of
     writing one), kernels (what each kernel gains), gpu (the tests and the speed of one GPU)."""
     data: str | None = None

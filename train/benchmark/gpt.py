@@ -108,22 +108,34 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
             for precision, dtype, _ in machine.precisions():
                 ours, theirs = ours.to(dtype or torch.float32), theirs.to(dtype or torch.float32)
                 new = 10 if settings.quick else NEW_TOKENS
-                prompts = torch.randint(1, vocab_size, (batch_size, PROMPT))
                 large = width > 500  # a turn takes up to a minute: its first call is a small part of it
                 rounds = min(settings.rounds, 2) if large else settings.rounds
-                contenders = generations(ours, theirs, prompts, new)
                 row: dict[str, Any] = {"setting": f"{layers} x {width}, batch {batch_size}", "precision": precision}
-                row |= speeds(contenders, batch_size * new, rounds=rounds, repeats=1, warm_up=not large)
-                weights = sum(p.numel() * p.element_size() for p in ours.parameters())
-                row["bytes_per_second"] = weights * row["ours"] / batch_size
-                console.print(
-                    f"generation {row['setting']}, {row['precision']}: {row['ours']:,.0f} tokens/s against "
-                    f"{row['theirs']:,.0f}: {row['ratio']:.2f} times as fast; weights read at "
-                    f"{row['bytes_per_second'] / 1e9:.1f} GB/s, {row['bytes_per_second'] / machine.read_rate:.0%} "
-                    "of the read rate"
-                )
+                row |= generation_speeds(ours, theirs, batch_size, new, machine, rounds=rounds, warm_up=not large)
+                print_generation(row, console)
                 rows.append(row)
     return rows
+
+
+def generation_speeds(
+    ours: GPT, theirs: Any, batch_size: int, new: int, machine: Machine, *, rounds: int, warm_up: bool
+) -> dict[str, float]:
+    """New tokens per second of either side, and the rate at which ours reads its weights, also as a share of the
+    machine's."""
+    prompts = torch.randint(1, ours.config.vocab_size, (batch_size, PROMPT))
+    contenders = generations(ours, theirs, prompts, new)
+    found = speeds(contenders, batch_size * new, rounds=rounds, repeats=1, warm_up=warm_up)
+    weights = sum(p.numel() * p.element_size() for p in ours.parameters())
+    rate = weights * found["ours"] / batch_size
+    return {**found, "bytes_per_second": rate, "share_of_read_rate": rate / machine.read_rate}
+
+
+def print_generation(row: Mapping[str, Any], console: Console) -> None:
+    console.print(
+        f"generation {row['setting']}, {row['precision']}: {row['ours']:,.0f} tokens/s against "
+        f"{row['theirs']:,.0f}: {row['ratio']:.2f} times as fast; weights read at "
+        f"{row['bytes_per_second'] / 1e9:.1f} GB/s, {row['share_of_read_rate']:.0%} of the read rate"
+    )
 
 
 def generators(**sizes: int) -> tuple[GPT, Any]:
