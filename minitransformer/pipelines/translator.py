@@ -63,7 +63,7 @@ class Translator:
     @classmethod
     def load(cls, folder: str | Path) -> "Translator":
         """A model folder of `train.translate`, or its run folder if it trained one model; `InputError` otherwise."""
-        folder = _model_folder(Path(folder))
+        folder = model_folder(Path(folder))
         model: Any = base.load_model(folder, (Transformer, RNNSeq2Seq), "which does not translate")
         sizes = (model.config.source_vocab_size, model.config.target_vocab_size)
         if (folder / SHARED).is_file():
@@ -252,7 +252,7 @@ class Translator:
             )
 
 
-def _model_folder(folder: Path) -> Path:
+def model_folder(folder: Path) -> Path:
     """`folder`, or the one model in a run folder."""
     if not folder.is_dir() or (folder / "model.safetensors").is_file():
         return folder

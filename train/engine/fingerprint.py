@@ -9,6 +9,7 @@ from minitransformer.data import corpora
 from minitransformer.data.files import SPLIT_NAMES, files_called
 from minitransformer.errors import InputError
 from minitransformer.files import sha256
+from minitransformer.pipelines.translator import model_folder
 
 NAMED = ("dates", "recall", *corpora.CORPORA)
 INIT = "--init "
@@ -52,10 +53,12 @@ def data_files(path: Path, suffixes: list[str]) -> list[Path]:
 
 def model_files(folder: Path | None) -> list[Path]:
     """The files that a model is loaded from; none if the folder holds no model."""
+    folder = None if folder is None else model_folder(folder)
     if folder is None or not (folder / "config.json").is_file():
         return []
     weights = [*folder.glob("*.safetensors")] or [folder / "pytorch_model.bin"]
-    return sorted(file for file in (folder / "config.json", folder / "tokenizer.json", *weights) if file.is_file())
+    files = (folder / "config.json", *folder.glob("*tokenizer.json"), *weights)
+    return sorted(file for file in files if file.is_file())
 
 
 def require_same_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -35,7 +35,7 @@ except ImportError:  # Windows, which has no such locks
 
 S = TypeVar("S", bound=Settings)
 # These may change when a run is resumed: they say where, whether and how safely it runs, not what it computes.
-FREE_ON_RESUME = {"out", "resume", "config", "device", "fsdp", "compile", "threads"}
+FREE_ON_RESUME = {"out", "resume", "config", "job", "device", "fsdp", "compile", "threads"}
 FREE_ON_RESUME |= {"checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
 DATA_KEY = "data_sha256"
 """The key of the data's fingerprint in the settings file."""

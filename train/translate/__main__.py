@@ -8,6 +8,7 @@ python -m train.translate --data multi30k --source de --target en --minutes 20
                                                            sentences: a folder of train.de, train.en, val.de, ...
 python -m train.translate --data bible --models rnn-additive,rnn-general,transformer --minutes 20
 python -m train.translate --data recall --models transformer,rnn-additive,rnn-location,rnn-none
+python -m train.translate --init RUN --data more.csv       continue from a translator, on other pairs
 """
 
 import warnings
@@ -22,6 +23,7 @@ from rich.console import Console
 
 from minitransformer.data import load
 from minitransformer.data.columns import texts
+from minitransformer.pipelines.translator import Translator
 from train.engine.loop import Feed, train
 from train.engine.processes import Processes
 from train.engine.results import finish, finished, part_id, run_figures
@@ -35,6 +37,7 @@ from train.translate.data import TranslationData, tokenizers_for
 from train.translate.exact_match import ExactMatch
 from train.translate.recipes import Recipe, Seq2SeqModel
 from train.translate.settings import TranslateSettings
+from train.translate.starting_model import recipes_of, tokenizer_kind, tokenizers_of, within_source
 from train.translate.texts import are_sentences, bleu_tokenizer, sample
 
 GUESSES = {
@@ -59,6 +62,7 @@ class Comparison:
     average: int
     guess: str | None
     """What the texts were taken for, if no flag says it, and the flag that changes it."""
+    init: Translator | None = None
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -69,7 +73,7 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> None
     """Train every model of `settings`, then write `results.json` and the pictures into `folder`."""
     comparison = prepare(settings)
     data, measure = comparison.data, comparison.measure
-    recipes = settings.recipes(comparison.preset)
+    recipes = recipes_of(settings, comparison.preset, comparison.init)
     create_run(folder, settings)
     sizes = ", ".join(f"{len(pairs):,} {split}" for split, pairs in data.pairs.items())
     console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
@@ -92,7 +96,8 @@ def prepare(settings: TranslateSettings) -> Comparison:
     processes = Processes.current()
     corpus = processes.local_rank_0_first(lambda: load_pairs(settings))
     pairs = sample(corpus["train"])
-    kind, guess = settings.tokenizer_kind, None
+    init = None if settings.init is None else Translator.load(settings.init)
+    kind, guess = tokenizer_kind(init) or settings.tokenizer_kind, None
     if kind is None:
         kind = "bpe" if are_sentences(pairs) else "character"
         guess = GUESSES[kind]
@@ -107,13 +112,13 @@ def prepare(settings: TranslateSettings) -> Comparison:
     if average == 1:
         settings.refuse_idle("with --average 1", "average_of")
     sizes: dict[str, Any] = dict(vocab_size=settings.vocab_size, joint=settings.joint)
-    tokenizers = processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
-    limit = settings.max_length or (LONGEST_SENTENCE if kind == "bpe" else None)
+    tokenizers = tokenizers_of(init) or processes.on_rank_0(lambda: tokenizers_for(corpus["train"], kind, **sizes))
+    limit = within_source(settings.max_length or (LONGEST_SENTENCE if kind == "bpe" else None), init)
     data = processes.local_rank_0_first(lambda: TranslationData.of(corpus, *tokenizers, limit=limit))
     check_unknown({name: pairs.rows for name, pairs in data.pairs.items()}, settings.data)
     settings.warn_of_batches("max_tokens", data.pairs["train"].lengths)
     preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
-    return Comparison(settings, data, measure, preset, beam, average, guess)
+    return Comparison(settings, data, measure, preset, beam, average, guess, init)
 
 
 def load_pairs(settings: TranslateSettings) -> Mapping[str, datasets.Dataset]:
@@ -171,7 +176,7 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
 
 
 def build(recipe: Recipe, comparison: Comparison) -> Seq2SeqModel:
-    """A new model, with dropout and label smoothing as flags give them."""
+    """A new model, with dropout and label smoothing as flags give them, or that of `--init`."""
     settings, data = comparison.settings, comparison.data
     flags: dict[str, Any] = {"dropout": settings.dropout, "label_smoothing": settings.label_smoothing}
     # The talk's limit, or the longest source in the data. Users will translate longer sentences than those.
@@ -203,6 +208,7 @@ def loop_options(recipe: Recipe, comparison: Comparison) -> LoopOptions:
         evaluations=settings.evaluations or (40 if short else 12),
         patience=settings.patience,
         keep_evaluated=comparison.average > 1,
+        starts_trained=comparison.init is not None,
         choices=comparison.data.target_tokenizer.get_vocab_size(),
     )
 

@@ -1,6 +1,7 @@
 """The flags of `python -m train.translate`."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from minitransformer.checks import Count, CountOrZero, Range, Share
@@ -36,6 +37,9 @@ class TranslateSettings(Settings):
     """Sizes and rates: tiny and small are for sentences. Default: characters (66,000 parameters, chosen on dates) with
     the character tokenizer, else tiny."""
 
+    init: Path | None = None
+    """Continue from a translator: a run of one model, or the folder of one model in a run. Its sizes and tokenizers
+    stay; what these do not know is counted."""
     tokenizer: Literal["character", "bpe"] | None = None
     """bpe takes the texts for sentences, which are scored by BLEU; character for short strings, which must match
     exactly. Default: what the texts look like, which the job says."""
@@ -83,6 +87,9 @@ class TranslateSettings(Settings):
 
     def validate(self) -> None:
         super().validate()
+        if self.init is not None:
+            of_init = ("models", "preset", "tokenizer", "vocab_size", "joint", "dropout", "label_smoothing")
+            self.refuse_idle(f"beside --init {self.init}", *of_init)
         self.check_models(self.preset)
 
     @property
