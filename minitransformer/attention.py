@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from minitransformer.cache import KVCache
 from minitransformer.checks import require_number
 from minitransformer.dropout import dropout as drop
 from minitransformer.errors import InputError
-from minitransformer.kernels import enabled, fused_attention, untouched
+from minitransformer.kernels import enabled, fused_attention, skinny_linear, untouched
 from minitransformer.masks import causal_mask, mended_mask
 from minitransformer.norms import RMSNorm
 from minitransformer.positions import AttentionPositions
@@ -195,12 +194,13 @@ class MultiHeadAttention(nn.Module):
             heads, key, value, bias = *self._project_cross(query, memory, cache), None
         dropout = self.dropout if self.training else 0.0
         states = self.attend(heads, key, value, mask, causal=causal, bias=bias, dropout=dropout)
-        return self.project_out(rearrange(states, "batch heads query head_dim -> batch query (heads head_dim)"))
+        states = rearrange(states, "batch heads query head_dim -> batch query (heads head_dim)")
+        return skinny_linear.through(self.project_out, states)
 
     def _project_self(
         self, states: Tensor, cache: KVCache | None, position_ids: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        heads = self._heads(self.project_in(states))
+        heads = self._heads(skinny_linear.through(self.project_in, states))
         query, key, value = heads.split([self.num_heads, self.num_kv_heads, self.num_kv_heads], dim=1)
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
@@ -235,7 +235,7 @@ class MultiHeadAttention(nn.Module):
         layer = self.project_in
         if not untouched(layer, nn.Linear):
             return layer(states)[..., outputs]
-        return F.linear(states, layer.weight[outputs], None if layer.bias is None else layer.bias[outputs])
+        return skinny_linear.linear(states, layer.weight[outputs], None if layer.bias is None else layer.bias[outputs])
 
     def _heads(self, projected: Tensor) -> Tensor:
         return rearrange(projected, "batch time (heads head_dim) -> batch heads time head_dim", head_dim=self.head_dim)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from minitransformer.activations import Activation, make_activation
 from minitransformer.attention import KVCache, MultiHeadAttention
 from minitransformer.dropout import Dropout
+from minitransformer.kernels import skinny_linear
 from minitransformer.norms import Norm, make_norm
 from minitransformer.positions import AttentionPositions
 
@@ -33,13 +34,13 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        hidden = self.expand(states)
+        hidden = skinny_linear.through(self.expand, states)
         if self.gated:
             gate, hidden = hidden.chunk(2, dim=-1)
             hidden = self.activation(gate) * hidden
         else:
             hidden = self.activation(hidden)
-        return self.contract(self.dropout(hidden))
+        return skinny_linear.through(self.contract, self.dropout(hidden))
 
 
 class Residual(nn.Module):

@@ -20,7 +20,7 @@ from torch.nn.modules import module as torch_module
 from minitransformer.attention import MultiHeadAttention, ScaledDotProduct, attention
 from minitransformer.blocks import EncoderBlock, FeedForward, Residual, Stack
 from minitransformer.dropout import Dropout
-from minitransformer.kernels import current_call, untouched
+from minitransformer.kernels import current_call, skinny_linear, untouched
 from minitransformer.norms import RMSNorm, rms_norm
 from minitransformer.positions import LearnedPositions, Rotary, turned
 
@@ -217,7 +217,7 @@ def _table(layer: Any, parts: _Parts) -> Callable[[Tensor], Tensor]:
 
 def _linear(layer: Any, parts: _Parts) -> Callable[[Tensor], Tensor]:
     own = parts.take(layer, nn.Linear)._parameters
-    return lambda x: F.linear(x, own["weight"], own["bias"])
+    return lambda x: skinny_linear.linear(x, own["weight"], own["bias"])
 
 
 def _norm(layer: Any, parts: _Parts) -> Callable[[Tensor], Tensor]:

@@ -14,7 +14,7 @@ from minitransformer.cache import KVCache
 from minitransformer.checks import require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS
 from minitransformer.dropout import Dropout
-from minitransformer.kernels import enabled, output_loss
+from minitransformer.kernels import enabled, output_loss, skinny_linear
 from minitransformer.kernels.gpt_step import FlatStep
 from minitransformer.models.base import (
     Ids,
@@ -203,7 +203,7 @@ class GPT(Model):
         return target_loss(self._logits(states), targets, "ids")
 
     def _logits(self, states: Tensor) -> Tensor:
-        logits, cap = self.output(states), self.config.logit_softcap
+        logits, cap = skinny_linear.through(self.output, states), self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     @classmethod

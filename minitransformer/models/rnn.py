@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
+from minitransformer.kernels import skinny_linear
 from minitransformer.models.base import Ids, Loss, Memory, Valid, embedded, require_rows_of
 from minitransformer.models.encoder_decoder import (
     EncoderDecoder,
@@ -151,7 +152,7 @@ class RNNSeq2Seq(EncoderDecoder):
         """Read one more target token per row: logits of the next, and the state after it."""
         require_rows_of(state.source, ids=ids)
         features, state = self.decoder(self._embedded(ids[:, None]), state)
-        return self.output(features[:, 0]), state
+        return skinny_linear.through(self.output, features[:, 0]), state
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
         """As any encoder-decoder's. In training with `teacher_forcing` below 1, sequences whose coin says so are fed

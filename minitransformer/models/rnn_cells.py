@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
+from minitransformer.kernels.skinny_linear import linear
 
 State = tuple[Tensor, ...]
 Step = Callable[[Float[Tensor, "batch gates"], State], State]
@@ -43,13 +43,13 @@ class Cell(nn.Module):
     def inputs(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch gates"]:
         """What `x` adds to the gates. An `x` narrower than the input is its first part; `rest` adds the other."""
         weight, width = self.weight_ih, x.shape[-1]
-        return F.linear(x, weight if width == weight.shape[1] else weight[:, :width], self.bias_ih)
+        return linear(x, weight if width == weight.shape[1] else weight[:, :width], self.bias_ih)
 
     def rest(self, width: int) -> Rest:
         """For one loop: what the input after its first `width` numbers adds to the gates."""
         # Sliced once: the gradient of a slice is as large as the whole matrix.
         weight = self.weight_ih[:, width:]
-        return lambda x: F.linear(x, weight)
+        return lambda x: linear(x, weight)
 
     def steps(self) -> Step:
         """The cell for one loop over time."""
@@ -66,7 +66,7 @@ class GRUCell(Cell):
 
         def step(inputs: Tensor, state: State) -> State:
             (h,) = state
-            added = F.linear(h, weight, bias)
+            added = linear(h, weight, bias)
             reset, update = torch.sigmoid(inputs[:, :both] + added[:, :both]).chunk(2, dim=1)
             new = torch.tanh(inputs[:, both:] + reset * added[:, both:])
             return (new + update * (h - new),)
@@ -89,8 +89,8 @@ class BahdanauGRUCell(Cell):
 
         def step(inputs: Tensor, state: State) -> State:
             (h,) = state
-            reset, update = torch.sigmoid(inputs[:, :both] + F.linear(h, gate_weight, gate_bias)).chunk(2, dim=1)
-            new = torch.tanh(inputs[:, both:] + F.linear(reset * h, new_weight, new_bias))
+            reset, update = torch.sigmoid(inputs[:, :both] + linear(h, gate_weight, gate_bias)).chunk(2, dim=1)
+            new = torch.tanh(inputs[:, both:] + linear(reset * h, new_weight, new_bias))
             return (h + update * (new - h),)
 
         return step
@@ -106,7 +106,7 @@ class LSTMCell(Cell):
 
         def step(inputs: Tensor, state: State) -> State:
             h, c = state
-            added = inputs + F.linear(h, weight, bias)
+            added = inputs + linear(h, weight, bias)
             enter, forget = torch.sigmoid(added[:, : 2 * size]).chunk(2, dim=1)
             new, leave = torch.tanh(added[:, 2 * size : 3 * size]), torch.sigmoid(added[:, 3 * size :])
             c = forget * c + enter * new

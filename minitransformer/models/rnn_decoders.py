@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from minitransformer.dropout import Dropout
+from minitransformer.kernels.skinny_linear import through
 from minitransformer.models.base import Memory
 from minitransformer.models.rnn_cells import RecurrentStack, Rest, State, Step
 from minitransformer.recurrent import RecurrentAttention
@@ -110,7 +111,7 @@ class TalkDecoder(Decoder):
 
     def step(self, inputs: Tensor, state: RNNState, rnn: Step, rest: Rest) -> tuple[tuple[Tensor, ...], RNNState]:
         context = self.context(torch.cat([inputs, self.rnn.top(state.recurrent)], dim=-1), state)
-        mixed = self.combine(torch.cat([inputs, context], dim=-1)).relu()
+        mixed = through(self.combine, torch.cat([inputs, context], dim=-1)).relu()
         return super().step(self.rnn.first.inputs(mixed), state, rnn, rest)
 
 
@@ -145,7 +146,7 @@ class BahdanauDecoder(Decoder):
 
     def finish(self, x: Tensor, before: RNNState, *collected: Tensor) -> Features:
         states, contexts = collected
-        pairs = self.readout(torch.cat([states, x, contexts], dim=-1))
+        pairs = through(self.readout, torch.cat([states, x, contexts], dim=-1))
         return self.dropout(
             torch.maximum(*rearrange(pairs, "batch target (unit pair) -> pair batch target unit", pair=2))
         )
@@ -169,7 +170,7 @@ class LuongDecoder(Decoder):
         return self.mixed(self.context(hidden, before), hidden)
 
     def mixed(self, context: Tensor, hidden: Tensor) -> Tensor:
-        return self.dropout(torch.tanh(self.combine(torch.cat([context, hidden], dim=-1))))
+        return self.dropout(torch.tanh(through(self.combine, torch.cat([context, hidden], dim=-1))))
 
 
 class FeedingLuongDecoder(LuongDecoder):

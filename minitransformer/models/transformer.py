@@ -13,6 +13,7 @@ from minitransformer.blocks import DecoderBlock, EncoderBlock, Stack
 from minitransformer.cache import reordered
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
+from minitransformer.kernels import skinny_linear
 from minitransformer.masks import padding_mask
 from minitransformer.models.base import Ids, Memory, Valid, embedded, require_rows_of
 from minitransformer.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
@@ -215,7 +216,7 @@ class Transformer(EncoderDecoder):
     ) -> tuple[Float[Tensor, "batch vocab"], TransformerState]:
         """Read one more target token per row: logits of the next. `state` is updated in place and returned."""
         require_rows_of(state.caches[0].keys, ids=ids)
-        return self.output(self.decode(ids[:, None], state.memory, state)[:, 0]), state
+        return skinny_linear.through(self.output, self.decode(ids[:, None], state.memory, state)[:, 0]), state
 
     def _placed(self, states: Tensor, position_ids: Tensor, positions: nn.Module | None) -> Tensor:
         """Embedded tokens, scaled and at their positions."""
