@@ -9,6 +9,7 @@ The choice is made in one place, `_blocks`: by rows, size of the weight and make
 """
 
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,5 +65,5 @@ def _blocks(x: Tensor, weight: Tensor) -> int:
 @cache
 def _on_amd() -> bool:
     """Whether MKL, which torch multiplies with, multiplies few rows on one core."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 has none
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 has none
     return "AMD" in str(capabilities.get("cpu_name"))
