@@ -23,7 +23,7 @@ def rollout(grid: Grid, grids: Sequence[Grid]) -> Float[np.ndarray, "layers quer
 
 
 def _is_self(grid: Grid) -> bool:
-    return grid.kind in ("encoder", "decoder")
+    return grid.kind in ("encoder", "decoder") and len(grid.queries) == len(grid.keys)
 
 
 def _of_self_attention(grid: Grid) -> Float[np.ndarray, "layers queries keys"]:

@@ -36,6 +36,11 @@ def test_cross_attention_is_carried_on_through_the_encoder_that_reads_the_same_t
     np.testing.assert_allclose(rollout(cross, [grid_of("encoder", "abcx", "abcx"), cross]), np.stack(means), atol=1e-6)
 
 
+def test_self_attention_with_keys_that_are_no_queries_has_the_mean_of_its_layers():
+    grid = grid_of("decoder", "abc", ["a", "b", "c", "[PAD]"])
+    np.testing.assert_allclose(rollout(grid, [grid])[-1], grid.shares.mean(axis=(0, 1)), atol=1e-6)
+
+
 def test_a_query_that_may_attend_to_nothing_reads_no_other():
     weights = np.zeros((2, 1, 2, 2), np.uint8)
     weights[:, 0, 0, 1] = 255
