@@ -9,8 +9,8 @@ import ast
 import keyword
 import random
 import re
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -135,47 +135,48 @@ def derivation(code: str) -> list[tuple[str, str]]:
 
 
 def steps_of(kind: str, part: ast.expr | str) -> list[tuple[str, str]]:
+    """A leaf; or the rule of a node, with a hole for each expression or identifier below it, and the steps of these."""
     if isinstance(part, str | ast.Name | ast.Constant):
         return [(kind, part if isinstance(part, str) else ast.unparse(part))]
-    below: list[tuple[str, ast.expr | str]] = []
-    rule = ast.unparse(with_holes(part, below))
+    below: list[tuple[str, Any]] = []
+
+    def with_holes(field: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [with_holes(field, each) for each in value]
+        is_name = field == "attr" or (field == "target" and isinstance(value, ast.Name))
+        if is_name or (isinstance(value, ast.expr) and not isinstance(value, ast.Slice) and value is not part):
+            below.append(("NAME" if is_name else "EXPR", value))
+            hole = f"{below[-1][0]}{len(below) - 1}"
+            return hole if field == "attr" else ast.Name(hole)
+        if not isinstance(value, ast.AST):
+            return value
+        return type(value)(**{name: with_holes(name, each) for name, each in ast.iter_fields(value)})
+
+    rule = ast.unparse(with_holes("", part))
     return [(kind, rule), *(step for each in below for step in steps_of(*each))]
 
 
-def with_holes(node: ast.AST, below: list[tuple[str, ast.expr | str]]) -> ast.AST:
-    """The node with a hole for each expression or identifier below it, which are appended to `below`."""
-    return type(node)(**{field: with_hole(field, value, below) for field, value in ast.iter_fields(node)})
-
-
-def with_hole(field: str, value: object, below: list[tuple[str, ast.expr | str]]) -> object:
-    if isinstance(value, list):
-        return [with_hole(field, each, below) for each in value]
-    if field == "attr":
-        below.append(("NAME", str(value)))
-        return f"NAME{len(below) - 1}"
-    if isinstance(value, ast.expr) and not isinstance(value, ast.Slice):
-        is_bound = field == "target" and isinstance(value, ast.Name)
-        below.append(("NAME", ast.unparse(value)) if is_bound else ("EXPR", value))
-        return ast.Name(f"{below[-1][0]}{len(below) - 1}")
-    return with_holes(value, below) if isinstance(value, ast.AST) else value
+def numbered(texts: Iterable[str]) -> dict[str, int]:
+    return {text: number for number, text in enumerate(texts, start=FIRST)}
 
 
 STEPS = sorted({step for _, _, python in TEMPLATES for step in derivation(python) if not SLOT.fullmatch(step[1])})
 RULES = [rule for _, rule in STEPS]
 """By their numbers, from `FIRST` on. A number from `SIZE` on copies a word of the sentence."""
 SIZE = FIRST + len(RULES)
-RULE_IDS = {rule: number for number, rule in enumerate(RULES, start=FIRST)}
+RULE_IDS = numbered(RULES)
 KNOWN_WORDS = sorted({word for _, english, _ in TEMPLATES for word in english.split() if not SLOT.fullmatch(word)})
-WORD_IDS = {word: number for number, word in enumerate(KNOWN_WORDS, start=FIRST)}
+WORD_IDS = numbered(KNOWN_WORDS)
 NO_HOLE, EXPR, NAME = range(3)
-"""Kinds of holes; a word may be copied into no hole, into both kinds (`NAME`), or into `EXPR` alone."""
+"""Kinds of holes; a word may be copied into no hole, into `EXPR` alone, or into both kinds (`NAME`)."""
+KINDS = {"EXPR": EXPR, "NAME": NAME}
 ROOT = 1
 """The number of the hole that the whole expression fills. The holes of all rules are numbered after it."""
 HOLE_KINDS, HOLES = [NO_HOLE, EXPR], dict[int, list[int]]()
 for _rule, _number in RULE_IDS.items():
     _kinds = sorted((int(place), kind) for kind, place in HOLE.findall(_rule))
     HOLES[_number] = [len(HOLE_KINDS) + place for place, _ in _kinds]
-    HOLE_KINDS += [EXPR if kind == "EXPR" else NAME for _, kind in _kinds]
+    HOLE_KINDS += [KINDS[kind] for _, kind in _kinds]
 
 
 class Node(NamedTuple):
@@ -226,6 +227,16 @@ def joined(texts: Iterator[str]) -> str:
 
 def letters(text: str) -> list[int]:
     return [min(ord(letter), 127) for letter in HOLE.sub("_", text).ljust(LETTERS, "\0")[:LETTERS]]
+
+
+TABLES = {
+    "letters_of_rules": [letters(rule) for rule in [""] * FIRST + RULES],
+    "holes_of_rules": [len(HOLES.get(number, ())) for number in range(SIZE)],
+    "kinds_of_rules": [NO_HOLE if number == EOS else -1 for number in range(FIRST)]
+    + [KINDS[kind] for kind, _ in STEPS],
+    "kinds_of_holes": HOLE_KINDS,
+}
+"""Of rules the letters, how many holes they have, and the kind of hole that they fill, and of holes the kind."""
 
 
 def sentence(english: str) -> Tensor:

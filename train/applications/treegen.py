@@ -243,11 +243,10 @@ class TreeGen(Model):
     """From a sentence to the rules of a tree."""
 
     config_class = TreeGenConfig
-    rule_letters: Tensor
-    num_holes: Tensor
-    hole_kinds: Tensor
-    fits: Tensor
-    copies: Tensor
+    letters_of_rules: Tensor
+    holes_of_rules: Tensor
+    kinds_of_rules: Tensor
+    kinds_of_holes: Tensor
 
     def __init__(self, config: TreeGenConfig):
         super().__init__()
@@ -268,8 +267,8 @@ class TreeGen(Model):
         self.holes, self.path = nn.Embedding(len(language.HOLE_KINDS), small), nn.Linear(language.DEEPEST * small, d)
         self.rules, self.depths = nn.Embedding(language.SIZE, d), nn.Embedding(1 + language.DEEPEST, d)
         self.choose, self.is_rule, self.copy = nn.Linear(d, language.SIZE), nn.Linear(d, 1), Additive(d, d, d)
-        for name, table in tables().items():
-            self.register_buffer(name, table, persistent=False)
+        for name, table in language.TABLES.items():
+            self.register_buffer(name, torch.tensor(table), persistent=False)
 
     def read(self, sentence: Sentences) -> Reading:
         words, kinds, valid = sentence[..., 0], sentence[..., 1], sentence[..., 0] != PAD
@@ -288,7 +287,7 @@ class TreeGen(Model):
         """log p of every rule and of copying every word, whether they fit or not, at each step given those before."""
         rules, parents = F.pad(rules[:, :-1], (1, 0), value=BOS), F.pad(parents[:, :-1], (1, 0))
         depths = F.pad((paths != 0).sum(dim=2)[:, :-1], (1, 0))
-        of_rules = self.spelled(self.rule_letters).expand(len(rules), -1, -1)
+        of_rules = self.spelled(self.letters_of_rules).expand(len(rules), -1, -1)
         row = torch.arange(len(rules), device=rules.device)[:, None]
         contents = torch.cat([of_rules, reading.spelled], dim=1)[row, rules]
         known = self.rules(rules.masked_fill(rules >= language.SIZE, UNKNOWN))
@@ -305,9 +304,10 @@ class TreeGen(Model):
 
     def fitting(self, reading: Reading, holes: Steps, room: Tensor | float) -> Bool[Tensor, "batch time choices"]:
         """Which rules and words fit the holes, where there is `room` for so many new holes; after the end, EOS."""
-        kinds = self.hole_kinds[holes][..., None]
-        rules = self.fits[kinds[..., 0]] & (self.num_holes <= room)
-        return torch.cat([rules, self.copies[kinds, reading.kinds[:, None]]], dim=-1)
+        kinds = self.kinds_of_holes[holes][..., None]
+        rules = (self.kinds_of_rules == kinds) & (self.holes_of_rules <= room)
+        words = (kinds != language.NO_HOLE) & (reading.kinds[:, None] >= kinds)
+        return torch.cat([rules, words], dim=-1)
 
     def forward(self, sentence: Sentences, rules: Steps, parents: Steps, paths: Paths) -> Logits:
         """The logits of each step, given the rules before it; -inf for what does not fit."""
@@ -346,23 +346,6 @@ class TreeGen(Model):
         return states + self.positions(torch.arange(states.shape[1], device=states.device)[None])
 
 
-def tables() -> dict[str, Tensor]:
-    """By rule: its letters, how many holes it has. By hole: its kind. By kind of hole: which rules fit, and words of
-    which kind."""
-    fits, copies = torch.zeros(3, language.SIZE, dtype=torch.bool), torch.zeros(3, 3, dtype=torch.bool)
-    fits[language.NO_HOLE, EOS] = True
-    for kind, rule in language.STEPS:
-        fits[language.EXPR if kind == "EXPR" else language.NAME, language.RULE_IDS[rule]] = True
-    copies[language.EXPR, [language.EXPR, language.NAME]] = copies[language.NAME, language.NAME] = True
-    return {
-        "rule_letters": torch.tensor([language.letters(rule) for rule in [""] * FIRST + language.RULES]),
-        "num_holes": torch.tensor([len(language.HOLES.get(number, ())) for number in range(language.SIZE)]),
-        "hole_kinds": torch.tensor(language.HOLE_KINDS),
-        "fits": fits,
-        "copies": copies,
-    }
-
-
 # The rival, the loss and the picture
 
 
@@ -370,13 +353,12 @@ class Tokens:
     """Words of English and tokens of Python as numbers, for the rival."""
 
     def __init__(self, pairs: Sequence[Pair]):
-        self.words = sorted({word for pair in pairs for word in pair.english.split()})
-        self.tokens = sorted({token for pair in pairs for token in tokens_of(pair.python)})
+        self.words = language.numbered(sorted({word for pair in pairs for word in pair.english.split()}))
+        self.tokens = language.numbered(sorted({token for pair in pairs for token in tokens_of(pair.python)}))
 
     def rows(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
-        words, tokens = ({name: n for n, name in enumerate(names, start=FIRST)} for names in (self.words, self.tokens))
-        sources = [[words.get(word, UNKNOWN) for word in pair.english.split()] for pair in pairs]
-        targets = [[BOS, *(tokens.get(each, UNKNOWN) for each in tokens_of(pair.python)), EOS] for pair in pairs]
+        sources = [[self.words.get(word, UNKNOWN) for word in pair.english.split()] for pair in pairs]
+        targets = [[BOS, *(self.tokens.get(each, UNKNOWN) for each in tokens_of(pair.python)), EOS] for pair in pairs]
         source_ids, target_ids = pad(sources, PAD), pad(targets, PAD)
         return {"source_ids": source_ids, "source_valid": source_ids != PAD, "target_ids": target_ids}
 
@@ -394,7 +376,7 @@ class Tokens:
 
     def written(self, model: Transformer, rows: Mapping[str, Tensor]) -> list[str | None]:
         """An unknown token is written as the name `unknown`."""
-        names = dict(enumerate(self.tokens, start=FIRST)) | {UNKNOWN: "unknown"}
+        names = {number: token for token, number in self.tokens.items()} | {UNKNOWN: "unknown"}
         ids = greedy(model, rows["source_ids"], rows["source_valid"], max_new_tokens=2 * language.MOST_STEPS).tolist()
         return [language.normal(" ".join(names.get(number, "") for number in row)) for row in ids]
 
