@@ -67,7 +67,7 @@ def read_head(folder_or_hub_id: str | Path, hub_class: type[HubConfig]) -> Head:
     else:
         pooling, tensors = read_sentence_head(folder)
     require_finite(tensors, str(folder))
-    num_labels = len(tensors["output.weight"])
+    num_labels = tensors["output.weight"].shape[0] if tensors["output.weight"].dim() else 0
     given = settings.get("id2label") or {str(i): f"LABEL_{i}" for i in range(num_labels)}
     labels = [given.get(str(i)) for i in range(num_labels)] if isinstance(given, dict) else []
     if len(given) != num_labels or not all(isinstance(label, str) for label in labels):
@@ -81,7 +81,7 @@ def _read_class_head(folder: Path, hub_class: type[HubConfig]) -> dict[str, Tens
     names, stored = _head_names(hub_class), read_tensors(folder)
     if (name := names["output.weight"]) not in stored:
         raise InputError(f"{folder} has no classification head, {name}: python -m train.finetune --init makes one")
-    return {mine: stored[theirs].read().float() for mine, theirs in names.items() if theirs in stored}
+    return {mine: stored[theirs].read() for mine, theirs in names.items() if theirs in stored}
 
 
 def export_classifier(

@@ -28,7 +28,9 @@ def has_sentence_head(folder: Path, settings: Mapping[str, Any]) -> bool:
     labels. Other folders of the library end in a vector for a text."""
     path = folder / "modules.json"
     modules = read_json(path) if path.is_file() else None
-    paths = [each.get("path") if isinstance(each, dict) else None for each in modules or []]
+    if not isinstance(modules, list):
+        return False
+    paths = [each.get("path") if isinstance(each, dict) else None for each in modules]
     return paths == list(FOLDERS.values()) and "id2label" in settings
 
 

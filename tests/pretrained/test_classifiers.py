@@ -129,6 +129,14 @@ WRONG = {
         lambda f: edit_tensors(f, lambda t: t.update({"classifier.weight": torch.zeros(3, 1)})),
         "output.weight has shape (3, 1), not (3, 12)",
     ),
+    "fp8": (
+        lambda f: edit_tensors(f, lambda t: t.update({"classifier.weight": torch.ones(3, 12).to(torch.float8_e4m3fn)})),
+        "output.weight holds torch.float8_e4m3fn, not floats",
+    ),
+    "a number for a matrix": (
+        lambda f: edit_tensors(f, lambda t: t.update({"classifier.weight": torch.zeros(())})),
+        "does not name 0 labels",
+    ),
     "a number that is none": (
         lambda f: edit_tensors(f, lambda t: t["classifier.bias"].fill_(torch.nan)),
         "3 of the 3 numbers of output.bias are NaN",

@@ -82,5 +82,10 @@ def test_a_head_that_computes_something_else_is_refused(wrong, tmp_path):
 def test_a_folder_of_embeddings_is_no_classifier(tmp_path):
     model, tokenizer = classifier_of("BERT", "mean")
     model.export(tmp_path, tokenizer)
+    config = (tmp_path / "config.json").read_text()
     edit_config(tmp_path, id2label=...)
     assert isinstance(load_pipeline(tmp_path).model, BERT)
+    (tmp_path / "config.json").write_text(config)
+    for modules in ("1", "{}", "[1, 2, 3]"):
+        (tmp_path / "modules.json").write_text(modules)
+        assert isinstance(load_pipeline(tmp_path).model, BERT)
