@@ -7,6 +7,7 @@ import minitransformer.reporting
 import minitransformer.deprecated  # noqa: F401 - old import paths
 from minitransformer.attention import KVCache, MultiHeadAttention, attention, attention_weights, record_attention
 from minitransformer.blocks import DecoderBlock, EncoderBlock, FeedForward, Stack
+from minitransformer.decodable import Decodable
 from minitransformer.errors import InputError
 from minitransformer.generation import Hypothesis, Sampler, beam_search, greedy, sample, stream
 from minitransformer.masks import causal_mask, document_mask, padding_mask, sliding_window_mask
@@ -15,6 +16,7 @@ from minitransformer.models import (
     GPT,
     BERTConfig,
     ClassifierConfig,
+    Config,
     GPTConfig,
     Loss,
     Memory,
@@ -26,6 +28,7 @@ from minitransformer.models import (
     TransformerConfig,
     load,
 )
+from minitransformer.norms import RMSNorm
 from minitransformer.page import attention_page
 from minitransformer.pipelines import Classifier, Completer, MaskFiller, Translator
 from minitransformer.positions import ALiBi, LearnedPositions, RelativeBias, Rotary, SinusoidalPositions
@@ -40,6 +43,8 @@ __all__ = [
     "Classifier",
     "ClassifierConfig",
     "Completer",
+    "Config",
+    "Decodable",
     "DecoderBlock",
     "EncoderBlock",
     "FeedForward",
@@ -56,6 +61,7 @@ __all__ = [
     "Model",
     "MultiHeadAttention",
     "Multiplicative",
+    "RMSNorm",
     "RNNConfig",
     "RNNSeq2Seq",
     "RelativeBias",

@@ -1,6 +1,7 @@
 """Activations: the function between the two layers of a feed-forward network."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ def relu_squared(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ActivationName = Literal["relu", "gelu", "gelu_tanh", "relu_squared", "swiglu"]
+
+ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,  # with erf; the tanh form differs by up to 5e-4
     "gelu_tanh": gelu_tanh,
@@ -26,8 +29,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swiglu": F.silu,  # of the gate: see FeedForward
 }
 
-Activation = str | Callable[[Tensor], Tensor] | type[nn.Module]
-"""One of `ACTIVATIONS`, or a function, a module, or a module class, of which each network makes its own."""
+Activation = ActivationName | Callable[[Tensor], Tensor] | type[nn.Module]
+"""A name, or a function, a module, or a module class, of which each network makes its own."""
 
 
 def make_activation(activation: Activation) -> Callable[[Tensor], Tensor]:

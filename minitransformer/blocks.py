@@ -60,15 +60,7 @@ class Residual(nn.Module):
 
 
 class Block(nn.Module):
-    """The sublayers of a block, each with its residual: what an encoder's and a decoder's are both made of.
-
-    `dropout` falls on residuals; `attention_dropout` on the attention weights and `activation_dropout` inside the
-    feed-forward, None for the same rate. `norm` and `activation` are names, or callables and module classes (see
-    `make_norm`, `make_activation`); `bias=False` takes biases from the named norms too, and `attention_bias`, where it
-    is given, is for the attentions instead. `positions` acts in self-attention alone, `qk_norm`, with the named norms'
-    `norm_eps`, in every attention. With `causal`, which a decoder's block is unless told otherwise,
-    self-attention sees no later token.
-    """
+    """The sublayers of a block, each with its residual: what an encoder's and a decoder's are both made of."""
 
     attentions: ClassVar[tuple[str, ...]] = ("attention",)
     causal = False
@@ -97,6 +89,21 @@ class Block(nn.Module):
         attention_bias: bool | None = None,
         qk_norm: bool = False,
     ):
+        """
+        - `d_model`: width of the states. `num_heads`: attention heads. `d_ff`: width inside the feed-forward network.
+        - `causal`: self-attention sees no later token. None: False for an encoder's block, True for a decoder's.
+        - `pre_norm`: norms before the sublayers, not after the residual sums.
+        - `norm`: "layernorm", "rmsnorm", a module class, or a callable of `d_model`; `norm_eps` is for the names.
+        - `activation`: "relu", "gelu" (with erf), "gelu_tanh", "relu_squared", "swiglu" (gated), a module class, or a
+          callable.
+        - `dropout`: on each sublayer's output. `attention_dropout`, on attention weights, and `activation_dropout`,
+          inside the feed-forward network: None for the same rate.
+        - `num_kv_heads`: heads of keys and values, which groups of query heads share. None: `num_heads`.
+        - `head_dim`: width of a head. None: d_model / num_heads.
+        - `positions`: `Rotary`, `ALiBi` or `RelativeBias`, in self-attention alone.
+        - `bias`: biases in linear layers and named norms. `attention_bias`: in attentions instead. None: `bias`.
+        - `qk_norm`: a norm over queries and keys, a head at a time, in every attention.
+        """
         super().__init__()
         self.causal = type(self).causal if causal is None else causal
         for name in self.attentions:

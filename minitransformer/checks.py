@@ -56,6 +56,17 @@ def type_name(annotation: Any) -> str:
     return str(annotation).removeprefix("typing.") if get_args(annotation) else getattr(annotation, "__name__", "Any")
 
 
+def choices(annotation: Any) -> list[str]:
+    """The words that a `Literal` accepts, alone or in a union; none for another type."""
+    if get_origin(annotation) is Literal:
+        return list(map(str, get_args(annotation)))
+    if get_origin(annotation) in (Union, types.UnionType):
+        parts = get_args(annotation)
+        words = [word for part in parts for word in choices(part)]
+        return [*words, "None"] if words and type(None) in parts else words
+    return []
+
+
 _BOUNDS = {"more_than": operator.gt, "at_least": operator.ge, "less_than": operator.lt, "at_most": operator.le}
 
 

@@ -1,16 +1,17 @@
 """Norms: vectors brought to one size."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minitransformer.errors import InputError
 
-NORMS = ("layernorm", "rmsnorm")
+NormName = Literal["layernorm", "rmsnorm"]
 
-Norm = str | Callable[[int], nn.Module]
-"""One of `NORMS`, or a module class or another callable that makes a norm for vectors of a size."""
+Norm = NormName | Callable[[int], nn.Module]
+"""A name, or a module class or another callable that makes a norm for vectors of a size."""
 
 
 def make_norm(norm: Norm, d_model: int, *, eps: float = 1e-5, bias: bool = True) -> nn.Module:
@@ -20,8 +21,8 @@ def make_norm(norm: Norm, d_model: int, *, eps: float = 1e-5, bias: bool = True)
     """
     if not isinstance(norm, str):
         return norm(d_model)
-    if norm not in NORMS:
-        raise InputError(f"norm={norm!r} must be one of {', '.join(NORMS)}, or a callable")
+    if norm not in (names := get_args(NormName)):
+        raise InputError(f"norm={norm!r} must be one of {', '.join(names)}, or a callable")
     return nn.LayerNorm(d_model, eps=eps, bias=bias) if norm == "layernorm" else RMSNorm(d_model, eps=eps)
 
 

@@ -1,6 +1,7 @@
 import warnings
 from functools import partial
 
+import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -257,7 +258,8 @@ def test_every_submodule_can_be_replaced_hooked_and_given_a_forward_of_its_own(k
 
 
 @pytest.mark.parametrize("build", [EncoderBlock, DecoderBlock])
-def test_an_unknown_name_is_refused_with_the_known_ones(build):
+def test_an_unknown_name_is_refused_with_the_known_ones(build, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
     with pytest.raises(InputError, match=r"activation='tanh' must be one of relu, gelu, gelu_tanh, .*, or a callable"):
         build(D_MODEL, HEADS, D_FF, activation="tanh")
     with pytest.raises(InputError, match="norm='batchnorm' must be one of layernorm, rmsnorm, or a callable"):

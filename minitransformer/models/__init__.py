@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from minitransformer.errors import InputError
-from minitransformer.models.base import Loss, Memory, Model, read_config
+from minitransformer.models.base import Config, Loss, Memory, Model, read_config
 from minitransformer.models.bert import BERT
 from minitransformer.models.bert_config import BERTConfig
 from minitransformer.models.classifier import ClassifierConfig, SequenceClassifier
@@ -21,6 +21,7 @@ __all__ = [
     "GPT",
     "BERTConfig",
     "ClassifierConfig",
+    "Config",
     "GPTConfig",
     "Loss",
     "Memory",

@@ -1,60 +1,83 @@
 """The sizes of BERT, and those that are published."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+from minitransformer.activations import ActivationName
 from minitransformer.checks import require_number
 from minitransformer.errors import InputError
 from minitransformer.models.config import Config
 from minitransformer.models.transformer_parts import check_block_fields
+from minitransformer.norms import NormName
 
-POSITIONS = ("learned", "rotary")
-SENTENCE_HEADS = ("nsp", "sop")
 IDS_IN_ORDER: dict[str, Any] = {"cls_id": 2, "sep_id": 3, "mask_id": 4}
 """The special tokens of a vocabulary that begins with [PAD] [UNK] [CLS] [SEP] [MASK]."""
+
+SentenceTask = Literal["nsp", "sop"]
 
 
 @dataclass(frozen=True)
 class BERTConfig(Config):
-    """BERT (base, uncased) by default. `d_ff` defaults to 4 · `d_model`.
-
-    `sentence_head` is "nsp" (does the second sentence follow the first?), "sop" (are the two in order?) or None.
-    ALBERT has token vectors of width `d_embedding`, which a linear layer widens, and `num_hidden_groups` groups of
-    neighbouring layers that share their parameters (None: every layer has its own). RoBERTa counts positions from
-    `position_offset`, and has one segment and no sentence head.
-    """
+    """The sizes and options of a `BERT`. BERT (base, uncased) by default."""
 
     vocab_size: int = 30522
+    """Tokens of the vocabulary."""
     max_length: int = 512
+    """The most tokens that it reads."""
     d_model: int = 768
+    """Width of the states."""
     num_heads: int = 12
+    """Attention heads."""
     num_kv_heads: int | None = None
+    """Heads of keys and values, which groups of query heads share. None: `num_heads`."""
     num_layers: int = 12
+    """Blocks."""
     d_ff: int | None = None
+    """Width inside the feed-forward network. None: 4 · `d_model`."""
     d_embedding: int | None = None
+    """Width of the token vectors, which a linear layer widens (ALBERT). None: `d_model`."""
     num_hidden_groups: int | None = None
+    """Groups of neighbouring layers that share their parameters (ALBERT). None: every layer has its own."""
     num_segments: int = 2
+    """Kinds of segments. 1: none."""
     position_offset: int = 0
-    positions: str = "learned"
+    """The number of the first position. RoBERTa: 2."""
+    positions: Literal["learned", "rotary"] = "learned"
+    """learned: added to token vectors. rotary: inside attention."""
     pre_norm: bool = False
-    norm: str = "layernorm"
+    """Norms before the sublayers, not after the residual sums."""
+    norm: NormName = "layernorm"
+    """The norm of all layers."""
     norm_eps: float = 1e-12
-    activation: str = "gelu"
+    """Added to the variance in norms."""
+    activation: ActivationName = "gelu"
+    """Inside the feed-forward network."""
     bias: bool = True
+    """Biases in linear layers and in norms."""
     qk_norm: bool = False
+    """A norm over queries and keys, a head at a time."""
     dropout: float = 0.1
+    """On residuals and embeddings."""
     attention_dropout: float | None = None
+    """On attention weights. None: `dropout`."""
     pooler: bool = True
-    sentence_head: str | None = "nsp"
+    """A dense layer over the first state."""
+    sentence_head: SentenceTask | None = "nsp"
+    """nsp: does the second sentence follow the first? sop: are the two in order?"""
     masked_head: bool = True
+    """A head that predicts masked tokens."""
     pad_id: int = 0
+    """The token that fills rows up."""
     cls_id: int = 101
+    """The first token of a row."""
     sep_id: int = 102
+    """The token after each text."""
     mask_id: int = 103
+    """The token that covers others."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_block_fields(self, POSITIONS)
+        check_block_fields(self)
         self.require_positive(
             "vocab_size", "max_length", "num_layers", "d_embedding", "num_hidden_groups", "num_segments"
         )
@@ -62,10 +85,8 @@ class BERTConfig(Config):
             self.require_multiple("num_layers", "num_hidden_groups")
         self.require_fraction("dropout")
         require_number("position_offset", self.position_offset, at_least=0)
-        if self.sentence_head is not None:
-            self.require_one_of("sentence_head", SENTENCE_HEADS)
-            if not self.pooler:
-                raise InputError(f"sentence_head={self.sentence_head!r} reads the pooler: pooler=False leaves it none")
+        if self.sentence_head is not None and not self.pooler:
+            raise InputError(f"sentence_head={self.sentence_head!r} reads the pooler: pooler=False leaves it none")
         self.require_ids(
             self.vocab_size, pad_id=self.pad_id, cls_id=self.cls_id, sep_id=self.sep_id, mask_id=self.mask_id
         )

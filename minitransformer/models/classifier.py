@@ -32,7 +32,7 @@ from minitransformer.models.bert import BERT
 from minitransformer.models.config import MOST_PARAMETERS, Config
 from minitransformer.models.described import made_again, plain_options
 from minitransformer.models.gpt import GPT
-from minitransformer.models.pooling import POOLINGS, AttentionPooling
+from minitransformer.models.pooling import POOLINGS, AttentionPooling, PoolingName
 from minitransformer.models.rnn import RNNSeq2Seq
 from minitransformer.models.transformer import Transformer
 from minitransformer.models.weights import copy_weights, own_shapes, own_tensors, require_fit
@@ -63,20 +63,24 @@ OPTIONS = ("pooling", "labels", "dropout", "label_smoothing")
 
 @dataclass(frozen=True)
 class ClassifierConfig(Config):
-    """`encoder` is the encoder's configuration with its class name as "model"; `labels` are names, in the order of the
-    logits. `dropout` applies to the pooled state, `label_smoothing` in training only."""
+    """The encoder and the options of a `SequenceClassifier`."""
 
     encoder: dict
+    """The encoder's configuration, with its class name as "model"."""
     num_labels: int
-    pooling: str = "mean"
+    """Classes."""
+    pooling: PoolingName = "mean"
+    """How the states of a text become one vector."""
     labels: tuple | None = None
+    """Names of the classes, in the order of the logits."""
     dropout: float = 0.1
+    """On the pooled state."""
     label_smoothing: float = 0.0
+    """While training only."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_fraction("dropout", "label_smoothing")
-        self.require_one_of("pooling", tuple(POOLINGS))
         require_number("num_labels", self.num_labels, at_least=2)
         if self.labels is not None:
             if not fits(self.labels, tuple[str, ...]):
@@ -127,7 +131,7 @@ class SequenceClassifier(Model):
         encoder: nn.Module,
         num_labels: int,
         *,
-        pooling: str = "mean",
+        pooling: PoolingName = "mean",
         labels: Sequence[str] | None = None,
         dropout: float = 0.1,
         label_smoothing: float = 0.0,

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, TypeVar, get_type_hints
 
-from minitransformer.checks import fits, require_number, type_name
+from minitransformer.checks import choices, fits, require_number, type_name
 from minitransformer.errors import InputError
 from minitransformer.untrusted import shown
 
@@ -17,15 +17,17 @@ LARGEST_NUMBER = 1 << 40
 
 
 class Config:
-    """Base of the frozen dataclass that holds a model's sizes. `__post_init__` checks the types of all fields;
-    a subclass calls it, then checks their values with the `require_...` methods."""
+    """Base of the frozen dataclass that holds a model's sizes. `__post_init__` checks the types of all fields,
+    a `Literal`'s choices included; a subclass calls it, then checks their values with the `require_...` methods."""
 
     def __post_init__(self) -> None:
         annotations = get_type_hints(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value, annotation = getattr(self, field.name), annotations[field.name]
             if not fits(value, annotation):
-                raise InputError(f"{field.name}={shown(value)} must be of type {type_name(annotation)}")
+                names = choices(annotation)
+                wanted = f"one of {', '.join(names)}" if names else f"of type {type_name(annotation)}"
+                raise InputError(f"{field.name}={shown(value)} must be {wanted}")
             if isinstance(value, int | float) and not isinstance(value, bool):
                 require_number(field.name, value, at_most=LARGEST_NUMBER)
         self._require_sane_size()
@@ -80,10 +82,6 @@ class Config:
     def require_multiple(self, name: str, divisor: str) -> None:
         if getattr(self, name) % getattr(self, divisor):
             raise InputError(f"{name}={getattr(self, name)} is not divisible by {divisor}={getattr(self, divisor)}")
-
-    def require_one_of(self, name: str, choices: tuple[str, ...]) -> None:
-        if getattr(self, name) not in choices:
-            raise InputError(f"{name}={shown(getattr(self, name))} must be one of {', '.join(choices)}")
 
     def require_ids(self, vocab_size: int, **ids: int) -> None:
         for name, value in ids.items():

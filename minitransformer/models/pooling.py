@@ -4,6 +4,8 @@ The "Attend" of Embed – Encode – Attend – Predict (Honnibal 2016). Padding
 read. A text without a real token pools to zeros.
 """
 
+from typing import Literal
+
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float
@@ -74,7 +76,9 @@ class AttentionPooling(Pooling):
         return rearrange(self.read(scores, states, allowed), "batch 1 width -> batch width")
 
 
-POOLINGS: dict[str, type[Pooling]] = {
+PoolingName = Literal["first", "last", "mean", "max", "attention"]
+
+POOLINGS: dict[PoolingName, type[Pooling]] = {
     "first": First,
     "last": Last,
     "mean": Mean,

@@ -1,6 +1,7 @@
 """The recurrent encoder-decoder with attention: the talk's, Bahdanau's, Luong's, or none."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import repeat
@@ -17,7 +18,7 @@ from minitransformer.models.encoder_decoder import (
     decoder_inputs_and_targets,
     require_batch,
 )
-from minitransformer.models.rnn_cells import CELLS, RecurrentStack, State
+from minitransformer.models.rnn_cells import RecurrentStack, State
 from minitransformer.models.rnn_decoders import (
     BahdanauDecoder,
     Decoder,
@@ -31,54 +32,62 @@ from minitransformer.positions import token_positions
 from minitransformer.recurrent import Additive, Local, Location, Multiplicative, RecurrentAttention
 
 LUONG = ("dot", "general", "concat", "local-m", "local-p")
-ATTENTIONS = ("location", "additive", *LUONG, "none")
 
 
 @dataclass(frozen=True)
 class RNNConfig(EncoderDecoderConfig):
-    """The talk's model by default; its published sizes are d_model=64, hidden_size=64, max_length=30.
-
-    `d_model` is the width of the embeddings, `hidden_size` that of each direction of the encoder and of the
-    decoder. `cell` is "gru" (torch's), "bahdanau-gru" (his, which resets before the matrix) or "lstm".
-    `attention` also chooses the decoder around it: "location" the talk's, "additive" Bahdanau's, "none" for no
-    attention at all, and Luong's (`input_feeding` is for these): "dot", "general", "concat", and "local-m" and
-    "local-p", which are "general" within `window` tokens of a place that is the target's own or predicted.
-    `attention_dim` is the width of additive and concat attention, None for `hidden_size`. `tie_output` makes the
-    target embedding the output layer's weight; a maxout layer then has `d_model` units, else half `hidden_size`.
-    `teacher_forcing` is the probability that a training sequence is fed its true tokens, not the model's own choices.
-    `masked=False` is the talk's handling of lengths: sources are padded with zero vectors to `max_length`, and
-    attention may fall on the padding. `max_extra_tokens` is the most tokens that a translation has more than its
-    source, unless a call of the `Translator` says otherwise.
-    """
+    """The sizes and options of an `RNNSeq2Seq`. The talk's model by default; its published sizes are d_model=64,
+    hidden_size=64, max_length=30."""
 
     source_vocab_size: int
+    """Tokens of the source."""
     target_vocab_size: int
+    """Tokens of the target."""
     d_model: int = 64
+    """Width of the embeddings."""
     hidden_size: int = 64
+    """Width of each direction of the encoder, and of the decoder."""
     num_layers: int = 1
-    cell: str = "gru"
+    """Recurrent layers on each side."""
+    cell: Literal["gru", "lstm", "bahdanau-gru"] = "gru"
+    """gru and lstm: torch's. bahdanau-gru: Bahdanau's, which resets before the matrix."""
     bidirectional: bool = False
-    attention: str = "location"
+    """The encoder reads from both sides."""
+    attention: Literal["location", "additive", "dot", "general", "concat", "local-m", "local-p", "none"] = "location"
+    """It also chooses the decoder: the talk's for location, Bahdanau's for additive, Luong's for the others. local-m
+    and local-p are general within `window` tokens of a place that is the target's own or predicted."""
     attention_dim: int | None = None
+    """Width of additive and concat attention. None: `hidden_size`."""
     window: int = 10
+    """Of local attention, in tokens to each side."""
     input_feeding: bool = False
+    """The decoder reads its last attention output too (Luong)."""
     tie_output: bool = False
+    """The target embedding is the output layer's weight; a maxout layer then has `d_model` units, else half of
+    `hidden_size`."""
     masked: bool = True
+    """False: sources are padded with zero vectors to `max_length`, and attention may fall on them, as in the talk."""
     max_length: int = 30
+    """The most tokens of the source."""
     dropout: float = 0.1
+    """On embeddings and states."""
     teacher_forcing: float = 1.0
+    """The probability that a training row is fed its true tokens, not the model's own choices."""
     label_smoothing: float = 0.0
+    """While training only."""
     pad_id: int = 0
+    """The token that fills rows up."""
     bos_id: int = 2
+    """The token before a text."""
     eos_id: int = 3
+    """The token that ends a text."""
     max_extra_tokens: int = 50
+    """The most tokens that a translation has more than its source, unless a call of the `Translator` says otherwise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("d_model", "hidden_size", "num_layers", "attention_dim", "window")
         self.require_fraction("teacher_forcing")
-        self.require_one_of("cell", tuple(CELLS))
-        self.require_one_of("attention", ATTENTIONS)
         if self.attention == "dot" and self.bidirectional:
             raise InputError(
                 f"attention='dot' compares states of one size, but an encoder with bidirectional=True has "

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from minitransformer.activations import ActivationName
 from minitransformer.attention import KVCache
 from minitransformer.blocks import DecoderBlock, EncoderBlock, Stack
 from minitransformer.cache import reordered
@@ -24,49 +26,68 @@ from minitransformer.models.transformer_parts import (
     final_norm,
     padding_and_positions,
 )
+from minitransformer.norms import NormName
 from minitransformer.positions import LearnedPositions, SinusoidalPositions
-
-POSITIONS = ("sinusoidal", "learned", "rotary", "alibi", "relative", "none")
 
 
 @dataclass(frozen=True)
 class TransformerConfig(EncoderDecoderConfig):
-    """The base model of the paper by default. `label_smoothing` applies while training only.
-
-    `max_length` bounds the source in tokens, and the target too where positions are learned. `max_extra_tokens` is the
-    most tokens that a translation has more than its source, unless a call of the `Translator` says otherwise.
-    `share_embeddings` uses one table for source and target; `tie_output` uses the target's as output layer.
-    """
+    """The sizes and options of a `Transformer`. The base model of the paper by default."""
 
     source_vocab_size: int
+    """Tokens of the source."""
     target_vocab_size: int
+    """Tokens of the target."""
     d_model: int = 512
+    """Width of the states."""
     num_heads: int = 8
+    """Attention heads."""
     num_kv_heads: int | None = None
+    """Heads of keys and values, which groups of query heads share. None: `num_heads`."""
     d_ff: int = 2048
+    """Width inside the feed-forward network."""
     num_encoder_layers: int = 6
+    """Blocks of the encoder."""
     num_decoder_layers: int = 6
+    """Blocks of the decoder."""
     max_length: int = 512
-    positions: str = "sinusoidal"
+    """The most tokens of the source; of the target too where positions are learned."""
+    positions: Literal["sinusoidal", "learned", "rotary", "alibi", "relative", "none"] = "sinusoidal"
+    """sinusoidal, learned: added to token vectors. The others act inside attention."""
     pre_norm: bool = False
-    norm: str = "layernorm"
+    """Norms before the sublayers, not after the residual sums."""
+    norm: NormName = "layernorm"
+    """The norm of all layers."""
     norm_eps: float = 1e-5
-    activation: str = "relu"
+    """Added to the variance in norms."""
+    activation: ActivationName = "relu"
+    """Inside the feed-forward network."""
     bias: bool = True
+    """Biases in linear layers and in norms."""
     share_embeddings: bool = False
+    """One table for source and target."""
     tie_output: bool = True
+    """The target embedding is the output layer's weight."""
     scale_embedding: bool = True
+    """Embeddings times √d_model."""
     dropout: float = 0.1
+    """On residuals and embeddings."""
     attention_dropout: float | None = None
+    """On attention weights. None: `dropout`."""
     label_smoothing: float = 0.0
+    """While training only."""
     pad_id: int = 0
+    """The token that fills rows up."""
     bos_id: int = 2
+    """The token before a text."""
     eos_id: int = 3
+    """The token that ends a text."""
     max_extra_tokens: int = 50
+    """The most tokens that a translation has more than its source, unless a call of the `Translator` says otherwise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_block_fields(self, POSITIONS)
+        check_block_fields(self)
         self.require_positive("num_encoder_layers", "num_decoder_layers")
         if self.share_embeddings and self.source_vocab_size != self.target_vocab_size:
             raise InputError(

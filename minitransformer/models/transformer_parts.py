@@ -6,17 +6,16 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from minitransformer.activations import ACTIVATIONS
 from minitransformer.errors import InputError
 from minitransformer.masks import document_mask, padding_mask, window_mask
 from minitransformer.models.base import Ids, Valid
 from minitransformer.models.config import Config
-from minitransformer.norms import NORMS, make_norm
+from minitransformer.norms import make_norm
 from minitransformer.positions import ALiBi, AttentionPositions, RelativeBias, Rotary, token_positions
 
 
-def check_block_fields(config: Any, positions: tuple[str, ...]) -> None:
-    """The fields that describe blocks; `positions` are the schemes that the model knows. Raises `InputError`."""
+def check_block_fields(config: Any) -> None:
+    """Check the fields that describe blocks. Raises `InputError`."""
     c: Config = config
     c.require_positive("d_model", "num_heads", "num_kv_heads", "d_ff", "norm_eps")
     if getattr(config, "head_dim", None) is None:
@@ -24,9 +23,6 @@ def check_block_fields(config: Any, positions: tuple[str, ...]) -> None:
     if config.num_kv_heads is not None:
         c.require_multiple("num_heads", "num_kv_heads")
     c.require_fraction("attention_dropout")
-    c.require_one_of("positions", positions)
-    c.require_one_of("norm", NORMS)
-    c.require_one_of("activation", tuple(ACTIVATIONS))
     paired = {"sinusoidal": config.d_model, "rotary": head_size(config)}.get(config.positions, 0)
     if paired % 2:
         raise InputError(

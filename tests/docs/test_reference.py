@@ -3,9 +3,11 @@
 import dataclasses
 import inspect
 import re
+import typing
 from pathlib import Path
 
 from minitransformer import BERTConfig, ClassifierConfig, EncoderBlock, GPTConfig, RNNConfig, TransformerConfig
+from minitransformer.checks import choices
 
 REFERENCE = (Path(__file__).parents[2] / "docs/reference.md").read_text(encoding="utf-8")
 CONFIGS = {
@@ -45,3 +47,11 @@ def test_options_of_configurations_have_their_defaults():
         name: {field.name: written(field.default) for field in dataclasses.fields(config)}
         for name, config in CONFIGS.items()
     }
+
+
+def test_options_of_configurations_have_their_accepted_values():
+    rows = table("Options of configurations")
+    for config in CONFIGS.values():
+        for name, hint in typing.get_type_hints(config).items():
+            missing = [word for word in choices(hint) if word != "None" and f'`"{word}"`' not in rows[name][0]]
+            assert not missing, (config, name)

@@ -1,6 +1,7 @@
 import itertools
 from types import SimpleNamespace
 
+import jaxtyping
 import pytest
 import torch
 from helpers_kinds import bert
@@ -234,7 +235,8 @@ def test_the_head_begins_near_zero_and_the_encoder_is_left_alone():
         (dict(encoder=tiny_rnn(masked=False)), "masked=False"),
     ],
 )
-def test_impossible_classifiers_are_refused(options, message):
+def test_impossible_classifiers_are_refused(options, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
     options = {"encoder": fresh_gpt(), "num_labels": 2, **options}
     encoder, num_labels = options.pop("encoder"), options.pop("num_labels")
     with pytest.raises(InputError, match=message):

@@ -1,8 +1,12 @@
 """Configurations: which values are refused, with the value in the message, and the sizes of the presets."""
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import math
 import re
+import types
 import typing
 from dataclasses import replace
 
@@ -13,6 +17,8 @@ from minitransformer import (
     BERT,
     GPT,
     BERTConfig,
+    ClassifierConfig,
+    EncoderBlock,
     GPTConfig,
     InputError,
     RNNConfig,
@@ -20,6 +26,10 @@ from minitransformer import (
     Transformer,
     TransformerConfig,
 )
+from minitransformer.activations import ACTIVATIONS, ActivationName
+from minitransformer.models.pooling import POOLINGS, PoolingName
+from minitransformer.models.rnn_cells import CELLS
+from minitransformer.norms import NormName, make_norm
 
 SMALL = {
     GPTConfig: {"vocab_size": 9, "eos_id": 3},
@@ -28,7 +38,22 @@ SMALL = {
     RNNConfig: {"source_vocab_size": 11, "target_vocab_size": 9, "d_model": 6, "hidden_size": 8},
 }
 OF_ANOTHER_TYPE = {int: (True, "8", 8.5, None), float: (True, "x", None), bool: ("no", 1, None), str: (1, None)}
-OF_ANOTHER_TYPE[dict] = (3, "linear")
+OF_ANOTHER_TYPE |= {dict: (3, "linear"), typing.Literal: ("unheard of", 1, None)}
+CONFIGURATIONS = (*SMALL, ClassifierConfig)
+
+
+def alternatives(hint):
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def words(hint):
+    """The words that a field accepts."""
+    return [
+        word
+        for kind in alternatives(hint)
+        if typing.get_origin(kind) is typing.Literal
+        for word in typing.get_args(kind)
+    ]
 
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -38,9 +63,9 @@ pytestmark = pytest.mark.usefixtures("as_users_run_it")
 def test_a_value_of_another_type_is_refused_for_every_field(kind):
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        kinds = typing.get_args(hints[field.name]) or (hints[field.name],)
+        kinds = alternatives(hints[field.name])
         for value in OF_ANOTHER_TYPE[typing.get_origin(kinds[0]) or kinds[0]]:
-            if not (value is None and type(None) in kinds):
+            if not (value is None and (type(None) in kinds or field.default is None)):
                 with pytest.raises(InputError, match=re.escape(f"{field.name}={value!r}")):
                     kind(**(SMALL[kind] | {field.name: value}))
 
@@ -130,3 +155,35 @@ BODY = {"masked_head": False, "sentence_head": None, "pooler": True}  # as BERT,
 def test_the_number_of_parameters_is_as_published(kind, config, count):
     with torch.device("meta"):
         assert kind(config).num_parameters() == count
+
+
+def test_a_gpt_ends_at_the_last_token_of_its_vocabulary_unless_told_otherwise(tmp_path):
+    assert (GPTConfig(vocab_size=100).eos_id, GPTConfig().eos_id, GPTConfig(100, eos_id=3).eos_id) == (99, 50256, 3)
+    GPT(replace(GPTConfig.tiny(), eos_id=None)).save(tmp_path)
+    assert GPT.load(tmp_path).config.eos_id == 64
+
+
+@pytest.mark.parametrize("kind", CONFIGURATIONS)
+def test_every_option_of_a_configuration_is_documented(kind):
+    body = ast.parse(inspect.getsource(kind)).body[0].body
+    documented = [
+        field.target.id
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    ]
+    assert documented == [field.name for field in dataclasses.fields(kind)]
+
+
+def test_every_option_of_a_block_is_documented():
+    parameters = list(inspect.signature(EncoderBlock.__init__).parameters)[1:]
+    assert [name for name in parameters if f"`{name}`" not in EncoderBlock.__init__.__doc__] == []
+
+
+def test_every_name_that_an_annotation_has_is_one_that_the_code_knows():
+    assert typing.get_args(ActivationName) == tuple(ACTIVATIONS) and typing.get_args(PoolingName) == tuple(POOLINGS)
+    assert words(typing.get_type_hints(RNNConfig)["cell"]) == list(CELLS)
+    assert [make_norm(name, 4) for name in typing.get_args(NormName)]
+    for kind in SMALL:
+        for name, hint in typing.get_type_hints(kind).items():
+            for word in words(hint):
+                kind(**(SMALL[kind] | {name: word}))

@@ -1,5 +1,7 @@
 """GPT from step to step: with a cache or without, padded or not, beyond its context."""
 
+import typing
+
 import pytest
 import torch
 from helpers_models import (
@@ -16,9 +18,8 @@ from helpers_models import (
 )
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from minitransformer import InputError, greedy, sliding_window_mask
+from minitransformer import GPTConfig, InputError, greedy, sliding_window_mask
 from minitransformer.models.gpt import GPT
-from minitransformer.models.gpt_config import POSITIONS
 
 MODERN = {"norm": "rmsnorm", "qk_norm": True, "activation": "relu_squared", "bias": False, "logit_softcap": 5.0}
 QWEN3 = {"norm": "rmsnorm", "qk_norm": True, "activation": "swiglu", "head_dim": 6, "attention_bias": False}
@@ -28,7 +29,7 @@ OPTIONS = {
     "qwen3": QWEN3,
     "untied swiglu": {"activation": "swiglu", "tie_output": False},
 }
-every_scheme = pytest.mark.parametrize("positions", POSITIONS)
+every_scheme = pytest.mark.parametrize("positions", typing.get_args(typing.get_type_hints(GPTConfig)["positions"]))
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 

@@ -1,3 +1,5 @@
+import typing
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,8 +15,9 @@ from helpers_models import (
     tiny_transformer,
 )
 
-from minitransformer import InputError
-from minitransformer.models.transformer import POSITIONS
+from minitransformer import InputError, TransformerConfig
+
+POSITIONS = typing.get_args(typing.get_type_hints(TransformerConfig)["positions"])
 
 
 def marian(*, shared):

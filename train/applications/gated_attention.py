@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -147,7 +147,7 @@ class GatedReaderConfig(Config):
     vocab_size: int
     d_model: int
     hidden_size: int = 32
-    gates: str = "learned"
+    gates: Literal["learned", "random", "open"] = "learned"
     density: float = 0.45
     penalty: float = 0.3
     temperature: float = 1.0
@@ -157,7 +157,6 @@ class GatedReaderConfig(Config):
         super().__post_init__()
         self.require_positive("vocab_size", "d_model", "hidden_size", "temperature")
         self.require_fraction("density", "dropout")
-        self.require_one_of("gates", ("learned", "random", "open"))
 
 
 class Gates(NamedTuple):

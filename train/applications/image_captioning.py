@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -104,16 +104,15 @@ def compare(settings: ImageCaptioningSettings, folder: Path, console: Console) -
 
 @dataclass(frozen=True)
 class CaptionConfig(WriterConfig):
-    """`attention` is "soft", "hard" or "mean"; `coverage` is λ."""
+    """`coverage` is λ."""
 
     d_model: int
-    attention: str = "soft"
+    attention: Literal["soft", "hard", "mean"] = "soft"
     coverage: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("d_model")
-        self.require_one_of("attention", ("soft", "hard", "mean"))
 
 
 class Written(NamedTuple):

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, product, takewhile
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -125,14 +125,16 @@ class TanhCell(Cell):
         return lambda inputs, state: (torch.tanh(inputs + F.linear(state[0], weight, bias)),)
 
 
-CELLS: dict[str, type[Cell]] = {"tanh": TanhCell, "gru": GRUCell, "lstm": LSTMCell}
+CellName = Literal["tanh", "gru", "lstm"]
+
+CELLS: dict[CellName, type[Cell]] = {"tanh": TanhCell, "gru": GRUCell, "lstm": LSTMCell}
 
 
 @dataclass(frozen=True)
 class CopierConfig(Config):
     """`noise`: it reads so many letters of noise, and leaves out any that are behind them."""
 
-    cell: str
+    cell: CellName
     d_model: int
     hidden_size: int
     noise: int
@@ -140,7 +142,6 @@ class CopierConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_one_of("cell", tuple(CELLS))
         self.require_positive("d_model", "hidden_size", "noise")
 
 
@@ -206,7 +207,7 @@ class Copier(Model):
         return {"letters": torch.full((), LENGTH * len(batch["ids"]), device=batch["ids"].device)}
 
 
-def as_large_as(config: CopierConfig, cell: str) -> CopierConfig:
+def as_large_as(config: CopierConfig, cell: CellName) -> CopierConfig:
     """A config without attention, with as many hidden units as the parameters of `config` allow."""
     most = parameters_of(lambda: Copier(config))
     configs = (replace(config, cell=cell, attention=False, hidden_size=size) for size in count(1))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from minitransformer.checks import Count, CountOrZero, Range, Share
+from minitransformer.models.pooling import PoolingName
 from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize
 
 
@@ -44,7 +45,7 @@ class FinetuneSettings(Settings):
     strip_accents: bool = False
     """For --init scratch: take accents, umlauts and other marks away, as lower-case BERT does."""
 
-    pooling: Literal["first", "last", "mean", "max", "attention"] | None = None
+    pooling: PoolingName | None = None
     """How the states of a text become one vector. Default: mean, but attention for rnn."""
     epochs: Annotated[int, Range(more_than=0, at_most=10_000)] | None = None
     """Passes over the training texts, unless --steps or --minutes end the run sooner. Default: best on reviews."""

@@ -23,6 +23,7 @@ from minitransformer.models import (
     Transformer,
     TransformerConfig,
 )
+from minitransformer.models.pooling import PoolingName
 from minitransformer.pipelines.base import load_with_tokenizer
 from minitransformer.pipelines.classifier import Classifier
 from minitransformer.pretrained.folders import checkpoint_folder
@@ -42,7 +43,7 @@ class Recipe:
 
     lr: float
     epochs: int
-    pooling: str
+    pooling: PoolingName
     dropout: float | None = None
     """None keeps the dropout of the pretrained encoder."""
     layer_decay: float = 1.0

@@ -5,11 +5,12 @@ from typing import Annotated, ClassVar, Literal
 
 from minitransformer.checks import Count, Range
 from minitransformer.errors import InputError
+from minitransformer.models.bert_config import SentenceTask
 from train.engine.settings import VocabSize
 from train.pretrain.bert.corpora import corpus_names
 from train.pretrain.settings import PretrainSettings
 
-SENTENCE_TASKS = {"bert": "nsp", "roberta": None, "albert": "sop"}
+SENTENCE_TASKS: dict[str, SentenceTask | None] = {"bert": "nsp", "roberta": None, "albert": "sop"}
 """What each objective predicts of a pair of sentences: next sentence, nothing, or sentence order."""
 
 

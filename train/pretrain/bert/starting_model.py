@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from minitransformer.errors import InputError
 from minitransformer.models import BERT, BERTConfig
+from minitransformer.models.bert_config import SentenceTask
 from minitransformer.tokenization import (
     masked_specials,
     train_roberta_tokenizer,
@@ -30,7 +31,7 @@ def train_tokenizer(settings: BERTSettings, corpora: Mapping[str, Corpus]) -> To
     return train_wordpiece_tokenizer(sentences, settings.vocab_size, **options)
 
 
-def new_model(settings: BERTSettings, tokenizer: Tokenizer, context: int, sentence_head: str | None) -> BERT:
+def new_model(settings: BERTSettings, tokenizer: Tokenizer, context: int, sentence_head: SentenceTask | None) -> BERT:
     """`sentence_head` is None if the data has no pairs to train it with."""
     specials = masked_specials(tokenizer)
     albert, roberta = settings.objective == "albert", settings.objective == "roberta"
@@ -67,7 +68,7 @@ def new_model(settings: BERTSettings, tokenizer: Tokenizer, context: int, senten
     return model
 
 
-def with_heads(model: BERT, sentence_head: str | None) -> BERT:
+def with_heads(model: BERT, sentence_head: SentenceTask | None) -> BERT:
     """The model with the heads that the objective needs. Heads that it lacks are new, which a warning says."""
     config = model.config
     sentence_head = sentence_head or config.sentence_head
