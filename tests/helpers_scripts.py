@@ -30,3 +30,9 @@ def refused(capsys, arguments, program):
 def results_of(folder):
     """The results of a finished run."""
     return json.loads((folder / "results.json").read_text())
+
+
+def samples_of(folder):
+    """Everything that the model of a run wrote during training, evaluation after evaluation."""
+    lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    return [sample for line in lines for sample in json.loads(line)["samples"]]

@@ -53,8 +53,11 @@ def run(
     model=None,
     data=None,
     evaluate=None,
+    samples=None,
     optimizer=adamw,
     lr=0.01,
+    console=None,
+    loggers=(),
     **changes,
 ):
     """Train for 12 steps with an evaluation after every third, unless `changes` say otherwise."""
@@ -74,8 +77,9 @@ def run(
         LoopOptions(**{"lr": lr, "steps": 12, "warmup_steps": 2, "evaluations": 4, **changes}),
         folder,
         evaluate=evaluate or validation_loss,
-        score=lambda result: [-result["loss"]],
-        console=Console(file=io.StringIO()),
+        samples=samples,
+        loggers=loggers,
+        console=console or Console(file=io.StringIO()),
     )
     return model, state
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from minitransformer.data.class_labels import require_learnable, with_class_labels
 from minitransformer.data.delimited import delimited_table, lines_above
+from minitransformer.data.document_files import document_files, read_documents
 from minitransformer.data.headers import Wanted, choose_columns
 from minitransformer.data.parquet import parquet_table
 from minitransformer.data.running_text import text_pieces
@@ -47,9 +48,15 @@ def read(path: Path, wanted: Wanted, seed: int) -> dict[str, "datasets.Dataset"]
     there are headers and which column is which. Without splits, pairs are split by target and other rows by text (see
     `grouped_split`); the last tenth of a .txt file's characters is validation.
 
+    Where texts are wanted, a folder without such files, and a glob, are a corpus of documents, see `document_files`.
+
     A .txt file is running text. But where columns are wanted and its first line has a tab, or names what stands
     between columns as `lines_above` says, it is a table.
     """
+    if wanted.kind == "text" and (documents := document_files(path)):
+        if wanted.names:
+            raise InputError(f"{path} is running text in files: it has no column {wanted.text!r}")
+        return read_documents(documents, path, seed)
     files = _files_of_splits(path, wanted)
     if any(_is_running_text(paths[0], wanted) for paths in files.values()):
         return _read_text(files, wanted, whole=path.is_dir())

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby, repeat
+from itertools import chain, groupby, repeat
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from minitransformer.data.columns import text_batches
 from minitransformer.data.stored_rows import Generated, stored
@@ -41,19 +41,34 @@ def text_pieces(path: Path, part: Literal["whole", "first nine tenths", "last te
                 )
             cut = int(0.9 * stop)
             start, stop = (0, cut) if part == "first nine tenths" else (cut, stop)
-        count, place, waiting = 0, 0, ""
-        for block in read_blocks(path):
-            waiting += block[max(0, start - place) : max(0, stop - place)]
-            place += len(block)
-            while len(waiting) > PIECE or (waiting and place >= stop):
-                end = len(waiting) if len(waiting) <= PIECE else waiting.rfind("\n", 0, PIECE) + 1 or PIECE
-                yield {"text": waiting[:end], "continues": count > 0}
-                count, waiting = count + 1, waiting[end:]
-            if place >= stop:
-                break
+        count = 0
+        for row in blocks_as_rows(_between(read_blocks(path), start, stop)):
+            yield row
+            count += 1
         return {"rows": count}
 
     return stored((path,), ("text", part), {"text": "string", "continues": "bool"}, rows)[0]
+
+
+def _between(blocks: Iterable[str], start: int, stop: int) -> Iterator[str]:
+    """The characters from `start` to `stop` of the blocks joined."""
+    place = 0
+    for block in blocks:
+        yield block[max(0, start - place) : max(0, stop - place)]
+        place += len(block)
+        if place >= stop:
+            return
+
+
+def blocks_as_rows(blocks: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The rows of one text, see `text_pieces`."""
+    waiting, continues = "", False
+    for block in chain(blocks, [None]):
+        waiting += block or ""
+        while len(waiting) > PIECE or (waiting and block is None):
+            end = len(waiting) if len(waiting) <= PIECE else waiting.rfind("\n", 0, PIECE) + 1 or PIECE
+            yield {"text": waiting[:end], "continues": continues}
+            waiting, continues = waiting[end:], True
 
 
 def documents(split: "datasets.Dataset") -> Iterator[Iterator[str]]:

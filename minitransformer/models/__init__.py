@@ -1,6 +1,8 @@
 """The models: each is built from a frozen configuration, saved to a folder and loaded from it."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,10 +36,12 @@ __all__ = [
     "load",
 ]
 
+KINDS: tuple[type[Model], ...] = (BERT, GPT, Transformer, RNNSeq2Seq, SequenceClassifier)
+
 
 def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> Model:
-    """The model saved in `folder`: one of this library, or a Hugging Face checkpoint of a known architecture. A `dtype`
-    of torch.bfloat16 takes half of the memory.
+    """The model saved in `folder`: one of this library, one of your own whose class is imported, or a Hugging Face
+    checkpoint of a known architecture. A `dtype` of torch.bfloat16 takes half of the memory.
 
     Raises `InputError` for anything else, such as a run folder that holds several models.
     """
@@ -49,8 +53,6 @@ def load(folder: str | Path, dtype: torch.dtype = torch.float32) -> Model:
 
 def kind_of(folder: str | Path) -> type[Model]:
     """The class of the model that `load` gives. Raises `InputError` as it does."""
-    kinds: tuple[type[Model], ...] = (BERT, GPT, Transformer, RNNSeq2Seq, SequenceClassifier)
-    classes = {kind.__name__: kind for kind in kinds}
     config = read_config(Path(folder))
     name = config.get("model")
     models = sorted(path.parent.name for path in Path(folder).glob("*/model.safetensors"))
@@ -59,6 +61,29 @@ def kind_of(folder: str | Path) -> type[Model]:
     if name is None:
         causal = architecture_of(Path(folder), config, (*CAUSAL, *MASKED), "minitransformer").generates
         return SequenceClassifier if is_classifier(Path(folder), config) else GPT if causal else BERT
-    if not isinstance(name, str) or name not in classes:
-        raise InputError(f'{folder}: config.json says "model": {shown(name)}, which is none of {", ".join(classes)}')
-    return classes[name]
+    found = models_called(name)
+    if not found:
+        known = ", ".join(kind.__name__ for kind in KINDS)
+        raise InputError(
+            f'{folder}: config.json says "model": {shown(name)}, which is none of {known}; import your own '
+            "models before you load one"
+        )
+    if len(found) > 1:
+        modules = ", ".join(kind.__module__ for kind in found)
+        raise InputError(f"{folder} holds a {name}, and {modules} have one each: use load of the class itself")
+    return found[0]
+
+
+def models_called(name: Any) -> list[type[Model]]:
+    """The imported classes of models with this name: that of this library, or one for each module that defines one. Of
+    a class that a notebook defined several times, the latest."""
+    if own := [kind for kind in KINDS if kind.__name__ == name]:
+        return own
+    return list({kind.__module__: kind for kind in subclasses(Model) if kind.__name__ == name}.values())
+
+
+def subclasses(kind: type[Any]) -> Iterator[type[Model]]:
+    """All classes below `kind`, those of one parent in the order of their definition."""
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)

@@ -13,6 +13,7 @@ from torch import Tensor
 from minitransformer.errors import InputError
 from minitransformer.models.base import Model, read_config
 from minitransformer.models.described import require_described
+from minitransformer.models.pooling import PoolingName
 from minitransformer.models.weights import own_tensors, require_finite
 from minitransformer.pretrained.architecture import HubConfig, TheirTensor
 from minitransformer.pretrained.conversion import write_checkpoint
@@ -37,7 +38,7 @@ class Head(NamedTuple):
     "output.weight", "output.bias" where it has one, and "encoder.pooler.weight" and "...bias" where they lie in it."""
 
     labels: tuple[str, ...]
-    pooling: str
+    pooling: PoolingName
     dropout: float | None
     tensors: dict[str, Tensor]
 
@@ -63,7 +64,8 @@ def read_head(folder_or_hub_id: str | Path, hub_class: type[HubConfig]) -> Head:
     if (problem := settings.get("problem_type")) not in (None, "single_label_classification"):
         raise InputError(f"{folder / 'config.json'}: problem_type={shown(problem)}: only one label a text is supported")
     if _has_class(settings) or not has_sentence_head(folder, settings):
-        pooling, tensors = "last" if hub_class.generates else "first", _read_class_head(folder, hub_class)
+        pooling: PoolingName = "last" if hub_class.generates else "first"
+        tensors = _read_class_head(folder, hub_class)
     else:
         pooling, tensors = read_sentence_head(folder)
     require_finite(tensors, str(folder))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
+from minitransformer.model_card import write_exported_card
 from minitransformer.models.base import Model, read_config
 from minitransformer.models.described import made_again, require_described
 from minitransformer.models.weights import FLOATS, give_memory, own_shapes, own_tensors, require_finite, require_fit
@@ -224,4 +225,6 @@ def write_checkpoint(
         generates, segments = theirs.generates and frame is None, getattr(theirs, "type_vocab_size", 1)
         options: dict[str, Any] = {"generates": generates, "has_segments": segments > 1, "frame": frame}
         write_tokenizer(tokenizer, names, folder, theirs.max_length(), **options)
+    parameters = sum(tensor.numel() for tensor in tensors.values())
+    write_exported_card(folder, architecture, theirs.model_type, parameters, tokenizer=tokenizer is not None)
     return folder

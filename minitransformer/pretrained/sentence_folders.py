@@ -13,10 +13,15 @@ from torch import Tensor
 
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, write_json
+from minitransformer.models.pooling import PoolingName
 from minitransformer.models.weights import read_safetensors
 from minitransformer.untrusted import read_json, shown
 
-POOLINGS = {"mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens", "first": "pooling_mode_cls_token"}
+POOLINGS: dict[PoolingName, str] = {
+    "mean": "pooling_mode_mean_tokens",
+    "max": "pooling_mode_max_tokens",
+    "first": "pooling_mode_cls_token",
+}
 """Our poolings, and the settings that choose them."""
 FOLDERS = {"Transformer": "", "Pooling": "1_Pooling", "Dense": "2_Dense"}
 """The modules of such a classifier and where each lies."""
@@ -34,7 +39,7 @@ def has_sentence_head(folder: Path, settings: Mapping[str, Any]) -> bool:
     return paths == list(FOLDERS.values()) and "id2label" in settings
 
 
-def write_sentence_head(folder: Path, pooling: str, head: Mapping[str, Tensor], max_length: int) -> None:
+def write_sentence_head(folder: Path, pooling: PoolingName, head: Mapping[str, Tensor], max_length: int) -> None:
     """The files beside those of the BERT; `head` has "weight" and "bias"."""
     num_labels, width = head["weight"].shape
     chosen = {setting: setting == POOLINGS[pooling] for setting in POOLINGS.values()}
@@ -53,7 +58,7 @@ def write_sentence_head(folder: Path, pooling: str, head: Mapping[str, Tensor], 
     write_json(folder / "modules.json", modules)
 
 
-def read_sentence_head(folder: Path) -> tuple[str, dict[str, Tensor]]:
+def read_sentence_head(folder: Path) -> tuple[PoolingName, dict[str, Tensor]]:
     """The pooling, and the head's "output.weight" and "output.bias". `InputError` for settings that compute something
     else, by name."""
     path = folder / "1_Pooling" / "config.json"

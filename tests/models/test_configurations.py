@@ -38,7 +38,7 @@ SMALL = {
     RNNConfig: {"source_vocab_size": 11, "target_vocab_size": 9, "d_model": 6, "hidden_size": 8},
 }
 OF_ANOTHER_TYPE = {int: (True, "8", 8.5, None), float: (True, "x", None), bool: ("no", 1, None), str: (1, None)}
-OF_ANOTHER_TYPE |= {dict: (3, "linear"), typing.Literal: ("unheard of", 1, None)}
+OF_ANOTHER_TYPE |= {dict: (3, "linear"), tuple: (3, "linear"), typing.Literal: ("unheard of", 1, None)}
 CONFIGURATIONS = (*SMALL, ClassifierConfig)
 
 

@@ -45,7 +45,8 @@ from minitransformer.models.rnn_encoder import RecurrentEncoder
 from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
 from minitransformer.text_encoding import pad
-from train.applications.rivals import ApplicationSettings, Contest, Rows, Size, Split, parameters_of
+from train.applications.rivals import ApplicationSettings, Contest, Size, Split, parameters_of
+from train.engine.rows import Rows
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 

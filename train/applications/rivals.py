@@ -21,6 +21,7 @@ from train.engine.console import table
 from train.engine.loop import TrainingData, train
 from train.engine.processes import Processes
 from train.engine.results import finish, finished, part_id, run_figures
+from train.engine.rows import Rows
 from train.engine.run_folder import create_run
 from train.engine.settings import LearningRate, Precision, Settings, seeds_of
 
@@ -55,21 +56,6 @@ class ApplicationSettings(Settings):
 
     def all_seeds(self) -> list[int]:
         return [self.seed] if self.seeds is None else seeds_of(self.seeds)
-
-
-class Rows:
-    """Rows of tensors in batches of one size, in an order that depends on the seed and the epoch alone."""
-
-    def __init__(self, rows: Split, batch_size: int, seed: int):
-        self.rows, self.batch_size, self.seed = rows, batch_size, seed
-
-    def epoch(self, number: int) -> Sequence[Sequence[int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        order = torch.randperm(len(next(iter(self.rows.values()))), generator=generator)
-        return [part.tolist() for part in order.split(self.batch_size)]
-
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        return {name: tensor[list(rows)] for name, tensor in self.rows.items()}
 
 
 @torch.inference_mode()

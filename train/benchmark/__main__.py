@@ -30,7 +30,7 @@ from train.benchmark.timing import Machine
 from train.benchmark.translation import beam_search_speed
 from train.benchmark.translation_training import translation_training
 from train.engine.console import wide_console
-from train.engine.loop import keep_freed_memory
+from train.engine.freed_memory import keep_freed_memory
 from train.engine.settings import Threads, distinct
 
 PARTS: dict[str, Callable[..., Any]] = {

@@ -3,7 +3,8 @@ had never stopped. How it lies on disk: `tensor_folder`. Which one a run resumes
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,16 @@ def set_random_states(states: Mapping[str, Any]) -> None:
     except Exception:
         set_random_states(before)
         raise
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Within the block random numbers may be drawn that training does not miss."""
+    states = random_states()
+    try:
+        yield
+    finally:
+        set_random_states(states)
 
 
 def _generators() -> dict[str, Any]:

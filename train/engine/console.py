@@ -21,9 +21,17 @@ class JobConsole(Console):
 def wide_console() -> Console:
     """Standard output; where that is not a terminal, 120 columns wide, so that tables are not cut.
 
-    Labels and paths are printed as they are: "[b]" or ":car:" in them is not markup.
+    In a notebook it writes plain lines: rich would put each into an HTML block of its own, and take the cell for a
+    terminal. Labels and paths are printed as they are: "[b]" or ":car:" in them is not markup.
     """
-    return JobConsole(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False, highlight=False)
+    return JobConsole(
+        width=None if sys.stdout.isatty() else 120,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        force_jupyter=False,
+        force_terminal=False if "ipykernel" in sys.modules else None,
+    )
 
 
 class TrainingProgress:

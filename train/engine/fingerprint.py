@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.data import corpora
+from minitransformer.data.document_files import digest_of, document_files
 from minitransformer.data.files import SPLIT_NAMES, files_called
 from minitransformer.errors import InputError
 from minitransformer.files import sha256
 from minitransformer.pipelines.translator import model_folder
 
 NAMED = ("dates", "recall", *corpora.CORPORA)
+DATA_KEY = "data_sha256"
+"""The key of the data's fingerprint in the settings file of a run."""
 INIT = "--init "
 """The prefix of the names of the `--init` model's files."""
 
@@ -25,15 +28,20 @@ def fingerprint(settings: Any) -> dict[str, str]:
 def data_fingerprint(settings: Any) -> dict[str, str]:
     """SHA-256 of every file of the corpora in `settings.data_names()`, by the file's name: its folder may change.
 
-    A corpus that is not a file is identified by its name: packages are fetched by checksum, and generated data follow
-    from the seed. Dates follow from Babel's version too.
+    A folder or glob of documents has one checksum. A corpus that is not a file is identified by its name: packages are
+    fetched by checksum, and generated data follow from the seed. Dates follow from Babel's version too.
     """
     names = settings.data_names()
     suffixes = [f".{getattr(settings, side, None)}" for side in ("source", "target")]
     found: dict[str, str] = {}
     for place, name in enumerate(names, start=1):
         where = f"{place}/" if len(names) > 1 else ""
-        files = [] if name in NAMED else data_files(Path(name).expanduser(), suffixes)
+        path = Path(name).expanduser()
+        documents = document_files(path) if settings.reads_documents and name not in NAMED else []
+        if documents:
+            found[f"{where}{path.name} ({len(documents)} files)"] = digest_of(documents)
+            continue
+        files = [] if name in NAMED else data_files(path, suffixes)
         if not files:
             found[where + name] = f"Babel {version('babel')}" if name == "dates" else "a name"
         for file in files:

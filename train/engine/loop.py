@@ -4,10 +4,8 @@ The run's `State` is all that changes from step to step besides weights, optimiz
 checkpoint of these resumes the run exactly: batches are a function of the epoch, and the position in it is counted.
 """
 
-import ctypes
 import dataclasses
 import math
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,11 +24,14 @@ from minitransformer.errors import InputError
 from minitransformer.learning_rate import learning_rate, set_learning_rate
 from minitransformer.models import Model
 from minitransformer.optim import clip_gradients
-from train.engine.console import TrainingProgress
+from train.engine.console import TrainingProgress, wide_console
 from train.engine.data_parallel import Replica, replicate
-from train.engine.metrics_file import METRICS, NOT_FINITE, MetricsFile, record_not_finite
+from train.engine.freed_memory import keep_freed_memory
+from train.engine.loggers import Logger, Loggers
+from train.engine.metrics_file import METRICS, NOT_FINITE, SCORES, MetricsFile, record_not_finite
 from train.engine.processes import Processes
 from train.engine.resuming import Checkpoints
+from train.engine.samples import Sample, Samples, sample_lines
 from train.engine.settings import LoopOptions
 from train.engine.signals import TrainingInterrupted, stop_requests
 from train.engine.state import State, rank, require_scores
@@ -40,7 +41,6 @@ Batch = dict[str, Tensor]
 M = TypeVar("M", bound=Model)
 SIGPIPE = 13
 """The signal of a closed pipe, which Windows has no name for."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h's numbers
 
 
 @runtime_checkable
@@ -75,6 +75,11 @@ class Feed:
         return self.data.batch(rows)
 
 
+def lowest_loss(result: Mapping[str, Any]) -> Sequence[float]:
+    """The `score` by which the evaluation with the lowest loss is the best."""
+    return (-result["loss"],)
+
+
 def train(
     model: M,
     optimizer: torch.optim.Optimizer,
@@ -83,11 +88,19 @@ def train(
     folder: Path,
     *,
     evaluate: Callable[[M], Mapping[str, float]],
-    score: Callable[[Mapping[str, float]], Sequence[float]],
-    console: Console,
+    score: Callable[[Mapping[str, float]], Sequence[float]] = lowest_loss,
+    samples: Callable[[M], Sequence[Sample]] | None = None,
+    loggers: Sequence[Logger] = (),
+    console: Console | None = None,
     name: str = "training",
 ) -> State:
     """Train `model` and leave it with the weights that had the highest `score` of `evaluate` on validation data.
+
+    `evaluate` returns figures by name, such as {"loss": 2.3}; the model that it gets is in evaluation mode. Scores are
+    compared as tuples. Without a `console`, progress is printed to standard output: a bar on a terminal, else lines.
+
+    `samples` returns texts that the model writes, to be shown and kept at each evaluation. `loggers` get all figures
+    and samples, besides those that `options.log` names.
 
     Resumes from the newest checkpoint in `folder/checkpoints` if there is one; writes checkpoints and `metrics.jsonl`.
     Raises `TrainingInterrupted` after Ctrl-C or SIGTERM, with a checkpoint written. Where `torchrun` started several
@@ -95,6 +108,7 @@ def train(
     step, unless `options` are of a new stretch.
     """
     keep_freed_memory()
+    console = console or wide_console()
     processes = Processes.current()
     replica = replicate(model, optimizer, processes, fsdp=options.fsdp, compile=options.compile)
     if replica.summary:
@@ -105,13 +119,16 @@ def train(
     stretches = stretches_of(folder, options, state)
     metrics = MetricsFile(folder / METRICS if processes.is_rank_0 else None)
     metrics.resume(state.step, len(state.history), state.metrics, from_step=stretches[-1].from_step)
+    watched = Samples(samples, folder)
+    processes.on_rank_0(lambda: watched.resume(state.step))
+    logged = Loggers.of(options.log, folder, loggers) if processes.is_rank_0 else Loggers()
 
-    def evaluation() -> dict[str, float]:
+    def evaluation() -> tuple[dict[str, float], list[Sample]]:
         with replica.evaluated() as whole:
-            return dict(processes.on_rank_0(partial(evaluate, whole)))
+            return processes.on_rank_0(lambda: (dict(evaluate(whole)), watched.of(whole)))
 
     if state.step == 0 and options.starts_trained:
-        state.start = evaluation()
+        state.start, _ = evaluation()
     if len(stretches) > 1:
         console.print(f"{name}: stretch {len(stretches)} of the run, from step {stretches[-1].from_step:,}")
     options = current_stretch(stretches, state)
@@ -139,10 +156,10 @@ def train(
                 optimizer.step()
             else:
                 state.skipped += 1
-                figures: dict[str, Any] = {"loss": loss, "gradient_norm": norm, "lr": lr}
-                figures |= {"epoch": state.epoch, "rows": [batch for part in processes.gather(rows) for batch in part]}
+                wrong: dict[str, Any] = {"loss": loss, "gradient_norm": norm, "lr": lr}
+                wrong |= {"epoch": state.epoch, "rows": [batch for part in processes.gather(rows) for batch in part]}
                 with replica.evaluated() as whole:
-                    record = partial(record_not_finite, folder, whole, step=state.step, **figures)
+                    record = partial(record_not_finite, folder, whole, step=state.step, **wrong)
                     file = processes.on_rank_0(record)
                 if state.skipped > options.skip_not_finite:
                     raise InputError(
@@ -155,21 +172,32 @@ def train(
             done = options.progress(state)
             speed = state.tokens / state.seconds
             left = (state.seconds - options.from_seconds) * (1 - done) / done
-            progress.update(done, f"step {state.step}  loss {loss:.4f}  {speed:,.0f} {options.unit}/s", left)
-            metrics.write(state.place(), loss=loss, lr=lr, gradient_norm=norm, **{f"{options.unit}_per_second": speed})
+            text = f"step {state.step}  loss {loss:.4f}  {speed:,.0f} {options.unit}/s{state.best_so_far()}"
+            progress.update(done, text, left)
+            figures = {"loss": loss, "lr": lr, "gradient_norm": norm, f"{options.unit}_per_second": speed}
+            metrics.write(state.place(), **figures)
+            logged.log(state.step, **figures)
             if done >= (state.evaluations + 1) / options.evaluations or done >= 1.0:
-                result = evaluation()
+                result, written = evaluation()
                 state.evaluations = int(done * options.evaluations)
                 state.history.append({"step": state.step, "seconds": state.seconds, **result})
                 metrics.write_scores(state.place(), result)
+                logged.log(state.step, **{f"{SCORES}{key}": value for key, value in result.items()})
                 better = state.best_score is None or rank(score(result)) > state.best_score
                 if better:
                     state.best_score, state.best_step = rank(score(result)), state.step
                 if better or options.keep_evaluated:
                     checkpoints.save_weights(replica.model, state.step)
                 scores = "  ".join(f"{key} {value:.4f}" for key, value in result.items())
-                progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {scores}")
+                best = "  best so far" if better else state.best_so_far()
+                progress.note(f"{name}: step {state.step}, {state.seconds:.0f} s: {scores}{best}")
                 metrics.flush()
+                if written and processes.is_rank_0:
+                    watched.write(state.place(), written)
+                    logged.log(state.step, samples="\n".join(sample_lines(written)))
+                    for line in sample_lines(written):
+                        progress.note(line)
+                logged.send()
             unheard = SIGPIPE if progress.error else 0
             stop, due = processes.largest(stop_requested() or unheard, checkpoints.due())
             state.finished = done >= 1.0 or options.out_of_patience(state)
@@ -177,12 +205,14 @@ def train(
                 metrics.flush(to_disk=True)
                 state.checkpoint_seconds, state.metrics = checkpoints.spent, metrics.checksum
                 checkpoints.save(replica.model, optimizer, dataclasses.asdict(state))
+                logged.send()
             if progress.error is not None:
                 raise progress.error
             if stop:
                 raise TrainingInterrupted(int(stop))
             options = current_stretch(stretches, state)
     state.checkpoint_seconds = checkpoints.spent
+    logged.say_failures()
     replica.close()
     checkpoints.load_weights(model, state.best_step)
     require_success(model, state, options, name)
@@ -266,18 +296,3 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-
-
-def keep_freed_memory() -> None:
-    """Let glibc hold on to freed memory instead of returning it to the system.
-
-    glibc returns every piece above 32 MB at once, and the next step's tensor of that size gets new pages, which the
-    system fills with zeros first: the loss over a vocabulary of 8,000 was seen to take four times as long. On other
-    systems nothing changes.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none
-        mallopt(_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -20,9 +20,11 @@ from minitransformer.files import open_regular, unfinished, write_json
 from minitransformer.reporting import naming_flags, reported_to_user
 from minitransformer.untrusted import read_json, shown
 from train.engine.console import wide_console
-from train.engine.fingerprint import INIT, data_fingerprint, fingerprint, require_same_data
+from train.engine.fingerprint import DATA_KEY, INIT, data_fingerprint, fingerprint, require_same_data
 from train.engine.flags_file import read_flags, write_flags
 from train.engine.longer import LENGTH, WITH_LENGTH, next_stretch, require_possible_length, set_results_aside
+from train.engine.model_card import write_cards
+from train.engine.pictures import log_pictures
 from train.engine.processes import Processes, joined
 from train.engine.results import RESULTS, finished
 from train.engine.settings import Settings
@@ -35,10 +37,8 @@ except ImportError:  # Windows, which has no such locks
 
 S = TypeVar("S", bound=Settings)
 # These may change when a run is resumed: they say where, whether and how safely it runs, not what it computes.
-FREE_ON_RESUME = {"out", "resume", "config", "job", "device", "fsdp", "compile", "threads"}
+FREE_ON_RESUME = {"out", "resume", "config", "job", "device", "fsdp", "compile", "threads", "samples", "log"}
 FREE_ON_RESUME |= {"checkpoint_seconds", "keep_checkpoints", "skip_not_finite"}
-DATA_KEY = "data_sha256"
-"""The key of the data's fingerprint in the settings file."""
 
 
 def run_job(
@@ -50,6 +50,14 @@ def run_job(
         settings, folder = open_run(settings_class, name, arguments)
         with resumable(name, folder):
             job(settings, folder, wide_console())
+            Processes.current().on_rank_0(lambda: describe_run(folder, settings, name))
+
+
+def describe_run(folder: Path, settings: Settings, name: str) -> None:
+    """What a finished run is shown by: the cards of its models, and pictures for its loggers."""
+    write_cards(folder, settings, name)
+    if settings.log is not None:
+        log_pictures(settings.log, folder)
 
 
 def open_run(settings_class: type[S], name: str, arguments: list[str] | None = None) -> tuple[S, Path]:
@@ -115,6 +123,7 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
     if is_new:
         require_possible_length(folder, settings)
     elif finished(folder, settings.run_id) is not None:
+        write_cards(folder, settings, name, missing=True)  # the run may have been killed before it wrote them
         print(f"{folder} is finished: its results are in {folder / RESULTS}, beside models and pictures")
         raise SystemExit(0)
     _require_possible(folder, settings)
@@ -158,7 +167,9 @@ def begin_run(folder: Path, settings: Settings) -> None:
     require_same_data(folder, _saved_data(folder, settings), data)
     if settings.stretch > saved.stretch:
         set_results_aside(folder, settings, saved.stretch)
-        settings = dataclasses.replace(settings, **{name: getattr(saved, name) for name in FREE_ON_RESUME})
+        settings = dataclasses.replace(
+            settings, **{name: getattr(saved, name) for name in FREE_ON_RESUME if hasattr(saved, name)}
+        )
         if settings.job:
             write_flags(folder, settings)
         write_json(path, {**_to_json(settings), DATA_KEY: data})

@@ -14,6 +14,7 @@ from torch import Tensor
 from minitransformer.checks import Count, CountOrZero, Range, Seed, flag_name, require_number, require_ranges
 from minitransformer.errors import InputError
 from minitransformer.optim import multiplies_bfloat16
+from train.engine.loggers import logger_classes
 from train.engine.processes import Processes, launched, local_world_size
 from train.engine.state import State
 
@@ -48,6 +49,8 @@ class RunOptions:
     """Compile the blocks with torch.compile, which needs a C++ compiler and a while at the start."""
     skip_not_finite: CountOrZero = 0
     """How many steps to skip because their loss or gradient is not finite, before the run stops."""
+    log: str | None = None
+    """Where figures and samples go besides the run folder: tensorboard, or MODULE:CLASS of a logger of your own."""
     run_id: tyro.conf.Suppress[str] = ""
     """A random name. The run's checkpoints hold it too, so that a checkpoint of another run is recognised."""
     stretch: tyro.conf.Suppress[Count] = 1
@@ -59,6 +62,8 @@ class Settings(RunOptions):
     """Flags of every script. A run's length is `minutes` of training, evaluation not counted, or `steps`."""
 
     settings_file: ClassVar[str] = "config.json"
+    reads_documents: ClassVar[bool] = False
+    """Whether `data` may be a folder or a glob of texts."""
     other_names: ClassVar[dict[str, str]] = {}
     """The flags, by the name of the field, of parameters that are called otherwise in the library."""
     finished_once: ClassVar[tuple[str, ...]] = ()
@@ -88,6 +93,7 @@ class Settings(RunOptions):
     def validate(self) -> None:
         """Raises `InputError`. Not done on construction, where the command-line parser would wrap the message."""
         require_ranges(self)
+        logger_classes(self.log)
         if "fsdp" in self.given and not launched() and Processes.current().world_size == 1:
             raise InputError("--fsdp: no effect in one process that torchrun did not start; leave this out")
 
@@ -158,14 +164,21 @@ class LoopOptions(RunOptions):
     """How to train one model. Its length is `steps`, `minutes` of training, or whichever comes first."""
 
     lr: float
-    schedule: str = "linear"
+    """The peak learning rate."""
+    schedule: Literal["linear", "cosine", "wsd", "constant", "noam"] = "linear"
+    """How the learning rate falls after the warm-up."""
     warmup_steps: int = 100
+    """Steps in which the learning rate rises to the peak."""
     final_lr: float = 0.0
+    """The learning rate at the end of the run, as a share of the peak."""
     clip: float | None = 1.0
+    """The largest norm of all gradients together. None: any."""
     accumulate: int = 1
     """Batches in a step, of all processes together."""
-    loss_reduction: str = "mean"
+    loss_reduction: Literal["mean", "sum"] = "mean"
+    """Whether each term of the loss is divided by its number of targets in a step."""
     evaluations: int = 20
+    """How often to evaluate, evenly over the run."""
     patience: int | None = None
     """Stop after so many evaluations without a better one."""
     unit: str = "tokens"
@@ -173,6 +186,7 @@ class LoopOptions(RunOptions):
     choices: int | None = None
     """The tokens or labels that a target is one of. To guess among them has a mean loss of the logarithm, in nats."""
     autocast: torch.dtype | None = None
+    """The type of matrix products: torch.bfloat16 for mixed precision, None for float32."""
     keep_evaluated: bool = False
     """Keep the weights of every evaluation, for `averaging`."""
     starts_trained: bool = False

@@ -10,6 +10,8 @@ from minitransformer.checks import fits
 from minitransformer.errors import InputError
 from minitransformer.untrusted import shown
 
+PLACE = ("step", "seconds")
+"""What an evaluation in `State.history` has besides its figures."""
 LARGEST_COUNT = 1 << 53
 """Larger counts are not from a run, and overflow what they are added to."""
 
@@ -59,6 +61,12 @@ class State:
                 return state
         listed = ", ".join(f"{name}={shown(values.get(name))}" for name in wrong) or shown(dict(values))
         raise InputError(f"{path} is not a checkpoint of this version: its state has {listed}")
+
+    def best_so_far(self) -> str:
+        """The figures of the best evaluation, for the end of a line of progress; nothing before there is one."""
+        found = [entry for entry in self.history if entry["step"] == self.best_step]
+        figures = [f"{key} {value:.4f}" for entry in found[:1] for key, value in entry.items() if key not in PLACE]
+        return f"  best so far: {'  '.join(figures)} at step {self.best_step}" if figures else ""
 
     def place(self) -> dict[str, Any]:
         """What every line of `metrics.jsonl` begins with."""

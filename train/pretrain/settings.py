@@ -28,6 +28,7 @@ class PretrainSettings(Settings):
     """The shared flags; `GPTSettings` and `BERTSettings` add their own."""
 
     settings_file: ClassVar[str] = "settings.json"  # config.json is the model's
+    reads_documents: ClassVar[bool] = True
     other_names: ClassVar[dict[str, str]] = {"max_length": "context"}
 
     text: str | None = None
@@ -61,6 +62,8 @@ class PretrainSettings(Settings):
     context: Count | None = None
     """The most tokens that the model sees at once. Default: 128; with bert 64, or what --init allows if less."""
     dropout: Share = 0.0
+    samples: bool = True
+    """Show what the model writes at each evaluation, and keep it in samples.jsonl."""
 
     def validate(self) -> None:
         super().validate()

@@ -28,6 +28,7 @@ from train.engine.loop import Feed, train
 from train.engine.processes import Processes
 from train.engine.results import finish, finished, part_id, run_figures
 from train.engine.run_folder import create_run, run_job
+from train.engine.sample_texts import translations
 from train.engine.settings import LoopOptions
 from train.engine.state import State
 from train.engine.tokenizer_text import check_unknown
@@ -158,7 +159,9 @@ def train_one(name: str, recipe: Recipe, comparison: Comparison, folder: Path, c
     feed = Feed(data.pairs["train"], recipe.max_tokens, recipe.pool, settings.seed)
     options = replace(loop_options(recipe, comparison), run_id=run_id)
     judge: dict[str, Any] = dict(evaluate=evaluate, score=rank)
-    state = train(model, optimizer, feed, options, folder, **judge, console=console, name=name)
+    held_out = data.corpus["validation"]
+    samples = translations(data.translator, held_out["source"], held_out["target"]) if settings.samples else None
+    state = train(model, optimizer, feed, options, folder, **judge, samples=samples, console=console, name=name)
     if not Processes.current().is_rank_0:
         return {}
     evaluations = len(state.history)

@@ -79,6 +79,8 @@ class TranslateSettings(Settings):
     one. Default: 5 on sentences; 1, which keeps the best one, on short strings."""
     average_of: Literal["best", "last"] = "best"
     """Which evaluations to average."""
+    samples: bool = True
+    """Show three translations of validation texts at each evaluation, and keep them in samples.jsonl."""
 
     beam: Annotated[int, Range(at_least=1, at_most=1000)] | None = None
     """Beam size of the final translations; 1 is greedy, as during training. Default: 5; on short strings 1."""

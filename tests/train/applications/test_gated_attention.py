@@ -1,6 +1,7 @@
 """Gates at words: the equations, the fallback, the penalty, a tiny run."""
 
 import datasets
+import jaxtyping
 import pytest
 import torch
 from helpers_applications import run
@@ -143,6 +144,7 @@ def test_batches_hold_every_sentence_once_without_columns_of_padding():
         assert batch["valid"].any(dim=0).all() and batch["ids"].shape == batch["valid"].shape
 
 
-def test_unknown_gates_are_refused():
+def test_unknown_gates_are_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users run without it
     with pytest.raises(ValueError, match="gates='shut' must be one of"):
         GatedReaderConfig(12, 6, gates="shut")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from helpers_scripts import results_of
+from helpers_scripts import results_of, samples_of
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import minitransformer
@@ -60,6 +60,8 @@ def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run):
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3, 4, 5, 6]
     assert 0 <= results["sentence_accuracy"] <= 1
+    assert len(samples := samples_of(run)) == 2 * 6  # two gaps at each evaluation
+    assert all("[MASK]" in sample["text"] and sample["answer"] and "%" in sample["filled"] for sample in samples)
 
 
 @pytest.mark.parametrize(

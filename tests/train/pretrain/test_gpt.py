@@ -6,7 +6,7 @@ from dataclasses import replace
 import datasets
 import pytest
 import torch
-from helpers_scripts import refused, results_of
+from helpers_scripts import refused, results_of, samples_of
 
 import minitransformer
 from minitransformer import greedy
@@ -52,6 +52,7 @@ def test_the_run_folder_holds_the_figures_the_model_and_its_tokenizer(run, text)
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3, 4, 5, 6]
     assert isinstance(results["sample"], str)
+    assert [list(sample) for sample in samples_of(run)] == [["sample"]] * 6
 
 
 def test_the_loss_of_a_stream_is_that_of_each_token_given_those_before_it_in_its_window():

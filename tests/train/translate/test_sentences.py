@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 import torch
+from helpers_scripts import samples_of
 from sacrebleu.metrics import BLEU
 from safetensors.torch import load_file
 
@@ -86,6 +87,10 @@ def test_a_run_on_sentences_reports_the_bleu_of_the_saved_models_on_the_test_spl
         outputs = translator(source, beam_size=5)
         assert report["bleu"] == BLEU(force=True).corpus_score(outputs, [target]).score
     assert reports_of(run)["transformer"]["bleu"] > 5
+    held_out = dict(zip(*((corpus / f"val.{side}").read_text().splitlines() for side in ("de", "en")), strict=True))
+    for name in reports_of(run):
+        samples = samples_of(run / name)
+        assert len(samples) == 3 * 2 and all(held_out[each["source"]] == each["reference"] for each in samples)
 
 
 @pytest.mark.parametrize(("choice", "best"), [("loss", 2), ("score", 3)])

@@ -20,9 +20,10 @@ from train.engine.loop import evaluation_tokens, train
 from train.engine.processes import Processes
 from train.engine.results import finish, run_figures, show_run
 from train.engine.run_folder import create_run, run_job
+from train.engine.sample_texts import filled_gaps
 from train.engine.state import State
 from train.engine.tokenizer_text import check_unknown, warn_of_small_vocabulary
-from train.pretrain.bert.corpora import read_corpora
+from train.pretrain.bert.corpora import read_corpora, validation_sentences
 from train.pretrain.bert.counting_baselines import TITLES, CountingBaselines
 from train.pretrain.bert.rows import HELD_OUT_SEED, corpora_rows
 from train.pretrain.bert.scores import masked_score, total
@@ -96,7 +97,7 @@ def pretrain(settings: BERTSettings, folder: Path, console: Console) -> dict[str
         settings.loop_options(minutes=DEFAULT_MINUTES, unit="targets", choices=size),
         folder,
         evaluate=lambda model: total(masked_score(model, data, every=every) for data in watched).figures(),
-        score=lambda result: (-result["loss"],),
+        samples=filled_gaps(tokenizer, validation_sentences(corpora), context) if settings.samples else None,
         console=console,
         name=settings.objective,
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +66,14 @@ def read_corpora(names: str, text: str | None = None) -> dict[str, Corpus]:
         else:
             corpora[name] = Corpus(load(name, kind="text", text=text))
     return corpora
+
+
+def validation_sentences(corpora: Mapping[str, Corpus]) -> Iterator[str]:
+    """The first sentences of each validation text of the corpora, of one corpus after another in turn."""
+    texts = [(text for part in corpus.parts("validation") for text in part) for corpus in corpora.values()]
+    for turn in zip_longest(*texts, fillvalue=()):
+        for text in turn:
+            yield from text[:10]
 
 
 def sentences_for_tokenizers(corpora: Mapping[str, Corpus], num_bytes: int = TOKENIZER_BYTES) -> Iterator[str]:

@@ -23,7 +23,8 @@ class BERTSettings(PretrainSettings):
 
     data: str = "reviews,bible"
     """One or more of shakespeare, reviews, bible, hub:NAME or a path, separated by commas: a .txt file (its last tenth
-    is validation), a table with a column text, or a folder of train and validation files."""
+    is validation), a table with a column text, a folder of train and validation files, any other folder, of which every
+    .txt, .md and .py file is a text, or a glob of such files."""
     objective: Literal["bert", "roberta", "albert"] = "bert"
     """bert: single tokens, next sentence, WordPiece. roberta: single tokens, full sentences, byte-level BPE. albert:
     n-grams of words, sentence order, WordPiece, shared layers, narrow token vectors. Each epoch has new masks."""

@@ -15,6 +15,7 @@ from train.engine.loop import train
 from train.engine.processes import Processes
 from train.engine.results import finish, run_figures, show_run
 from train.engine.run_folder import create_run, run_job
+from train.engine.sample_texts import continuation
 from train.engine.tokenizer_text import check_unknown
 from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.gpt.starting_model import starting_model
@@ -77,7 +78,7 @@ def pretrain(settings: GPTSettings, folder: Path, console: Console) -> dict[str,
         settings.loop_options(minutes=DEFAULT_MINUTES, choices=tokenizer.get_vocab_size()),
         folder,
         evaluate=lambda model: {"loss": loss(model, "validation", every)},
-        score=lambda result: (-result["loss"],),
+        samples=continuation(tokenizer, settings.seed) if settings.samples else None,
         console=console,
         name="gpt",
     )

@@ -15,8 +15,9 @@ class GPTSettings(PretrainSettings):
     """
 
     data: str = "shakespeare"
-    """shakespeare, hub:NAME, or a path: a .txt file (its last tenth is validation), a table with a column text, or a
-    folder of train and validation files."""
+    """shakespeare, hub:NAME, or a path: a .txt file (its last tenth is validation), a table with a column text, a
+    folder of train and validation files, any other folder, of which every .txt, .md and .py file is a text, or a glob
+    of such files."""
     texts: Literal["alone", "stream"] | None = None
     """stream: all texts one after another, cut into windows of --context tokens. alone: several texts in a window, each
     predicted as if it were alone. Default: alone if nine in ten texts, of two or more, fit into --context."""

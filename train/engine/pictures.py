@@ -1,0 +1,44 @@
+"""The pictures of a finished run for its loggers: those of the job, or where the model looks in its last sample."""
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+
+from minitransformer.pipelines.loading import load_pipeline
+from minitransformer.plots import attention_heads
+from minitransformer.untrusted import read_json
+from train.engine.loggers import Loggers
+from train.engine.results import RESULTS
+from train.engine.samples import SAMPLES
+
+LETTERS = 40
+"""Of a text whose attention is drawn."""
+TEXTS = ("text", "sample")
+"""What the samples of models of texts are called."""
+
+
+def log_pictures(names: str, folder: Path) -> None:
+    """Hand the pictures in the run folder to the loggers that `--log` names; draw one if there is none."""
+    loggers = Loggers.of(names, folder)
+    if not list(folder.glob("*.png")) and (folder / SAMPLES).exists():
+        loggers.safely("the attention picture", lambda: draw_attention(folder))
+    steps = read_json(folder / RESULTS).get("steps", 0) if (folder / RESULTS).exists() else 0
+    for path in sorted(folder.glob("*.png")):
+        loggers.log(steps, **{path.stem: path})
+    loggers.send()
+
+
+def draw_attention(folder: Path) -> Path:
+    """Every head of the last layer of a GPT or BERT, over the last text that it wrote during training."""
+    *_, line = (folder / SAMPLES).read_text(encoding="utf-8").splitlines()
+    sample = json.loads(line)["samples"][0]
+    text = next(sample[name] for name in TEXTS if name in sample)
+    pipeline = load_pipeline(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a text that fills the context
+        view = pipeline.view(text[:LETTERS] if "sample" in sample else text)
+    grid = view.grids[-1]
+    weights = torch.from_numpy(grid.weights[-1] / 255.0).float().square()  # a byte is the root of a weight
+    return attention_heads(weights, grid.keys, grid.queries, title=folder.name, path=folder / "attention.png")
