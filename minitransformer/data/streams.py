@@ -84,6 +84,8 @@ class StreamWindows:
     token. The order of windows depends on the seed and the epoch alone.
     """
 
+    fixed_shapes = True
+
     def __init__(self, ids: Int[Tensor, "tokens"], context: int, *, batch_size: int, seed: int):
         if len(ids) <= context:
             raise InputError(

@@ -21,15 +21,24 @@ from minitransformer.models.base import Loss
 from train.engine.processes import Processes, check_device
 
 M = TypeVar("M", bound=Model)
+COMPILER = "inductor"
+"""The backend of torch.compile."""
 
 
 def replicate(
-    model: M, optimizer: torch.optim.Optimizer, processes: Processes, *, fsdp: bool = False, compile: bool = False
+    model: M,
+    optimizer: torch.optim.Optimizer,
+    processes: Processes,
+    *,
+    fsdp: bool = False,
+    compile: bool = False,
+    fixed_shapes: bool = True,
 ) -> "Replica[M]":
     """`model` as this process trains it: with DDP or, if `fsdp`, in shards, which then replace the parameters in
     `optimizer`. Dropout differs from process to process.
 
-    `compile`: torch.compile compiles each block at its first use, in place, so that tensors keep their names.
+    `compile`: torch.compile compiles each block at its first use, in place, so that tensors keep their names. Without
+    `fixed_shapes` of batches it compiles once for all shapes, where it would do so for one after another.
     """
     if processes.world_size == 1 and not (fsdp and dist.is_initialized()):
         replica = Replica(model, processes)
@@ -42,7 +51,7 @@ def replicate(
         if not blocks:
             warnings.warn(f"--compile has no effect on {type(model).__name__}: it has no blocks", stacklevel=2)
         for block in blocks:
-            block.compile()
+            block.compile(backend=COMPILER, dynamic=None if fixed_shapes else True)
     return replica
 
 

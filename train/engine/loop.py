@@ -45,7 +45,10 @@ SIGPIPE = 13
 
 @runtime_checkable
 class TrainingData(Protocol):
-    """Batches without end: `epoch` lists the rows of each batch, by the epoch's number alone; `batch` makes tensors."""
+    """Batches without end: `epoch` lists the rows of each batch, by the epoch's number alone; `batch` makes tensors.
+
+    `fixed_shapes = True` beside these says that all batches but an epoch's last are of one shape.
+    """
 
     def epoch(self, number: int) -> Sequence[Sequence[int]]: ...
 
@@ -110,7 +113,9 @@ def train(
     keep_freed_memory()
     console = console or wide_console()
     processes = Processes.current()
-    replica = replicate(model, optimizer, processes, fsdp=options.fsdp, compile=options.compile)
+    fixed_shapes = getattr(data, "fixed_shapes", False)
+    how: dict[str, bool] = {"fsdp": options.fsdp, "compile": options.compile, "fixed_shapes": fixed_shapes}
+    replica = replicate(model, optimizer, processes, **how)
     if replica.summary:
         console.print(f"{name}: {replica.summary}")
     checkpoints = Checkpoints(folder / "checkpoints", options, keep_evaluated=options.keep_evaluated)

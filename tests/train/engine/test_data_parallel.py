@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from helpers_processes import together
+from torch._dynamo.testing import CompileCounter
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from minitransformer import (
@@ -24,6 +25,7 @@ from minitransformer import (
     TransformerConfig,
 )
 from minitransformer.optim import adamw, clip_gradients, muon
+from train.engine import data_parallel
 from train.engine.data_parallel import Replica, replicate, unsharded
 from train.engine.loop import accumulate_gradients
 from train.engine.processes import Processes
@@ -268,12 +270,30 @@ def require_compiled_same(kind):
     require_equal([trained("transformer", Processes(), compile=True)], alone, tolerance=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_compiled_models_compute_the_same(kind):
-    """In a process of its own, without the checks of shapes, which a compiler cannot look through."""
+def require_one_compilation():
+    """Of each block, whatever the shapes; with a backend that needs no compiler."""
+    counter = CompileCounter()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_parallel, "COMPILER", counter)
+        sizes = dict(d_model=8, num_heads=2, d_ff=8, num_encoder_layers=1, num_decoder_layers=1, max_length=32)
+        model = Transformer(TransformerConfig(9, 9, positions="rotary", **sizes))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        replica = replicate(model, optimizer, Processes(), compile=True, fixed_shapes=False)
+        for rows, length in ((2, 5), (3, 9), (5, 17), (4, 30)):
+            ids = torch.randint(4, 9, (rows, length))
+            batch = {"source_ids": ids, "source_valid": ids > 0, "target_ids": ids[:, 1:]}
+            replica.loss(batch)["lm"].total.backward()
+    assert counter.frame_count == 2, counter.frame_count
+
+
+PROPER = [pytest.param(f"compiled_same({kind!r})", marks=pytest.mark.slow) for kind in KINDS]
+
+
+@pytest.mark.parametrize("check", ["one_compilation()", *PROPER])
+def test_compiled_models_compute_the_same(check):
+    """And compile once. In a process of its own, without the checks of shapes, which a compiler cannot look through."""
     here = Path(__file__).parent
-    code = f"import test_data_parallel; test_data_parallel.require_compiled_same({kind!r})"
+    code = f"import test_data_parallel; test_data_parallel.require_{check}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (here, here.parents[1], here.parents[2])))}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]

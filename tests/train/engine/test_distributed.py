@@ -89,9 +89,9 @@ def test_a_run_remembers_how_many_processes_began_it(tmp_path):
         return settings.processes
 
     assert together(2, begin) == [2, 2]
-    arguments = ["--resume", str(tmp_path / "run"), "--compile"]
+    arguments = ["--resume", str(tmp_path / "run"), "--keep-checkpoints", "3"]
     settings, _ = open_run(Settings, "test", arguments)
-    assert (settings.processes, settings.compile) == (2, True)
+    assert (settings.processes, settings.keep_checkpoints) == (2, 3)
     with pytest.raises(InputError, match="--fsdp: no effect in one process"):
         open_run(Settings, "test", [*arguments, "--fsdp"])
     with pytest.raises(SystemExit):

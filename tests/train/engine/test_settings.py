@@ -270,6 +270,11 @@ def test_precision_auto_is_float32_where_bfloat16_is_emulated(monkeypatch):
     assert Settings(device="cpu", precision="bf16").autocast_dtype() is torch.bfloat16
 
 
+def test_compiling_on_a_cpu_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"^--compile: compiled steps take 1\.7 times as long on a CPU"):
+        choose_run(Some, "some", ["--out", str(tmp_path / "run"), "--compile", "--device", "cpu"])
+
+
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="--device cuda"):
