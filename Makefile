@@ -56,8 +56,9 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 # One thread a process: two processes share the work of two cores. The tests of a file stay together, with what they
-# share. -rs says what was skipped, and why.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs -n 2 --dist loadfile
+# share; files come in the order of their names, since those with the fewest tests, which would be last, take long.
+# -rs says what was skipped, and why.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder
 test: lint
 	$(PYTEST)
 

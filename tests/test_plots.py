@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -33,17 +31,6 @@ def png_size(path):
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-
-
-def test_drawing_loads_no_pyplot(tmp_path):
-    code = """
-import sys, numpy
-from minitransformer import plots
-plots.learning_curves({"a": [(0.0, 0.0), (1.0, 1.0)]}, "curves.png", xlabel="x", ylabel="y")
-plots.attention_map(numpy.eye(2), "ab", "ab", path="map.png")
-assert "matplotlib.figure" in sys.modules and "matplotlib.pyplot" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
 def test_cell_t_s_shows_weights_t_s_and_every_token_has_its_label_with_input_across_and_output_down():

@@ -2,18 +2,16 @@
 
 import errno
 import os
-import random
 import subprocess
 import sys
 import time
 import warnings
 
 import pytest
-from fuzz import caches
 from helpers_tables import split_rows, write
 
 from minitransformer import files
-from minitransformer.data import downloads, load, stored_rows
+from minitransformer.data import load, stored_rows
 from minitransformer.data.columns import text_batches, texts
 from minitransformer.data.token_rows import token_rows
 from minitransformer.errors import InputError
@@ -65,14 +63,6 @@ def test_other_bytes_columns_or_ways_to_read_are_other_rows(path, cache, tmp_pat
     load(write(tmp_path / "b.tsv", "de\ten\n" + headerless))
     load(write(tmp_path / "c.tsv", "de\ten\n" + headerless), source="en", target="de")
     assert len(arrows(cache)) == 5
-
-
-@pytest.mark.parametrize("attack", [caches.stored_rows, caches.stored_tokens, caches.packaged])
-def test_whatever_is_changed_in_the_cache_is_made_again(attack, tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "_download", downloads._download)  # an attack replaces it
-    strike = attack(tmp_path)
-    for seed in range(40):
-        strike(random.Random(seed))
 
 
 def test_what_a_killed_run_leaves_is_not_taken_for_whole(path, cache):
