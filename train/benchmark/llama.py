@@ -20,12 +20,14 @@ SIZES |= {"num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 4915
 def llama_generation(settings: Any, machine: Machine, console: Console) -> list[dict[str, Any]]:
     """New tokens per second, greedy, with the cache of either side, and the same random weights."""
     rows = []
-    ours, theirs = llamas({**SIZES, "num_hidden_layers": 1} if settings.quick else SIZES)
+    sizes = {**SIZES, "num_hidden_layers": 1} if settings.quick else SIZES
+    ours, theirs = llamas(sizes)
     new = 10 if settings.quick else NEW_TOKENS
     for precision, dtype, _ in machine.precisions():
         ours, theirs = ours.to(dtype or torch.float32), theirs.to(dtype or torch.float32)
         for batch_size in (1, 8):
-            row: dict[str, Any] = {"setting": f"30 x 576, batch {batch_size}", "precision": precision}
+            row: dict[str, Any] = {"setting": f"{sizes['num_hidden_layers']} x 576, batch {batch_size}"}
+            row["precision"] = precision
             options = {"rounds": min(settings.rounds, 3), "warm_up": False}
             row |= generation_speeds(ours, theirs, batch_size, new, machine, **options)
             print_generation(row, console)
