@@ -20,6 +20,7 @@ from torch.nn.modules import module as torch_module
 from minitransformer.attention import MultiHeadAttention, ScaledDotProduct, attention
 from minitransformer.blocks import EncoderBlock, FeedForward, Residual, Stack
 from minitransformer.dropout import Dropout
+from minitransformer.int8 import Int8Linear
 from minitransformer.kernels import current_call, skinny_linear, untouched
 from minitransformer.norms import RMSNorm, rms_norm
 from minitransformer.positions import LearnedPositions, Rotary, turned
@@ -46,6 +47,7 @@ _KNOWN: dict[type[nn.Module], tuple[set[str], set[str]]] = {
         ),
         nn.LayerNorm: ("normalized_shape eps", "elementwise_affine weight bias"),
         nn.Linear: ("", "in_features out_features weight bias"),
+        Int8Linear: ("", "in_features out_features codes scale bias"),
     }.items()
 }
 """What a module of each class holds: the options that decide what a step computes, and everything else."""
@@ -216,7 +218,9 @@ def _table(layer: Any, parts: _Parts) -> Callable[[Tensor], Tensor]:
 
 
 def _linear(layer: Any, parts: _Parts) -> Callable[[Tensor], Tensor]:
-    own = parts.take(layer, nn.Linear)._parameters
+    own = parts.take(layer, nn.Linear, Int8Linear)._parameters
+    if isinstance(layer, Int8Linear):
+        return layer.forward
     return lambda x: skinny_linear.linear(x, own["weight"], own["bias"])
 
 

@@ -3,7 +3,7 @@
 A step of decoding reads every weight for one row or a few, so that memory sets its speed. `F.linear` over a few rows
 runs on one core of an AMD processor, and with 4 to 12 rows multiplies slowly on an Intel one. The same product as a
 batch of row blocks of the weight, y_b = x W_bᵀ where W_b is a view, is dealt out to all cores. Speeds up generation by
-models of GPT-2's size: a step of 12 x 768 takes 1/1.37 of the time for 8 rows on an Intel Xeon with two cores.
+models of GPT-2's size: a step of 12 x 768 is 1.37 times as fast for 8 rows on two cores of an Intel Xeon.
 
 The choice is made in one place, `_blocks`: by rows, size of the weight and make of the processor.
 """

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from minitransformer.errors import InputError
 from minitransformer.files import atomic, sha256, write_json
+from minitransformer.int8 import quantize
 from minitransformer.models import Model, SequenceClassifier, load
 from minitransformer.models.weights import own_tensors, require_finite
 from minitransformer.text_encoding import pad
@@ -62,11 +63,12 @@ def require_text(text: Any) -> None:
 def load_model(
     folder: str | Path, kind: type[M] | tuple[type[M], ...], refusal: str, dtype: torch.dtype = torch.float32
 ) -> M:
-    """The model saved in `folder`; `InputError` with the `refusal` ("which gives no labels") if it is not a `kind`."""
-    model = load(folder, dtype)
+    """The model saved in `folder`, with weights of 8 bits for torch.int8; `InputError` with the `refusal` ("which gives
+    no labels") if it is not a `kind`."""
+    model = load(folder, torch.float32 if dtype == torch.int8 else dtype)
     if not isinstance(model, kind):
         raise InputError(f"{folder} holds a {type(model).__name__}, {refusal}")
-    return model
+    return quantize(model) if dtype == torch.int8 else model
 
 
 def load_with_tokenizer(

@@ -38,7 +38,8 @@ class Completer:
     @classmethod
     def load(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "Completer":
         """A run of `train.pretrain gpt`, or a checkpoint of Hugging Face that `GPT.from_pretrained` reads, with its
-        `tokenizer.json`; `InputError` for others. A `dtype` of torch.bfloat16 takes half of the memory."""
+        `tokenizer.json`; `InputError` for others. A `dtype` of torch.bfloat16 takes half of the memory;
+        torch.int8 is for a CPU, and faster still, with weights of 8 bits that cannot be saved."""
         return cls(*base.load_with_tokenizer(folder, GPT, "which does not continue texts", dtype))
 
     def save(self, folder: str | Path) -> Path:

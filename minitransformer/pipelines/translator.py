@@ -61,10 +61,12 @@ class Translator:
         base.require_usable(self.model, (Transformer, RNNSeq2Seq), self.source_tokenizer, self.target_tokenizer)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Translator":
-        """A model folder of `train.translate`, or its run folder if it trained one model; `InputError` otherwise."""
+    def load(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> "Translator":
+        """A model folder of `train.translate`, or its run folder if it trained one model; `InputError` otherwise. A
+        `dtype` of torch.bfloat16 takes half of the memory; torch.int8, for a Transformer on a CPU, gives weights of 8
+        bits that cannot be saved."""
         folder = model_folder(Path(folder))
-        model: Any = base.load_model(folder, (Transformer, RNNSeq2Seq), "which does not translate")
+        model: Any = base.load_model(folder, (Transformer, RNNSeq2Seq), "which does not translate", dtype)
         sizes = (model.config.source_vocab_size, model.config.target_vocab_size)
         if (folder / SHARED).is_file():
             shared = load_tokenizer(folder / SHARED, vocab_size=min(sizes))

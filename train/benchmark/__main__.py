@@ -24,6 +24,7 @@ from train.benchmark.bert import bert_training, minilm_finetuning
 from train.benchmark.checkpoints import checkpoint_cost
 from train.benchmark.gpt import gpt_generation, gpt_quality, gpt_training
 from train.benchmark.gpu import gpu
+from train.benchmark.int8 import gpt_int8
 from train.benchmark.kernels import kernel_gains
 from train.benchmark.llama import llama_generation
 from train.benchmark.timing import Machine
@@ -38,6 +39,7 @@ PARTS: dict[str, Callable[..., Any]] = {
     "gpt-generation": gpt_generation,
     "llama-generation": llama_generation,
     "gpt-quality": gpt_quality,
+    "gpt-int8": gpt_int8,
     "bert-training": bert_training,
     "minilm-finetuning": minilm_finetuning,
     "translation-training": translation_training,
@@ -53,11 +55,12 @@ class BenchmarkSettings:
     """Measure the library against its rivals, side by side in one run on one machine."""
 
     parts: str = "gpt-training,gpt-generation,bert-training,translation-training,beam-search"
-    """What to measure, separated by commas: gpt-training, gpt-generation, llama-generation, gpt-quality, bert-training,
-    translation-training, beam-search, minilm-finetuning (downloads MiniLM and reviews once), checkpoints (the cost of
-    writing one), kernels (what each kernel gains), gpu (the tests and the speed of one GPU)."""
+    """What to measure, separated by commas: gpt-training, gpt-generation, llama-generation, gpt-quality, gpt-int8
+    (generation with weights of 8 bits), bert-training, translation-training, beam-search, minilm-finetuning (downloads
+    MiniLM and reviews once), checkpoints (the cost of writing one), kernels (what each kernel gains), gpu (the tests
+    and the speed of one GPU)."""
     data: str | None = None
-    """The text for gpt-quality: a path, or shakespeare."""
+    """The text for gpt-quality and gpt-int8: a path, or shakespeare."""
     target_loss: Annotated[float, Range(more_than=0)] = 1.88
     """The validation loss, in nats per character, that gpt-quality trains our model to."""
     threads: Threads | None = None
@@ -74,8 +77,8 @@ class BenchmarkSettings:
         names = distinct("--parts", self.parts)
         if unknown := [name for name in names if name not in PARTS]:
             raise InputError(f"--parts {','.join(unknown)}: not among {', '.join(PARTS)}")
-        if ("gpt-quality" in names) != (self.data is not None):
-            raise InputError("--parts gpt-quality needs --data, a text to train on; other parts read none")
+        if bool({"gpt-quality", "gpt-int8"} & {*names}) != (self.data is not None):
+            raise InputError("--parts gpt-quality and gpt-int8 need --data, a text to train on; other parts read none")
         return names
 
 

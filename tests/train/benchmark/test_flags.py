@@ -11,7 +11,7 @@ from train.benchmark import __main__ as benchmark
         (["--threads", "0"], "--threads 0 must be more than 0"),
         (["--rounds", "0"], "--rounds 0 must be more than 0"),
         (["--parts", ","], "--parts ',': name at least one"),
-        (["--data", "shakespeare"], "--parts gpt-quality needs --data"),
+        (["--data", "shakespeare"], "--parts gpt-quality and gpt-int8 need --data"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(flags, message, capsys):
