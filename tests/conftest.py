@@ -13,7 +13,8 @@ from minitransformer.data.cache_folder import cache_folder, discard
 settings.register_profile("suite", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-# What is imported stays. Otherwise each collection of garbage goes through all of it again, a second in ten.
+# What is imported stays. Otherwise the garbage collector goes through all of it again and again, which takes four or
+# five seconds of every process before its first test.
 gc.disable()
 
 

@@ -1,13 +1,16 @@
 """Memory is measured of what the jobs do."""
 
+import io
+
 import pytest
 import tyro
 from helpers_scripts import refused
+from rich.console import Console
 
 from minitransformer.errors import InputError
 from train.finetune.settings import FinetuneSettings
 from train.measure_memory import __main__ as measure_memory
-from train.measure_memory.__main__ import JOBS, MemorySettings, measured
+from train.measure_memory.__main__ import JOBS, MemorySettings, measured, show
 from train.measure_memory.made_up_text import write_corpus
 from train.pretrain.bert.settings import BERTSettings
 from train.pretrain.gpt.settings import GPTSettings
@@ -54,6 +57,13 @@ def test_memory_is_measured_of_a_run_on_generated_texts(job, tmp_path):
     assert 0.02 < figures["token_file_megabytes"] < 1
     assert 100 < figures["peak_megabytes"] < 10_000
     assert figures["processor_seconds"] > 1
+
+
+def test_a_figure_that_only_some_sizes_have_is_shown_for_them():
+    said = io.StringIO()
+    show([{"megabytes": 5}, {"megabytes": 100, "token_file_megabytes": 71.0}], Console(file=said, width=200))
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.getvalue().splitlines() if "│" in line]
+    assert rows == [["token file megabytes", "", "71.0"]]
 
 
 @pytest.mark.parametrize(("out", "message"), [("", "is a folder"), ("none/x.json", "x.json: there is no folder none")])

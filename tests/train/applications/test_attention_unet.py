@@ -3,6 +3,7 @@
 import math
 import random
 
+import pytest
 import torch
 from helpers_applications import refusal, run
 
@@ -13,6 +14,7 @@ from train.applications.attention_unet import (
     UNet,
     UNetConfig,
     arrangement,
+    as_large,
     soft_dice,
 )
 
@@ -77,6 +79,14 @@ def test_a_shuffled_signal_is_that_of_another_image_and_reaches_the_gates_alone(
     for gate in model.gates:
         torch.nn.init.zeros_(gate.project_signal.weight)
     torch.testing.assert_close(model.levels(images), model.levels(images, shuffled=True))
+
+
+@pytest.mark.parametrize("skips", ["open", "none"])
+def test_rivals_without_gates_have_as_many_parameters(skips):
+    gated = UNetConfig(channels=8, bottom=32)
+    wanted, rival = UNet(gated).num_parameters(), UNet(as_large(gated, skips))
+    assert wanted <= rival.num_parameters() < 1.02 * wanted
+    assert not rival.gates
 
 
 def test_without_skips_the_image_reaches_the_output_through_the_lowest_level_alone():

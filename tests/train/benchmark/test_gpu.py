@@ -38,3 +38,13 @@ def test_training_and_generation_are_timed_beside_the_rival(console):
     assert [(row["precision"], row["batch"]) for row in rows] == [("bf16", 1), ("bf16", 3), ("fp32", 1), ("fp32", 3)]
     assert all(row["ratio"] > 0 and row["profile"]["matrix products"] > 0 for row in rows)
     assert "times as fast" in console.file.getvalue()
+
+
+def test_tests_that_passed_failed_and_were_skipped_are_counted_and_failures_named(tmp_path, monkeypatch, console):
+    (tmp_path / "tests" / "cuda").mkdir(parents=True)
+    tests = "def test_a(): pass\ndef test_b(): assert 0\ndef test_c(): assert 0\n"
+    tests += "import pytest\n@pytest.mark.skip\ndef test_d(): pass\n"
+    (tmp_path / "tests" / "cuda" / "test_one.py").write_text(tests)
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    assert gpu.cuda_tests(console) == {"failed": 2, "passed": 1, "skipped": 1}
+    assert "test_one.py::test_b" in console.file.getvalue()

@@ -7,6 +7,7 @@ import pytest
 import sacrebleu
 from rich.console import Console
 
+from minitransformer import Transformer, TransformerConfig, Translator, plots
 from minitransformer.tokenization import train_bpe_tokenizer
 from train.translate.bleu import Bleu, bleu, chosen_sentences, length_groups, rarity_groups, translation_scores
 
@@ -121,3 +122,16 @@ def test_typical_sentences_are_drawn_and_none_longer_than_a_map_shows_while_ther
     assert lengths(chosen_sentences([*SENTENCES, *SENTENCES], tokenizer)) == [12, 12, 10, 16]
     long = [" ".join(["Hund"] * count) for count in (30, 40, 50, 2)]
     assert lengths(chosen_sentences(long, tokenizer, most=2)) == [3, 31]
+
+
+def test_curves_and_maps_are_drawn_of_sentences_that_are_not_marked_as_wrong(tokenizer, tmp_path, monkeypatch):
+    sizes = dict(d_model=8, num_heads=2, d_ff=8, num_encoder_layers=1, num_decoder_layers=1, max_length=40)
+    model = Transformer(TransformerConfig(*[tokenizer.get_vocab_size()] * 2, **sizes))
+    Translator(model, tokenizer, tokenizer).save(tmp_path / "transformer")
+    figures = {}
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.update({path.name: figure}) or path)
+    split = datasets.Dataset.from_dict({"source": SENTENCES[2:3], "target": SENTENCES[2:3]})
+    Bleu().draw({"transformer": report(36.0)}, split, tmp_path)
+    assert set(figures) == {"learning_curves.png", "attention.png", "heads-transformer.png"}
+    colours = {label.get_color() for axes in figures["attention.png"].axes for label in axes.get_yticklabels()}
+    assert plots.WRONG["color"] not in colours
