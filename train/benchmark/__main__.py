@@ -2,6 +2,7 @@
 
 python -m train.benchmark                                         every part that needs no data
 python -m train.benchmark --parts gpt-quality --data text.txt     time until a validation loss
+python -m train.benchmark --parts joeynmt-training --data pairs   training beside JoeyNMT's own trainer
 
 The rivals are installed with the package's `test` extra.
 """
@@ -25,6 +26,7 @@ from train.benchmark.checkpoints import checkpoint_cost
 from train.benchmark.gpt import gpt_generation, gpt_quality, gpt_training
 from train.benchmark.gpu import gpu
 from train.benchmark.int8 import gpt_int8
+from train.benchmark.joeynmt_training import joeynmt_training
 from train.benchmark.kernels import kernel_gains
 from train.benchmark.llama import llama_generation
 from train.benchmark.timing import Machine
@@ -43,11 +45,14 @@ PARTS: dict[str, Callable[..., Any]] = {
     "bert-training": bert_training,
     "minilm-finetuning": minilm_finetuning,
     "translation-training": translation_training,
+    "joeynmt-training": joeynmt_training,
     "beam-search": beam_search_speed,
     "checkpoints": checkpoint_cost,
     "kernels": kernel_gains,
     "gpu": gpu,
 }
+READERS = ("gpt-quality", "joeynmt-training")
+"""The parts that train on --data."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,16 @@ class BenchmarkSettings:
 
     parts: str = "gpt-training,gpt-generation,bert-training,translation-training,beam-search"
     """What to measure, separated by commas: gpt-training, gpt-generation, llama-generation, gpt-quality, gpt-int8
-    (generation with weights of 8 bits), bert-training, translation-training, beam-search, minilm-finetuning (downloads
-    MiniLM and reviews once), checkpoints (the cost of writing one), kernels (what each kernel gains), gpu (the tests
-    and the speed of one GPU)."""
+    (generation with weights of 8 bits), bert-training, translation-training, joeynmt-training, beam-search,
+    minilm-finetuning (downloads MiniLM and reviews once), checkpoints (the cost of writing one), kernels (what each
+    kernel gains), gpu (the tests and the speed of one GPU)."""
     data: str | None = None
-    """The text for gpt-quality and gpt-int8: a path, or shakespeare."""
+    """The text for gpt-quality and gpt-int8: a path, or shakespeare. The pairs for joeynmt-training, as for
+    train.translate."""
+    source: str | None = None
+    """The column or the suffix of the sources for joeynmt-training, such as de."""
+    target: str | None = None
+    """The column or the suffix of the targets, such as en."""
     target_loss: Annotated[float, Range(more_than=0)] = 1.88
     """The validation loss, in nats per character, that gpt-quality trains our model to."""
     threads: Threads | None = None
@@ -77,8 +87,18 @@ class BenchmarkSettings:
         names = distinct("--parts", self.parts)
         if unknown := [name for name in names if name not in PARTS]:
             raise InputError(f"--parts {','.join(unknown)}: not among {', '.join(PARTS)}")
-        if bool({"gpt-quality", "gpt-int8"} & {*names}) != (self.data is not None):
-            raise InputError("--parts gpt-quality and gpt-int8 need --data, a text to train on; other parts read none")
+        of_pairs = "joeynmt-training" in names
+        of_texts = not {"gpt-quality", "gpt-int8"}.isdisjoint(names)
+        if (of_pairs or of_texts) != (self.data is not None):
+            raise InputError(
+                "--parts gpt-quality, gpt-int8 and joeynmt-training need --data to train on; other parts read none"
+            )
+        if of_pairs and of_texts:
+            raise InputError(
+                "--parts joeynmt-training reads pairs from --data, gpt-quality and gpt-int8 a text: run it alone"
+            )
+        if not of_pairs and (self.source is not None or self.target is not None):
+            raise InputError("--source and --target are for --parts joeynmt-training alone")
         return names
 
 

@@ -111,7 +111,7 @@ def operations(model: Transformer, lengths: Tensor) -> int:
     return int((6 * weights + 12 * d_model * attended).sum())
 
 
-def profile(epoch: Callable[[], None]) -> dict[str, float]:
+def profile(epoch: Callable[[], Any]) -> dict[str, float]:
     """The share of an epoch's time that each kind of operation takes by itself."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         epoch()

@@ -11,7 +11,10 @@ from train.benchmark import __main__ as benchmark
         (["--threads", "0"], "--threads 0 must be more than 0"),
         (["--rounds", "0"], "--rounds 0 must be more than 0"),
         (["--parts", ","], "--parts ',': name at least one"),
-        (["--data", "shakespeare"], "--parts gpt-quality and gpt-int8 need --data"),
+        (["--data", "shakespeare"], "--parts gpt-quality, gpt-int8 and joeynmt-training need --data"),
+        (["--parts", "joeynmt-training"], "--parts gpt-quality, gpt-int8 and joeynmt-training need --data"),
+        (["--parts", "gpt-int8,joeynmt-training", "--data", "a"], "--parts joeynmt-training reads pairs from --data"),
+        (["--source", "de"], "--source and --target are for --parts joeynmt-training alone"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(flags, message, capsys):
