@@ -33,8 +33,8 @@ def text_batches(split: "datasets.Dataset", *columns: str) -> Iterator[dict[str,
     indices = None if split._indices is None else split._indices.column(0).to_numpy()
     start = 0
     for file in files:
-        with pyarrow.OSFile(str(file)) as opened, pyarrow.ipc.open_stream(opened) as batches:
-            for batch in batches:
+        with pyarrow.OSFile(str(file)) as opened, pyarrow.ipc.open_stream(opened) as stored:
+            for batch in (each.slice(first, ROWS) for each in stored for first in range(0, each.num_rows, ROWS)):
                 found = {name: batch.column(name) for name in columns}
                 for name, values in found.items():
                     if values.type != split.features[name].dtype:  # a label, whose number is in memory

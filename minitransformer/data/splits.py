@@ -65,21 +65,34 @@ def warn_of_repeated(splits: Mapping[str, "datasets.Dataset"], where: object) ->
     def count() -> dict[str, int]:
         labelled = [column for column in splits["train"].column_names if column == "label"]
         found = {split: _hashes(rows, columns, columns + labelled) for split, rows in splits.items()}
-        hashes = {split: of_texts for split, (of_texts, _) in found.items()}
+        several = _with_several([*found.values()])
+        hashes = {split: np.sort(of_texts) for split, (of_texts, _) in found.items()}
         shared = {
-            f"{len(hashes[split]):,} {split} rows also stand in {other}": int(
-                np.isin(hashes[split], hashes[other]).sum()
-            )
+            f"{len(hashes[split]):,} {split} rows also stand in {other}": _num_found(hashes[split], hashes[other])
             for other, split in combinations(hashes, 2)
         }
-        distinct = np.unique(np.hstack([*found.values()]), axis=1)[0]  # a text once for each of its labels
-        labels_of = np.unique(distinct, return_counts=True)[1]
-        return shared | {f"{len(labels_of):,} texts have several labels": int((labels_of > 1).sum())}
+        return shared | several
 
     name = "repeated-" + _marked(*((split, rows._fingerprint) for split, rows in splits.items()))
     folder = made_once(cache_folder() / "tables" / name, lambda folder: write_json(folder / "counts", count()))
     if found := [f"{number:,} of {what}" for what, number in read_json(folder / "counts").items() if number]:
         warnings.warn(f"{where}: {', and '.join(found)}", stacklevel=3)
+
+
+def _with_several(hashes: Sequence[Sequence[NDArray[np.int64]]]) -> dict[str, int]:
+    """How many texts have several labels, from the hashes of the texts and of the texts with their labels."""
+    of_texts, of_rows = map(np.concatenate, zip(*hashes, strict=True))
+    count = len(np.unique(of_texts))
+    if count == len(np.unique(of_rows)):  # else each text once for each of its labels, which takes more memory
+        return {f"{count:,} texts have several labels": 0}
+    first = np.unique(of_rows, return_index=True)[1]
+    labels_of = np.unique(of_texts[first], return_counts=True)[1]
+    return {f"{count:,} texts have several labels": int((labels_of > 1).sum())}
+
+
+def _num_found(hashes: NDArray[np.int64], among: NDArray[np.int64]) -> int:
+    """How many of the hashes are among the others, which are sorted."""
+    return int((np.searchsorted(among, hashes, "right") > np.searchsorted(among, hashes)).sum())
 
 
 def _marked(*what: object) -> str:

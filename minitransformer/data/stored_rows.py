@@ -3,8 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 _ROWS, _NOTE = "rows.arrow", "note.json"
 _FORMAT = "4"
 """To be changed whenever other rows are made of the same files, so that those in the cache are made again."""
-_ROWS_TOGETHER, _TEXTS_TOGETHER = 1000, 64
-"""Rows that are written together, and so are in memory together: of pairs or labelled texts, and of texts, which may be
-whole books."""
+_TOGETHER = 1 << 20
+"""Characters of the rows that are written together, and so are in memory together. To map the file, the beginning of
+each such batch is read, with the pages around it: with 1,000 short rows in a batch that was most of the file."""
 Generated = Generator[dict[str, Any], None, dict[str, Any]]
 _SURROGATES = regex.compile("[\ud800-\udfff]")
 _BLANK = regex.compile(r"[\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]*")
@@ -101,7 +100,6 @@ def stored(
     what = json.dumps([_FORMAT, list(reading), [sha256(file) for file in files]])
     name = hashlib.sha256(what.encode()).hexdigest()[:32]
     schema = pyarrow.schema(dict(columns))
-    together = _TEXTS_TOGETHER if {*columns} <= {"text", "continues"} else _ROWS_TOGETHER
 
     def make(folder: Path) -> None:
         note = dict[str, Any]()
@@ -109,9 +107,8 @@ def stored(
         def noting() -> Iterator[dict[str, Any]]:
             note.update((yield from rows()))
 
-        waiting = noting()
         with (folder / _ROWS).open("wb") as file, pyarrow.ipc.new_stream(file, schema) as sink:
-            while batch := list(islice(waiting, together)):
+            for batch in _batches(noting()):
                 sink.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
         write_json(folder / _NOTE, note)
         for path, identity in zip(files, before, strict=True):
@@ -121,6 +118,18 @@ def stored(
     folder = made_once(cache_folder() / "tables" / name, make)
     mapped = datasets.table.MemoryMappedTable.from_file(str(folder / _ROWS))
     return datasets.Dataset(mapped, fingerprint=name), read_json(folder / _NOTE)
+
+
+def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch, size = list[dict[str, Any]](), 0
+    for row in rows:
+        batch.append(row)
+        size += sum(len(value) for value in row.values() if isinstance(value, str))
+        if size >= _TOGETHER:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _identity(path: Path) -> tuple[int, ...]:
