@@ -92,7 +92,7 @@ class Muon(torch.optim.Muon):
     """`torch.optim.Muon` (Jordan et al. 2024: momentum, made orthogonal by Newton–Schulz iterations) with fewer and
     larger operations: matrices of the same shape go through the iterations together.
 
-    The iterations run in bfloat16, as torch's, only on hardware that multiplies it: emulated, a step takes seconds.
+    The iterations run in bfloat16, as torch's, on a GPU that multiplies it, and elsewhere in float32.
     """
 
     @torch.no_grad()
@@ -128,14 +128,35 @@ def orthogonal(
     eps: float,
 ) -> Float[Tensor, "batch rows columns"]:
     """Each matrix (rows <= columns) with its singular values brought near 1, by iterations of
-    X <- aX + (bA + cA²)X with A = XXᵀ."""
-    a, b, c = coefficients
-    x = matrices.bfloat16() if multiplies_bfloat16(matrices.device) else matrices.float()
+    X <- PX with P = aI + bA + cA² and A = XXᵀ."""
+    # On a CPU, batched products of bfloat16 take twice as long as float32's, even with instructions for them.
+    in_bfloat16 = matrices.is_cuda and multiplies_bfloat16(matrices.device)
+    x = matrices.bfloat16() if in_bfloat16 else matrices.float()
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    # Not of the shards of FSDP, whose diagonal is a copy.
+    if not in_bfloat16 and x.shape[2] >= 2 * x.shape[1] and type(x) is Tensor:
+        return _orthogonal_by_gram(x, coefficients, steps)
+    a, b, c = coefficients
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
+
+
+def _orthogonal_by_gram(
+    x: Float[Tensor, "batch rows columns"], coefficients: tuple[float, float, float], steps: int
+) -> Float[Tensor, "batch rows columns"]:
+    """The same iterations of wide matrices on A alone, which is smaller: X <- PX makes A <- PAP, and all P are applied
+    to X at the end. bfloat16 is too coarse for it."""
+    a, b, c = coefficients
+    gram, product = x @ x.mT, None
+    for step in range(steps):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        product = factor if product is None else factor @ product
+        if step + 1 < steps:
+            gram = factor @ gram @ factor
+    return x if product is None else product @ x
 
 
 class JoinedOptimizer(torch.optim.Optimizer):

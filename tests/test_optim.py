@@ -22,6 +22,7 @@ from minitransformer.optim import (
     layer_heights,
     layer_scales,
     muon,
+    orthogonal,
     parameter_groups,
 )
 
@@ -99,6 +100,21 @@ def test_muon_equals_torchs_on_every_shape_at_once():
                 optimizer.step()
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("columns", [6, 11, 12, 40])
+def test_muons_iterations_are_the_polynomial_of_the_gram_matrix(columns):
+    torch.manual_seed(0)
+    matrices = torch.randn(3, 6, columns)
+    matrices[1, 0] = matrices[1, 1]  # a singular value of 0
+    a, b, c = coefficients = (3.4445, -4.7750, 2.0315)
+    expected = matrices.double() / matrices.double().norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):
+        gram = expected @ expected.mT
+        expected = a * expected + (b * gram + c * gram @ gram) @ expected
+    torch.testing.assert_close(orthogonal(matrices, coefficients, 5, 1e-7), expected.float(), rtol=0, atol=1e-4)
+    no_steps = orthogonal(matrices, coefficients, 0, 1e-7)
+    torch.testing.assert_close(no_steps, matrices / matrices.norm(dim=(1, 2), keepdim=True))
 
 
 def tiny_gpt(**options):
