@@ -1,6 +1,8 @@
 """Training of the Transformer against JoeyNMT's own trainer, on the same pairs in the same pieces."""
 
+import importlib.util
 import logging
+import multiprocessing
 import statistics
 import tempfile
 import time
@@ -126,25 +128,52 @@ def our_turn(pairs: Seq2SeqData, special: dict[str, int], vocab_size: int, dtype
 def joeynmt_turn(pairs: Seq2SeqData, special: dict[str, int], vocab_size: int, folder: Path) -> Turn | None:
     """JoeyNMT's Transformer, data sets and `TrainManager`, which write into `folder`; None without JoeyNMT.
 
-    It reads the pieces as words, so that it spends no time on cutting words. Batches of JoeyNMT are random; their size
-    counts the longer side of the longest pair. Dropout on attention weights cannot be turned off alone.
+    They run in a process of their own, as a user runs them: our memory settings would make them faster. JoeyNMT reads
+    the pieces as words, so that it spends no time on cutting words. Its batches are random; their size counts the
+    longer side of the longest pair. Dropout on attention weights cannot be turned off alone.
     """
-    try:
-        from joeynmt.config import parse_global_args
-        from joeynmt.prediction import prepare
-        from joeynmt.training import TrainManager
-    except ImportError:
+    if importlib.util.find_spec("joeynmt") is None:
         return None
+    write_words(pairs, special, vocab_size, folder)
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    arguments = (theirs, configuration(folder), torch.get_num_threads())
+    spawn.Process(target=serve_turns, args=arguments, daemon=True).start()
+    theirs.close()
+
+    def turn(seconds: float) -> tuple[int, int, float]:
+        ours.send(seconds)
+        found: tuple[int, int, float] = ours.recv()
+        return found
+
+    return turn
+
+
+def serve_turns(connection: Any, config: dict[str, Any], threads: int) -> None:
+    """JoeyNMT's side of `connection`: takes the seconds of a turn, answers with its figures."""
+    torch.set_num_threads(threads)
+    trainer = joeynmt_trainer(config)
+    while True:
+        try:
+            seconds = connection.recv()
+        except EOFError:
+            return
+        connection.send(trainer.turn(seconds))
+
+
+def joeynmt_trainer(config: dict[str, Any]) -> Any:
+    """JoeyNMT's own trainer, which ends after the step in which a turn's time is up, and keeps no checkpoint."""
+    from joeynmt.config import parse_global_args
+    from joeynmt.prediction import prepare
+    from joeynmt.training import TrainManager
+
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("joeynmt"):
             logging.getLogger(name).setLevel(logging.WARNING)
-    write_words(pairs, special, vocab_size, folder)
-    args = parse_global_args(configuration(folder))
+    args = parse_global_args(config)
     model, data, _, _ = prepare(args, rank=0, mode="train")
 
     class Trainer(TrainManager):
-        """Ends after the step in which the time is up, and keeps no checkpoint."""
-
         seconds = 0.0
 
         def _log_scores(self, epoch_no: int, elapsed: float, start_tokens: int, *rest: Any) -> None:
@@ -162,7 +191,7 @@ def joeynmt_turn(pairs: Seq2SeqData, special: dict[str, int], vocab_size: int, f
             self.train_and_validate(data, data)
             return self.stats.total_tokens - tokens, self.stats.steps - steps, self.seconds
 
-    trainer = Trainer(
+    return Trainer(
         rank=0,
         model=model,
         model_dir=args.model_dir,
@@ -172,8 +201,6 @@ def joeynmt_turn(pairs: Seq2SeqData, special: dict[str, int], vocab_size: int, f
         train_args=args.train,
         dev_args=args.test,
     )
-    turn: Turn = trainer.turn
-    return turn
 
 
 def write_words(pairs: Seq2SeqData, special: dict[str, int], vocab_size: int, folder: Path) -> None:

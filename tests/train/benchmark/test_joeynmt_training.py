@@ -49,7 +49,7 @@ def test_joeynmt_reads_a_word_for_each_piece(pairs, tmp_path):
 
 
 def test_without_joeynmt_a_line_says_so_and_ours_is_measured_alone(tmp_path, pairs, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "joeynmt.config", None)
+    monkeypatch.setitem(sys.modules, "joeynmt", None)
     monkeypatch.setattr(part, "VOCAB", 40)
     for suffix, word in (("de", "Hund"), ("en", "dog")):
         (tmp_path / f"text.{suffix}").write_text("".join(f"{word} {word * n}\n" for n in range(1, 31)))
