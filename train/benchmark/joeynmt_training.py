@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -153,12 +154,9 @@ def serve_turns(connection: Any, config: dict[str, Any], threads: int) -> None:
     """JoeyNMT's side of `connection`: takes the seconds of a turn, answers with its figures."""
     torch.set_num_threads(threads)
     trainer = joeynmt_trainer(config)
-    while True:
-        try:
-            seconds = connection.recv()
-        except EOFError:
-            return
-        connection.send(trainer.turn(seconds))
+    with suppress(EOFError, OSError):  # the benchmark has ended
+        while True:
+            connection.send(trainer.turn(connection.recv()))
 
 
 def joeynmt_trainer(config: dict[str, Any]) -> Any:
