@@ -12,6 +12,7 @@ from torch.optim._muon import _adjust_lr
 from minitransformer.blocks import Stack
 from minitransformer.errors import InputError
 from minitransformer.learning_rate import set_learning_rate
+from minitransformer.processor import multiplies_bfloat16
 
 
 def parameter_groups(
@@ -92,7 +93,7 @@ class Muon(torch.optim.Muon):
     """`torch.optim.Muon` (Jordan et al. 2024: momentum, made orthogonal by Newton–Schulz iterations) with fewer and
     larger operations: matrices of the same shape go through the iterations together.
 
-    The iterations run in bfloat16, as torch's, on a GPU that multiplies it, and elsewhere in float32.
+    The iterations run in bfloat16, as torch's, where it is multiplied faster, and elsewhere in float32.
     """
 
     @torch.no_grad()
@@ -129,8 +130,7 @@ def orthogonal(
 ) -> Float[Tensor, "batch rows columns"]:
     """Each matrix (rows <= columns) with its singular values brought near 1, by iterations of
     X <- PX with P = aI + bA + cA² and A = XXᵀ."""
-    # On a CPU with instructions for bfloat16 (a Xeon), its batched products took twice as long as float32's.
-    in_bfloat16 = matrices.is_cuda and multiplies_bfloat16(matrices.device)
+    in_bfloat16 = multiplies_bfloat16(matrices.device)
     x = matrices.bfloat16() if in_bfloat16 else matrices.float()
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     # Not of the shards of FSDP, whose diagonal is a copy.
@@ -206,11 +206,3 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -
     if max_norm is not None and not length <= max_norm:  # saves a pass over the gradients if nothing is clipped
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return length
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products are faster than float32's. A CPU without instructions for them emulates them, at
-    a hundredth of the speed."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -8,15 +8,13 @@ models of GPT-2's size: a step of 12 x 768 is 1.37 times as fast for 8 rows on t
 The choice is made in one place, `_blocks`: by rows, size of the weight and make of the processor.
 """
 
-from functools import cache
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from minitransformer.kernels import enabled, untouched
+from minitransformer.processor import on_amd
 
 _MOST_ROWS = 32
 _FORWARD = nn.Linear.forward
@@ -50,8 +48,8 @@ def linear(
 
 def _blocks(x: Tensor, weight: Tensor) -> int:
     """Into how many blocks of rows the weight is cut; 0 where `F.linear` is as fast."""
-    # A smaller weight stays in a core's own cache.
-    smallest, fewest_rows = (1 << 19, 1) if _on_amd() else ((1 << 20) + 1, 4)
+    # On AMD, MKL multiplies few rows on one core. A smaller weight stays in a core's own cache.
+    smallest, fewest_rows = (1 << 19, 1) if on_amd() else ((1 << 20) + 1, 4)
     if weight.numel() < smallest or not fewest_rows <= (rows := x.numel() // x.shape[-1]) <= _MOST_ROWS:
         return 0
     plain = type(x) is Tensor and type(weight) in (Tensor, nn.Parameter) and weight.is_contiguous()
@@ -60,10 +58,3 @@ def _blocks(x: Tensor, weight: Tensor) -> int:
     if torch.get_num_threads() == 1 or torch.is_autocast_enabled("cpu"):
         return 0
     return 8 if rows < 4 else 16 if rows <= 12 else 4
-
-
-@cache
-def _on_amd() -> bool:
-    """Whether MKL, which torch multiplies with, multiplies few rows on one core."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 has none
-    return "AMD" in str(capabilities.get("cpu_name"))

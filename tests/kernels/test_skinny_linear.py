@@ -17,7 +17,7 @@ WIDTH, ROWS = 512, 1031  # an odd number of outputs, and just large enough
 
 @pytest.fixture(autouse=True)
 def two_threads_of_an_amd_processor(monkeypatch):
-    monkeypatch.setattr(skinny_linear, "_on_amd", lambda: True)
+    monkeypatch.setattr(skinny_linear, "on_amd", lambda: True)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -74,7 +74,7 @@ def test_other_products_are_plain(x, weight, by_blocks):
 def test_without_an_amd_processor_one_product_serves_few_rows_and_small_weights(
     rows, width, cut, by_blocks, monkeypatch
 ):
-    monkeypatch.setattr(skinny_linear, "_on_amd", lambda: False)
+    monkeypatch.setattr(skinny_linear, "on_amd", lambda: False)
     with torch.no_grad():
         skinny_linear.through(nn.Linear(width, ROWS), torch.ones(rows, width))
     assert bool(by_blocks) == cut

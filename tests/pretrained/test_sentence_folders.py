@@ -40,11 +40,11 @@ def files_of(folder):
 
 def test_an_exported_classifier_is_read_with_its_head_and_exported_with_the_same_bytes(tmp_path):
     model, tokenizer = classifier_of("BERT", "mean")
-    first = load_pipeline(model.export(tmp_path / "once", tokenizer))
+    first = load_pipeline(model.export(tmp_path / "once/classifier", tokenizer))
     assert isinstance(first, Classifier)
     assert (first.model.config.labels, first.model.config.pooling) == (LABELS, "mean")
     assert torch.equal(first.probabilities(TEXTS), Classifier(model, tokenizer).probabilities(TEXTS))
-    first.model.export(tmp_path / "twice", first.tokenizer)
+    first.model.export(tmp_path / "twice/classifier", first.tokenizer)
     assert files_of(tmp_path / "once") == files_of(tmp_path / "twice")
 
 

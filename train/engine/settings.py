@@ -13,7 +13,7 @@ from torch import Tensor
 
 from minitransformer.checks import Count, CountOrZero, Range, Seed, flag_name, require_number, require_ranges
 from minitransformer.errors import InputError
-from minitransformer.optim import multiplies_bfloat16
+from minitransformer.processor import multiplies_bfloat16
 from train.engine.loggers import logger_classes
 from train.engine.processes import Processes, launched, local_world_size
 from train.engine.state import State
