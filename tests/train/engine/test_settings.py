@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers_scripts import refused
 
-from minitransformer import InputError
+from minitransformer import InputError, processor
 from train import compare_sentiment
 from train.engine.results import finish, finished
 from train.engine.run_folder import create_run
@@ -260,12 +260,20 @@ def test_a_signal_before_the_run_began_is_one_line(number, code, tmp_path, capsy
     assert capsys.readouterr() == ("stopped before it began\n", "")
 
 
-def test_precision_auto_is_float32_where_bfloat16_is_emulated(monkeypatch):
-    settings = Settings(device="cpu")
-    for supported, dtype in ((False, None), (True, torch.bfloat16)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda supported=supported: supported)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert settings.autocast_dtype() is dtype
+@pytest.mark.parametrize(
+    ("has_avx512_bf16", "amd", "has_amx", "dtype"),
+    [
+        (False, True, False, None),
+        (True, False, False, None),
+        (True, True, False, torch.bfloat16),
+        (False, False, True, torch.bfloat16),
+    ],
+)
+def test_precision_auto_is_bfloat16_where_it_is_multiplied_faster(has_avx512_bf16, amd, has_amx, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
+    monkeypatch.setattr(processor, "on_amd", lambda: amd)
+    assert Settings(device="cpu").autocast_dtype() is dtype
     assert Settings(device="cpu", precision="fp32").autocast_dtype() is None
     assert Settings(device="cpu", precision="bf16").autocast_dtype() is torch.bfloat16
 

@@ -38,7 +38,8 @@ def turned(data):
 
 def test_a_translator_continues_in_the_other_direction_with_its_vocabulary(data, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
-    sizes = ["--tokenizer", "bpe", "--vocab-size", "90", "--beam", "1", "--average", "1"]
+    sizes = ["--preset", "characters", "--models", "transformer", "--tokenizer", "bpe", "--vocab-size", "90"]
+    sizes += ["--beam", "1", "--average", "1"]
     main([*FLAGS, *sizes, "--data", str(data / "sentences.tsv"), "--out", str(first)])
     main([*FLAGS, "--init", str(first), "--data", str(turned(data)), "--out", str(second), "--beam", "1"])
     assert "tokens of train are unknown to the tokenizer" in capsys.readouterr().err
