@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # the extensions beside this file
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # the extensions beside this file; `train`, which is not installed
 
 project = "minitransformer"
 author = "The minitransformer maintainers"
