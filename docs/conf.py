@@ -4,7 +4,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]  # the extensions beside this file; `train`, which is not installed
+sys.path[:0] = [
+    str(HERE),
+    str(HERE.parent),
+]  # the extensions beside this file; `train`, which is not installed
 
 project = "minitransformer"
 author = "The minitransformer maintainers"
