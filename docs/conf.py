@@ -4,10 +4,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [
-    str(HERE),
-    str(HERE.parent),
-]  # the extensions beside this file; `train`, which is not installed
+# The extensions beside this file, and `train`, which is not installed.
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 project = "minitransformer"
 author = "The minitransformer maintainers"
