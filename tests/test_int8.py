@@ -1,4 +1,4 @@
-"""Weights of 8 bits compute nearly what the model does, in every path, and the model on disk stays as it was."""
+"""A model with weights of 8 bits computes nearly the same on every path, and the saved model does not change."""
 
 import pytest
 import torch

@@ -83,7 +83,7 @@ def models_called(name: Any) -> list[type[Model]]:
 
 
 def subclasses(kind: type[Any]) -> Iterator[type[Model]]:
-    """All classes below `kind`, those of one parent in the order of their definition."""
+    """All classes below `kind`. Classes with the same parent are in the order of their definition."""
     for child in kind.__subclasses__():
         yield child
         yield from subclasses(child)

@@ -40,7 +40,7 @@ def has_sentence_head(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def write_sentence_head(folder: Path, pooling: PoolingName, head: Mapping[str, Tensor], max_length: int) -> None:
-    """The files beside those of the BERT; `head` has "weight" and "bias"."""
+    """All files but the BERT's own. `head` has "weight" and "bias"."""
     num_labels, width = head["weight"].shape
     chosen = {setting: setting == POOLINGS[pooling] for setting in POOLINGS.values()}
     dense = {"in_features": width, "out_features": num_labels, "bias": True}

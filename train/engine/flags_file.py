@@ -4,7 +4,7 @@
     data = "pairs.tsv"
     max-tokens = 2400
 
-The names are those of the flags. Flags on the command line win.
+A key is the name of a flag. Flags on the command line win.
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
     --log tensorboard               --log tensorboard,my_logger:MyLogger
 
-Rank 0 logs. What a logger does changes nothing about the run: an error is said once and counted, and random numbers
-are those of a run without it.
+Rank 0 logs. A logger does not change the run: the random numbers are the same without it, and its errors are counted
+and reported once.
 """
 
 import importlib

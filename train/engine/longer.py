@@ -18,8 +18,10 @@ WITH_LENGTH = {"lr", "schedule", "evaluations", "patience"}
 
 
 def next_stretch(saved: S, settings: S, named: Collection[str]) -> S:
-    """`settings` as those of a new stretch if the flags `named` give another length than `saved` has. They are its
-    whole length: --minutes alone takes the place of --steps."""
+    """The settings of a new stretch if their length differs from `saved`, else `settings`.
+
+    The lengths that the command `named` are the whole length: --minutes alone replaces --steps.
+    """
     lengths = [field.name for field in dataclasses.fields(settings) if field.name in LENGTH]
     if all(getattr(settings, name) == getattr(saved, name) for name in lengths):
         return settings
