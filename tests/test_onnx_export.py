@@ -16,7 +16,7 @@ from minitransformer import SequenceClassifier
 
 @pytest.fixture(autouse=True)
 def _without_checks_of_shapes(monkeypatch):
-    """They compare sizes, which are symbols during an export and would become those of the example."""
+    """Checks of shapes compare sizes. Compared during an export, a free size would become the size of the example."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 

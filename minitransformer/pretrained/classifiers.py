@@ -1,5 +1,5 @@
-"""Classification heads of Hugging Face, read and written: in the format of `...ForSequenceClassification`, or, for poolings
-that it lacks, in a folder of sentence-transformers."""
+"""Classification heads of Hugging Face, read and written: in the format of `...ForSequenceClassification`, or, for
+poolings that it lacks, in a folder of sentence-transformers."""
 
 import re
 from collections.abc import Mapping

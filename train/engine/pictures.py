@@ -1,4 +1,4 @@
-"""The pictures of a finished run for its loggers: what the job drew, or else where the model looks in its last sample."""
+"""The pictures of a finished run for its loggers: what the job drew, or where the model looks in its last sample."""
 
 import json
 import warnings
