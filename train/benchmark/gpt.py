@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from minitransformer.data import load
@@ -184,27 +185,8 @@ def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, 
         name="reference",
     )
 
-    torch.manual_seed(0)
-    ours = our_gpt(**sizes, eos_id=end_of_text_id(tokenizer), **{**MODERN, "norm": "layernorm"})
-    ours.init_weights(zero_residual=True)
-    mine = train_for(
-        ours,
-        muon(
-            ours,
-            lr=RECIPE["lr"],
-            weight_decay=0.01,
-            momentum=RECIPE["momentum"],
-            betas=RECIPE["betas"],
-            eps=1e-8,
-        ),
-        streams,
-        context=64,
-        batch_size=RECIPE["batch_size"],
-        steps=20 if settings.quick else RECIPE["steps"],
-        rate=lambda step, done: learning_rate("linear", RECIPE["lr"], step=step, progress=done, warmup_steps=10),
-        dtype=dtype,
-        console=console,
-        name="ours",
+    _, mine = trained_by_recipe(
+        tokenizer, streams, sizes, quick=settings.quick, dtype=dtype, console=console, name="ours"
     )
     figures = {"reference": reference, "ours": mine, "ratio": reference["seconds"] / mine["seconds"]}
     for name in ("reference", "ours"):
@@ -220,6 +202,36 @@ def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, 
 
 RECIPE: dict[str, Any] = dict(lr=1e-2, batch_size=16, steps=200, momentum=0.8, betas=(0.9, 0.99))
 """What each choice gains is in docs/results.md."""
+
+
+def trained_by_recipe(
+    tokenizer: Tokenizer,
+    streams: Mapping[str, Tensor],
+    sizes: Mapping[str, int],
+    *,
+    quick: bool,
+    console: Console,
+    name: str,
+    dtype: torch.dtype | None = None,
+) -> tuple[GPT, dict[str, Any]]:
+    """A GPT of these `sizes`, for `our_gpt`, trained by `RECIPE`, and the figures of its training."""
+    torch.manual_seed(0)
+    model = our_gpt(**sizes, eos_id=end_of_text_id(tokenizer), **{**MODERN, "norm": "layernorm"})
+    model.init_weights(zero_residual=True)
+    rates: dict[str, Any] = dict(lr=RECIPE["lr"], momentum=RECIPE["momentum"], betas=RECIPE["betas"])
+    figures = train_for(
+        model,
+        muon(model, weight_decay=0.01, eps=1e-8, **rates),
+        streams,
+        context=sizes["context"],
+        batch_size=RECIPE["batch_size"],
+        steps=20 if quick else RECIPE["steps"],
+        rate=lambda step, done: learning_rate("linear", RECIPE["lr"], step=step, progress=done, warmup_steps=10),
+        dtype=dtype,
+        console=console,
+        name=name,
+    )
+    return model, figures
 
 
 def train_for(

@@ -12,14 +12,11 @@ from minitransformer.data import load
 from minitransformer.data.streams import stream_rows
 from minitransformer.generation import greedy
 from minitransformer.int8 import quantize
-from minitransformer.learning_rate import learning_rate
 from minitransformer.models import GPT
-from minitransformer.optim import muon
-from minitransformer.tokenization import end_of_text_id, train_character_tokenizer
-from train.benchmark.gpt import NEW_TOKENS, PROMPT, RECIPE, generations, generators, our_gpt, train_for
+from minitransformer.tokenization import train_character_tokenizer
+from train.benchmark.gpt import NEW_TOKENS, PROMPT, generations, generators, trained_by_recipe
 from train.benchmark.timing import Machine, speeds
 from train.pretrain.gpt.stream_loss import stream_loss
-from train.pretrain.settings import MODERN
 
 
 def gpt_int8(settings: Any, machine: Machine, console: Console) -> dict[str, Any]:
@@ -34,28 +31,15 @@ def gpt_int8(settings: Any, machine: Machine, console: Console) -> dict[str, Any
         f"generation {layers} x {width}, batch 1: {row['ours']:,.0f} tokens/s in int8 against {row['theirs']:,.0f} of "
         f"transformers in fp32: {row['ratio']:.2f} times as fast"
     )
-    return {"speed": row, "quality": _quality(settings, machine, console)}
+    return {"speed": row, "quality": _quality(settings, console)}
 
 
-def _quality(settings: Any, machine: Machine, console: Console) -> dict[str, Any]:
+def _quality(settings: Any, console: Console) -> dict[str, Any]:
     corpus = load(settings.data)
     tokenizer = train_character_tokenizer(corpus["train"]["text"])
     streams = {name: stream_rows(corpus[name], tokenizer).ids for name in ("train", "validation")}
-    torch.manual_seed(0)
     sizes = dict(layers=4, width=128, heads=4, context=64, vocab_size=tokenizer.get_vocab_size())
-    model = our_gpt(**sizes, eos_id=end_of_text_id(tokenizer), **{**MODERN, "norm": "layernorm"})
-    model.init_weights(zero_residual=True)
-    train_for(
-        model,
-        muon(model, lr=RECIPE["lr"], weight_decay=0.01, momentum=RECIPE["momentum"], betas=(0.9, 0.95), eps=1e-8),
-        streams,
-        context=64,
-        batch_size=RECIPE["batch_size"],
-        steps=20 if settings.quick else RECIPE["steps"],
-        rate=lambda step, done: learning_rate("linear", RECIPE["lr"], step=step, progress=done, warmup_steps=10),
-        console=console,
-        name="int8",
-    )
+    model, _ = trained_by_recipe(tokenizer, streams, sizes, quick=settings.quick, console=console, name="int8")
     model.eval()
     small = quantize(copy.deepcopy(model))
     perplexity = {
