@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from minitransformer.errors import InputError
 from train.engine.checkpoint import read_state
+from train.engine.presets import LENGTH
 from train.engine.results import RESULTS, set_aside
 from train.engine.settings import Settings
 from train.engine.stretches import require_longer
 
 S = TypeVar("S", bound=Settings)
-LENGTH = ("steps", "minutes", "epochs")
 WITH_LENGTH = {"lr", "schedule", "evaluations", "patience"}
 """Flags that may change beside a new length."""
 

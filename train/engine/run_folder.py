@@ -22,9 +22,10 @@ from minitransformer.untrusted import read_json, shown
 from train.engine.console import wide_console
 from train.engine.fingerprint import DATA_KEY, INIT, data_fingerprint, fingerprint, require_same_data
 from train.engine.flags_file import read_flags, write_flags
-from train.engine.longer import LENGTH, WITH_LENGTH, next_stretch, require_possible_length, set_results_aside
+from train.engine.longer import WITH_LENGTH, next_stretch, require_possible_length, set_results_aside
 from train.engine.model_card import write_cards
 from train.engine.pictures import log_pictures
+from train.engine.presets import LENGTH
 from train.engine.processes import Processes, joined
 from train.engine.results import RESULTS, finished
 from train.engine.settings import Settings
@@ -97,6 +98,10 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
         folder = Path(resume)
     taken = folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir()))
     if resume is None or (resume == "auto" and not taken):
+        if preset := settings.chosen_preset():
+            settings = parsed(settings_class(**preset.values({*given, *of_file})))
+            if said := preset.overruled(settings):
+                print(said)
         settings.validate()
         if taken:
             way = f"resume it with --resume {folder}, or " if folder.is_dir() else ""

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,6 +16,7 @@ from minitransformer.checks import Count, CountOrZero, Range, Seed, flag_name, r
 from minitransformer.errors import InputError
 from minitransformer.processor import multiplies_bfloat16
 from train.engine.loggers import logger_classes
+from train.engine.presets import Preset
 from train.engine.processes import Processes, launched, local_world_size
 from train.engine.state import State
 
@@ -68,6 +70,8 @@ class Settings(RunOptions):
     """The flags, by the name of the field, of parameters that are called otherwise in the library."""
     finished_once: ClassVar[tuple[str, ...]] = ()
     """Parts of a run that stay as they are when it is made longer."""
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    """The values of the flag `preset`, if a script has it."""
 
     seed: Seed = 0
     """Seed of the weights, the order of the data and dropout."""
@@ -93,6 +97,9 @@ class Settings(RunOptions):
     def validate(self) -> None:
         """Raises `InputError`. Not done on construction, where the command-line parser would wrap the message."""
         require_ranges(self)
+        name = self.preset_name
+        if name is not None and name not in self.presets:
+            raise InputError(f"--preset {name}: the presets are {', '.join(self.presets)}")
         logger_classes(self.log)
         if "fsdp" in self.given and not launched() and Processes.current().world_size == 1:
             raise InputError("--fsdp: no effect in one process that torchrun did not start; leave this out")
@@ -100,15 +107,29 @@ class Settings(RunOptions):
             slower = "compiled steps take 1.7 times as long on a CPU, and compiling takes minutes"
             raise InputError(f"--compile: {slower}; leave it out")
 
+    @property
+    def preset_name(self) -> str | None:
+        return getattr(self, "preset", None)
+
+    def chosen_preset(self) -> Preset | None:
+        return self.presets.get(self.preset_name or "")
+
     def is_given(self, name: str) -> bool:
-        """Whether the flag of this field, if there is one, was chosen by the user."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        """Whether the flag of this field, if there is one, was chosen by the user, and not by a preset."""
+        defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(self)}
+        if preset := self.chosen_preset():
+            defaults |= preset.flags
         return name in self.given or (name in defaults and getattr(self, name) != defaults[name])
 
     def refuse_idle(self, where: str, *names: str) -> None:
-        """`InputError` if one of these flags is given, which has no effect `where`: "beside --init RUN"."""
+        """`InputError` if one of these flags is given, which has no effect `where`: "beside --init RUN". A preset that
+        gives one is a warning."""
         if given := list(filter(self.is_given, names)):
             raise InputError(f"{', '.join(map(flag_name, given))}: no effect {where}; leave this out")
+        preset = self.chosen_preset()
+        if preset and (idle := [name for name in names if name in preset.flags]):
+            its = f"--preset {self.preset_name}: its {', '.join(map(flag_name, idle))}"
+            warnings.warn(f"{its}: no effect {where}", stacklevel=2)
 
     def warn_of_batches(self, name: str, lengths: Tensor) -> None:
         """Warnings if the field `name`, the tokens of the largest batch, is given and is more than all training data

@@ -6,7 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 from minitransformer.checks import Count, CountOrZero, Range, Share
 from minitransformer.models.pooling import PoolingName
+from train.engine.presets import preset_flag
 from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize
+from train.finetune.presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,9 @@ class FinetuneSettings(Settings):
     """
 
     settings_file: ClassVar[str] = "settings.json"  # config.json is the model's
+    presets: ClassVar = PRESETS
 
+    preset: Annotated[str | None, preset_flag(PRESETS, "A recipe by its name. Other flags overrule it.")] = None
     data: str = "reviews"
     """reviews, hub:NAME, a table of texts and labels (.csv, .tsv, .jsonl, .parquet), or a folder of train, validation
     (or dev) and test tables."""

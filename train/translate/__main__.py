@@ -36,7 +36,7 @@ from train.translate.averaging import average_evaluated
 from train.translate.bleu import Bleu
 from train.translate.data import TranslationData, tokenizers_for
 from train.translate.exact_match import ExactMatch
-from train.translate.recipes import Recipe, Seq2SeqModel
+from train.translate.recipes import PRESETS, Recipe, Seq2SeqModel
 from train.translate.settings import TranslateSettings
 from train.translate.starting_model import recipes_of, tokenizer_kind, tokenizers_of, within_source
 from train.translate.texts import are_sentences, bleu_tokenizer, sample
@@ -119,6 +119,9 @@ def prepare(settings: TranslateSettings) -> Comparison:
     check_unknown({name: pairs.rows for name, pairs in data.pairs.items()}, settings.data)
     settings.warn_of_batches("max_tokens", data.pairs["train"].lengths)
     preset = settings.preset or ("tiny" if kind == "bpe" else "characters")
+    if PRESETS[preset].tokenizer != kind:
+        suited = ", ".join(name for name, each in PRESETS.items() if each.tokenizer == kind)
+        warnings.warn(f"--preset {preset} is not for such texts (--tokenizer {kind}): {suited}", stacklevel=2)
     return Comparison(settings, data, measure, preset, beam, average, guess, init)
 
 

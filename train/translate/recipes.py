@@ -1,4 +1,4 @@
-"""The models that `train.translate` compares, and how each is trained: one table of recipes for each preset.
+"""The models that `train.translate` compares, and how each is trained: a table of recipes for each preset.
 
 Everything here was chosen on validation splits (`docs/results.md` has the scores). Batches are the same for all models
 of a table but "talk".
@@ -6,12 +6,13 @@ of a table but "talk".
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from minitransformer.models import RNNConfig, RNNSeq2Seq, Transformer, TransformerConfig
 from minitransformer.optim import adamw, muon
+from train.engine.presets import Preset
 
 Seq2SeqModel = Transformer | RNNSeq2Seq
 
@@ -163,11 +164,27 @@ def sentence_recipes(*, rnn_size: int, **sizes: Any) -> dict[str, Recipe]:
 TINY = sentence_recipes(rnn_size=256, d_model=128, d_ff=512, num_encoder_layers=4, num_decoder_layers=4, dropout=0.1)
 SMALL = sentence_recipes(rnn_size=384, d_model=256, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3, dropout=0.2)
 
-PRESETS: dict[str, dict[str, Recipe]] = {"characters": CHARACTERS, "tiny": TINY, "small": SMALL}
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsPreset(Preset):
+    """A preset that also has a recipe for each model, which is more than flags can say."""
+
+    recipes: Mapping[str, Recipe]
+    tokenizer: Literal["character", "bpe"] = "bpe"
+    """character for short strings, bpe for sentences."""
+
+
+PRESETS = {
+    "characters": ModelsPreset(
+        "66,000 parameters for short strings, chosen on dates.", recipes=CHARACTERS, tokenizer="character"
+    ),
+    "tiny": ModelsPreset("4 + 4 layers x 128 for sentences, RNNs of 256.", recipes=TINY),
+    "small": ModelsPreset("3 + 3 layers x 256 for sentences, RNNs of 384.", recipes=SMALL),
+}
 
 
 def recipe_for(model: str, preset: str, data: str) -> Recipe:
     """The recipe of a preset. With "characters", some models have their own recipe for `data` "recall" (associative
     recall) and "locales" (dates in several locales)."""
     own = {"recall": RECALL, "locales": LOCALES}.get(data, {}) if preset == "characters" else {}
-    return own.get(model, PRESETS[preset][model])
+    return own.get(model, PRESETS[preset].recipes[model])

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from minitransformer.checks import Count, CountOrZero, Range, Share
 from minitransformer.data.locales import locale_names
 from minitransformer.errors import InputError
+from train.engine.presets import preset_flag
 from train.engine.settings import Accumulate, LearningRate, Settings, VocabSize, distinct
 from train.translate.recipes import PRESETS, Recipe, recipe_for
 
@@ -18,6 +19,8 @@ class TranslateSettings(Settings):
     --minutes (of training, evaluation not counted) and --steps are per model. Without either it is 1 minute on short
     strings, 10 on sentences and on dates in several locales.
     """
+
+    presets: ClassVar = PRESETS
 
     data: str = "dates"
     """dates, recall, bible, hub:NAME, or the path of a table, of a folder of train and validation files, or of two
@@ -33,9 +36,10 @@ class TranslateSettings(Settings):
     rnn-concat (Luong's), rnn-none (without attention); on sentences also rnn-local-p (Luong's), on short strings
     rnn-location (the talk's attention) and talk (the talk's own training). Default: transformer; on short strings
     rnn-location,rnn-additive,transformer."""
-    preset: Literal["characters", "tiny", "small"] | None = None
-    """Sizes and rates: tiny and small are for sentences. Default: characters (66,000 parameters, chosen on dates) with
-    the character tokenizer, else tiny."""
+    preset: Annotated[
+        str | None,
+        preset_flag(PRESETS, "Sizes and rates. Default: characters with the character tokenizer, else tiny."),
+    ] = None
 
     init: Path | None = None
     """Continue from a translator: a run of one model, or the folder of one model in a run. Its sizes and tokenizers
@@ -101,7 +105,7 @@ class TranslateSettings(Settings):
             return self.tokenizer
         if self.data in ("dates", "recall"):
             return "character"
-        return None if self.preset is None else "character" if self.preset == "characters" else "bpe"
+        return None if self.preset is None else PRESETS[self.preset].tokenizer
 
     @property
     def several_locales(self) -> bool:
@@ -113,7 +117,7 @@ class TranslateSettings(Settings):
 
     def check_models(self, preset: str | None) -> None:
         """Raises `InputError` for a model that the preset has no recipe for; None stands for all presets."""
-        known = {name for each in ([preset] if preset else PRESETS) for name in PRESETS[each]}
+        known = {name for each in ([preset] if preset else PRESETS) for name in PRESETS[each].recipes}
         if unknown := [name for name in self.model_names(preset) if name not in known]:
             where = f" in --preset {preset}" if preset else ""
             raise InputError(f"--models {','.join(unknown)}: the models{where} are {', '.join(sorted(known))}")

@@ -88,6 +88,11 @@ def test_what_the_texts_look_like_chooses_the_measure_and_is_said_with_the_flag_
     assert comparison.guess is None if said is None else said in comparison.guess
 
 
+def test_a_preset_for_other_texts_is_used_and_the_presets_for_these_are_named():
+    with pytest.warns(UserWarning, match="--preset small is not for .*: characters$"):
+        assert prepare(TranslateSettings(data="dates", preset="small")).preset == "small"
+
+
 def test_generated_data_are_short_strings_whatever_the_sizes_of_the_models():
     assert TranslateSettings(preset="tiny").tokenizer_kind == "character"
     assert TranslateSettings(data="recall").tokenizer_kind == "character"

@@ -35,7 +35,7 @@ def test_the_talks_recipe_is_the_talks_model():
 
 @pytest.mark.parametrize(("preset", "data"), TABLES)
 def test_batches_are_the_same_for_all_models_of_a_table_but_the_talks(preset, data):
-    recipes = [recipe_for(name, preset, data) for name in PRESETS[preset] if name != "talk"]
+    recipes = [recipe_for(name, preset, data) for name in PRESETS[preset].recipes if name != "talk"]
     assert len({(recipe.max_tokens, recipe.pool) for recipe in recipes}) == 1
 
 
@@ -45,7 +45,7 @@ def test_another_optimizer_brings_its_own_rate(preset, data):
     other = next(name for name, optimizer in OPTIMIZERS.items() if optimizer is not recipe.optimizer)
     changed = recipe.with_optimizer(other)
     assert (changed.optimizer, changed.lr) == (OPTIMIZERS[other], recipe.other_rates[other])
-    for name in PRESETS["characters"]:
+    for name in PRESETS["characters"].recipes:
         assert recipe_for(name, "characters", "dates").with_optimizer("adamw").optimizer is adamw
 
 

@@ -6,8 +6,10 @@ from typing import Annotated, ClassVar, Literal
 from minitransformer.checks import Count, Range
 from minitransformer.errors import InputError
 from minitransformer.models.bert_config import SentenceTask
+from train.engine.presets import preset_flag
 from train.engine.settings import VocabSize
 from train.pretrain.bert.corpora import corpus_names
+from train.pretrain.bert.presets import PRESETS
 from train.pretrain.settings import PretrainSettings
 
 SENTENCE_TASKS: dict[str, SentenceTask | None] = {"bert": "nsp", "roberta": None, "albert": "sop"}
@@ -21,6 +23,9 @@ class BERTSettings(PretrainSettings):
     Trains for 4 minutes if neither --minutes nor --steps is given.
     """
 
+    presets: ClassVar = PRESETS
+
+    preset: Annotated[str | None, preset_flag(PRESETS, "A recipe by its name. Other flags overrule it.")] = None
     data: str = "reviews,bible"
     """One or more of shakespeare, reviews, bible, hub:NAME or a path, separated by commas: a .txt file (its last tenth
     is validation), a table with a column text, a folder of train and validation files, any other folder, of which every

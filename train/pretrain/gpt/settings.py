@@ -1,9 +1,11 @@
 """The flags of `python -m train.pretrain gpt`."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from minitransformer.checks import Count
+from train.engine.presets import preset_flag
+from train.pretrain.gpt.presets import PRESETS
 from train.pretrain.settings import PretrainSettings
 
 
@@ -14,6 +16,9 @@ class GPTSettings(PretrainSettings):
     Trains for 2.5 minutes if neither --minutes nor --steps is given.
     """
 
+    presets: ClassVar = PRESETS
+
+    preset: Annotated[str | None, preset_flag(PRESETS, "A recipe by its name. Other flags overrule it.")] = None
     data: str = "shakespeare"
     """shakespeare, hub:NAME, or a path: a .txt file (its last tenth is validation), a table with a column text, a
     folder of train and validation files, any other folder, of which every .txt, .md and .py file is a text, or a glob
