@@ -25,20 +25,22 @@ from minitransformer.pipelines.translator import Translator
 from minitransformer.reporting import reported_to_user
 from minitransformer.untrusted import read_json
 from train.engine.console import table, wide_console
+from train.engine.flags_file import settings_of, write_flags
+from train.engine.settings import Configurable
 from train.translate.data import limit_of_the_data
 from train.translate.exact_match import exact_match, worst_locales, write_by_locale
 from train.translate.reports import by_group
 
 
 @dataclass(frozen=True)
-class CompareDatesSettings:
+class CompareDatesSettings(Configurable):
     """Score a run's model and dateparser on the first test pairs of each locale.
 
     dateparser is scored twice: it finds the language by itself, as the model does, and it is given the locale, if it
     knows it.
     """
 
-    run: Path
+    run: Path = tyro.MISSING
     """A run folder of train.translate --data dates --locales ..."""
     model: str = "transformer"
     """One of the run's models."""
@@ -48,15 +50,15 @@ class CompareDatesSettings:
 
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
-        compare(tyro.cli(CompareDatesSettings, args=arguments, prog="python -m train.compare_dates"), wide_console())
+        compare(settings_of(CompareDatesSettings, "compare_dates", arguments), wide_console())
 
 
 def compare(settings: CompareDatesSettings, console: Console) -> None:
-    """Write `dateparser.json` and `dateparser.csv` into the run's folder."""
+    """Write `dateparser.json`, `dateparser.csv` and the flags into the run's folder."""
     require_ranges(settings)
     if importlib.util.find_spec("dateparser") is None:
         raise InputError("dateparser is not installed: pip install 'minitransformer[test]'")
-    written = settings.run / "dateparser.json", settings.run / "dateparser.csv"
+    written = [settings.run / f"dateparser.{kind}" for kind in ("json", "csv", "toml")]
     for path in written:
         require_place_for(path)
     test = load("dates", locales=locales_of(settings.run))["test"]
@@ -95,6 +97,7 @@ def compare(settings: CompareDatesSettings, console: Console) -> None:
     by_locale = {reader: report["by_locale"] for reader, report in reports.items()}
     write_json(written[0], results)
     write_by_locale(by_locale, written[1])
+    write_flags(written[2], settings, "compare_dates")
     console.print(worst_locales(by_locale))
     console.print(readers_table(results))
     console.print(f"all locales are in {settings.run / 'dateparser.csv'}")

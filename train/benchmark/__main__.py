@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import tyro
 from rich.console import Console
 
 from minitransformer.checks import Count, Range, require_ranges
@@ -33,8 +32,9 @@ from train.benchmark.timing import Machine
 from train.benchmark.translation import beam_search_speed
 from train.benchmark.translation_training import translation_training
 from train.engine.console import wide_console
+from train.engine.flags_file import settings_of, write_flags
 from train.engine.freed_memory import keep_freed_memory
-from train.engine.settings import Threads, distinct
+from train.engine.settings import Configurable, Threads, distinct
 
 PARTS: dict[str, Callable[..., Any]] = {
     "gpt-training": gpt_training,
@@ -56,7 +56,7 @@ READERS = ("gpt-quality", "joeynmt-training")
 
 
 @dataclass(frozen=True)
-class BenchmarkSettings:
+class BenchmarkSettings(Configurable):
     """Measure the library against its rivals, side by side in one run on one machine."""
 
     parts: str = "gpt-training,gpt-generation,bert-training,translation-training,beam-search"
@@ -104,7 +104,7 @@ class BenchmarkSettings:
 
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
-        settings = tyro.cli(BenchmarkSettings, args=arguments, prog="python -m train.benchmark")
+        settings = settings_of(BenchmarkSettings, "benchmark", arguments)
         names = settings.part_names()
         try:
             import transformers
@@ -129,6 +129,7 @@ def benchmark(settings: BenchmarkSettings, names: list[str], console: Console) -
     figures = {"machine": machine.to_dict(), **{name: PARTS[name](settings, machine, console) for name in names}}
     if settings.out is not None:
         settings.out.parent.mkdir(parents=True, exist_ok=True)
+        write_flags(settings.out.with_suffix(".toml"), settings, "benchmark")
         write_json(settings.out, figures)
     return figures
 

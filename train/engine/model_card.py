@@ -10,7 +10,7 @@ from minitransformer.checks import flag_name
 from minitransformer.model_card import CARD, IN_FOLDER, fenced, write_card
 from minitransformer.untrusted import read_json
 from train.engine.fingerprint import DATA_KEY
-from train.engine.flags_file import NO_KEYS
+from train.engine.flags_file import flags_of
 from train.engine.results import RESULTS
 from train.engine.settings import Settings
 
@@ -112,9 +112,10 @@ def command(settings: Settings, job: str) -> str:
 
 
 def _flags(settings: Settings) -> Iterator[str]:
+    flags = flags_of(type(settings))
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if field.name in NO_KEYS or value == field.default:
+        if field.name not in flags or value == field.default:
             continue
         flag = flag_name(field.name)
         if isinstance(value, bool):

@@ -21,7 +21,7 @@ from minitransformer.reporting import naming_flags, reported_to_user
 from minitransformer.untrusted import read_json, shown
 from train.engine.console import wide_console
 from train.engine.fingerprint import DATA_KEY, INIT, data_fingerprint, fingerprint, require_same_data
-from train.engine.flags_file import read_flags, write_flags
+from train.engine.flags_file import flags_of_file, write_flags
 from train.engine.longer import WITH_LENGTH, next_stretch, require_possible_length, set_results_aside
 from train.engine.model_card import write_cards
 from train.engine.pictures import log_pictures
@@ -81,8 +81,7 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
     words = [word.partition("=")[0].strip("-").replace("-", "_") for word in arguments if word.startswith("--")]
     fields = [field.name for field in dataclasses.fields(settings_class)]
     given = tuple(field for field in fields if field in words or f"no_{field}" in words)
-    settings = tyro.cli(settings_class, args=arguments, prog=prog)
-    of_file = {} if settings.config is None else read_flags(settings.config, settings_class, name)
+    of_file = flags_of_file(settings_class, name, arguments)
 
     def parsed(default: S) -> S:
         default = dataclasses.replace(default, job=name, **of_file)
@@ -162,9 +161,7 @@ def begin_run(folder: Path, settings: Settings) -> None:
     data = fingerprint(settings)
     path = folder / settings.settings_file
     if not path.exists():
-        if settings.job:
-            write_flags(folder, settings)
-        write_json(path, {**_to_json(settings), DATA_KEY: data})
+        _write_settings(folder, settings, data)
         return
     saved = _read_settings(folder, type(settings))
     if saved.run_id != settings.run_id:
@@ -175,9 +172,15 @@ def begin_run(folder: Path, settings: Settings) -> None:
         settings = dataclasses.replace(
             settings, **{name: getattr(saved, name) for name in FREE_ON_RESUME if hasattr(saved, name)}
         )
-        if settings.job:
-            write_flags(folder, settings)
-        write_json(path, {**_to_json(settings), DATA_KEY: data})
+        _write_settings(folder, settings, data)
+
+
+def _write_settings(folder: Path, settings: Settings, data: dict[str, str]) -> None:
+    """The settings, and as flags too, except for a part of another job."""
+    if settings.job:
+        name = "flags.toml" if settings.stretch == 1 else f"flags-{settings.stretch}.toml"
+        write_flags(folder / name, settings, settings.job)
+    write_json(folder / settings.settings_file, {**_to_json(settings), DATA_KEY: data})
 
 
 def lock_run(folder: Path) -> None:

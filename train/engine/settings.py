@@ -60,7 +60,16 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class Settings(RunOptions):
+class Configurable:
+    """The flag of every command."""
+
+    config: Path | None = None
+    """A TOML file of flags, by their names (`max-tokens = 4096`); flags on the command line win. All flags are written
+    beside the results as such a file, which repeats the command."""
+
+
+@dataclass(frozen=True)
+class Settings(Configurable, RunOptions):
     """Flags of every script. A run's length is `minutes` of training, evaluation not counted, or `steps`."""
 
     settings_file: ClassVar[str] = "config.json"
@@ -84,9 +93,6 @@ class Settings(RunOptions):
     """The run folder. Default: runs/NAME-DATE-TIME."""
     resume: str | None = None
     """A run folder to resume, or "auto": resume --out if it exists, else start it."""
-    config: Path | None = None
-    """A TOML file of flags, by their names (`max-tokens = 4096`); flags on the command line win. Each run writes the
-    flags that repeat it into its folder, as flags.toml."""
     job: tyro.conf.Suppress[str] = ""
     """What comes after `python -m train.`; empty in a part of another job."""
     processes: tyro.conf.Suppress[int] = 1

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 
 from minitransformer.checks import Count, require_ranges
@@ -26,6 +25,8 @@ from minitransformer.errors import InputError
 from minitransformer.files import require_place_for, write_json
 from minitransformer.reporting import reported_to_user
 from train.engine.console import table, wide_console
+from train.engine.flags_file import settings_of, write_flags
+from train.engine.settings import Configurable
 from train.measure_memory.made_up_text import write_corpus
 
 TINY = ["--num-layers", "2", "--d-model", "32", "--num-heads", "2"]
@@ -52,7 +53,7 @@ JOBS = {
 
 
 @dataclass(frozen=True)
-class MemorySettings:
+class MemorySettings(Configurable):
     """Measure how much memory a corpus takes, and how long it takes to train on it."""
 
     job: Literal["gpt", "bert", "translate", "finetune"] = "gpt"
@@ -77,12 +78,13 @@ class MemorySettings:
 
 def main(arguments: list[str] | None = None) -> None:
     with reported_to_user():
-        settings = tyro.cli(MemorySettings, args=arguments, prog="python -m train.measure_memory")
+        settings = settings_of(MemorySettings, "measure_memory", arguments)
         sizes = settings.sizes()
         if settings.out is not None:
             require_place_for(settings.out)
         figures = [measured(settings, size * 1_000_000) for size in sizes]
         if settings.out is not None:
+            write_flags(settings.out.with_suffix(".toml"), settings, "measure_memory")
             write_json(settings.out, figures)
         show(figures, wide_console())
 

@@ -10,9 +10,15 @@ from helpers_scripts import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.engine.flags_file import read_flags, write_flags
+from train import compare_dates
+from train.benchmark import __main__ as benchmark
+from train.benchmark.__main__ import BenchmarkSettings
+from train.compare_dates import CompareDatesSettings
+from train.engine.flags_file import read_flags, settings_of, write_flags
 from train.engine.run_folder import create_run, open_run, run_job
 from train.engine.settings import Settings
+from train.measure_memory import __main__ as measure_memory
+from train.measure_memory.__main__ import MemorySettings
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ def test_flags_on_the_command_line_win_over_those_of_a_file(tmp_path):
     file.write_text('size = 5\nrate = 1\nquick = false\ninit = "a/b"\nkeep-checkpoints = 3\n')
     settings = opened("--config", file, "--size", "6", "--out", tmp_path / "run")
     assert (settings.size, settings.rate, settings.quick, settings.init) == (6, 1, False, Path("a/b"))
-    assert (settings.keep_checkpoints, settings.given) == (3, ("out", "config", "size"))
+    assert (settings.keep_checkpoints, settings.given) == (3, ("config", "out", "size"))
 
 
 def test_a_run_writes_the_file_that_repeats_it_and_one_for_each_stretch(tmp_path):
@@ -58,9 +64,9 @@ values |= {"rate": st.floats(allow_nan=False, allow_infinity=False), "quick": st
 
 @given(st.fixed_dictionaries(values))
 def test_every_value_is_read_as_it_was_written(tmp_path_factory, flags):
-    folder = tmp_path_factory.mktemp("flags")
-    write_flags(folder, Some(**flags, job="some"))
-    found = read_flags(folder / "flags.toml", Some, "some")
+    path = tmp_path_factory.mktemp("flags") / "flags.toml"
+    write_flags(path, Some(**flags), "some")
+    found = read_flags(path, Some, "some")
     assert {name: found.get(name) for name in flags} == flags
 
 
@@ -69,6 +75,7 @@ def test_every_value_is_read_as_it_was_written(tmp_path_factory, flags):
     [
         ("sise = 3", "there is no flag --sise; the nearest is --size"),
         ("run-id = 'x'", "there is no flag --run-id; the nearest is"),
+        ("out = 'x'", "--out is for the command line alone"),
         ("[size]\nx = 1", "--size {'x': 1} is not of type int"),
         ("size = '3'", "--size '3' is not of type int"),
         ("quick = 1", "--quick 1 is not of type bool"),
@@ -89,6 +96,40 @@ def test_a_file_that_is_wrong_is_one_line(text, says, tmp_path, capsys):
     words = ["--config", str(file), "--out", str(tmp_path / "run")]
     assert says in refused(capsys, words, lambda words: run_job(Some, "some", lambda *_: None, words))
     assert not (tmp_path / "run").exists()
+
+
+COMMANDS = {
+    "compare_dates": (CompareDatesSettings, {"run": Path("runs/locales"), "pairs": 3}),
+    "measure_memory": (MemorySettings, {"job": "bert", "megabytes": "1,2"}),
+    "benchmark": (BenchmarkSettings, {"parts": "kernels", "target_loss": 1.5, "quick": True}),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_without_a_run_folder_take_a_file_and_its_flags_are_written_again(name, tmp_path):
+    settings_class, flags = COMMANDS[name]
+    path = tmp_path / "flags.toml"
+    write_flags(path, settings_class(**flags), name)
+    assert settings_of(settings_class, name, ["--config", str(path)]) == settings_class(**flags, config=path)
+
+
+def test_a_command_without_a_run_folder_writes_its_flags_beside_its_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure_memory, "measured", lambda settings, size: {"megabytes": size / 1e6})
+    file = tmp_path / "mine.toml"
+    file.write_text("megabytes = '3'\nsteps = 2\n")
+    measure_memory.main(["--config", str(file), "--steps", "4", "--out", str(tmp_path / "figures.json")])
+    again = settings_of(MemorySettings, "measure_memory", ["--config", str(tmp_path / "figures.toml")])
+    assert (again.megabytes, again.steps, again.job) == ("3", 4, "gpt")
+
+
+@pytest.mark.parametrize(
+    ("script", "flag"), [(compare_dates, "pairs"), (measure_memory, "steps"), (benchmark, "parts")]
+)
+def test_the_nearest_flag_is_said_without_a_run_folder_too(script, flag, tmp_path, capsys):
+    file = tmp_path / "mine.toml"
+    file.write_text(f"{flag}z = 3")
+    said = refused(capsys, ["--config", str(file)], script.main)
+    assert f"there is no flag --{flag}z; the nearest is --{flag}" in said
 
 
 @pytest.mark.parametrize("name", ["gpt with muon", *(pytest.param(n, marks=pytest.mark.slow) for n in JOBS)])
