@@ -10,7 +10,8 @@ from minitransformer.errors import InputError
 from minitransformer.models.base import Config, Loss, Memory, Model, read_config
 from minitransformer.models.bert import BERT
 from minitransformer.models.bert_config import BERTConfig
-from minitransformer.models.classifier import ClassifierConfig, SequenceClassifier
+from minitransformer.models.classifier import SequenceClassifier
+from minitransformer.models.classifier_config import ClassifierConfig
 from minitransformer.models.gpt import GPT
 from minitransformer.models.gpt_config import GPTConfig
 from minitransformer.models.rnn import RNNConfig, RNNSeq2Seq

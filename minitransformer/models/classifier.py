@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from minitransformer.checks import fits, require_number
 from minitransformer.dropout import Dropout
 from minitransformer.errors import InputError
 from minitransformer.models.base import (
@@ -29,7 +28,8 @@ from minitransformer.models.base import (
     target_loss,
 )
 from minitransformer.models.bert import BERT
-from minitransformer.models.config import MOST_PARAMETERS, Config
+from minitransformer.models.classifier_config import ENCODERS, ClassifierConfig
+from minitransformer.models.config import Config
 from minitransformer.models.described import made_again, plain_options
 from minitransformer.models.gpt import GPT
 from minitransformer.models.pooling import POOLINGS, AttentionPooling, PoolingName
@@ -48,9 +48,7 @@ from minitransformer.pretrained import (
     load_pretrained,
     read_head,
 )
-from minitransformer.untrusted import shown
 
-ENCODERS: dict[str, type[Model]] = {"BERT": BERT, "GPT": GPT, "Transformer": Transformer, "RNNSeq2Seq": RNNSeq2Seq}
 TOKEN_PARTS: dict[type[Model], tuple[str, ...]] = {
     BERT: ("masked_head", "sentence_head"),
     GPT: ("output",),
@@ -59,54 +57,6 @@ TOKEN_PARTS: dict[type[Model], tuple[str, ...]] = {
 }
 """The parts of each model that predict tokens, which a classifier has no use for."""
 OPTIONS = ("pooling", "labels", "dropout", "label_smoothing")
-
-
-@dataclass(frozen=True)
-class ClassifierConfig(Config):
-    """The encoder and the options of a `SequenceClassifier`."""
-
-    encoder: dict
-    """The encoder's configuration, with its class name as "model"."""
-    num_labels: int
-    """Classes."""
-    pooling: PoolingName = "mean"
-    """How the states of a text become one vector."""
-    labels: tuple | None = None
-    """Names of the classes, in the order of the logits."""
-    dropout: float = 0.1
-    """On the pooled state."""
-    label_smoothing: float = 0.0
-    """While training only."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require_fraction("dropout", "label_smoothing")
-        require_number("num_labels", self.num_labels, at_least=2)
-        if self.labels is not None:
-            if not fits(self.labels, tuple[str, ...]):
-                raise InputError(f"labels={shown(list(self.labels))} must be strings")
-            if len(self.labels) != self.num_labels or len(set(self.labels)) < len(self.labels):
-                names = shown(list(self.labels))
-                raise InputError(f"labels={names} are not num_labels={self.num_labels} different names")
-        name = self.encoder.get("model")
-        if isinstance(name, str) and name in ENCODERS:
-            sizes = self.encoder_config().to_dict()
-            if self.num_labels * max(sizes.get("d_model", 0), sizes.get("hidden_size", 0)) > MOST_PARAMETERS:
-                raise InputError(f"num_labels={self.num_labels} are more than any model tells apart")
-
-    def encoder_config(self) -> Any:
-        """The encoder's own configuration; `InputError` if it is not valid, or not that of a model of this library."""
-        fields = dict(self.encoder)
-        name = fields.pop("model", None)
-        if not isinstance(name, str) or name not in ENCODERS:
-            raise InputError(
-                f"the encoder is a {shown(name)}, and only {', '.join(ENCODERS)} can be built from a configuration: "
-                "make a SequenceClassifier of your own encoder and load model.safetensors into it"
-            )
-        return ENCODERS[name].config_class.from_dict(fields)
-
-    def distinct_layers(self) -> int:
-        return self.encoder_config().distinct_layers()
 
 
 class SequenceClassifier(Model):

@@ -46,9 +46,9 @@ from minitransformer.plots import save_figure
 from minitransformer.recurrent import Additive
 from minitransformer.text_encoding import pad
 from train.applications.rivals import ApplicationSettings, Contest, Size, Split, parameters_of
-from train.engine.rows import Rows
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
+from train.engine.training_data import Rows
 
 WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
 PAD, UNKNOWN, FIRST_WORD = 0, 1, 2

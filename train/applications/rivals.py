@@ -18,12 +18,12 @@ from minitransformer.checks import Count, Range
 from minitransformer.models import Model
 from minitransformer.optim import adamw
 from train.engine.console import table
-from train.engine.loop import TrainingData, train
+from train.engine.loop import train
 from train.engine.processes import Processes
 from train.engine.results import finish, finished, part_id, run_figures
-from train.engine.rows import Rows
 from train.engine.run_folder import create_run
 from train.engine.settings import LearningRate, Precision, Settings, seeds_of
+from train.engine.training_data import Rows, TrainingData
 
 Size = Annotated[int, Range(more_than=0, at_most=4096)]
 """A width or a number of parts of a model: with more, a step takes minutes."""

@@ -3,12 +3,12 @@
 from minitransformer.models.base import Loss, Model
 from minitransformer.models.config import Config
 from train.engine.loggers import Logger
-from train.engine.loop import TrainingData, train
+from train.engine.loop import train
 from train.engine.results import finish
-from train.engine.rows import Rows
 from train.engine.settings import LoopOptions
 from train.engine.signals import TrainingInterrupted
 from train.engine.state import State
+from train.engine.training_data import Rows, TrainingData
 
 __all__ = [
     "Config",

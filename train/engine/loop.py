@@ -8,18 +8,16 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from minitransformer.data.labelled_batches import LabelledData
-from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.errors import InputError
 from minitransformer.learning_rate import learning_rate, set_learning_rate
 from minitransformer.models import Model
@@ -36,46 +34,11 @@ from train.engine.settings import LoopOptions
 from train.engine.signals import TrainingInterrupted, stop_requests
 from train.engine.state import State, rank, require_scores
 from train.engine.stretches import current_stretch, stretches_of
+from train.engine.training_data import Batch, TrainingData, batches_from
 
-Batch = dict[str, Tensor]
 M = TypeVar("M", bound=Model)
 SIGPIPE = 13
 """The signal of a closed pipe, which Windows has no name for."""
-
-
-@runtime_checkable
-class TrainingData(Protocol):
-    """Batches without end: `epoch` lists the rows of each batch, by the epoch's number alone; `batch` makes tensors.
-
-    `fixed_shapes = True` beside these says that all batches but an epoch's last are of one shape.
-    """
-
-    def epoch(self, number: int) -> Sequence[Sequence[int]]: ...
-
-    def batch(self, rows: Sequence[int]) -> Batch: ...
-
-
-LOGITS = 1 << 25
-"""The most logits of an evaluation at once: 128 MB, and as much again for their softmax."""
-
-
-def evaluation_tokens(vocab_size: int, *, most: int = 8192) -> int:
-    """How many tokens to predict at once in an evaluation, so that it takes little more memory than a step, whatever
-    the size of the vocabulary."""
-    return max(1, min(most, LOGITS // vocab_size))
-
-
-class Feed:
-    """Pairs or labelled texts in batches of `max_tokens`, in an order that depends on the seed and the epoch alone."""
-
-    def __init__(self, data: Seq2SeqData | LabelledData, max_tokens: int, pool: int, seed: int):
-        self.data, self.max_tokens, self.pool, self.seed = data, max_tokens, pool, seed
-
-    def epoch(self, number: int) -> Sequence[Sequence[int]]:
-        return self.data.batches(self.max_tokens, seed=self.seed * 1_000_003 + number, pool=self.pool)
-
-    def batch(self, rows: Sequence[int]) -> Batch:
-        return self.data.batch(rows)
 
 
 def lowest_loss(result: Mapping[str, Any]) -> Sequence[float]:
@@ -282,16 +245,6 @@ def accumulate_gradients(replica: Replica[Any], group: Sequence[Batch], options:
         loss += objective.detach()
     replica.settle(counts)
     return processes.sum(loss).item(), int(sum(count.item() for count in counts.values()))
-
-
-def batches_from(data: TrainingData, state: State) -> Iterator[list[int]]:
-    """The rows of each batch from the run's position on, one epoch after another; `state` counts the position."""
-    while True:
-        rows = data.epoch(state.epoch)
-        while state.position < len(rows):
-            state.position += 1
-            yield list(rows[state.position - 1])
-        state.epoch, state.position = state.epoch + 1, 0
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:

@@ -76,7 +76,7 @@ def chained(checksum: str, line: bytes) -> str:
     return hashlib.sha256(checksum.encode() + line).hexdigest()
 
 
-def undamaged_lines(path: Path, step: int, evaluations: int, checksum: str, *, from_step: int = 0) -> Iterator[bytes]:
+def undamaged_lines(path: Path, step: int, evaluations: int, checksum: str, *, from_step: int) -> Iterator[bytes]:
     """The lines up to `step`, but for means up to `from_step`. After the last one, if they do not have this `checksum`,
     a warning counts the damaged lines, and the steps and evaluations that do not have one line each. Another counts the
     steps that are lost where there are lines of a run that starts from step 0."""
@@ -84,7 +84,7 @@ def undamaged_lines(path: Path, step: int, evaluations: int, checksum: str, *, f
     if path.exists():
         with open(path, "rb", opener=open_regular) as file:
             for line in file:
-                if (values := _values(line)) is None:
+                if (values := line_values(line)) is None:
                     # The last line is cut if the run was killed while it wrote: it is of a step that will be repeated.
                     damaged += line.endswith(b"\n")
                 elif values["step"] > step:
@@ -113,7 +113,7 @@ def undamaged_lines(path: Path, step: int, evaluations: int, checksum: str, *, f
         )
 
 
-def _values(line: bytes) -> dict[str, Any] | None:
+def line_values(line: bytes) -> dict[str, Any] | None:
     """The values of a line, its step among them; None if the line is damaged."""
     try:
         values: Any = json.loads(line) if line.endswith(b"\n") else None

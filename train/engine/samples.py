@@ -8,6 +8,7 @@ from typing import Any
 
 from minitransformer.files import atomic, open_regular
 from train.engine.checkpoint import undisturbed
+from train.engine.metrics_file import line_values
 
 SAMPLES = "samples.jsonl"
 Sample = Mapping[str, str]
@@ -27,7 +28,7 @@ class Samples:
         if self.make is None or not self.path.exists():
             return
         with open(self.path, "rb", opener=open_regular) as file:
-            kept = [line for line in file if line.endswith(b"\n") and 0 < _step(line) <= step]
+            kept = [line for line in file if (values := line_values(line)) and values["step"] <= step]
         with atomic(self.path) as temporary:
             temporary.write_bytes(b"".join(kept))
 
@@ -42,15 +43,6 @@ class Samples:
     def write(self, place: Mapping[str, Any], samples: Sequence[Sample]) -> None:
         with open(self.path, "a", encoding="utf-8", opener=open_regular) as file:
             file.write(json.dumps({**place, "samples": samples}, ensure_ascii=False) + "\n")
-
-
-def _step(line: bytes) -> int:
-    """The step of a line; 0 if the line is damaged."""
-    try:
-        step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return 0
-    return step if type(step) is int else 0
 
 
 def sample_lines(samples: Sequence[Sample]) -> Iterator[str]:

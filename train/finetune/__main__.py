@@ -22,11 +22,12 @@ from minitransformer.errors import InputError
 from minitransformer.models import SequenceClassifier
 from minitransformer.optim import adamw, layer_heights, layer_scales
 from minitransformer.pipelines.base import warn_of_cut
-from train.engine.loop import Feed, evaluation_tokens, train
+from train.engine.loop import train
 from train.engine.processes import Processes
 from train.engine.results import finish, run_figures
 from train.engine.run_folder import create_run, run_job
 from train.engine.tokenizer_text import check_unknown, warn_of_small_vocabulary
+from train.engine.training_data import Feed, evaluation_tokens
 from train.finetune.baselines import baselines
 from train.finetune.metrics import scores, show, shown_labels
 from train.finetune.settings import FinetuneSettings

@@ -24,7 +24,7 @@ from rich.console import Console
 from minitransformer.data import load
 from minitransformer.data.columns import texts
 from minitransformer.pipelines.translator import Translator
-from train.engine.loop import Feed, train
+from train.engine.loop import train
 from train.engine.processes import Processes
 from train.engine.results import finish, finished, part_id, run_figures
 from train.engine.run_folder import create_run, run_job
@@ -32,6 +32,7 @@ from train.engine.sample_texts import translations
 from train.engine.settings import LoopOptions
 from train.engine.state import State
 from train.engine.tokenizer_text import check_unknown
+from train.engine.training_data import Feed
 from train.translate.averaging import average_evaluated
 from train.translate.bleu import Bleu
 from train.translate.data import TranslationData, tokenizers_for

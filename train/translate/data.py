@@ -15,8 +15,8 @@ from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.errors import InputError
 from minitransformer.pipelines.translator import Translator
 from minitransformer.tokenization import train_bpe_tokenizer, train_character_tokenizer
-from train.engine.loop import evaluation_tokens
 from train.engine.tokenizer_text import first
+from train.engine.training_data import evaluation_tokens
 from train.translate.recipes import Seq2SeqModel
 
 VOCAB_SIZE = 4000

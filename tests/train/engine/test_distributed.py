@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from minitransformer import GPT, GPTConfig, InputError
 from minitransformer.optim import adamw
 from train.engine.data_parallel import replicate
-from train.engine.loop import batches_from
 from train.engine.processes import Processes, check_device, joined
 from train.engine.run_folder import create_run, open_run
 from train.engine.settings import Settings
 from train.engine.signals import TrainingInterrupted, stop_requests
 from train.engine.state import State
+from train.engine.training_data import batches_from
 
 
 class Epochs:

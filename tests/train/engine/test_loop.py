@@ -1,15 +1,22 @@
 import json
 import math
-import os
 import re
 import shutil
-import signal
-from itertools import count
-from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers_training import MODELS, Copying, lines, ruin, run
+from helpers_training import (
+    MODELS,
+    Copying,
+    die,
+    interrupt,
+    lines,
+    rates,
+    ruin,
+    run,
+    scored,
+    take_a_second_a_step,
+)
 
 from minitransformer import InputError
 from train.engine.data_parallel import Replica
@@ -18,20 +25,6 @@ from train.engine.resuming import Checkpoints
 from train.engine.settings import LoopOptions
 from train.engine.signals import TrainingInterrupted
 from train.engine.state import State, require_scores
-
-
-def scored(*losses):
-    """Evaluations with these losses, whatever the model has learned."""
-    left = iter(losses)
-    return lambda model: {"loss": next(left)}
-
-
-def interrupt():
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def die():
-    raise MemoryError
 
 
 def takes_no_step():
@@ -124,12 +117,10 @@ def test_training_in_bfloat16_keeps_float32_weights(tmp_path):
 
 
 def test_minutes_end_a_run_and_drive_its_schedule(tmp_path, monkeypatch):
-    seconds = count()  # on this clock every step takes one
-    monkeypatch.setattr("train.engine.loop.time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
+    take_a_second_a_step(monkeypatch)
     _, state = run(tmp_path, steps=None, minutes=0.2)
     assert state.seconds == state.step == 12
-    rates = [line["lr"] for line in lines(tmp_path) if "lr" in line]
-    assert rates[-1] < 0.2 * max(rates)
+    assert rates(tmp_path)[-1] < 0.2 * max(rates(tmp_path))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):

@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
 import shutil
-import signal
 from dataclasses import dataclass
 
 import pytest
 import torch
 from helpers_scripts import refused
-from helpers_training import Copying, lines, run
+from helpers_training import Copying, die, interrupt, lines, rates, run, scored, take_a_second_a_step
 
 from minitransformer import InputError
 from train.engine.results import finish
@@ -19,23 +17,6 @@ from train.engine.settings import Settings
 from train.engine.signals import TrainingInterrupted
 
 LONGER = dict(stretch=2, steps=20)
-
-
-def rates(folder):
-    return [line["lr"] for line in lines(folder) if "lr" in line]
-
-
-def losses_of(*values):
-    left = iter(values)
-    return lambda model: {"loss": next(left)}
-
-
-def interrupt():
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def die():
-    raise MemoryError
 
 
 def test_a_longer_run_continues_and_its_rate_starts_again(tmp_path):
@@ -51,11 +32,11 @@ def test_a_longer_run_continues_and_its_rate_starts_again(tmp_path):
 
 
 def test_the_best_weights_are_of_all_stretches_and_patience_counts_in_each(tmp_path):
-    _, state = run(tmp_path, evaluate=losses_of(1.0, 2.0, 3.0), patience=2)
+    _, state = run(tmp_path, evaluate=scored(1.0, 2.0, 3.0), patience=2)
     assert (state.step, state.best_step) == (9, 3)
-    model, state = run(tmp_path, evaluate=losses_of(4.0, 5.0), patience=2, evaluations=11, **LONGER)
+    model, state = run(tmp_path, evaluate=scored(4.0, 5.0), patience=2, evaluations=11, **LONGER)
     assert (state.step, state.best_step) == (11, 3)
-    best, _ = run(tmp_path / "short", steps=12, evaluations=4, evaluate=losses_of(1.0, 2.0, 3.0, 4.0))
+    best, _ = run(tmp_path / "short", steps=12, evaluations=4, evaluate=scored(1.0, 2.0, 3.0, 4.0))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), best.parameters(), strict=True))
 
 
@@ -89,8 +70,7 @@ def test_a_longer_run_killed_at_any_step_ends_as_one_never_killed(batch, torn, t
 
 
 def test_minutes_make_a_run_longer_too(tmp_path, monkeypatch):
-    seconds = iter(range(10**6))  # on this clock every step takes one
-    monkeypatch.setattr("train.engine.loop.time.perf_counter", lambda: float(next(seconds)))
+    take_a_second_a_step(monkeypatch)
     run(tmp_path, steps=None, minutes=0.2)
     _, state = run(tmp_path, steps=None, minutes=0.4, stretch=2)
     assert (state.step, state.seconds) == (24, 24.0)

@@ -11,7 +11,7 @@ from helpers_scripts import interrupted_at, refused
 import minitransformer
 from minitransformer.data import load
 from minitransformer.data.dates import date_pairs, locale_of
-from train.engine.loop import Feed
+from train.engine.training_data import Feed
 from train.translate.__main__ import loop_options, main, prepare
 from train.translate.bleu import Bleu
 from train.translate.exact_match import ExactMatch

@@ -16,13 +16,14 @@ from minitransformer.pipelines.base import load_with_tokenizer, save
 from minitransformer.pretrained.folders import checkpoint_folder
 from minitransformer.tokenization import masked_specials
 from train.engine.console import table
-from train.engine.loop import evaluation_tokens, train
+from train.engine.loop import train
 from train.engine.processes import Processes
 from train.engine.results import finish, run_figures, show_run
 from train.engine.run_folder import create_run, run_job
 from train.engine.sample_texts import filled_gaps
 from train.engine.state import State
 from train.engine.tokenizer_text import check_unknown, warn_of_small_vocabulary
+from train.engine.training_data import evaluation_tokens
 from train.pretrain.bert.corpora import read_corpora, validation_sentences
 from train.pretrain.bert.counting_baselines import TITLES, CountingBaselines
 from train.pretrain.bert.rows import HELD_OUT_SEED, corpora_rows

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from minitransformer.data.packed_documents import PackedDocuments
-from train.engine.loop import evaluation_tokens
+from train.engine.training_data import evaluation_tokens
 
 
 def stream_loss(
