@@ -2,10 +2,12 @@
 
 import json
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from minitransformer.errors import InputError
 from minitransformer.pipelines.loading import load_pipeline
 from minitransformer.plots import attention_heads
 from minitransformer.untrusted import read_json
@@ -20,9 +22,9 @@ TEXTS = ("text", "sample")
 
 
 def log_pictures(names: str, folder: Path) -> None:
-    """Hand the pictures in the run folder to the loggers that `--log` names; draw one if there is none."""
+    """Hand the pictures in the run folder to the loggers that `--log` names; draw one for a model with samples."""
     loggers = Loggers.of(names, folder)
-    if not list(folder.glob("*.png")) and (folder / SAMPLES).exists():
+    if (folder / SAMPLES).exists():
         loggers.safely("the attention picture", lambda: draw_attention(folder))
     steps = read_json(folder / RESULTS).get("steps", 0) if (folder / RESULTS).exists() else 0
     for path in sorted(folder.glob("*.png")):
@@ -30,15 +32,14 @@ def log_pictures(names: str, folder: Path) -> None:
     loggers.send()
 
 
-def draw_attention(folder: Path) -> Path:
-    """Every head of the last layer of a GPT or BERT, over the last text that it wrote during training."""
+def draw_attention(folder: Path) -> None:
+    """Every head of the last layer, over a text of the last samples; nothing for a model without attention."""
     *_, line = (folder / SAMPLES).read_text(encoding="utf-8").splitlines()
     sample = json.loads(line)["samples"][0]
     text = next(sample[name] for name in TEXTS if name in sample)
     pipeline = load_pipeline(folder)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), suppress(InputError):
         warnings.simplefilter("ignore")  # of a text that fills the context
-        view = pipeline.view(text[:LETTERS] if "sample" in sample else text)
-    grid = view.grids[-1]
-    weights = torch.from_numpy(grid.weights[-1] / 255.0).float().square()  # a byte is the root of a weight
-    return attention_heads(weights, grid.keys, grid.queries, title=folder.name, path=folder / "attention.png")
+        grid = pipeline.view(text[:LETTERS] if "sample" in sample else text).grids[-1]
+        weights = torch.from_numpy(grid.shares[-1])
+        attention_heads(weights, grid.keys, grid.queries, title=folder.name, path=folder / "attention.png")

@@ -1,4 +1,4 @@
-"""The samples of each kind of model: a continuation, translations, filled gaps."""
+"""The samples of each kind of model: a continuation, translations, filled gaps, labels."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -6,15 +6,17 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from minitransformer.models import BERT, GPT
-from minitransformer.pipelines import Completer, MaskFiller, Translator
+from minitransformer.models import BERT, GPT, SequenceClassifier
+from minitransformer.pipelines import Classifier, Completer, MaskFiller, Translator
 from minitransformer.tokenization import encode_with_masks, masked_specials
 from train.engine.samples import Sample
 
 NEW_TOKENS = 100
-TRANSLATED, FILLED = 3, 2
+TRANSLATED, FILLED, LABELLED = 3, 2, 2
 LOOKED_AT = 200
-"""Sentences among which those with a gap are chosen."""
+"""Texts among which the ones to fill or to label are chosen."""
+WORDS = 4
+"""A text to label has so many, if there is one."""
 
 
 def continuation(tokenizer: Tokenizer, seed: int) -> Callable[[GPT], list[Sample]]:
@@ -74,3 +76,20 @@ def with_gap(tokenizer: Tokenizer, sentence: str, context: int) -> Sample | None
     if gaps.count(mask.mask_id) != 1 or len(gaps) > context:  # the sentence may spell the mask itself
         return None
     return {"text": text, "answer": sentence[start:end]}
+
+
+def guessed_labels(
+    tokenizer: Tokenizer, texts: Iterable[str], labels: Iterable[str]
+) -> Callable[[SequenceClassifier], list[Sample]]:
+    """The labels that a classifier gives two short texts."""
+    looked_at = islice(zip(texts, labels, strict=True), LOOKED_AT)
+    chosen = sorted(looked_at, key=lambda pair: (len(pair[0].split()) < WORDS, len(pair[0])))[:LABELLED]
+
+    def label(model: SequenceClassifier) -> list[Sample]:
+        guesses = Classifier(model, tokenizer)([text for text, _ in chosen])
+        return [
+            {"text": text, "label": label, "guess": f"{guess.label} ({guess.probability:.0%})"}
+            for (text, label), guess in zip(chosen, guesses, strict=True)
+        ]
+
+    return label

@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from minitransformer.data import load
+from minitransformer.data.columns import texts
 from minitransformer.data.labelled_batches import LabelledData
 from minitransformer.errors import InputError
 from minitransformer.models import SequenceClassifier
@@ -26,6 +27,7 @@ from train.engine.loop import train
 from train.engine.processes import Processes
 from train.engine.results import finish, run_figures
 from train.engine.run_folder import create_run, run_job
+from train.engine.sample_texts import guessed_labels
 from train.engine.tokenizer_text import check_unknown, warn_of_small_vocabulary
 from train.engine.training_data import Feed, evaluation_tokens
 from train.finetune.baselines import baselines
@@ -82,6 +84,8 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         choices=len(names),
         starts_trained=recipe.has_head,
     )
+    held_out, labels = (texts(corpus["validation"], column) for column in ("text", "label"))
+    samples = guessed_labels(classifier.tokenizer, held_out, map(names.__getitem__, labels))
     state = train(
         model,
         optimizer,
@@ -90,6 +94,7 @@ def finetune(settings: FinetuneSettings, folder: Path, console: Console) -> dict
         folder,
         evaluate=lambda model: evaluate(model, data["validation"]),
         score=lambda result: (result["accuracy"], -result["loss"]),
+        samples=samples if settings.samples else None,
         console=console,
         name="finetune",
     )

@@ -75,6 +75,8 @@ class FinetuneSettings(Settings):
     """Evaluations on the validation split, evenly over the run."""
     patience: Count = 4
     """Stop after this many evaluations without a better one."""
+    samples: bool = True
+    """Show the labels of two validation texts at each evaluation, and keep them in samples.jsonl."""
     baselines: bool = True
     """Also train naive Bayes and logistic regression on the same split, with scikit-learn."""
 

@@ -15,6 +15,7 @@ from helpers_training import lines, run
 
 from train.engine.pictures import log_pictures
 from train.engine.tensorboard import TensorBoard
+from train.finetune.__main__ import main as finetune
 from train.pretrain.__main__ import main
 
 SAMPLES = [{"sample": "to be"}]
@@ -115,15 +116,32 @@ def test_without_tensorboard_one_line_names_the_extra(tmp_path, capsys, monkeypa
     assert "--log tensorboard: it is not installed: pip install 'minitransformer[tensorboard]'" in line
 
 
-def test_tensorboard_shows_curves_samples_and_the_attention_of_a_run(tmp_path):
+JOBS = {
+    "gpt": (main, ["gpt", *SMALL, "--context", "8"], ["attention"]),
+    "classifier": (finetune, ["--init", "scratch", *SMALL, "--no-baselines"], ["attention"]),
+    "classifier without attention": (
+        finetune,
+        ["--init", "scratch", "--encoder", "rnn", "--pooling", "last", "--no-baselines"],
+        [],
+    ),
+}
+
+
+@pytest.mark.filterwarnings("error:--log")
+@pytest.mark.parametrize("name", JOBS)
+def test_tensorboard_shows_curves_samples_and_the_attention_of_a_run(name, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    (tmp_path / "text.txt").write_text("ten green bottles hanging on the wall. " * 30)
-    flags = ["gpt", *SMALL, "--context", "8", "--steps", "4", "--device", "cpu", "--data", str(tmp_path / "text.txt")]
-    main([*flags, "--log", "tensorboard", "--out", str(tmp_path / "run")])
+    job, flags, pictures = JOBS[name]
+    texts = [f"ten green bottles {letter} hanging on the wall" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    data = tmp_path / ("text.txt" if name == "gpt" else "texts.tsv")
+    rows = texts if name == "gpt" else [f"{text}\t{'odd' if i % 2 else 'even'}" for i, text in enumerate(texts)]
+    data.write_text("\n".join(rows))
+    run = ["--steps", "4", "--device", "cpu", "--data", str(data), "--out", str(tmp_path / "run")]
+    job([*flags, *run, "--log", "tensorboard"])
     events = accumulator.EventAccumulator(str(tmp_path / "run"))
     events.Reload()
     tags = events.Tags()
-    assert {"loss", "lr", "validation_loss"} <= set(tags["scalars"]) and tags["images"] == ["attention"]
+    assert {"loss", "lr", "validation_loss"} <= set(tags["scalars"]) and tags["images"] == pictures
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
     assert "samples/text_summary" in tags["tensors"]
 

@@ -6,12 +6,14 @@ import random
 
 import pytest
 import torch
+from helpers_pipelines import pipeline
 from helpers_runs import SMALL
 from helpers_training import lines, run
 from rich.console import Console
 
+from minitransformer import Classifier
 from minitransformer.tokenization import train_wordpiece_tokenizer
-from train.engine.sample_texts import translations, with_gap
+from train.engine.sample_texts import guessed_labels, translations, with_gap
 from train.engine.samples import Samples, sample_lines
 from train.pretrain.__main__ import main
 
@@ -73,6 +75,23 @@ def test_translated_texts_come_from_all_over_the_split():
     made = translations(lambda model: lambda chosen: [text * 2 for text in chosen], texts, texts)(None)
     assert [sample["source"] for sample in made] == ["1", "4", "7"]
     assert made[0] == {"source": "1", "translation": "11", "reference": "1"}
+
+
+def test_labelled_texts_are_the_shortest_of_some_words():
+    classifier = pipeline(Classifier)
+    texts = {
+        "the lazy dog the lazy dog the dog": "no",
+        "dog the dog the dog": "no",
+        "lazy": "yes",
+        "the the the dog": "yes",
+    }
+    made = guessed_labels(classifier.tokenizer, texts, texts.values())(classifier.model)
+    assert [(sample["text"], sample["label"]) for sample in made] == [
+        ("the the the dog", "yes"),
+        ("dog the dog the dog", "no"),
+    ]
+    label, probability = classifier("the the the dog")
+    assert made[0]["guess"] == f"{label} ({probability:.0%})"
 
 
 def test_no_samples_is_a_flag_that_a_resume_may_change(tmp_path):

@@ -156,7 +156,7 @@ def test_a_run_prints_labels_and_paths_as_they_are_and_what_it_lacks(tmp_path, m
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     rows = [(text, {"positive": "[/b]", "negative": ":car:"}[label]) for text, label in sentences(60)]
     data = write(tmp_path / "[red]films[i].tsv", rows)
-    results = start(data, tmp_path / "[/run]", *SCRATCH, "--vocab-size", "5000", "--steps", "1")
+    results = start(data, tmp_path / "[/run]", *SCRATCH, "--vocab-size", "5000", "--steps", "1", "--no-samples")
     out, err = capsys.readouterr()
     printed = "".join(out.split())
     assert "labels:car:,[/b];" in printed
