@@ -67,8 +67,11 @@ class Loggers:
         made = cls(further)
         with undisturbed():
             for name, logger_class in logger_classes(names).items():
-                made.safely(name, lambda logger_class=logger_class: made.loggers.append(logger_class(folder)))
+                made.safely(name, partial(made.add, logger_class, folder))
         return made
+
+    def add(self, logger_class: Callable[[Path], Logger], folder: Path) -> None:
+        self.loggers.append(logger_class(folder))
 
     def log(self, step: int, **values: Any) -> None:
         if self.loggers:
