@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PARTS = ("train", "validation", "test")
 _REPEATED = len(PARTS)
+_LABELS = 1 << 10
+"""Labels that rows are told apart by."""
 
 
 def grouped_split(
@@ -63,15 +65,14 @@ def warn_of_repeated(splits: Mapping[str, "datasets.Dataset"], where: object) ->
     columns = [name for name in splits["train"].column_names if name in ("text", "source", "target")]
 
     def count() -> dict[str, int]:
-        labelled = [column for column in splits["train"].column_names if column == "label"]
-        found = {split: _hashes(rows, columns, columns + labelled) for split, rows in splits.items()}
-        several = _with_several([*found.values()])
-        hashes = {split: np.sort(of_texts) for split, (of_texts, _) in found.items()}
+        keys = {split: _keys(rows, columns) for split, rows in splits.items()}
+        for of_split in keys.values():
+            of_split.sort()
         shared = {
-            f"{len(hashes[split]):,} {split} rows also stand in {other}": _num_found(hashes[split], hashes[other])
-            for other, split in combinations(hashes, 2)
+            f"{len(keys[split]):,} {split} rows also stand in {other}": _num_found(keys[split], keys[other])
+            for other, split in combinations(keys, 2)
         }
-        return shared | several
+        return shared | _with_several([*keys.values()])
 
     name = "repeated-" + _marked(*((split, rows._fingerprint) for split, rows in splits.items()))
     folder = made_once(cache_folder() / "tables" / name, lambda folder: write_json(folder / "counts", count()))
@@ -79,20 +80,30 @@ def warn_of_repeated(splits: Mapping[str, "datasets.Dataset"], where: object) ->
         warnings.warn(f"{where}: {', and '.join(found)}", stacklevel=3)
 
 
-def _with_several(hashes: Sequence[Sequence[NDArray[np.int64]]]) -> dict[str, int]:
-    """How many texts have several labels, from the hashes of the texts and of the texts with their labels."""
-    of_texts, of_rows = map(np.concatenate, zip(*hashes, strict=True))
-    count = len(np.unique(of_texts))
-    if count == len(np.unique(of_rows)):  # else each text once for each of its labels, which takes more memory
-        return {f"{count:,} texts have several labels": 0}
-    first = np.unique(of_rows, return_index=True)[1]
-    labels_of = np.unique(of_texts[first], return_counts=True)[1]
-    return {f"{count:,} texts have several labels": int((labels_of > 1).sum())}
+def _keys(rows: "datasets.Dataset", columns: Sequence[str]) -> NDArray[np.int64]:
+    """Of each row, a hash of its text, whose last bits are the number of its label, 0 without one."""
+    [keys] = _hashes(rows, columns)
+    keys &= -_LABELS
+    if "label" in rows.column_names:
+        keys |= rows.with_format("numpy")["label"][:] % _LABELS
+    return keys
 
 
-def _num_found(hashes: NDArray[np.int64], among: NDArray[np.int64]) -> int:
-    """How many of the hashes are among the others, which are sorted."""
-    return int((np.searchsorted(among, hashes, "right") > np.searchsorted(among, hashes)).sum())
+def _with_several(keys: Sequence[NDArray[np.int64]]) -> dict[str, int]:
+    """How many texts have several labels."""
+    merged = np.concatenate(keys)
+    merged.sort()
+    other_row = merged[1:] != merged[:-1]
+    merged &= -_LABELS
+    same_text = merged[1:] == merged[:-1]
+    several = np.unique(merged[1:][same_text & other_row])
+    return {f"{len(merged) - same_text.sum():,} texts have several labels": len(several)}
+
+
+def _num_found(keys: NDArray[np.int64], among: NDArray[np.int64]) -> int:
+    """How many of the keys are of a text that is among the others, which are sorted."""
+    first, end = (keys & -_LABELS), (keys | _LABELS - 1)
+    return int((np.searchsorted(among, end, "right") > np.searchsorted(among, first)).sum())
 
 
 def _marked(*what: object) -> str:
