@@ -45,8 +45,11 @@ class Seq2SeqData:
 
     def within(self, limit: int) -> "Seq2SeqData":
         """The pairs that have at most `limit` tokens on either side, over the same ids."""
+        fits = (self.lengths <= limit).all(dim=1)
+        if fits.all():
+            return self
         shorter = copy(self)
-        shorter.rows = self.rows.select((self.lengths <= limit).all(dim=1))
+        shorter.rows = self.rows.select(fits)
         return shorter
 
     def batches(self, max_tokens: int, *, seed: int | None, pool: int | None = None) -> RowBatches:

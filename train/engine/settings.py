@@ -141,10 +141,10 @@ class Settings(Configurable, RunOptions):
         """Warnings if the field `name`, the tokens of the largest batch, is given and is more than all training data
         have, or less than some rows have; `lengths` as `token_batches` takes them."""
         if self.is_given(name):
-            flag, sizes = f"{flag_name(name)} {getattr(self, name):,}", lengths.long().view(len(lengths), -1)
-            if len(sizes) * sizes.amax(dim=0).sum() <= getattr(self, name):
+            flag, sizes = f"{flag_name(name)} {getattr(self, name):,}", lengths.view(len(lengths), -1)
+            if len(sizes) * int(sizes.amax(dim=0).sum()) <= getattr(self, name):
                 warnings.warn(f"{flag}: all training data have less, so an epoch is one batch", stacklevel=2)
-            if over := int((sizes.sum(dim=1) > getattr(self, name)).sum()):
+            if over := int((sizes.sum(dim=1, dtype=torch.int32) > getattr(self, name)).sum()):
                 warnings.warn(
                     f"{flag}: {over:,} of {len(sizes):,} training rows have more tokens, and are batches of their own",
                     stacklevel=2,
