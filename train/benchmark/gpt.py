@@ -105,8 +105,8 @@ def gpt_generation(settings: Any, machine: Machine, console: Console) -> list[di
     for layers, width, heads, vocab_size in GENERATION[: 1 if settings.quick else None]:
         sizes = dict(layers=layers, width=width, heads=heads, context=PROMPT + NEW_TOKENS, vocab_size=vocab_size)
         ours, theirs = generators(**sizes)
-        for batch_size in (1, 32):
-            for precision, dtype, _ in machine.precisions():
+        for batch_size in (1, 8, 32):
+            for precision, dtype, _ in machine.precisions(few_rows=True):
                 ours, theirs = ours.to(dtype or torch.float32), theirs.to(dtype or torch.float32)
                 new = 10 if settings.quick else NEW_TOKENS
                 large = width > 500  # a turn takes up to a minute: its first call is a small part of it

@@ -35,10 +35,13 @@ class Machine:
     def bfloat16_pays(self) -> bool:
         return self.bfloat16_peak > self.peak
 
-    def precisions(self) -> Iterator[tuple[str, torch.dtype | None, float]]:
-        """Name, autocast type and matmul peak of each precision that is worth measuring here."""
+    def precisions(self, *, few_rows: bool = False) -> Iterator[tuple[str, torch.dtype | None, float]]:
+        """Name, autocast type and matmul peak of each precision that is worth measuring here.
+
+        Products of `few_rows` are limited by memory. So for them bfloat16 is measured wherever it is not emulated.
+        """
         yield "fp32", None, self.peak
-        if self.bfloat16_pays:
+        if self.bfloat16_pays or (few_rows and self.bfloat16_peak > self.peak / 10):
             yield "bf16", torch.bfloat16, self.bfloat16_peak
 
     def to_dict(self) -> dict[str, Any]:
