@@ -40,7 +40,7 @@ def write_cards(folder: Path, settings: Settings, job: str, *, missing: bool = F
         f"`{', '.join(names) or job}`. SHA-256 of files, or what the data follow from:",
         "\n".join(f"- {file}: {checksum}" for file, checksum in data.items()),
         "## Command",
-        fenced("bash", command(settings, job)),
+        fenced("bash", "\n".join(commands(settings, job))),
     ]
     languages = LANGUAGES.get(names[0], []) if len(names) == 1 else []
     for place in (folder, *(path.parent for path in sorted(folder.glob("*/model.safetensors")))):
@@ -103,12 +103,17 @@ def _numbers(report: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def command(settings: Settings, job: str) -> str:
-    """The command line of a run, from the settings that are not the defaults."""
-    words = ["python", "-m", f"train.{job}"]
-    if settings.processes > 1:
-        words = ["torchrun", "--nproc-per-node", str(settings.processes), "-m", f"train.{job}"]
-    return " ".join([*words, *_flags(settings)])
+def commands(settings: Settings, job: str) -> Iterator[str]:
+    """The command line of a run, from the settings that are not the defaults; of a run that was made longer, one with
+    the flags file of each stretch."""
+    program = "python" if settings.processes == 1 else f"torchrun --nproc-per-node {settings.processes}"
+    program += f" -m train.{job}"
+    if settings.stretch == 1:
+        yield " ".join([program, *_flags(settings)])
+        return
+    yield f"{program} --config flags.toml --out RUN"
+    for stretch in range(2, settings.stretch + 1):
+        yield f"{program} --config flags-{stretch}.toml --resume RUN"
 
 
 def _flags(settings: Settings) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from helpers_scripts import results_of
 
 from minitransformer.files import sha256
 from minitransformer.model_card import MARK
-from train.engine.model_card import command, figures
+from train.engine.model_card import commands, figures
 from train.pretrain.__main__ import main
 from train.pretrain.gpt.settings import GPTSettings
 
@@ -68,9 +69,22 @@ def test_a_card_that_is_lost_is_written_again_and_a_users_own_is_left_alone(run)
 
 def test_a_command_names_what_is_not_the_default_and_the_processes():
     settings = replace(GPTSettings(), data="my text.txt", samples=False, steps=3, out=Path("x"), processes=2)
-    words = shlex.split(command(settings, "pretrain gpt"))
+    [line] = commands(settings, "pretrain gpt")
+    words = shlex.split(line)
     assert words[:5] == ["torchrun", "--nproc-per-node", "2", "-m", "train.pretrain"]
     assert {*words[5:]} == {"gpt", "--steps", "3", "--no-samples", "--data", "my text.txt"}
+
+
+def test_the_commands_of_a_run_that_was_made_longer_repeat_it(run, tmp_path):
+    longer, again = tmp_path / "longer", tmp_path / "again"
+    shutil.copytree(run, longer)
+    main(["gpt", "--resume", str(longer), "--steps", "4"])
+    [block] = re.findall(r"```bash\n(.*?)```", header_and_body(longer)[1], flags=re.S)
+    for line in block.splitlines():
+        words = line.replace("--config ", f"--config {longer}/").replace("RUN", str(again)).split()
+        main(words[3:])
+    assert results_of(again)["steps"] == 4
+    assert sha256(again / "model.safetensors") == sha256(longer / "model.safetensors")
 
 
 def test_a_comparison_has_a_row_for_each_model():
