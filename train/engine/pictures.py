@@ -16,9 +16,7 @@ from train.engine.results import RESULTS
 from train.engine.samples import SAMPLES
 
 LETTERS = 40
-"""Of a text whose attention is drawn."""
-TEXTS = ("text", "sample")
-"""What the samples of models of texts are called."""
+"""Of what a GPT wrote, whose attention is drawn."""
 
 
 def log_pictures(names: str, folder: Path) -> None:
@@ -26,9 +24,9 @@ def log_pictures(names: str, folder: Path) -> None:
     loggers = Loggers.of(names, folder)
     if (folder / SAMPLES).exists():
         loggers.safely("the attention picture", lambda: draw_attention(folder))
-    steps = read_json(folder / RESULTS).get("steps", 0) if (folder / RESULTS).exists() else 0
+    steps = [read_json(path).get("steps", 0) for part in ("", "*/") for path in folder.glob(part + RESULTS)]
     for path in sorted(folder.glob("*.png")):
-        loggers.log(steps, **{path.stem: path})
+        loggers.log(max(steps, default=0), **{path.stem: path})
     loggers.send()
 
 
@@ -36,10 +34,9 @@ def draw_attention(folder: Path) -> None:
     """Every head of the last layer, over a text of the last samples; nothing for a model without attention."""
     *_, line = (folder / SAMPLES).read_text(encoding="utf-8").splitlines()
     sample = json.loads(line)["samples"][0]
-    text = next(sample[name] for name in TEXTS if name in sample)
-    pipeline = load_pipeline(folder)
+    text = sample["text"] if "text" in sample else sample["sample"][:LETTERS]
     with warnings.catch_warnings(), suppress(InputError):
         warnings.simplefilter("ignore")  # of a text that fills the context
-        grid = pipeline.view(text[:LETTERS] if "sample" in sample else text).grids[-1]
+        grid = load_pipeline(folder).view(text).grids[-1]
         weights = torch.from_numpy(grid.shares[-1])
         attention_heads(weights, grid.keys, grid.queries, title=folder.name, path=folder / "attention.png")

@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -111,14 +111,16 @@ def read_command(settings_class: type[S], name: str, arguments: list[str] | None
     settings = parsed(saved)
     settings = next_stretch(saved, settings, {*given, *of_file})
     is_new = settings.stretch > saved.stretch
-    changed = _differences(saved, settings, FREE_ON_RESUME | ({*LENGTH, *WITH_LENGTH, "stretch"} if is_new else set()))
-    if set(changed) == {"data"}:
+    free = FREE_ON_RESUME | ({*LENGTH, *WITH_LENGTH, "stretch"} if is_new else set())
+    before, now = _to_json(saved), _to_json(settings)
+    changed = [name for name in before if before[name] != now[name] and name not in free]
+    if changed == ["data"]:
         saved_data = _saved_data(folder, settings).items()
         if {name: value for name, value in saved_data if not name.startswith(INIT)} == data_fingerprint(settings):
-            changed = {}  # the same data in another place
+            changed = []  # the same data in another place
     if changed:
-        listed = ", ".join(f"{name}={before!r}, now {now!r}" for name, (before, now) in changed.items())
-        beside = " or give more --steps or --minutes, too" if changed.keys() <= WITH_LENGTH else ""
+        listed = ", ".join(f"{name}={before[name]!r}, now {now[name]!r}" for name in changed)
+        beside = " or give more --steps or --minutes, too" if WITH_LENGTH.issuperset(changed) else ""
         raise InputError(f"{folder} was started with other settings: {listed}; leave them out to resume it{beside}")
     settings.validate()
     if settings.threads != saved.threads:
@@ -245,12 +247,6 @@ def _read_settings(folder: Path, settings_class: type[S]) -> S:
 def _saved_data(folder: Path, settings: Settings) -> dict[str, str]:
     found = read_json(folder / settings.settings_file).get(DATA_KEY)
     return found if isinstance(found, dict) else {}
-
-
-def _differences(saved: Settings, given: Settings, free: Collection[str]) -> dict[str, tuple[Any, Any]]:
-    """The values before and now of all settings but the `free` ones."""
-    before, now = _to_json(saved), _to_json(given)
-    return {name: (before[name], now[name]) for name in before if before[name] != now[name] and name not in free}
 
 
 def _to_json(settings: Settings) -> dict[str, Any]:

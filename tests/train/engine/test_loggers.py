@@ -93,8 +93,11 @@ def test_the_recipe_for_weights_and_biases_logs_figures_samples_and_pictures(tmp
     run(tmp_path, samples=lambda model: SAMPLES, log="my_logger:Wandb")
     assert {"loss", "validation_loss", "samples"} <= {name for _, values in logged for name in values}
     (tmp_path / "attention.png").write_bytes(b"")
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "results.json").write_text('{"steps": 12}')
+    (tmp_path / "samples.jsonl").unlink()
     log_pictures("my_logger:Wandb", tmp_path)
-    assert logged[-1] == (0, {"attention": ("image", str(tmp_path / "attention.png"))})
+    assert logged[-1] == (12, {"attention": ("image", str(tmp_path / "attention.png"))})
 
 
 @pytest.mark.parametrize(
