@@ -129,7 +129,7 @@ def benchmark(settings: BenchmarkSettings, names: list[str], console: Console) -
     figures = {"machine": machine.to_dict(), **{name: PARTS[name](settings, machine, console) for name in names}}
     if settings.out is not None:
         settings.out.parent.mkdir(parents=True, exist_ok=True)
-        write_flags(settings.out.with_suffix(".toml"), settings, "benchmark")
+        write_flags(settings.out.with_suffix(".flags.toml"), settings, "benchmark")
         write_json(settings.out, figures)
     return figures
 

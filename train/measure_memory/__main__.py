@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
             require_place_for(settings.out)
         figures = [measured(settings, size * 1_000_000) for size in sizes]
         if settings.out is not None:
-            write_flags(settings.out.with_suffix(".toml"), settings, "measure_memory")
+            write_flags(settings.out.with_suffix(".flags.toml"), settings, "measure_memory")
             write_json(settings.out, figures)
         show(figures, wide_console())
 

@@ -115,11 +115,12 @@ def test_commands_without_a_run_folder_take_a_file_and_its_flags_are_written_aga
 
 def test_a_command_without_a_run_folder_writes_its_flags_beside_its_figures(tmp_path, monkeypatch):
     monkeypatch.setattr(measure_memory, "measured", lambda settings, size: {"megabytes": size / 1e6})
-    file = tmp_path / "mine.toml"
-    file.write_text("megabytes = '3'\nsteps = 2\n")
+    file = tmp_path / "figures.toml"
+    file.write_text(own := "# mine\nmegabytes = '3'\nsteps = 2\n")
     measure_memory.main(["--config", str(file), "--steps", "4", "--out", str(tmp_path / "figures.json")])
-    again = settings_of(MemorySettings, "measure_memory", ["--config", str(tmp_path / "figures.toml")])
+    again = settings_of(MemorySettings, "measure_memory", ["--config", str(tmp_path / "figures.flags.toml")])
     assert (again.megabytes, again.steps, again.job) == ("3", 4, "gpt")
+    assert file.read_text() == own
 
 
 @pytest.mark.parametrize(
