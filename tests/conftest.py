@@ -31,7 +31,9 @@ def seed():
 
 @pytest.fixture
 def as_users_run_it(monkeypatch):
-    """Without shapes and types checked at every call, which would find a wrong value before our own checks do."""
+    """Without shapes and types checked at every call. The checks would find a wrong value before our own do, and take
+    half of the time of a training run: runs of which tests compare the bits go without. Fixtures of a wider scope, as
+    the run that the tests of a job share, are checked."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 

@@ -2,7 +2,6 @@
 
 import sys
 
-import jaxtyping
 import onnxruntime
 import pytest
 import torch
@@ -13,11 +12,8 @@ from helpers_models import tiny_rnn
 
 from minitransformer import SequenceClassifier
 
-
-@pytest.fixture(autouse=True)
-def _without_checks_of_shapes(monkeypatch):
-    """Checks of shapes compare sizes. Compared during an export, a free size would become the size of the example."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+# Checks of shapes compare sizes. Compared during an export, a free size would become the size of the example.
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
 
 def computed(path, ids, valid, segments):

@@ -11,6 +11,8 @@ from train import compare_sentiment as script
 from train.compare_sentiment import main
 from train.pretrain.bert.corpora import read_corpora
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

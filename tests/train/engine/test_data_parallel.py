@@ -106,6 +106,9 @@ def trained(case, processes, *, fsdp=False, optimizer=None, compile=False, reduc
     return {"figures": torch.tensor(figures), "gradients": gradients, "weights": weights}
 
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
+
 @functools.cache
 def of_several(world_size):
     """All cases at once: to start processes takes longer than to train in them."""

@@ -21,6 +21,8 @@ from train.engine.signals import TrainingInterrupted, stop_requests
 from train.engine.state import State
 from train.engine.training_data import batches_from
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 
 class Epochs:
     """Epochs of these lengths over and over; a row is (epoch, place)."""

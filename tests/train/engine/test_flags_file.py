@@ -134,7 +134,7 @@ def test_the_nearest_flag_is_said_without_a_run_folder_too(script, flag, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["gpt with muon", *(pytest.param(n, marks=pytest.mark.slow) for n in JOBS)])
-def test_the_file_of_a_run_repeats_it_bit_for_bit(name, tmp_path):
+def test_the_file_of_a_run_repeats_it_bit_for_bit(name, tmp_path, as_users_run_it):
     data, run, again = write_corpora(tmp_path), tmp_path / "run", tmp_path / "again"
     finish(job(name, data, run), tmp_path / "said")
     script, (kind, *_) = command(name, data, run)

@@ -19,11 +19,12 @@ from helpers_runs import JOBS, ROOT, command, ending, finish, job, write_corpora
 from train.engine import loop
 from train.translate import bleu, exact_match
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 ATTACK_OF = {attack.name: attack for attack in ATTACKS}
 SLOW = [pytest.param(name, 10, marks=pytest.mark.slow) for name in ATTACK_OF]
 
 
-@pytest.mark.parametrize(("name", "cases"), [("killed: bert", 3), ("killed: finetune, made longer", 3), *SLOW])
+@pytest.mark.parametrize(("name", "cases"), [("killed: bert", 2), ("killed: finetune, made longer", 2), *SLOW])
 def test_a_run_ended_at_any_moment_and_resumed_ends_as_one_never_ended(name, cases, tmp_path):
     found = list(run(ATTACK_OF[name], range(cases), 0, tmp_path / "attack"))
     assert not [case for case in found if case.outcome in FAULTS]

@@ -45,7 +45,9 @@ def model_class(name, module):
     return Own
 
 
-def test_the_model_of_the_page_has_twenty_lines_learns_and_resumes_with_the_same_bits(tmp_path, monkeypatch):
+def test_the_model_of_the_page_has_twenty_lines_learns_and_resumes_with_the_same_bits(
+    tmp_path, monkeypatch, as_users_run_it
+):
     monkeypatch.chdir(tmp_path)
     document, examples = blocks()
     for block in examples:

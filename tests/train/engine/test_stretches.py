@@ -16,6 +16,7 @@ from train.engine.run_folder import create_run, open_run, run_job
 from train.engine.settings import Settings
 from train.engine.signals import TrainingInterrupted
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 LONGER = dict(stretch=2, steps=20)
 
 
@@ -51,14 +52,20 @@ def test_a_run_stopped_before_its_end_begins_its_new_stretch_there(tmp_path):
     assert rates(tmp_path)[5:] == pytest.approx([0.01 * (1 - step / 15) for step in range(15)])
 
 
-@pytest.mark.parametrize("torn", [False, True], ids=["sound", "torn"])
-@pytest.mark.parametrize("batch", [1, 4, 8])
-def test_a_longer_run_killed_at_any_step_ends_as_one_never_killed(batch, torn, tmp_path):
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A finished run, and what it leaves when it is made longer."""
+    short, whole = (tmp_path_factory.mktemp("runs") / name for name in ("short", "whole"))
+    run(short, checkpoint_seconds=0.0)
+    shutil.copytree(short, whole)
+    return short, whole, run(whole, checkpoint_seconds=0.0, **LONGER)
+
+
+@pytest.mark.parametrize(("batch", "torn"), [(1, False), (1, True), (4, False), (8, True)])
+def test_a_longer_run_killed_at_any_step_ends_as_one_never_killed(batch, torn, short, tmp_path):
     """Torn: its newest checkpoint is lost, at first the one that the stretch began with."""
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    for folder in (whole, cut):
-        run(folder, checkpoint_seconds=0.0)
-    model, state = run(whole, checkpoint_seconds=0.0, **LONGER)
+    short, whole, (model, state) = short
+    cut = shutil.copytree(short, tmp_path / "cut")
     with pytest.raises(MemoryError):
         run(cut, data=Copying({batch: die}), checkpoint_seconds=0.0, **LONGER)
     if torn:

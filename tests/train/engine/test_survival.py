@@ -17,6 +17,8 @@ from minitransformer.data.streams import StreamWindows
 from train.engine.tensor_folder import require_undamaged
 from train.pretrain import __main__ as pretrain
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

@@ -16,6 +16,7 @@ from train.finetune.__main__ import main
 from train.finetune.starting_model import with_dropout
 from train.pretrain.__main__ import main as pretrain
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 SMALL = ["--d-model", "16", "--num-layers", "1", "--num-heads", "2"]
 SCRATCH = ["--init", "scratch", *SMALL]
 GOOD, BAD, PLAIN = ("good", "great", "witty"), ("bad", "dull", "weak"), ("film", "plot", "story", "cast", "scene")

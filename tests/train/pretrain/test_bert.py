@@ -13,6 +13,7 @@ from minitransformer.tokenization import load_tokenizer, masked_specials
 from train.pretrain.__main__ import main
 from train.pretrain.bert.corpora import read_corpora
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 SIZES = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2"]
 BATCHES = ["--context", "24", "--batch-tokens", "200", "--threads", "1"]
 COLOURS = ("green", "red", "blue", "white")

@@ -18,6 +18,7 @@ from minitransformer.tokenization import load_tokenizer
 from train.pretrain.__main__ import main
 from train.pretrain.gpt.stream_loss import stream_loss
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 SIZES = ["--num-layers", "1", "--d-model", "16", "--num-heads", "2"]
 WINDOWS = ["--context", "12", "--batch-size", "3", "--device", "cpu", "--threads", "1"]
 

@@ -13,6 +13,7 @@ from train.translate import bleu, exact_match
 from train.translate.__main__ import main
 from train.translate.starting_model import continued
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 FLAGS = ["--device", "cpu", "--threads", "1", "--steps", "2", "--evaluations", "1"]
 
 

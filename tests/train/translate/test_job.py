@@ -17,6 +17,7 @@ from train.translate.bleu import Bleu
 from train.translate.exact_match import ExactMatch
 from train.translate.settings import TranslateSettings
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 MODELS = ["rnn-location", "rnn-none", "transformer"]
 
 

@@ -20,6 +20,7 @@ from train.translate.bleu import Bleu
 from train.translate.data import TranslationData
 from train.translate.recipes import PRESETS, Recipe, rnn, transformer
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 WORDS = {"der": "the", "Hund": "dog", "Mann": "man", "sieht": "sees", "eine": "a", "Katze": "cat", "und": "and"}
 FLAGS = ["--source", "de", "--target", "en", "--tokenizer", "bpe", "--vocab-size", "60", "--threads", "1"]
 
