@@ -32,8 +32,9 @@ def seed():
 @pytest.fixture
 def as_users_run_it(monkeypatch):
     """Without shapes and types checked at every call. The checks would find a wrong value before our own do, and take
-    half of the time of a training run: runs of which tests compare the bits go without. Fixtures of a wider scope, as
-    the run that the tests of a job share, are checked."""
+    half of the time of a training run and more of decoding. So runs of which tests compare the bits go without, and so
+    does decoding that tests compare with a slow way to write the same. Fixtures of a wider scope, such as the run that
+    the tests of a job share, are checked."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 

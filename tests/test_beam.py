@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from minitransformer import GPT, InputError, beam_search, greedy
 from minitransformer.beam import likeliest_continuations
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 VOCAB, LENGTH, EOS = 4, 5, 3
 
 

@@ -38,9 +38,14 @@ def test_pairs_of_tatoeba_are_read_without_their_numbers_and_credits(name, rows,
     assert ("is read as a table" in said) == name.endswith("txt")
 
 
-@pytest.mark.parametrize("name", ["deu.tsv", "deu.txt", "deu.csv"])
-@pytest.mark.parametrize("mark", ["tab\t", "Comma,", ";;", "Pipe|", "SPACE "])
-@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize(
+    ("mark", "quoted", "name"),
+    [
+        (mark, quoted, f"deu.{('tsv', 'txt', 'csv')[(place + quoted) % 3]}")
+        for place, mark in enumerate(["tab\t", "Comma,", ";;", "Pipe|", "SPACE "])
+        for quoted in (False, True)
+    ],
+)
 def test_the_first_lines_of_anki_name_the_separator(name, mark, quoted, tmp_path):
     first = f"#separator:{mark[:-1]}\n#html:true\n#tags column:3\n"
     mark, stream = mark[-1], io.StringIO()

@@ -13,6 +13,8 @@ from torch.nn.utils.parametrize import register_parametrization
 from minitransformer import GPT, greedy, kernels
 from minitransformer.kernels.gpt_step import FlatStep
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 MODERN = {"norm": "rmsnorm", "activation": "relu_squared", "bias": False, "qk_norm": True, "logit_softcap": 5.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 QWEN3 = {"norm": "rmsnorm", "activation": "swiglu", "qk_norm": True, "head_dim": 6, "bias": False, "num_heads": 4}

@@ -12,6 +12,8 @@ from minitransformer.attention import MultiHeadAttention
 from minitransformer.blocks import FeedForward
 from minitransformer.kernels import skinny_linear
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 WIDTH, ROWS = 512, 1031  # an odd number of outputs, and just large enough
 
 

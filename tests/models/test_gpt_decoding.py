@@ -21,6 +21,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from minitransformer import GPTConfig, InputError, greedy, sliding_window_mask
 from minitransformer.models.gpt import GPT
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 MODERN = {"norm": "rmsnorm", "qk_norm": True, "activation": "relu_squared", "bias": False, "logit_softcap": 5.0}
 QWEN3 = {"norm": "rmsnorm", "qk_norm": True, "activation": "swiglu", "head_dim": 6, "attention_bias": False}
 OPTIONS = {

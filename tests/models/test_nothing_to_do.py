@@ -7,6 +7,8 @@ from helpers_models import TARGET_VOCAB, assert_close
 
 from minitransformer import InputError, beam_search, greedy, sample, stream
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 NOTHING = {
     "no rows": {"rows": 0},
     "no tokens": {"tokens": 0},

@@ -19,6 +19,8 @@ from helpers_models import (
 
 from minitransformer import InputError, Loss
 
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 every_model = pytest.mark.parametrize("build", EVERY_MODEL)
 a_few_models = pytest.mark.parametrize("build", A_FEW_MODELS)
 

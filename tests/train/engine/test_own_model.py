@@ -89,6 +89,7 @@ def test_load_refuses_a_class_that_is_not_imported_or_that_two_modules_have(tmp_
         minitransformer.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_a_line_for_each_evaluation(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="the extra notebook is not installed: make notebook")
     nbformat = pytest.importorskip("nbformat", reason="the extra notebook is not installed: make notebook")
