@@ -14,10 +14,8 @@ from the root to the next hole.
 python -m train.applications.treegen
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -27,28 +25,22 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from rich.console import Console
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from minitransformer import Additive, FeedForward, MultiHeadAttention, Transformer, TransformerConfig, greedy
-from minitransformer.blocks import Residual, Stack
-from minitransformer.checks import Count
-from minitransformer.errors import InputError
+from minitransformer.blocks import Residual
 from minitransformer.masks import padding_mask
-from minitransformer.models.base import Loss, Model, require_rows_of, target_loss
-from minitransformer.models.config import Config
 from minitransformer.plots import save_figure
 from minitransformer.positions import SinusoidalPositions
 from minitransformer.text_encoding import pad
 from train.applications import english_to_python as language
-from train.applications.english_to_python import BOS, EOS, FIRST, PAD, UNKNOWN, Pair
-from train.applications.rivals import ApplicationSettings, Contest, Many, Size, Split, mean_loss, parameters_of
+from train.applications.english_to_python import DEEPEST, LETTERS, MOST_STEPS, SIZE, UNKNOWN, VOCABULARY, Pair
+from train.applications.rivals import ApplicationSettings, Contest, Size, mean_loss
+from train.applications.writer import BOS, EOS, PAD, Ids, Logits, Writer, WriterConfig, written
 from train.engine.run_folder import run_job
 from train.engine.settings import LearningRate
 
 States = Float[Tensor, "batch time d_model"]
-Steps = Int[Tensor, "batch time"]
-Paths = Int[Tensor, "batch time path"]
-Sentences = Int[Tensor, "batch words features"]
-Logits = Float[Tensor, "batch time choices"]
 
 
 @dataclass(frozen=True)
@@ -59,20 +51,7 @@ class TreeGenSettings(ApplicationSettings):
     settings_file: ClassVar[str] = "treegen.json"
 
     lr: LearningRate = 3e-3
-    batch_size: Count = 32
-    evaluations: Count = 3
-    sentences: Many = 5000
-    """How many sentences to train on."""
     d_model: Size = 64
-    num_heads: Size = 4
-    num_layers: Size = 1
-    """Blocks in each of the three stacks: the readers of words and of rules, and the decoder."""
-
-    def validate(self) -> None:
-        super().validate()
-        if self.sentences < 500:
-            raise InputError(f"--sentences {self.sentences}: at least 500, so that every rule is seen")
-        TreeGenConfig(self.d_model, self.num_heads, self.num_layers)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,336 +59,218 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare(settings: TreeGenSettings, folder: Path, console: Console) -> None:
-    pairs = language.corpus(settings.sentences)
-    config, tokens = TreeGenConfig(settings.d_model, settings.num_heads, settings.num_layers), Tokens(pairs["train"])
-    data = {name: language.rows_of(split) | tokens.rows(split) for name, split in pairs.items()}
+    config, pairs = TreeGenConfig(settings.d_model), language.corpus()
+    data = {name: rows_of(split) for name, split in pairs.items()}
 
-    def answers(model: "TreeGen | Transformer", name: str, rows: slice = slice(None)) -> list[str | None]:
-        """The normal form of the expressions that a model writes, None for what does not parse."""
-        given = {column: tensor[rows].to(model.device) for column, tensor in data[name].items()}
+    def answers(model: TreeGen | Transformer, split: str) -> list[str | None]:
+        """The expressions that a model writes, None for what does not parse."""
+        given = {name: tensor.to(model.device) for name, tensor in data[split].items()}
         if isinstance(model, Transformer):
-            return tokens.written(model.eval(), given)
-        found = greedy(model.eval(), given["sentence"], max_new_tokens=language.MOST_STEPS).tolist()
-        return [language.text_of(rules, pair.english) for rules, pair in zip(found, pairs[name][rows], strict=True)]
+            ids = greedy(model.eval(), given["source_ids"], given["source_valid"], max_new_tokens=2 * MOST_STEPS)
+            return [language.normal(" ".join(VOCABULARY[number] for number in row)) for row in ids.tolist()]
+        found = written(model, given["inputs"], MOST_STEPS)
+        return [language.text_of(ids, pair.english) for ids, pair in zip(found, pairs[split], strict=True)]
 
-    def right(found: Sequence[str | None], name: str) -> Tensor:
-        return torch.tensor([code == pair.python for code, pair in zip(found, pairs[name], strict=True)]).float()
-
-    def evaluate(model: "TreeGen | Transformer", rows: Split) -> dict[str, float]:
-        share = right(answers(model, "validation"), "validation").mean().item()
-        return {"exact match": share, "loss": mean_loss(model, rows)}
-
-    def test(model: "TreeGen | Transformer", rows: Split) -> dict[str, float]:
-        found = answers(model, "test")
-        new, known = (half.mean().item() for half in right(found, "test").chunk(2))
-        return {"new names": new, "known names": known, "parse": 1 - found.count(None) / len(found)}
-
-    def show(models: Mapping[str, "TreeGen | Transformer"], rows: Split, path: Path) -> None:
-        """The first sentence with new names and twelve rules or more."""
-        place = int(((rows["rules"] != PAD).sum(dim=1) >= 12).int().argmax())
-        found = {name: answers(model, "test", slice(place, place + 1))[0] for name, model in models.items()}
-        draw(found, pairs["test"][place], path)
+    def figures(model: TreeGen | Transformer, split: str) -> dict[str, float]:
+        found, half = answers(model, split), len(pairs[split]) // 2
+        right = [code == pair.python for code, pair in zip(found, pairs[split], strict=True)]
+        exact = {"new names": sum(right[:half]) / half, "known names": sum(right[half:]) / half}
+        return exact | {"parse": 1 - found.count(None) / len(found)}
 
     Contest(
         rivals={
             "TreeGen": lambda: TreeGen(config),
             "no tree convolution": lambda: TreeGen(replace(config, tree_convolution=False)),
             "no gates": lambda: TreeGen(replace(config, gates=False)),
-            "sequence to sequence": lambda: tokens.rival(config),
+            "sequence to sequence": lambda: rival(config),
         },
         data=data,
-        evaluate=evaluate,
-        best="exact match",
-        test=test,
-        draw=show,
-        steps=700,
+        evaluate=lambda model, rows: figures(model, "validation") | {"loss": mean_loss(model, rows)},
+        best="known names",
+        test=lambda model, rows: figures(model, "test"),
+        draw=lambda models, rows, path: draw(
+            {name: answers(model, "test") for name, model in models.items()}, pairs["test"], path
+        ),
+        steps=400,
         unit="rules",
     ).run(settings, folder, console)
+
+
+def rows_of(pairs: Sequence[Pair]) -> dict[str, Tensor]:
+    """The sentence and the rules of each pair; and for the rival the words and the tokens."""
+    inputs = pad_sequence([torch.tensor(language.sentence(pair.english)) for pair in pairs], batch_first=True)
+    return {
+        "inputs": inputs,
+        "ids": pad([[*language.numbers_of(pair), EOS] for pair in pairs], PAD),
+        "source_ids": inputs[..., 0],
+        "source_valid": inputs[..., 0] != PAD,
+        "target_ids": pad([[BOS, *language.ids(pair.python), EOS] for pair in pairs], PAD),
+    }
 
 
 # The model
 
 
-class Block(nn.Module):
-    """Sublayers one after another, each with a norm before it and a residual connection around both."""
+class Sublayer(nn.Module):
+    """norm(x + layer(x, ...))"""
 
-    def __init__(self, d_model: int, sublayers: Mapping[str, Callable[[], nn.Module]]):
+    def __init__(self, d_model: int, layer: nn.Module):
         super().__init__()
-        self.sublayers = nn.ModuleDict({name: make() for name, make in sublayers.items()})
-        self.residuals = nn.ModuleList(Residual(nn.LayerNorm(d_model), pre_norm=True, dropout=0.0) for _ in sublayers)
+        self.layer, self.residual = layer, Residual(nn.LayerNorm(d_model), pre_norm=False, dropout=0.0)
 
-    def forward(self, states: States, **inputs: Mapping[str, Any]) -> States:
-        """`inputs` are what each sublayer reads beside the states, by its name."""
-        for residual, (name, sublayer) in zip(self.residuals, self.sublayers.items(), strict=True):
-            states = residual(states, sublayer, **inputs.get(name, {}))
-        return states
+    def forward(self, states: States, *inputs: Tensor, **options: Any) -> States:
+        return self.residual(states, self.layer, *inputs, **options)
 
 
-class Gate(nn.Module):
-    """α v(y) + (1 - α) v(c) in each head, where α and 1 - α are the softmax of q(y)·k(y) / √d and q(y)·k(c) / √d.
+class Gate(MultiHeadAttention):
+    """α v(y) + (1 - α) v(c) in each head, where α and 1 - α are the softmax of q(y)·k(y) / √d and q(y)·k(c) / √d: each
+    state y attends to itself and to its other source c.
 
     Not `learned`: α is one half.
     """
 
     def __init__(self, d_model: int, num_heads: int, *, learned: bool):
-        super().__init__()
-        self.num_heads, self.learned = num_heads, learned
-        self.project, self.project_other = nn.Linear(d_model, 3 * d_model), nn.Linear(d_model, 2 * d_model)
+        super().__init__(d_model, num_heads, bias=False)
+        self.learned = learned
 
-    def forward(self, states: States, other: States) -> States:
-        parts = (*self.project(states).chunk(3, dim=-1), *self.project_other(other).chunk(2, dim=-1))
-        split = "batch time (heads dim) -> batch time heads dim"
-        query, key, value, other_key, other_value = (rearrange(part, split, heads=self.num_heads) for part in parts)
-        # A softmax of two scores is the sigmoid of their difference.
-        share = torch.sigmoid((query * (key - other_key)).sum(dim=-1, keepdim=True) * query.shape[-1] ** -0.5)
-        share = share if self.learned else torch.full_like(share, 0.5)
-        return (share * value + (1 - share) * other_value).flatten(2)
+    def forward(self, states: States, other: States) -> States:  # type: ignore[override]
+        sources = rearrange([states, other], "source batch time d_model -> (batch time) source d_model")
+        # A query of zeros attends to both alike.
+        query = sources[:, :1] if self.learned else torch.zeros_like(sources[:, :1])
+        return super().forward(query, sources).view(states.shape)
 
 
-class TreeConvolution(nn.Module):
-    """GELU(W [y; y of the parent; y of the grandparent] + b). The root is its own parent.
-
-    Not `along_tree`: every node is its own parent.
-    """
-
-    def __init__(self, d_model: int, *, along_tree: bool):
-        super().__init__()
-        self.along_tree, self.project = along_tree, nn.Linear(3 * d_model, d_model)
-
-    def forward(self, states: States, parents: Steps) -> States:
-        """`parents` are positions among the states."""
-        if not self.along_tree:
-            parents = torch.arange(states.shape[1], device=states.device).expand_as(parents)
-        row = torch.arange(len(states), device=states.device)[:, None]
-        family = states, states[row, parents], states[row, parents.gather(1, parents)]
-        return F.gelu(self.project(torch.cat(family, dim=-1)))
-
-
-class WordConvolutions(nn.Module):
-    """Two separable convolutions over three words, with a GELU between. Padding counts as zeros."""
+class Convolution(nn.Module):
+    """GELU(W [y_i; y_j; y_k] + b), where j and k are the relatives of i: of a word its neighbours, of a node its parent
+    and its grandparent. What has no such relative is its own."""
 
     def __init__(self, d_model: int):
         super().__init__()
-        self.depthwise = nn.ModuleList(nn.Conv1d(d_model, d_model, 3, padding=1, groups=d_model) for _ in range(2))
-        self.pointwise = nn.ModuleList(nn.Linear(d_model, d_model) for _ in range(2))
+        self.project = nn.Linear(3 * d_model, d_model)
 
-    def forward(self, states: States, valid: Bool[Tensor, "batch time"]) -> States:
-        for number, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise, strict=True)):
-            states = pointwise(depthwise((F.gelu(states) if number else states).mT * valid[:, None]).mT)
-        return states
+    def forward(self, states: States, relatives: Int[Tensor, "batch time 2"]) -> States:
+        others = (states.take_along_dim(places, dim=1) for places in relatives.split(1, dim=2))
+        return F.gelu(self.project(torch.cat([states, *others], dim=-1)))
 
 
 @dataclass(frozen=True)
-class TreeGenConfig(Config):
+class TreeGenConfig(WriterConfig):
     """Without `gates` or `tree_convolution` the parameters are the same."""
 
     d_model: int
-    num_heads: int
-    num_layers: int
+    num_heads: int = 4
     gates: bool = True
     tree_convolution: bool = True
-    pad_id: int = PAD
-    eos_id: int = EOS
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("d_model", "num_heads", "num_layers")
+        self.require_positive("d_model", "num_heads")
         self.require_multiple("d_model", "num_heads")
-        if self.d_model % 4:
-            raise InputError(f"d_model={self.d_model} is not divisible by 4: letters and holes have a quarter of it")
 
 
-class Reading(NamedTuple):
-    """A sentence that was read; `kinds` are what its words may be copied as."""
+class Written(NamedTuple):
+    """What decoding carries from step to step. Trees are small: every step reads all rules so far, BOS first.
+    `choices` are kinds and numbers of holes (see `language.choice`) of rules, then of words."""
 
     states: Float[Tensor, "batch words d_model"]
     valid: Bool[Tensor, "batch words"]
-    spelled: Float[Tensor, "batch words d_model"]
-    kinds: Int[Tensor, "batch words"]
-
-
-class Writing(NamedTuple):
-    """What decoding carries from step to step. Trees are small: every step reads all rules so far."""
-
-    reading: Reading
+    choices: Int[Tensor, "batch choices 2"]
+    spelled: Float[Tensor, "batch choices d_model"]
     rules: Int[Tensor, "batch time"]
-    most_steps: int
 
-    def select(self, rows: Tensor) -> "Writing":
-        return Writing(Reading(*(tensor[rows] for tensor in self.reading)), self.rules[rows], self.most_steps)
+    def select(self, rows: Tensor) -> "Written":
+        return Written(*(tensor[rows] for tensor in self))
 
 
-class TreeGen(Model):
+class TreeGen(Writer):
     """From a sentence to the rules of a tree."""
 
     config_class = TreeGenConfig
-    letters_of_rules: Tensor
-    holes_of_rules: Tensor
-    kinds_of_rules: Tensor
-    kinds_of_holes: Tensor
+    grammar: Tensor
 
     def __init__(self, config: TreeGenConfig):
         super().__init__()
         self.config = c = config
-        d, small = c.d_model, c.d_model // 4
-
-        def stack(**sublayers: Callable[[], nn.Module]) -> Stack:
-            return Stack([Block(d, sublayers) for _ in range(c.num_layers)], nn.LayerNorm(d))
-
-        attention, gate = partial(MultiHeadAttention, d, c.num_heads), partial(Gate, d, c.num_heads, learned=c.gates)
-        convolution = partial(TreeConvolution, d, along_tree=c.tree_convolution)
-        feed_forward = partial(FeedForward, d, 4 * d, activation="gelu")
-        self.word_stack = stack(attention=attention, gate=gate, convolutions=partial(WordConvolutions, d))
-        self.rule_stack = stack(attention=attention, gate=gate, sentence=attention, convolution=convolution)
-        self.path_stack = stack(tree=attention, sentence=attention, feed_forward=feed_forward)
-        self.words, self.positions = nn.Embedding(FIRST + len(language.KNOWN_WORDS), d), SinusoidalPositions(d)
-        self.letters, self.spelling = nn.Embedding(128, small), nn.Linear(language.LETTERS * small, d)
-        self.holes, self.path = nn.Embedding(len(language.HOLE_KINDS), small), nn.Linear(language.DEEPEST * small, d)
-        self.rules, self.depths = nn.Embedding(language.SIZE, d), nn.Embedding(1 + language.DEEPEST, d)
-        self.choose, self.is_rule, self.copy = nn.Linear(d, language.SIZE), nn.Linear(d, 1), Additive(d, d, d)
-        for name, table in language.TABLES.items():
-            self.register_buffer(name, torch.tensor(table), persistent=False)
-
-    def read(self, sentence: Sentences) -> Reading:
-        words, kinds, valid = sentence[..., 0], sentence[..., 1], sentence[..., 0] != PAD
-        spelled = self.spelled(sentence[..., 2:])
-        inputs = {
-            "attention": {"mask": padding_mask(valid)},
-            "gate": {"other": spelled},
-            "convolutions": {"valid": valid},
-        }
-        return Reading(self.word_stack(self._placed(self.words(words)), **inputs), valid, spelled, kinds)
-
-    def spelled(self, letters: Int[Tensor, "*batch letters"]) -> Float[Tensor, "*batch d_model"]:
-        return self.spelling(self.letters(letters).flatten(-2))
-
-    def log_p(self, reading: Reading, rules: Steps, parents: Steps, paths: Paths) -> Logits:
-        """log p of every rule and of copying every word, whether they fit or not, at each step given those before."""
-        rules, parents = F.pad(rules[:, :-1], (1, 0), value=BOS), F.pad(parents[:, :-1], (1, 0))
-        depths = F.pad((paths != 0).sum(dim=2)[:, :-1], (1, 0))
-        of_rules = self.spelled(self.letters_of_rules).expand(len(rules), -1, -1)
-        row = torch.arange(len(rules), device=rules.device)[:, None]
-        contents = torch.cat([of_rules, reading.spelled], dim=1)[row, rules]
-        known = self.rules(rules.masked_fill(rules >= language.SIZE, UNKNOWN))
-        sentence = {"memory": reading.states, "mask": padding_mask(reading.valid)}
-        inputs = {"attention": {"causal": True}, "gate": {"other": contents}, "convolution": {"parents": parents}}
-        states = self.rule_stack(self._placed(known + self.depths(depths)), sentence=sentence, **inputs)
-        states = self.path_stack(
-            self.path(self.holes(paths).flatten(2)), tree={"memory": states, "causal": True}, sentence=sentence
+        d, small = c.d_model, c.d_model // c.num_heads
+        self.words, self.positions = nn.Embedding(UNKNOWN + 1, d), SinusoidalPositions(d)
+        self.letters, self.spelling = nn.Embedding(128, small), nn.Linear(LETTERS * small, d)
+        self.rules, self.depths = nn.Embedding(SIZE + 1, d), nn.Embedding(1 + DEEPEST, d)
+        self.holes, self.path = nn.Embedding(SIZE * language.MOST_HOLES, small), nn.Linear(DEEPEST * small, d)
+        self.attend_to_words, self.attend_to_rules, self.look_up, self.follow_path, self.look_up_again = (
+            Sublayer(d, MultiHeadAttention(d, c.num_heads)) for _ in range(5)
         )
-        scores = self.copy.scores(states, self.copy.keys(reading.states), reading.valid)
-        words = scores.masked_fill(~reading.valid[:, None], -torch.inf).log_softmax(dim=-1)
-        g = self.is_rule(states)
-        return torch.cat([F.logsigmoid(g) + self.choose(states).log_softmax(dim=-1), F.logsigmoid(-g) + words], dim=-1)
+        self.gate_words, self.gate_rules = (Sublayer(d, Gate(d, c.num_heads, learned=c.gates)) for _ in range(2))
+        self.convolve_words, self.convolve_tree = (Sublayer(d, Convolution(d)) for _ in range(2))
+        self.feed_forward = Sublayer(d, FeedForward(d, 4 * d, activation="gelu"))
+        self.choose, self.is_rule, self.copy = nn.Linear(d, SIZE), nn.Linear(d, 1), Additive(d, d, d)
+        grammar = torch.tensor([language.choice(rule, kind) for kind, rule in language.GRAMMAR])
+        self.register_buffer("grammar", grammar, persistent=False)
 
-    def fitting(self, reading: Reading, holes: Steps, room: Tensor | float) -> Bool[Tensor, "batch time choices"]:
-        """Which rules and words fit the holes, where there is `room` for so many new holes; after the end, EOS."""
-        kinds = self.kinds_of_holes[holes][..., None]
-        rules = (self.kinds_of_rules == kinds) & (self.holes_of_rules <= room)
-        words = (kinds != language.NO_HOLE) & (reading.kinds[:, None] >= kinds)
-        return torch.cat([rules, words], dim=-1)
+    def read(self, inputs: Int[Tensor, "batch words features"]) -> Written:
+        words, valid = inputs[..., 0], inputs[..., 0] != PAD
+        choices = torch.cat([self.grammar.expand(len(inputs), -1, -1), inputs[..., 1:]], dim=1)
+        spelled = self.spelling(self.letters(choices[..., 2:]).flatten(2))
+        place, last = torch.arange(words.shape[1], device=self.device), valid.sum(dim=1)[:, None, None] - 1
+        neighbours = torch.stack([place - 1, place + 1], dim=-1).clamp(min=0).minimum(last)
+        states = self.words(words.clamp(max=UNKNOWN)) + self.positions(place[None])
+        states = self.attend_to_words(states, mask=padding_mask(valid))
+        states = self.convolve_words(self.gate_words(states, spelled[:, SIZE:]), neighbours)
+        return Written(states, valid, choices[..., :2], spelled, words[:, :0])
 
-    def forward(self, sentence: Sentences, rules: Steps, parents: Steps, paths: Paths) -> Logits:
-        """The logits of each step, given the rules before it; -inf for what does not fit."""
-        reading = self.read(sentence)
-        fitting = self.fitting(reading, paths[..., 0], torch.inf)
-        return self.log_p(reading, rules, parents, paths).masked_fill(~fitting, -torch.inf)
-
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Loss]:
-        is_rule = batch["rules"] != PAD
-        logits = self(*(batch[name] for name in ("sentence", "rules", "parents", "paths")))[is_rule]
-        return {"rules": Loss(target_loss(logits, batch["rules"][is_rule]), is_rule.sum())}
-
-    def count_targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"rules": (batch["rules"] != PAD).sum()}
-
-    @torch.no_grad()
-    def start(self, inputs: Sentences, valid: Tensor | None = None, *, max_new_tokens: int) -> tuple[Tensor, Writing]:
-        return self._next(Writing(self.read(inputs), inputs.new_empty(len(inputs), 0), max_new_tokens))
-
-    @torch.no_grad()
-    def step(self, ids: Int[Tensor, " batch"], state: Writing) -> tuple[Tensor, Writing]:
-        require_rows_of(state.reading.states, ids=ids)
-        return self._next(state._replace(rules=torch.cat([state.rules, ids[:, None]], dim=1)))
-
-    def _next(self, state: Writing) -> tuple[Float[Tensor, "batch choices"], Writing]:
-        """The logits of the next rule of each tree."""
-        rules = state.rules.tolist()
-        inputs = {name: tensor.to(self.device) for name, tensor in language.places(rules).items()}
-        # A hole takes a step at least.
-        room = [state.most_steps - len(language.nodes_of(row)) for row in rules]
-        next_holes, rooms = inputs["paths"][:, -1:, 0], torch.tensor(room, device=self.device)[:, None, None]
-        fitting = self.fitting(state.reading, next_holes, rooms)[:, 0]
-        return self.log_p(state.reading, **inputs)[:, -1].masked_fill(~fitting, -torch.inf), state
-
-    def _placed(self, states: States) -> States:
-        return states + self.positions(torch.arange(states.shape[1], device=states.device)[None])
+    def write(self, before: Ids, state: Written) -> tuple[Logits, Written]:
+        """The logits of rules, then of copying each word; -inf for what does not fit."""
+        state = state._replace(rules=torch.cat([state.rules, before], dim=1))
+        places = torch.tensor([language.places(row) for row in state.rules.tolist()], device=self.device)
+        parents, _, _, own_path = places[:, :-1].split([1, 1, 1, DEEPEST], dim=2)
+        _, wanted, room, next_path = places[:, 1:].split([1, 1, 1, DEEPEST], dim=2)
+        sentence = {"memory": state.states, "mask": padding_mask(state.valid)}
+        # The tree so far.
+        place = torch.arange(state.rules.shape[1], device=self.device)[None]
+        tree = self.rules(state.rules.clamp(max=SIZE)) + self.depths((own_path != 0).sum(dim=2)) + self.positions(place)
+        tree = self.attend_to_rules(tree, causal=True)
+        tree = self.gate_rules(tree, state.spelled.take_along_dim(state.rules[..., None], dim=1))
+        parents = parents if self.config.tree_convolution else place[..., None].expand_as(parents)
+        family = torch.cat([parents, parents.take_along_dim(parents, dim=1)], dim=2)
+        tree = self.convolve_tree(self.look_up(tree, **sentence), family)
+        # What fills the next hole.
+        states = self.follow_path(self.path(self.holes(next_path).flatten(2)), memory=tree, causal=True)
+        states = self.feed_forward(self.look_up_again(states, **sentence))
+        scores = self.copy.scores(states, self.copy.keys(state.states), state.valid)
+        words = scores.masked_fill(~state.valid[:, None], -torch.inf).log_softmax(dim=-1)
+        rules, g = self.choose(states).log_softmax(dim=-1), self.is_rule(states)
+        log_p = torch.cat([F.logsigmoid(g) + rules, F.logsigmoid(-g) + words], dim=-1)
+        kinds, holes = state.choices[:, None].unbind(dim=-1)
+        fits = (kinds & wanted > 0) & (holes <= room)
+        return log_p.masked_fill(~fits, -torch.inf)[:, -before.shape[1] :], state
 
 
-# The rival, the loss and the picture
+# The rival and the picture
 
 
-class Tokens:
-    """Words of English and tokens of Python as numbers, for the rival."""
-
-    def __init__(self, pairs: Sequence[Pair]):
-        self.words = language.numbered(sorted({word for pair in pairs for word in pair.english.split()}))
-        self.tokens = language.numbered(sorted({token for pair in pairs for token in tokens_of(pair.python)}))
-
-    def rows(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
-        sources = [[self.words.get(word, UNKNOWN) for word in pair.english.split()] for pair in pairs]
-        targets = [[BOS, *(self.tokens.get(each, UNKNOWN) for each in tokens_of(pair.python)), EOS] for pair in pairs]
-        source_ids, target_ids = pad(sources, PAD), pad(targets, PAD)
-        return {"source_ids": source_ids, "source_valid": source_ids != PAD, "target_ids": target_ids}
-
-    def rival(self, c: TreeGenConfig) -> Transformer:
-        """A Transformer of the same width and depth. The width of its feed-forward networks gives it the same number of
-        parameters, as nearly as it can."""
-
-        def model(d_ff: int) -> Transformer:
-            sizes = FIRST + len(self.words), FIRST + len(self.tokens), c.d_model, c.num_heads, None, d_ff
-            return Transformer(TransformerConfig(*sizes, c.num_layers, c.num_layers, pre_norm=True, dropout=0.0))
-
-        one, two = (parameters_of(partial(model, d_ff)) for d_ff in (1, 2))
-        wider = (parameters_of(lambda: TreeGen(c)) - one) / (two - one)
-        return model(max(1, 1 + round(wider)))
-
-    def written(self, model: Transformer, rows: Mapping[str, Tensor]) -> list[str | None]:
-        """An unknown token is written as the name `unknown`."""
-        names = {number: token for token, number in self.tokens.items()} | {UNKNOWN: "unknown"}
-        ids = greedy(model, rows["source_ids"], rows["source_valid"], max_new_tokens=2 * language.MOST_STEPS).tolist()
-        return [language.normal(" ".join(names.get(number, "") for number in row)) for row in ids]
+def rival(c: TreeGenConfig) -> Transformer:
+    """A Transformer of the same width. At d_model = 64 its feed-forward networks give it as many parameters."""
+    sizes = len(VOCABULARY), len(VOCABULARY), c.d_model, c.num_heads, None, round(9.2 * c.d_model), 1, 1
+    return Transformer(TransformerConfig(*sizes, pre_norm=True, dropout=0.0, bos_id=BOS, eos_id=EOS))
 
 
-def tokens_of(code: str) -> list[str]:
-    return re.findall(r"'\w*'|\w+|[<>=!]+|[^\w\s]", code)
-
-
-def draw(answers: Mapping[str, str | None], pair: Pair, path: Path) -> None:
-    """The tree that TreeGen wrote for a sentence, a rule a line and below its parent; and what each rival wrote."""
+def draw(answers: Mapping[str, Sequence[str | None]], pairs: Sequence[Pair], path: Path) -> None:
+    """The rules that TreeGen wrote for the longest sentence with new names, each to the right of its parent; and what
+    each rival wrote."""
     from matplotlib.figure import Figure
 
-    words, rules = pair.english.split(), language.numbers_of(pair._replace(python=answers["TreeGen"] or "None"))
-    nodes = language.nodes_of(rules)
-    figure = Figure(figsize=(9, 0.3 * (len(rules) + len(answers)) + 1.2), layout="constrained")
+    row = max(range(len(pairs) // 2), key=lambda row: len(pairs[row].english))
+    rules = language.numbers_of(pairs[row]._replace(python=answers["TreeGen"][row] or "None"))
+    texts, lines = [*language.RULES, *pairs[row].english.split()], len(rules) + len(answers)
+    figure = Figure(figsize=(9, 0.3 * lines + 1), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
-    axes.set(xlim=(0, 10), ylim=(len(rules) + len(answers) + 1, -1))
-    axes.set_title(
-        f"{pair.english}\nTreeGen writes rules (blue) and copies words of the sentence (orange)", fontsize=11
-    )
-    for step, (node, rule) in enumerate(zip(nodes, rules, strict=True), start=1):
-        copied, across = rule >= language.SIZE, 0.5 * len(node.path)
-        label = words[rule - language.SIZE] if copied else language.RULES[rule - FIRST]
-        if node.parent:
-            above = (0.5 * len(nodes[node.parent - 1].path) + 0.1, node.parent - 0.7)
-            axes.plot([above[0], above[0], across - 0.05], [above[1], step - 1, step - 1], color="#888888", zorder=0)
-        box = {"boxstyle": "round,pad=0.15", "facecolor": "#ffd8a8" if copied else "#d0e7ff", "edgecolor": "none"}
-        axes.text(across, step - 1, f"{step}: {label}", va="center", family="monospace", fontsize=9, bbox=box)
-    for line, (name, found) in enumerate(answers.items(), start=len(rules) + 1):
-        colour = "black" if found == pair.python else "#c1121f"
-        axes.text(0.5, line, f"{name}:", va="center", fontsize=9)
-        axes.text(3.5, line, found or "does not parse", va="center", family="monospace", fontsize=9, color=colour)
+    axes.set(xlim=(1, 16), ylim=(lines, -1))
+    axes.set_title(f"{pairs[row].english}\nrules (blue) and words copied from the sentence (orange)", fontsize=11)
+    for line, (rule, (_, _, _, *holes)) in enumerate(zip(rules, language.places([BOS, *rules])[1:], strict=False)):
+        box = {"facecolor": "#d0e7ff" if rule < SIZE else "#ffd8a8", "edgecolor": "none", "pad": 2}
+        axes.text(sum(hole > 0 for hole in holes), line, texts[rule], va="center", family="monospace", bbox=box)
+    for line, (name, found) in enumerate(answers.items(), start=len(rules)):
+        axes.text(1, line, f"{name}: {found[row] or 'does not parse'}", va="center")
     save_figure(figure, path)
 
 
