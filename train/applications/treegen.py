@@ -123,11 +123,8 @@ class Sublayer(nn.Module):
 
 
 class Gate(MultiHeadAttention):
-    """α v(y) + (1 - α) v(c) in each head, where α and 1 - α are the softmax of q(y)·k(y) / √d and q(y)·k(c) / √d: each
-    state y attends to itself and to its other source c.
-
-    Not `learned`: α is one half.
-    """
+    """α v(y) + (1 - α) v(c) in each head, where α and 1 - α are the softmax of q(y)·k(y) / √d and q(y)·k(c) / √d: the
+    attention of each state y to itself and to a second source c. If not `learned`, α is one half."""
 
     def __init__(self, d_model: int, num_heads: int, *, learned: bool):
         super().__init__(d_model, num_heads, bias=False)
@@ -141,8 +138,8 @@ class Gate(MultiHeadAttention):
 
 
 class Convolution(nn.Module):
-    """GELU(W [y_i; y_j; y_k] + b), where j and k are the relatives of i: of a word its neighbours, of a node its parent
-    and its grandparent. What has no such relative is its own."""
+    """GELU(W [y_i; y_j; y_k] + b), where j and k are the relatives of i: the neighbours of a word, the parent and the
+    grandparent of a node. A missing relative is i itself."""
 
     def __init__(self, d_model: int):
         super().__init__()
@@ -169,8 +166,8 @@ class TreeGenConfig(WriterConfig):
 
 
 class Written(NamedTuple):
-    """What decoding carries from step to step. Trees are small: every step reads all rules so far, BOS first.
-    `choices` are kinds and numbers of holes (see `language.choice`) of rules, then of words."""
+    """What decoding carries from step to step. Trees are small: every step reads all `rules` so far, BOS first.
+    `choices` are all rules, then the words: the kinds of holes that they fill, and how many holes they open."""
 
     states: Float[Tensor, "batch words d_model"]
     valid: Bool[Tensor, "batch words"]

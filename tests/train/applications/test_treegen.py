@@ -12,7 +12,7 @@ from minitransformer.errors import InputError
 from train.applications import english_to_python as language
 from train.applications import treegen
 from train.applications.english_to_python import SIZE, Pair, derivation, numbers_of, text_of
-from train.applications.treegen import BOS, Convolution, Gate, TreeGen, TreeGenConfig, rival, rows_of
+from train.applications.treegen import BOS, Gate, TreeGen, TreeGenConfig, rival, rows_of
 
 
 @pytest.fixture
@@ -177,29 +177,21 @@ def test_the_gate_is_a_softmax_over_two_sources():
     torch.testing.assert_close(half(states, other)[0], gate.project_out((of_states[1] + of_other[1]) / 2))
 
 
-def test_a_convolution_reads_a_state_and_two_relatives():
-    """In a tree: the parent and the grandparent, by powers of the adjacency matrix."""
-    torch.manual_seed(0)
-    convolution = Convolution(4).double()
-    states, parents = torch.randn(1, 5, 4, dtype=torch.double), torch.tensor([0, 0, 1, 1, 3])
-    step = torch.eye(5, dtype=torch.double)[parents]
-    family = torch.cat([states[0], step @ states[0], step @ step @ states[0]], dim=-1)
-    found = convolution(states, torch.stack([parents, parents[parents]], dim=-1)[None])
-    torch.testing.assert_close(found[0], nn.functional.gelu(convolution.project(family)))
-
-
-def test_words_are_convolved_with_their_neighbours_and_rules_with_their_family_unless_ablated(model, rows):
-    relatives = []
+def test_a_convolution_reads_the_neighbours_of_words_and_the_family_of_rules_unless_ablated(model):
+    calls = []
     for sublayer in (model.convolve_words, model.convolve_tree):
-        sublayer.register_forward_hook(lambda module, inputs, output: relatives.append(inputs[1][0].tolist()))
-    pair = Pair("the sum of a and b", "a + b")
-    batch = rows_of([pair])
+        sublayer.layer.register_forward_hook(lambda *call: calls.append(call))
+    batch = rows_of([Pair("the sum of a and b", "a + b")])
     model(batch["inputs"], batch["ids"])
-    assert relatives[0] == [[0, 1], [0, 2], [1, 3], [2, 4], [3, 5], [4, 5]]
-    assert relatives[1] == [[0, 0], [0, 0], [1, 0], [1, 0]]  # BOS, the sum, a, b
     model.config = TreeGenConfig(8, 2, tree_convolution=False)
     model(batch["inputs"], batch["ids"])
-    assert relatives[3] == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    words, rules, _, ablated = (relatives[0].tolist() for _, (_, relatives), _ in calls)
+    assert words == [[0, 1], [0, 2], [1, 3], [2, 4], [3, 5], [4, 5]]
+    assert rules == [[0, 0], [0, 0], [1, 0], [1, 0]]  # of BOS, the sum, a, b
+    assert ablated == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    convolution, (states, relatives), found = calls[1]
+    family = [torch.cat([state, *states[0, pair]]) for state, pair in zip(states[0], relatives[0], strict=True)]
+    torch.testing.assert_close(found[0], nn.functional.gelu(convolution.project(torch.stack(family))))
 
 
 def test_the_rival_reads_new_names_as_one_word():
