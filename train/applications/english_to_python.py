@@ -6,6 +6,7 @@ in pre-order. Its leaves are words: `len` is a rule too, and `price` is copied f
 """
 
 import ast
+import keyword
 import random
 import re
 from collections.abc import Sequence
@@ -204,9 +205,9 @@ def choice(text: str, kind: str) -> list[int]:
 
 
 def sentence(english: str) -> list[list[int]]:
-    """Each word's number and the `choice` of copying it. Names are copied; of equal ones the first is."""
+    """Each word's number and the `choice` of copying it. Only names are copied; of equal ones the first is."""
     words, rows = english.split(), []
     for place, (word, number) in enumerate(zip(words, ids(english), strict=True)):
-        is_copied = word not in FIXED and word not in words[:place]
-        rows.append([number, *choice(word, "EXPR or NAME" if is_copied else "")])
+        is_name = word.isidentifier() and not keyword.iskeyword(word) and word not in FIXED
+        rows.append([number, *choice(word, "EXPR or NAME" if is_name and word not in words[:place] else "")])
     return rows

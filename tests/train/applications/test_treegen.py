@@ -194,6 +194,11 @@ def test_a_convolution_reads_the_neighbours_of_words_and_the_family_of_rules_unl
     torch.testing.assert_close(found[0], nn.functional.gelu(convolution.project(torch.stack(family))))
 
 
+def test_only_names_are_copied_and_of_equal_ones_the_first():
+    kinds = [kind for _, kind, *_ in language.sentence("class 3 dog dog the")]
+    assert kinds == [0, 0, language.KINDS["EXPR or NAME"], 0, 0]
+
+
 def test_the_rival_reads_new_names_as_one_word():
     batch = rows_of([Pair("zebra is missing", "zebra is None")])
     assert batch["source_ids"][0, 0] == batch["target_ids"][0, 1] == language.UNKNOWN
