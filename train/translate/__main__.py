@@ -188,7 +188,7 @@ def build(recipe: Recipe, comparison: Comparison) -> Seq2SeqModel:
     flags: dict[str, Any] = {"dropout": settings.dropout, "label_smoothing": settings.label_smoothing}
     # The talk's limit, or the longest source in the data. Users will translate longer sentences than those.
     longest = max(int(pairs.lengths[:, 0].max()) for pairs in data.pairs.values())
-    max_length = max(30 if comparison.preset == "characters" else 512, longest)
+    max_length = max(30 if PRESETS[comparison.preset].tokenizer == "character" else 512, longest)
     torch.manual_seed(settings.seed)
     model = recipe.build(
         source_vocab_size=data.source_tokenizer.get_vocab_size(),
@@ -203,7 +203,7 @@ def build(recipe: Recipe, comparison: Comparison) -> Seq2SeqModel:
 
 def loop_options(recipe: Recipe, comparison: Comparison) -> LoopOptions:
     settings = comparison.settings
-    short = comparison.preset == "characters" and not settings.several_locales
+    short = PRESETS[comparison.preset].tokenizer == "character" and not settings.several_locales
     return settings.loop_options(
         minutes=1.0 if short else 10.0,
         lr=recipe.lr,

@@ -5,7 +5,14 @@ from minitransformer.optim import adamw, muon
 from train.translate.recipes import CHARACTERS, OPTIMIZERS, PRESETS, RECALL, SMALL, TINY, recipe_for
 from train.translate.settings import TranslateSettings
 
-TABLES = [("characters", "dates"), ("characters", "recall"), ("characters", "locales"), ("tiny", ""), ("small", "")]
+TABLES = [
+    ("characters", "dates"),
+    ("characters", "recall"),
+    ("characters", "locales"),
+    ("dates-15s", "dates"),
+    ("tiny", ""),
+    ("small", ""),
+]
 
 
 def test_default_models_have_66_000_parameters_within_two_percent():
@@ -14,6 +21,12 @@ def test_default_models_have_66_000_parameters_within_two_percent():
             recipe = recipe_for(name, "characters", data)
             model = recipe.build(source_vocab_size=39, target_vocab_size=15, joint=False, max_length=30)
             assert abs(model.num_parameters() / 66_000 - 1) < 0.02, (name, data, model.num_parameters())
+
+
+def test_the_quick_models_have_66_000_parameters_within_two_percent():
+    for recipe in PRESETS["dates-15s"].recipes.values():
+        model = recipe.build(source_vocab_size=39, target_vocab_size=15, joint=False, max_length=30)
+        assert abs(model.num_parameters() / 66_000 - 1) < 0.02
 
 
 def test_every_recipe_of_sentences_builds_with_one_vocabulary_and_with_two():
