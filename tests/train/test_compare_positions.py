@@ -19,7 +19,7 @@ from train.compare_positions import (
 from train.engine.rows import Rows
 
 SCHEMES = ("sinusoidal", "learned", "rotary", "alibi", "relative")
-TINY = ["--d-model", "8", "--num-heads", "2", "--num-layers", "1", "--rows", "100", "--pairs", "3", "--lr", "0.03"]
+TINY = ["--d-model", "8", "--num-heads", "2", "--num-layers", "1", "--rows", "1000", "--pairs", "3", "--lr", "0.1"]
 
 
 def reader(positions):
@@ -28,7 +28,7 @@ def reader(positions):
 
 
 def test_a_tiny_comparison_has_a_row_for_each_scheme_a_column_for_each_length_and_a_picture(tmp_path):
-    flags = [*TINY, "--test-pairs", "3,5", "--seeds", "0,1", "--steps", "4", "--evaluations", "2"]
+    flags = [*TINY, "--test-pairs", "3,5", "--seeds", "0,1", "--steps", "10", "--evaluations", "2"]
     rows = run(compare_positions, tmp_path / "run", *flags, rivals=2)
     assert tuple(rows) == SCHEMES[:2]
     for row in rows.values():
