@@ -4,7 +4,6 @@ import pytest
 import torch
 from helpers_applications import refusal, run
 from torch.nn.functional import pad
-from train.engine.rows import Rows
 
 from minitransformer.optim import adamw
 from train import compare_positions
@@ -17,6 +16,7 @@ from train.compare_positions import (
     recall_data,
     right,
 )
+from train.engine.training_data import Rows
 
 SCHEMES = ("sinusoidal", "learned", "rotary", "alibi", "relative")
 TINY = ["--d-model", "8", "--num-heads", "2", "--num-layers", "1", "--rows", "1000", "--pairs", "3", "--lr", "0.1"]

@@ -79,8 +79,8 @@ def compare(settings: TranslateSettings, folder: Path, console: Console) -> None
     create_run(folder, settings)
     sizes = ", ".join(f"{len(pairs):,} {split}" for split, pairs in data.pairs.items())
     console.print(f"{settings.data}: {sizes} pairs; runs on {settings.torch_device()}; writes {folder}")
-    if comparison.guess:
-        console.print(comparison.guess)
+    for line in filter(None, (comparison.guess, settings.overruled())):
+        console.print(line)
 
     models = {name: train_one(name, recipe, comparison, folder / name, console) for name, recipe in recipes.items()}
     if not Processes.current().is_rank_0:

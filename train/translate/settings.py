@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from minitransformer.checks import Count, CountOrZero, Range, Share
+from minitransformer.checks import Count, CountOrZero, Range, Share, flag_name
 from minitransformer.data.locales import locale_names
 from minitransformer.errors import InputError
 from train.engine.presets import preset_flag
@@ -124,6 +124,12 @@ class TranslateSettings(Settings):
         recurrent = [name for name in self.model_names(preset) if name != "transformer"]
         if self.optimizer == "muon" and recurrent and preset is not None:
             raise InputError(f"--optimizer muon is for the transformer, not for {', '.join(recurrent)}")
+
+    def overruled(self) -> str:
+        """One line about the flags that replace parts of the recipes of --preset; "" if there are none."""
+        parts = ("lr", "optimizer", "warmup_steps", "dropout", "label_smoothing", "max_tokens", "pool")
+        given = [f"{flag_name(name)} {getattr(self, name)}" for name in parts if getattr(self, name) is not None]
+        return f"--preset {self.preset}: {', '.join(given)} instead of its own" if self.preset and given else ""
 
     def recipes(self, preset: str) -> dict[str, Recipe]:
         """The recipe of each model, with the values that flags give."""

@@ -62,6 +62,12 @@ def test_another_optimizer_brings_its_own_rate(preset, data):
         assert recipe_for(name, "characters", "dates").with_optimizer("adamw").optimizer is adamw
 
 
+def test_flags_that_replace_parts_of_a_presets_recipes_are_named():
+    settings = TranslateSettings(preset="tiny", lr=0.5, max_tokens=90)
+    assert settings.overruled() == "--preset tiny: --lr 0.5, --max-tokens 90 instead of its own"
+    assert not TranslateSettings(preset="tiny").overruled() and not TranslateSettings(lr=0.5).overruled()
+
+
 def test_a_given_rate_replaces_the_recipes():
     for flags, rate in (({}, RECALL["transformer"].other_rates["muon"]), ({"lr": 0.5}, 0.5)):
         settings = TranslateSettings(data="recall", models="transformer", optimizer="muon", **flags)
