@@ -180,6 +180,8 @@ def train(
                 raise TrainingInterrupted(int(stop))
             options = current_stretch(stretches, state)
     state.checkpoint_seconds = checkpoints.spent
+    # A run that was killed after its last checkpoint has not done so.
+    processes.on_rank_0(lambda: checkpoints.remove_old(kept=[state.best_step]))
     logged.say_failures()
     replica.close()
     checkpoints.load_weights(model, state.best_step)

@@ -129,7 +129,7 @@ class Checkpoints:
         before = self.spent
         with self._timed():
             save_checkpoint(self._path("step", state["step"]), model, optimizer, state)
-            Processes.current().on_rank_0(self._remove_old)
+            Processes.current().on_rank_0(self.remove_old)
         self.saved_at, self.cost = time.monotonic(), self.spent - before
 
     def save_weights(self, model: nn.Module, step: int) -> None:
@@ -157,12 +157,12 @@ class Checkpoints:
             return error
         return None
 
-    def _remove_old(self) -> None:
-        """Keep the latest checkpoints, and the weights of evaluations that are needed."""
+    def remove_old(self, *, kept: Collection[int] = ()) -> None:
+        """Keep the latest checkpoints, and the weights of evaluations that are needed: as `remove_evaluated` says."""
         for step in self._steps("step")[: -self.options.keep_checkpoints]:
             remove_folder(self._path("step", step))
         if not self.keep_evaluated:
-            self.remove_evaluated()
+            self.remove_evaluated(kept=kept)
 
     def remove_evaluated(self, *, kept: Collection[int] = ()) -> None:
         """Delete the weights of evaluations, except for the `kept` steps and each checkpoint's best step."""

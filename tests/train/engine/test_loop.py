@@ -62,6 +62,23 @@ def test_a_run_stopped_in_its_writes_ends_as_one_never_stopped(method, step, fau
     require_same(whole, resumed, tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_run_killed_before_it_removes_its_last_old_weights_leaves_no_more_than_another(tmp_path, monkeypatch):
+    each_step = {"evaluations": 12, "checkpoint_seconds": 0.0}
+    run(tmp_path / "whole", **each_step)
+    saved, remove = [], Checkpoints.remove_evaluated
+
+    def killed(self, **kept):
+        saved.append(self)
+        die() if len(saved) == 12 else remove(self, **kept)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Checkpoints, "remove_evaluated", killed)
+        run(tmp_path / "cut", **each_step)
+    run(tmp_path / "cut", data=takes_no_step(), **each_step)
+    left = [{path.name for path in (tmp_path / name / "checkpoints").iterdir()} for name in ("whole", "cut")]
+    assert left[0] == left[1]
+
+
 def test_the_last_checkpoint_has_the_optimizer_and_takes_no_further_step(tmp_path):
     model, state = run(tmp_path)
     last = tmp_path / "checkpoints" / "step-00000012"
