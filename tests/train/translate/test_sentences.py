@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -46,7 +47,7 @@ def small_models():
         "rnn-additive": Recipe(rnn(**recurrent), **options),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "tiny", recipes)
+        patch.setitem(PRESETS, "tiny", replace(PRESETS["tiny"], recipes=recipes))
         patch.setattr(Bleu, "draw", lambda *_: None)
         yield
 
