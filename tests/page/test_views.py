@@ -82,7 +82,8 @@ def test_a_continuation_ends_where_the_context_is_full_and_says_so():
     completer = PIPELINES["gpt"]()
     with pytest.warns(UserWarning, match="3 new tokens fill the context") as warned:
         view = completer.view("the lazy dog t", max_new_tokens=9)
-    assert len(view.steps) <= 3 and view.notes == (str(warned[0].message),)
+    said = tuple(str(each.message) for each in warned if each.category is UserWarning)  # not of a file left open before
+    assert len(view.steps) <= 3 and view.notes == said
     with pytest.warns(UserWarning, match="longer than the 16 tokens"):
         assert len(completer.view("the lazy " * 3, max_new_tokens=1).grids[0].queries) == 16
     assert completer.view("", max_new_tokens=1).source == ("[EOS]",)
