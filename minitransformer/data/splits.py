@@ -82,10 +82,12 @@ def warn_of_repeated(splits: Mapping[str, "datasets.Dataset"], where: object) ->
 
 def _keys(rows: "datasets.Dataset", columns: Sequence[str]) -> NDArray[np.int64]:
     """Of each row, a hash of its text, whose last bits are the number of its label, 0 without one."""
-    [keys] = _hashes(rows, columns)
-    keys &= -_LABELS
-    if "label" in rows.column_names:
-        keys |= rows.with_format("numpy")["label"][:] % _LABELS
+    keys, start = np.empty(len(rows), dtype=np.int64), 0
+    for batch in text_batches(rows, *columns, *({"label"} & {*rows.column_names})):
+        hashes = _hashed(map(repr, zip(*(batch[name] for name in columns), strict=True)))
+        labels = np.array(batch.get("label", 0)) % _LABELS
+        keys[start : start + len(hashes)] = hashes & -_LABELS | labels
+        start += len(hashes)
     return keys
 
 
