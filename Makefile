@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup translate finetune test test-all fuzz lint docs notebook clean
+.PHONY: setup translate finetune test test-all fuzz style lint docs notebook clean
 
 setup: $(VENV)/.core
 
@@ -50,20 +50,24 @@ translate: $(VENV)/.core
 finetune: $(VENV)/.baselines
 	$(BIN)/python -m train.finetune
 
-lint: $(VENV)/.test
+style: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint: style
 	$(BIN)/mypy
 
-# One thread a process: two processes share the work of two cores. The tests of a file stay together, with what they
-# share; files come in the order of their names, since those with the fewest tests, which would be last, take long.
-# -rs says what was skipped, and why.
+# One thread a process: two processes share the work of two cores, and types are checked beside them. The tests of a
+# file stay together, with what they share; files come in the order of their names, since those with the fewest tests,
+# which would be last, take long. -rs says what was skipped, and why.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder
-test: lint
-	$(PYTEST)
+CHECK = $(BIN)/mypy & types=$$!; $(PYTEST) $(1); tests=$$?; wait $$types && exit $$tests
 
-test-all: lint $(VENV)/.docs $(VENV)/.notebook $(VENV)/.lm-eval
-	$(PYTEST) -m ''
+test: style
+	$(call CHECK)
+
+test-all: style $(VENV)/.docs $(VENV)/.notebook $(VENV)/.lm-eval
+	$(call CHECK,-m '')
 
 CASES ?= 1000
 KILLS ?= 10

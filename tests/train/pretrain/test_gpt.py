@@ -109,7 +109,9 @@ def test_a_run_starts_from_another(text, tmp_path, capsys):
     assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
 
 
-@pytest.mark.parametrize("architecture", ["modern", "gpt2", "llama", "qwen3"])
+@pytest.mark.parametrize(
+    "architecture", ["modern", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "llama", "qwen3"))]
+)
 def test_transformers_continues_a_prompt_with_an_exported_run_as_we_do(architecture, run, text, tmp_path, capsys):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
