@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PARTS = ("train", "validation", "test")
 _REPEATED = len(PARTS)
 _LABELS = 1 << 10
-"""Labels that rows are told apart by."""
+"""A key has room for so many labels. Two labels whose numbers differ by a multiple of it count as one."""
 
 
 def grouped_split(
