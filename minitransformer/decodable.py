@@ -54,10 +54,10 @@ def warn_in_training(model: Any) -> None:
         warnings.warn("the model decodes in training mode, with dropout: call model.eval() first", stacklevel=3)
 
 
-def require_scores(scores: Tensor) -> None:
+def require_scores(scores: Float[Tensor, "rows scores"]) -> None:
     """`InputError` for logits or probabilities that are NaN, +∞ or all -∞, by which none can be chosen."""
-    # Compared in Python: a few tensor operations take longer. NaN is not less.
-    if not all(-math.inf < best < math.inf for best in scores.amax(dim=-1).flatten().tolist()):
+    # Compared in Python: a few tensor operations take longer.
+    if not all(map(math.isfinite, scores.amax(-1).tolist())):
         raise InputError(
             "the model's scores are NaN or infinite: some of its weights are too large, as after a training that "
             "diverged; take an earlier checkpoint, or train with a lower learning rate"

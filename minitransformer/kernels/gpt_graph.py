@@ -87,10 +87,10 @@ class StepGraph:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.logits: Tensor | None = None
 
-    def takes(self, flat: FlatStep, caches: Sequence[KVCache], *, on_gpu: bool) -> bool:
+    def takes(self, flat: FlatStep, caches: Sequence[KVCache]) -> bool:
         """Whether the next step is the graph's."""
         call, seen = current_call(), caches[0].num_seen
-        if not on_gpu or call is None or flat.parts.compared_in is not call or seen >= caches[0].max_length:
+        if call is None or flat.parts.compared_in is not call or seen >= caches[0].max_length:
             return False
         if self.call is not call:
             self.call, self.steps, self.step = call, 0, None

@@ -93,7 +93,7 @@ def look_first(name: str, ids: Int[Tensor, "*shape"], size: int) -> None:
     by (docs/results.md). It is left out where the ids are the model's own choices (`one_call`), and where nothing can
     wait: under `torch.func`, and in a graph that is compiled or captured.
     """
-    if ids.device.type in ("cpu", "meta") or torch.compiler.is_compiling() or transformed() or current_call():
+    if ids.is_cpu or ids.is_meta or torch.compiler.is_compiling() or transformed() or current_call():
         return
     if ids.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return

@@ -155,7 +155,7 @@ class GPT(Model):
         mask = state.append(ids)
         if enabled("gpt_step") and state.flat is not None and state.flat.parts.unchanged():
             flat, caches = state.flat, state.caches
-            if enabled("gpt_graph") and state.graph.takes(flat, caches, on_gpu=ids.is_cuda):
+            if ids.is_cuda and enabled("gpt_graph") and state.graph.takes(flat, caches):
                 logits = state.graph(ids, flat, self._logits, caches, state.position_ids, state.valid)
                 state.position_ids = state.position_ids + 1
                 return logits, state

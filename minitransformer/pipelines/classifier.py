@@ -107,7 +107,7 @@ class Classifier:
             [row] = self._encode([text])
             with record_attention(self.model) as maps:
                 logits = self.model(torch.tensor([row], device=self.model.device))[0].float()
-        require_scores(logits)
+        require_scores(logits[None])
         tokens = token_texts(self.tokenizer, row)
         pairs: Any = {"encoder": (tokens, tokens), "decoder": (tokens, tokens), "pooling": (["whole text"], tokens)}
         steps = (Step(text, tuple((self.labels[label], share) for label, share in best_of(logits))),)
@@ -124,7 +124,7 @@ class Classifier:
             memory = self.model.encode(torch.tensor([row], device=self.model.device))
             pooled = self.model.pool(memory)
         logits = self.model.output(pooled)[0].float().cpu()
-        require_scores(logits.softmax(dim=0))
+        require_scores(logits.softmax(dim=0)[None])
         best = int(logits.argmax())
         if self.model.config.pooling == "attention":
             [weights] = maps.values()

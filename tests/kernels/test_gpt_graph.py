@@ -31,15 +31,14 @@ def test_a_fixed_step_gives_the_logits_of_a_step(positions, kv_heads, options, l
 def test_a_graph_serves_one_call_of_an_unchanged_model_and_is_recorded_after_some_steps():
     model = fresh_gpt(max_length=40)
     _, state = model.start(torch.tensor([[1, 2]]), max_new_tokens=30)
-    takes = lambda: state.graph.takes(state.flat, state.caches, on_gpu=True)  # noqa: E731
+    takes = lambda: state.graph.takes(state.flat, state.caches)  # noqa: E731
     assert not takes()  # not within a call
     with one_call():
         assert not takes()  # not compared with what the model was
         assert state.flat.parts.unchanged()
         assert [takes() for _ in range(4)] == [False, False, True, True]
         selected = state.select(torch.tensor([0, 0]))
-        assert not selected.graph.takes(selected.flat, selected.caches, on_gpu=True)
-        assert not state.graph.takes(state.flat, state.caches, on_gpu=False)
-        assert not StepGraph().takes(state.flat, state.caches, on_gpu=True)
+        assert not selected.graph.takes(selected.flat, selected.caches)
+        assert not StepGraph().takes(state.flat, state.caches)
     with one_call():
         assert not takes()
