@@ -221,5 +221,7 @@ def save_figure(figure: "matplotlib.figure.Figure", path: Path | str) -> Path:
     with atomic(path) as unfinished, warnings.catch_warnings():
         # A script that the fonts lack is drawn as boxes; a warning for each letter would add nothing.
         warnings.filterwarnings("ignore", r"Glyph \d+|Matplotlib currently does not support", UserWarning)
-        figure.savefig(unfinished, format="png", dpi=DPI, bbox_inches="tight")
+        figure.draw_without_rendering()
+        # With bbox_inches="tight" a second bitmap of full size would be in memory, to find the box.
+        figure.savefig(unfinished, format="png", dpi=DPI, bbox_inches=figure.get_tightbbox().padded(0.1))
     return path
