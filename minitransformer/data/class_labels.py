@@ -39,7 +39,7 @@ def with_class_labels(
 
     numbers: dict[str, int] = {}
     found = {
-        split: array("q", (numbers.setdefault(label, len(numbers)) for label in texts(rows, "label")))
+        split: array("i", (numbers.setdefault(label, len(numbers)) for label in texts(rows, "label")))
         for split, rows in splits.items()
     }
     name_of = {label: label if declared is not None else label.strip() for label in numbers}
@@ -93,16 +93,15 @@ def require_learnable(splits: Mapping[str, "datasets.Dataset"], where: object, *
     if "label" not in splits["train"].features:
         return
     names = splits["train"].features["label"].names
-    labels = {split: np.asarray(rows.with_format("numpy")["label"][:], np.int64) for split, rows in splits.items()}
-    counts = {split: np.bincount(numbers, minlength=len(names)) for split, numbers in labels.items()}
-    seen = counts["train"] > 0
-    if seen.sum() < 2:
+    counts = {split: Counter(texts(rows, "label")) for split, rows in splits.items()}
+    seen = sorted(counts["train"])
+    if len(seen) < 2:
         raise InputError(
             f"{where}: all of the {len(splits['train'])} training texts have the label "
-            f"{names[int(seen.argmax())]!r}: there is nothing to tell apart"
+            f"{names[seen[0]]!r}: there is nothing to tell apart"
         )
     for split, count in counts.items():
-        unknown = Counter({names[place]: int(count[place]) for place in np.flatnonzero(count * ~seen)})
+        unknown = Counter({names[place]: count[place] for place in sorted(count.keys() - counts["train"])})
         if not unknown:
             continue
         shown = ", ".join(f"{name!r} ({number})" for name, number in unknown.most_common(5))
@@ -111,8 +110,7 @@ def require_learnable(splits: Mapping[str, "datasets.Dataset"], where: object, *
             f"has: {shown}{', ...' if len(unknown) > 5 else ''}"
         )
         if not declared:
-            known = [name for name, there in zip(names, seen, strict=True) if there]
-            raise InputError(f"{message}; the labels are {', '.join(known[:10])}")
+            raise InputError(f"{message}; the labels are {', '.join(names[place] for place in seen[:10])}")
         warnings.warn(f"{message}: a classifier cannot learn it", stacklevel=2)
 
 

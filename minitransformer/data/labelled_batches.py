@@ -33,8 +33,8 @@ class LabelledData:
             key=["labelled", split._fingerprint],
         )
         self.labels = self.rows.columns["label"]
-        self.lengths = self.rows.lengths.clamp(max=max_length)
         self.cut = int((self.rows.lengths > max_length).sum())
+        self.lengths = self.rows.lengths.clamp(max=max_length) if self.cut else self.rows.lengths
         self.last_id = text_frame(tokenizer)[1]
         self.pad_id = pad_id
 

@@ -3,7 +3,7 @@
 import random
 import warnings
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import chain, combinations
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minitransformer.data.cache_folder import cache_folder, made_once
-from minitransformer.data.columns import text_batches
+from minitransformer.data.columns import text_batches, texts
 from minitransformer.errors import InputError
 from minitransformer.files import write_json
 from minitransformer.untrusted import read_json
@@ -60,7 +60,7 @@ def warn_of_repeated(splits: Mapping[str, "datasets.Dataset"], where: object) ->
     """A warning counts the rows of a split whose text, or whose source and target, stand in an earlier split, too, and
     the texts that have several labels.
 
-    The counts are kept in the cache. Where they are not there, counting takes 8 bytes of memory a row.
+    The counts are kept in the cache. Where they are not there, counting takes up to 24 bytes of memory a row.
     """
     columns = [name for name in splits["train"].column_names if name in ("text", "source", "target")]
 
@@ -82,13 +82,15 @@ def warn_of_repeated(splits: Mapping[str, "datasets.Dataset"], where: object) ->
 
 def _keys(rows: "datasets.Dataset", columns: Sequence[str]) -> NDArray[np.int64]:
     """Of each row, a hash of its text, whose last bits are the number of its label, 0 without one."""
-    keys, start = np.empty(len(rows), dtype=np.int64), 0
-    for batch in text_batches(rows, *columns, *({"label"} & {*rows.column_names})):
-        hashes = _hashed(map(repr, zip(*(batch[name] for name in columns), strict=True)))
-        labels = np.array(batch.get("label", 0)) % _LABELS
-        keys[start : start + len(hashes)] = hashes & -_LABELS | labels
-        start += len(hashes)
+    (keys,) = _hashes(rows, columns)
+    keys &= -_LABELS
+    if "label" in rows.column_names:
+        keys |= _labels(rows) % _LABELS
     return keys
+
+
+def _labels(rows: "datasets.Dataset") -> NDArray[np.int32]:
+    return np.fromiter(texts(rows, "label"), np.int32, len(rows))
 
 
 def _with_several(keys: Sequence[NDArray[np.int64]]) -> dict[str, int]:
@@ -140,7 +142,7 @@ def _parts(rows: "datasets.Dataset", by: str, seed: int, lead: str) -> NDArray[n
     part_of[places[tenth : 2 * tenth]] = PARTS.index("validation")
     parts = part_of[values]
     if "label" in rows.features:
-        labels = rows.with_format("numpy")["label"][:]
+        labels = _labels(rows)
         lacking = ~np.isin(labels, labels[parts == PARTS.index("train")])
         parts[np.isin(values, values[lacking])] = PARTS.index("train")
         if not all((parts == number).any() for number in range(len(PARTS))):
@@ -161,12 +163,9 @@ def _hashes(rows: "datasets.Dataset", *groups: Sequence[str]) -> list[NDArray[np
     hashes, start = [np.empty(len(rows), dtype=np.int64) for _ in groups], 0
     for batch in text_batches(rows, *dict.fromkeys(chain.from_iterable(groups))):
         for columns, found in zip(groups, hashes, strict=True):
-            values = _hashed(map(repr, zip(*(batch[name] for name in columns), strict=True)))
-            found[start : start + len(values)] = values
+            values = [repr(row).encode() for row in zip(*(batch[name] for name in columns), strict=True)]
+            # Python's own hashes differ between processes.
+            digests = b"".join(blake2b(value, digest_size=8).digest() for value in values)
+            found[start : start + len(values)] = np.frombuffer(digests, dtype=np.int64)
         start += len(values)
     return hashes
-
-
-def _hashed(texts: Iterable[str]) -> NDArray[np.int64]:
-    # Python's own hashes differ between processes.
-    return np.frombuffer(b"".join(blake2b(text.encode(), digest_size=8).digest() for text in texts), dtype=np.int64)

@@ -24,8 +24,8 @@ _IDS = "ids"
 class TokenRows:
     """Row i is `ids[starts[i] : starts[i] + lengths[i]]`; `columns` holds further numbers of each row, by name.
 
-    The ids are memory-mapped: the operating system keeps those in memory that are in use. Of every row, 12 bytes are in
-    memory, and 4 for each further number.
+    The ids are memory-mapped: the operating system keeps those in memory that are in use. Of every row, 8 bytes are in
+    memory (12 if there are 2³¹ ids), and 1 for each further number (4 if one of its column needs more).
     """
 
     ids: Int[Tensor, " tokens"]
@@ -87,9 +87,15 @@ def token_rows(
 
     name = hashlib.sha256(follows_from.encode()).hexdigest()[:32]
     folder = made_once(cache_folder() / "tokens" / name, make)
-    numbers = {name: torch.from_numpy(np.fromfile(folder / name, "<i4")) for name in names}
-    lengths = numbers.pop("length")
-    return TokenRows(_mapped(folder / _IDS, dtype), lengths.cumsum(0).sub_(lengths), lengths, numbers)
+    ids, lengths = _mapped(folder / _IDS, dtype), torch.from_numpy(np.fromfile(folder / "length", "<i4"))
+    starts = lengths.cumsum(0, dtype=torch.int32 if len(ids) < 1 << 31 else torch.int64).sub_(lengths)
+    return TokenRows(ids, starts, lengths, {name: _numbers(folder / name) for name in columns})
+
+
+def _numbers(path: Path) -> Int[Tensor, " rows"]:
+    numbers = torch.from_numpy(np.fromfile(path, "<i4"))
+    narrow = numbers.to(torch.int8)
+    return narrow if (narrow == numbers).all() else numbers
 
 
 def _mapped(path: Path, dtype: np.dtype) -> Int[Tensor, " tokens"]:

@@ -1,4 +1,7 @@
 import random
+import tempfile
+import warnings
+from pathlib import Path
 
 import datasets
 import pytest
@@ -7,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minitransformer.data import load
-from minitransformer.data.splits import grouped_split
+from minitransformer.data.splits import grouped_split, warn_of_repeated
 from minitransformer.errors import InputError
 
 few = st.sampled_from(
@@ -77,3 +80,26 @@ def test_texts_with_several_labels_are_counted(tmp_path):
     path = write_rows(tmp_path / "a.tsv", ("text", "label"), *rows)
     for _ in range(2):
         assert "2 of 15 texts have several labels" in loaded(path)[1]
+
+
+rows_of_a_split = st.lists(st.tuples(few, st.integers(0, 3)), min_size=1, max_size=20)
+
+
+@given(rows_of_a_split, rows_of_a_split)
+def test_texts_in_two_splits_and_with_several_labels_are_those_that_sets_count(train, test):
+    splits = {
+        split: datasets.Dataset.from_dict({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
+        for split, rows in (("train", train), ("test", test))
+    }
+    texts = [text for text, _ in {*train, *test}]
+    counts = {
+        f"{len(test):,} test rows also stand in train": sum(text in dict(train) for text, _ in test),
+        f"{len({*texts})} texts have several labels": sum(texts.count(text) > 1 for text in {*texts}),
+    }
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINITRANSFORMER_CACHE", folder)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warn_of_repeated(splits, Path("data"))
+    said = ", and ".join(f"{number} of {what}" for what, number in counts.items() if number)
+    assert [str(warning.message) for warning in caught] == ([f"data: {said}"] if said else [])
