@@ -78,7 +78,8 @@ def token_batches(
     if pool is not None and count:
         pool_rows = max(1, int(pool * max_tokens / sizes.sum(dim=1, dtype=torch.int32).float().mean()))
     for column in reversed(sizes.unbind(1)):  # by target, then by source: the later sort decides
-        for start in range(0, count, pool_rows or 1):  # each view of all `split` would take as much as a hundred rows
+        # One view at a time: `order.split` makes a list of all, and each takes about 500 bytes.
+        for start in range(0, count, pool_rows or 1):
             rows = order[start : start + pool_rows]
             rows.copy_(rows[column[rows].argsort(stable=True)])
 

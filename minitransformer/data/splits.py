@@ -60,7 +60,7 @@ def warn_of_repeated(splits: Mapping[str, "datasets.Dataset"], where: object) ->
     """A warning counts the rows of a split whose text, or whose source and target, stand in an earlier split, too, and
     the texts that have several labels.
 
-    The counts are kept in the cache. Where they are not there, counting takes up to 24 bytes of memory a row.
+    The counts are kept in the cache. Where they are not there, counting takes about 20 bytes of memory a row.
     """
     columns = [name for name in splits["train"].column_names if name in ("text", "source", "target")]
 

@@ -68,7 +68,7 @@ def token_rows(
 
     They lie in a folder of the cache. Its name is a hash of the tokenizers and of `key`, which must say all else that
     the rows follow from: the fingerprint of a data set, the kind of row, seeds. If it is there and whole, `rows` is not
-    called. While it is written, memory holds what is said of `TokenRows`.
+    called. While it is written, the length of each row and its further numbers take 4 bytes of memory each.
     """
     vocabulary = max(1 + max(tokenizer.get_vocab().values(), default=0) for tokenizer in tokenizers)
     dtype = np.dtype("<i2" if vocabulary <= 1 << 15 else "<i4")
@@ -93,6 +93,7 @@ def token_rows(
 
 
 def _numbers(path: Path) -> Int[Tensor, " rows"]:
+    """In a byte each if all fit. Lengths keep 4: torch compares a tensor of bytes wrongly with a limit above 127."""
     numbers = torch.from_numpy(np.fromfile(path, "<i4"))
     narrow = numbers.to(torch.int8)
     return narrow if (narrow == numbers).all() else numbers
