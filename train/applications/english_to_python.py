@@ -18,8 +18,6 @@ from train.applications.writer import PAD
 LETTERS, DEEPEST = 16, 6
 """How many letters of a word or of a rule and how many holes of a path are read. A word is copied whole."""
 MOST_WORDS, MOST_STEPS = 16, 18
-TRAIN, VALIDATION, TEST = 5000, 200, 600
-"""Numbers of sentences."""
 
 # The data. A template's slots are a number N, a list L or a condition C, which are phrases again, and a name V. Fixed
 # words begin or divide each phrase, so that a sentence has one meaning.
@@ -65,23 +63,18 @@ class Pair(NamedTuple):
     python: str
 
 
-def corpus() -> dict[str, list[Pair]]:
+def corpus(train: int = 5000, validation: int = 200, test: int = 600) -> dict[str, list[Pair]]:
     """The splits; no sentence is in two. The first halves of "validation" and "test" have names of their own."""
-    rng, seen = random.Random(2), set[str]()
-
-    def split(size: int, names: str) -> list[Pair]:
-        pairs: list[Pair] = []
-        while len(pairs) < size:
-            unused = rng.sample(NAMES_OF[names].split(), 12)
-            english, python = phrase(rng.choice("NLC"), unused, 3, rng)
-            if english not in seen and 0 < len(unused) < 12 and 1 < len(english.split()) <= MOST_WORDS:
-                seen.add(english)
-                pairs.append(Pair(english, normal(python) or ""))
-        return pairs
-
-    splits = {"test": split(TEST // 2, "new") + split(TEST // 2, "known")}
-    splits["validation"] = split(VALIDATION // 2, "validation") + split(VALIDATION // 2, "known")
-    return splits | {"train": split(TRAIN, "known")}
+    names = ["new"] * (test // 2) + ["known"] * (test // 2) + ["validation"] * (validation // 2)
+    names += ["known"] * (validation // 2 + train)
+    rng, found = random.Random(2), dict[str, str]()
+    while len(found) < len(names):
+        unused = rng.sample(NAMES_OF[names[len(found)]].split(), 12)
+        english, python = phrase(rng.choice("NLC"), unused, 3, rng)
+        if 0 < len(unused) < 12 and 1 < len(english.split()) <= MOST_WORDS:
+            found.setdefault(english, normal(python) or "")
+    pairs = [Pair(*each) for each in found.items()]
+    return {"test": pairs[:test], "validation": pairs[test:-train], "train": pairs[-train:]}
 
 
 def phrase(kind: str, names: list[str], depth: int, rng: random.Random) -> Pair:
@@ -125,8 +118,6 @@ class Cut(ast.NodeTransformer):
 def derivation(code: str, kind: str = "EXPR") -> list[tuple[str, str]]:
     """The rules of an expression in pre-order, each after the kind of hole that it fills."""
     node = ast.parse(code, mode="eval").body
-    if isinstance(node, ast.Name | ast.Constant):
-        return [(kind, ast.unparse(node))]
     Cut().generic_visit(node)
     if isinstance(node, ast.Attribute):
         node.attr = f"⟨NAME: {node.attr}⟩"
@@ -146,43 +137,35 @@ MOST_HOLES = max(len(HOLE.findall(rule)) for rule in RULES)
 
 
 def places(rules: Sequence[int]) -> list[list[int]]:
-    """The hole that each of the rules fills, BOS being the first, and the next open hole: the step that made it, its
-    kind, how many holes may be opened there, its number, and the numbers of the holes above it."""
-    found, still_open = [], list[tuple[int, str, list[int]]]()
+    """The hole that each of the rules fills, BOS being the first, and the next open hole: the steps of its parent and
+    grandparent, its kind, how many holes may be opened there, its number, and the numbers of the holes above it."""
+    found, still_open = [], list[tuple[int, int, str, list[int]]]()
     for step, rule in enumerate([*rules, PAD]):
-        parent, kind, path = still_open.pop() if still_open else (0, "END", [])
+        parent, grandparent, kind, path = still_open.pop(0) if still_open else (0, 0, "END", [])
         room = max(0, MOST_STEPS - step - len(still_open))
-        found.append([parent, KINDS[kind], room, *(path + [0] * DEEPEST)[:DEEPEST]])
+        found.append([parent, grandparent, KINDS[kind], room, *(path + [0] * DEEPEST)[:DEEPEST]])
         kinds = HOLE.findall(RULES[rule]) if rule < SIZE else []
-        holes = [(step, kind, [MOST_HOLES * rule + place, *path]) for place, kind in enumerate(kinds)]
-        still_open += reversed(holes)
+        still_open[:0] = [(step, parent, kind, [MOST_HOLES * rule + place, *path]) for place, kind in enumerate(kinds)]
     return found
 
 
 def numbers_of(pair: Pair) -> list[int]:
     """The rules and copied words of an expression. `InputError` for an expression that they do not derive."""
-    words, numbers = pair.english.split(), []
-    try:
-        steps = derivation(pair.python)
-    except (SyntaxError, ValueError) as error:
-        raise InputError(f"{pair.python!r} is outside the grammar: {error}") from None
+    words = pair.english.split()
+    steps = derivation(pair.python) if normal(pair.python) else [("EXPR", pair.python)]
     for step in steps:
         if step not in GRAMMAR and step[1] not in words:
             raise InputError(f"{pair.python!r} is outside the grammar: {step[1]!r} is neither a rule nor a word given")
-        numbers.append(GRAMMAR.index(step) if step in GRAMMAR else SIZE + words.index(step[1]))
-    return numbers
+    return [GRAMMAR.index(step) if step in GRAMMAR else SIZE + words.index(step[1]) for step in steps]
 
 
 def text_of(numbers: Sequence[int], english: str) -> str | None:
-    """The expression in normal form; None if it does not parse."""
-    texts = [*RULES, *english.split()]
-    rules = (texts[number] for number in numbers)
-
-    def filled(hole: re.Match[str]) -> str:
-        text = HOLE.sub(filled, next(rules, ""))
-        return f"({text})" if hole[1] == "EXPR" else text
-
-    return normal(HOLE.sub(filled, "EXPR"))
+    """The expression in normal form, where each rule takes the place of the first hole; None if it does not parse."""
+    texts = [*(rule.replace("EXPR", "(EXPR)") for rule in RULES), *english.split()]
+    code = "EXPR"
+    for number in numbers:
+        code = HOLE.sub(texts[number], code, count=1)
+    return None if HOLE.search(code) else normal(code)
 
 
 # What models read, and what the rival writes
@@ -206,8 +189,7 @@ def choice(text: str, kind: str) -> list[int]:
 
 def sentence(english: str) -> list[list[int]]:
     """Each word's number and the `choice` of copying it. Only names are copied; of equal ones the first is."""
-    words, rows = english.split(), []
-    for place, (word, number) in enumerate(zip(words, ids(english), strict=True)):
-        is_name = word.isidentifier() and not keyword.iskeyword(word) and word not in FIXED
-        rows.append([number, *choice(word, "EXPR or NAME" if is_name and word not in words[:place] else "")])
-    return rows
+    words = english.split()
+    names = {word for word in words if word.isidentifier() and not keyword.iskeyword(word)} - FIXED
+    copied = {words.index(name): "EXPR or NAME" for name in names}
+    return [[*ids(word), *choice(word, copied.get(place, ""))] for place, word in enumerate(words)]

@@ -110,10 +110,6 @@ class CaptionConfig(WriterConfig):
     attention: Literal["soft", "hard", "mean"] = "soft"
     coverage: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require_positive("d_model")
-
 
 class Written(NamedTuple):
     """What decoding carries from step to step: cells (B, L, D), their keys, and the LSTM's state."""

@@ -185,10 +185,6 @@ class LatexWriterConfig(WriterConfig):
     d_model: int
     pooled: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require_positive("hidden_size", "d_model")
-
 
 def convolution(before: int, after: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()

@@ -17,18 +17,17 @@ python -m train.applications.treegen
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from minitransformer import Additive, FeedForward, MultiHeadAttention, Transformer, TransformerConfig, greedy
-from minitransformer.blocks import Residual
+from minitransformer import Additive, FeedForward, Memory, MultiHeadAttention, Transformer, TransformerConfig, greedy
 from minitransformer.masks import padding_mask
 from minitransformer.plots import save_figure
 from minitransformer.positions import SinusoidalPositions
@@ -59,38 +58,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compare(settings: TreeGenSettings, folder: Path, console: Console) -> None:
-    config, pairs = TreeGenConfig(settings.d_model), language.corpus()
-    data = {name: rows_of(split) for name, split in pairs.items()}
-
-    def answers(model: TreeGen | Transformer, split: str) -> list[str | None]:
-        """The expressions that a model writes, None for what does not parse."""
-        given = {name: tensor.to(model.device) for name, tensor in data[split].items()}
-        if isinstance(model, Transformer):
-            ids = greedy(model.eval(), given["source_ids"], given["source_valid"], max_new_tokens=2 * MOST_STEPS)
-            return [language.normal(" ".join(VOCABULARY[number] for number in row)) for row in ids.tolist()]
-        found = written(model, given["inputs"], MOST_STEPS)
-        return [language.text_of(ids, pair.english) for ids, pair in zip(found, pairs[split], strict=True)]
-
-    def figures(model: TreeGen | Transformer, split: str) -> dict[str, float]:
-        found, half = answers(model, split), len(pairs[split]) // 2
-        right = [code == pair.python for code, pair in zip(found, pairs[split], strict=True)]
-        exact = {"new names": sum(right[:half]) / half, "known names": sum(right[half:]) / half}
-        return exact | {"parse": 1 - found.count(None) / len(found)}
-
+    config = TreeGenConfig(settings.d_model)
+    rival, pairs = rival_of(config), language.corpus()
     Contest(
         rivals={
             "TreeGen": lambda: TreeGen(config),
             "no tree convolution": lambda: TreeGen(replace(config, tree_convolution=False)),
             "no gates": lambda: TreeGen(replace(config, gates=False)),
-            "sequence to sequence": lambda: rival(config),
+            "sequence to sequence": lambda: Transformer(rival),
         },
-        data=data,
-        evaluate=lambda model, rows: figures(model, "validation") | {"loss": mean_loss(model, rows)},
+        data={name: rows_of(split) for name, split in pairs.items()},
+        evaluate=lambda model, rows: figures(model, pairs["validation"]) | {"loss": mean_loss(model, rows)},
         best="known names",
-        test=lambda model, rows: figures(model, "test"),
-        draw=lambda models, rows, path: draw(
-            {name: answers(model, "test") for name, model in models.items()}, pairs["test"], path
-        ),
+        test=lambda model, rows: figures(model, pairs["test"]),
+        draw=lambda models, rows, path: draw(models, pairs["test"], path),
         steps=400,
         unit="rules",
     ).run(settings, folder, console)
@@ -116,24 +97,19 @@ class Sublayer(nn.Module):
 
     def __init__(self, d_model: int, layer: nn.Module):
         super().__init__()
-        self.layer, self.residual = layer, Residual(nn.LayerNorm(d_model), pre_norm=False, dropout=0.0)
+        self.layer, self.norm = layer, nn.LayerNorm(d_model)
 
     def forward(self, states: States, *inputs: Tensor, **options: Any) -> States:
-        return self.residual(states, self.layer, *inputs, **options)
+        return self.norm(states + self.layer(states, *inputs, **options))
 
 
 class Gate(MultiHeadAttention):
     """α v(y) + (1 - α) v(c) in each head, where α and 1 - α are the softmax of q(y)·k(y) / √d and q(y)·k(c) / √d: the
     attention of each state y to itself and to a second source c. If not `learned`, α is one half."""
 
-    def __init__(self, d_model: int, num_heads: int, *, learned: bool):
-        super().__init__(d_model, num_heads, bias=False)
-        self.learned = learned
-
-    def forward(self, states: States, other: States) -> States:  # type: ignore[override]
+    def forward(self, states: States, other: States, *, learned: bool) -> States:  # type: ignore[override]
         sources = rearrange([states, other], "source batch time d_model -> (batch time) source d_model")
-        # A query of zeros attends to both alike.
-        query = sources[:, :1] if self.learned else torch.zeros_like(sources[:, :1])
+        query = sources[:, :1] * learned  # a query of zeros attends to both alike
         return super().forward(query, sources).view(states.shape)
 
 
@@ -159,31 +135,11 @@ class TreeGenConfig(WriterConfig):
     gates: bool = True
     tree_convolution: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require_positive("d_model", "num_heads")
-        self.require_multiple("d_model", "num_heads")
-
-
-class Written(NamedTuple):
-    """What decoding carries from step to step. Trees are small: every step reads all `rules` so far, BOS first.
-    `choices` are all rules, then the words: the kinds of holes that they fill, and how many holes they open."""
-
-    states: Float[Tensor, "batch words d_model"]
-    valid: Bool[Tensor, "batch words"]
-    choices: Int[Tensor, "batch choices 2"]
-    spelled: Float[Tensor, "batch choices d_model"]
-    rules: Int[Tensor, "batch time"]
-
-    def select(self, rows: Tensor) -> "Written":
-        return Written(*(tensor[rows] for tensor in self))
-
 
 class TreeGen(Writer):
     """From a sentence to the rules of a tree."""
 
     config_class = TreeGenConfig
-    grammar: Tensor
 
     def __init__(self, config: TreeGenConfig):
         super().__init__()
@@ -196,78 +152,97 @@ class TreeGen(Writer):
         self.attend_to_words, self.attend_to_rules, self.look_up, self.follow_path, self.look_up_again = (
             Sublayer(d, MultiHeadAttention(d, c.num_heads)) for _ in range(5)
         )
-        self.gate_words, self.gate_rules = (Sublayer(d, Gate(d, c.num_heads, learned=c.gates)) for _ in range(2))
+        self.gate_words, self.gate_rules = (Sublayer(d, Gate(d, c.num_heads, bias=False)) for _ in range(2))
         self.convolve_words, self.convolve_tree = (Sublayer(d, Convolution(d)) for _ in range(2))
         self.feed_forward = Sublayer(d, FeedForward(d, 4 * d, activation="gelu"))
         self.choose, self.is_rule, self.copy = nn.Linear(d, SIZE), nn.Linear(d, 1), Additive(d, d, d)
-        grammar = torch.tensor([language.choice(rule, kind) for kind, rule in language.GRAMMAR])
-        self.register_buffer("grammar", grammar, persistent=False)
 
-    def read(self, inputs: Int[Tensor, "batch words features"]) -> Written:
+    def read(self, inputs: Int[Tensor, "batch words features"]) -> Memory:
+        """The states of the words. `final` has the kind of hole that each rule or word fills and how many it opens,
+        (batch, SIZE + words, 2); how it is spelled, (batch, SIZE + words, d_model); and the rules so far, BOS first."""
         words, valid = inputs[..., 0], inputs[..., 0] != PAD
-        choices = torch.cat([self.grammar.expand(len(inputs), -1, -1), inputs[..., 1:]], dim=1)
+        grammar = torch.tensor([language.choice(rule, kind) for kind, rule in language.GRAMMAR], device=self.device)
+        choices = torch.cat([grammar.expand(len(inputs), -1, -1), inputs[..., 1:]], dim=1)
         spelled = self.spelling(self.letters(choices[..., 2:]).flatten(2))
         place, last = torch.arange(words.shape[1], device=self.device), valid.sum(dim=1)[:, None, None] - 1
         neighbours = torch.stack([place - 1, place + 1], dim=-1).clamp(min=0).minimum(last)
         states = self.words(words.clamp(max=UNKNOWN)) + self.positions(place[None])
         states = self.attend_to_words(states, mask=padding_mask(valid))
-        states = self.convolve_words(self.gate_words(states, spelled[:, SIZE:]), neighbours)
-        return Written(states, valid, choices[..., :2], spelled, words[:, :0])
+        states = self.convolve_words(self.gate_words(states, spelled[:, SIZE:], learned=self.config.gates), neighbours)
+        return Memory(states, valid, (choices[..., :2], spelled, words[:, :0]))
 
-    def write(self, before: Ids, state: Written) -> tuple[Logits, Written]:
-        """The logits of rules, then of copying each word; -inf for what does not fit."""
-        state = state._replace(rules=torch.cat([state.rules, before], dim=1))
-        places = torch.tensor([language.places(row) for row in state.rules.tolist()], device=self.device)
-        parents, _, _, own_path = places[:, :-1].split([1, 1, 1, DEEPEST], dim=2)
-        _, wanted, room, next_path = places[:, 1:].split([1, 1, 1, DEEPEST], dim=2)
+    def write(self, before: Ids, state: Memory) -> tuple[Logits, Memory]:
+        """The logits of rules, then of copying words; -inf for what does not fit. Every step reads all rules again."""
+        assert state.final is not None
+        choices, spelled, rules = state.final
+        rules = torch.cat([rules, before], dim=1)
+        places = torch.tensor([language.places(row) for row in rules.tolist()], device=self.device)
+        family, wanted, room, paths = places.split([2, 1, 1, DEEPEST], dim=2)
         sentence = {"memory": state.states, "mask": padding_mask(state.valid)}
         # The tree so far.
-        place = torch.arange(state.rules.shape[1], device=self.device)[None]
-        tree = self.rules(state.rules.clamp(max=SIZE)) + self.depths((own_path != 0).sum(dim=2)) + self.positions(place)
+        place = torch.arange(rules.shape[1], device=self.device)[None]
+        tree = self.rules(rules.clamp(max=SIZE)) + self.depths((paths[:, :-1] != 0).sum(dim=2)) + self.positions(place)
         tree = self.attend_to_rules(tree, causal=True)
-        tree = self.gate_rules(tree, state.spelled.take_along_dim(state.rules[..., None], dim=1))
-        parents = parents if self.config.tree_convolution else place[..., None].expand_as(parents)
-        family = torch.cat([parents, parents.take_along_dim(parents, dim=1)], dim=2)
+        tree = self.gate_rules(tree, spelled.take_along_dim(rules[..., None], dim=1), learned=self.config.gates)
+        family = family[:, :-1] if self.config.tree_convolution else place[..., None].expand(len(rules), -1, 2)
         tree = self.convolve_tree(self.look_up(tree, **sentence), family)
         # What fills the next hole.
-        states = self.follow_path(self.path(self.holes(next_path).flatten(2)), memory=tree, causal=True)
+        states = self.follow_path(self.path(self.holes(paths[:, 1:]).flatten(2)), memory=tree, causal=True)
         states = self.feed_forward(self.look_up_again(states, **sentence))
         scores = self.copy.scores(states, self.copy.keys(state.states), state.valid)
-        words = scores.masked_fill(~state.valid[:, None], -torch.inf).log_softmax(dim=-1)
-        rules, g = self.choose(states).log_softmax(dim=-1), self.is_rule(states)
-        log_p = torch.cat([F.logsigmoid(g) + rules, F.logsigmoid(-g) + words], dim=-1)
-        kinds, holes = state.choices[:, None].unbind(dim=-1)
-        fits = (kinds & wanted > 0) & (holes <= room)
-        return log_p.masked_fill(~fits, -torch.inf)[:, -before.shape[1] :], state
+        copied = scores.masked_fill(~state.valid[:, None], -torch.inf).log_softmax(dim=-1)
+        chosen, g = self.choose(states).log_softmax(dim=-1), self.is_rule(states)
+        log_p = torch.cat([F.logsigmoid(g) + chosen, F.logsigmoid(-g) + copied], dim=-1)
+        kinds, holes = choices[:, None].unbind(dim=-1)
+        fits = (kinds & wanted[:, 1:] > 0) & (holes <= room[:, 1:])
+        log_p = log_p.masked_fill(~fits, -torch.inf)[:, -before.shape[1] :]
+        return log_p, state._replace(final=(choices, spelled, rules))
 
 
-# The rival and the picture
+# The rival, the figures and the picture
 
 
-def rival(c: TreeGenConfig) -> Transformer:
+def rival_of(c: TreeGenConfig) -> TransformerConfig:
     """A Transformer of the same width. At d_model = 64 its feed-forward networks give it as many parameters."""
     sizes = len(VOCABULARY), len(VOCABULARY), c.d_model, c.num_heads, None, round(9.2 * c.d_model), 1, 1
-    return Transformer(TransformerConfig(*sizes, pre_norm=True, dropout=0.0, bos_id=BOS, eos_id=EOS))
+    return TransformerConfig(*sizes, pre_norm=True, dropout=0.0, bos_id=BOS, eos_id=EOS)
 
 
-def draw(answers: Mapping[str, Sequence[str | None]], pairs: Sequence[Pair], path: Path) -> None:
-    """The rules that TreeGen wrote for the longest sentence with new names, each to the right of its parent; and what
-    each rival wrote."""
+def answers(model: TreeGen | Transformer, pairs: Sequence[Pair]) -> list[str | None]:
+    """The expressions that a model writes, None for what does not parse."""
+    inputs = rows_of(pairs)["inputs"].to(model.device)
+    if isinstance(model, TreeGen):
+        found = written(model, inputs, MOST_STEPS)
+        return [language.text_of(ids, pair.english) for ids, pair in zip(found, pairs, strict=True)]
+    words = inputs[..., 0]
+    ids = greedy(model.eval(), words, words != PAD, max_new_tokens=2 * MOST_STEPS)
+    return [language.normal(" ".join(VOCABULARY[number] for number in row)) for row in ids.tolist()]
+
+
+def figures(model: TreeGen | Transformer, pairs: Sequence[Pair]) -> dict[str, float]:
+    found, half = answers(model, pairs), len(pairs) // 2
+    right = [code == pair.python for code, pair in zip(found, pairs, strict=True)]
+    exact = {"new names": sum(right[:half]) / half, "known names": sum(right[half:]) / half}
+    return exact | {"parse": 1 - found.count(None) / len(found)}
+
+
+def draw(models: Mapping[str, Any], pairs: Sequence[Pair], path: Path) -> None:
+    """The rules that TreeGen writes for the longest sentence with new names, each to the right of its parent; and what
+    each rival writes."""
     from matplotlib.figure import Figure
 
-    row = max(range(len(pairs) // 2), key=lambda row: len(pairs[row].english))
-    rules = language.numbers_of(pairs[row]._replace(python=answers["TreeGen"][row] or "None"))
-    texts, lines = [*language.RULES, *pairs[row].english.split()], len(rules) + len(answers)
+    pair = max(pairs[: len(pairs) // 2], key=lambda pair: len(pair.english))
+    [rules] = written(models["TreeGen"], rows_of([pair])["inputs"], MOST_STEPS)
+    texts, lines = [*language.RULES, *pair.english.split()], len(rules) + len(models)
     figure = Figure(figsize=(9, 0.3 * lines + 1), layout="constrained")
-    axes = figure.subplots()
+    axes = figure.add_subplot(xlim=(1, 16), ylim=(lines, -1))
     axes.set_axis_off()
-    axes.set(xlim=(1, 16), ylim=(lines, -1))
-    axes.set_title(f"{pairs[row].english}\nrules (blue) and words copied from the sentence (orange)", fontsize=11)
-    for line, (rule, (_, _, _, *holes)) in enumerate(zip(rules, language.places([BOS, *rules])[1:], strict=False)):
+    axes.set_title(f"{pair.english}\nrules (blue) and words copied from the sentence (orange)", fontsize=11)
+    for line, (rule, (_, _, _, _, *holes)) in enumerate(zip(rules, language.places([BOS, *rules])[1:], strict=False)):
         box = {"facecolor": "#d0e7ff" if rule < SIZE else "#ffd8a8", "edgecolor": "none", "pad": 2}
         axes.text(sum(hole > 0 for hole in holes), line, texts[rule], va="center", family="monospace", bbox=box)
-    for line, (name, found) in enumerate(answers.items(), start=len(rules)):
-        axes.text(1, line, f"{name}: {found[row] or 'does not parse'}", va="center")
+    for line, (name, model) in enumerate(models.items(), start=len(rules)):
+        axes.text(1, line, f"{name}: {answers(model, [pair])[0] or 'does not parse'}", va="center")
     save_figure(figure, path)
 
 

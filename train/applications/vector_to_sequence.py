@@ -136,10 +136,6 @@ class DateWriterConfig(WriterConfig):
     hidden_size: int
     blind: bool = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require_positive("d_model", "hidden_size")
-
 
 class DateWriter(Writer):
     """From a vector to the letters of a date."""

@@ -27,8 +27,14 @@ Logits = Float[Tensor, "batch time vocab"]
 
 @dataclass(frozen=True)
 class WriterConfig(Config):
+    """Every integer is a size."""
+
     pad_id: ClassVar[int] = PAD
     eos_id: ClassVar[int] = EOS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive(*(name for name, value in vars(self).items() if type(value) is int))
 
 
 class Writer(Model):

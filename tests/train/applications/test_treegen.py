@@ -1,24 +1,24 @@
 """English to Python along the syntax tree."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from helpers_applications import refusal, run
 from torch import nn
 
-from minitransformer import beam_search, sample
+from minitransformer import Transformer, beam_search, sample
 from minitransformer.errors import InputError
 from train.applications import english_to_python as language
 from train.applications import treegen
 from train.applications.english_to_python import SIZE, Pair, derivation, numbers_of, text_of
-from train.applications.treegen import BOS, Gate, TreeGen, TreeGenConfig, rival, rows_of
+from train.applications.treegen import BOS, Gate, TreeGen, TreeGenConfig, rival_of, rows_of
 
 
 @pytest.fixture
 def splits(monkeypatch):
-    for name, size in {"TRAIN": 500, "VALIDATION": 20, "TEST": 60}.items():
-        monkeypatch.setattr(language, name, size)
+    monkeypatch.setattr(language, "corpus", partial(language.corpus, 500, 20, 60))
     return language.corpus()
 
 
@@ -45,7 +45,7 @@ def test_rivals_have_the_same_number_of_parameters():
     config = TreeGenConfig(64)
     plain = TreeGen(TreeGenConfig(64, gates=False, tree_convolution=False))
     assert TreeGen(config).num_parameters() == plain.num_parameters()
-    assert rival(config).num_parameters() == pytest.approx(plain.num_parameters(), rel=0.01)
+    assert Transformer(rival_of(config)).num_parameters() == pytest.approx(plain.num_parameters(), rel=0.01)
 
 
 def test_a_sentence_has_one_meaning_and_stands_in_one_split_and_new_names_are_new(splits):
@@ -64,13 +64,14 @@ def test_rules_derive_every_expression_again(splits):
         numbers = numbers_of(pair)
         assert len(numbers) <= language.MOST_STEPS
         assert text_of(numbers, pair.english) == pair.python
+        assert text_of(numbers[:-1], pair.english) is None
     assert [rule for _, rule in derivation("[a.b if c else d for a in e[:2]]")] == [
         *("[EXPR for NAME in EXPR]", "EXPR if EXPR else EXPR", "EXPR.NAME", "a", "b", "c", "d", "a"),
         *("EXPR[:EXPR]", "e", "2"),
     ]
 
 
-def test_a_rule_knows_the_step_that_made_its_hole_and_the_holes_above_it():
+def test_a_rule_knows_its_parent_and_grandparent_and_the_holes_above_it():
     """a + b.c: the sum is step 1, `a` 2, the attribute 3, `b` 4, `c` 5."""
     found = language.places([BOS, *numbers_of(Pair("a b c", "a + b.c"))])
     root, left, right, value, name = (
@@ -78,9 +79,9 @@ def test_a_rule_knows_the_step_that_made_its_hole_and_the_holes_above_it():
         for rule, place in (("EXPR", 0), ("EXPR + EXPR", 0), ("EXPR + EXPR", 1), ("EXPR.NAME", 0), ("EXPR.NAME", 1))
     )
     paths = [[], [root], [left, root], [right, root], [value, right, root], [name, right, root], []]
-    assert [[hole for hole in holes if hole] for _, _, _, *holes in found] == paths
-    assert [parent for parent, *_ in found] == [0, 0, 1, 1, 3, 3, 0]
-    assert [kind for _, kind, *_ in found] == [language.KINDS[name] for name in ("END", *["EXPR"] * 4, "NAME", "END")]
+    assert [[hole for hole in holes if hole] for _, _, _, _, *holes in found] == paths
+    assert [tuple(row[:2]) for row in found] == [(0, 0), (0, 0), (1, 0), (1, 0), (3, 1), (3, 1), (0, 0)]
+    assert [row[2] for row in found] == [language.KINDS[name] for name in ("END", *["EXPR"] * 4, "NAME", "END")]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_a_rule_knows_the_step_that_made_its_hole_and_the_holes_above_it():
         ("a < b < c", "'EXPR < EXPR < EXPR' is neither"),
         ("len(cat)", "'cat' is neither"),
         ("dog[0xff]", "'255' is neither"),
-        ("f(", "'(' was never closed"),
+        ("f(", "'f(' is neither"),
     ],
 )
 def test_an_expression_outside_the_grammar_is_named(python, message):
@@ -162,8 +163,7 @@ def test_first_and_second_gradients_where_rules_and_padding_are_hidden(model, ro
 
 def test_the_gate_is_a_softmax_over_two_sources():
     torch.manual_seed(0)
-    gate, half = (Gate(6, 2, learned=learned).double() for learned in (True, False))
-    half.load_state_dict(gate.state_dict())
+    gate = Gate(6, 2, bias=False).double()
     states, other = torch.randn(2, 1, 3, 6, dtype=torch.double)
     query, *of_states = gate.project_in(states)[0].split(6, dim=-1)
     _, *of_other = gate.project_in(other)[0].split(6, dim=-1)
@@ -173,8 +173,9 @@ def test_the_gate_is_a_softmax_over_two_sources():
             scores = [query[place, head] @ key[place, head] / math.sqrt(3) for key, _ in (of_states, of_other)]
             shares = torch.stack(scores).softmax(dim=0)
             expected[place, head] = shares[0] * of_states[1][place, head] + shares[1] * of_other[1][place, head]
-    torch.testing.assert_close(gate(states, other)[0], gate.project_out(expected))
-    torch.testing.assert_close(half(states, other)[0], gate.project_out((of_states[1] + of_other[1]) / 2))
+    torch.testing.assert_close(gate(states, other, learned=True)[0], gate.project_out(expected))
+    half = gate.project_out((of_states[1] + of_other[1]) / 2)
+    torch.testing.assert_close(gate(states, other, learned=False)[0], half)
 
 
 def test_a_convolution_reads_the_neighbours_of_words_and_the_family_of_rules_unless_ablated(model):

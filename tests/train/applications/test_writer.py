@@ -1,15 +1,21 @@
 """Models that write ids, and how often all of the ids are right."""
 
+import pytest
 import torch
 from helpers_applications import Echo, EchoConfig, echo_rows
 
-from minitransformer import beam_search
+from minitransformer import InputError, beam_search
 from train.applications.writer import BOS, EOS, PAD, exact_match, ids_before, until_end, written
 
 
 def echo():
     torch.manual_seed(0)
     return Echo(EchoConfig(4))
+
+
+def test_a_size_below_one_is_refused():
+    with pytest.raises(InputError, match="size"):
+        EchoConfig(0)
 
 
 def test_ids_are_shifted_behind_bos_and_cut_at_their_end():
