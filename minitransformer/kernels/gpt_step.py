@@ -22,8 +22,8 @@ from minitransformer.blocks import EncoderBlock, FeedForward, Residual, Stack
 from minitransformer.dropout import Dropout
 from minitransformer.int8 import Int8Linear
 from minitransformer.kernels import current_call, skinny_linear, untouched
-from minitransformer.norms import RMSNorm, rms_norm
-from minitransformer.positions import LearnedPositions, Rotary, turned
+from minitransformer.norms import RMSNorm
+from minitransformer.positions import LearnedPositions, Rotary
 
 _KNOWN: dict[type[nn.Module], tuple[set[str], set[str]]] = {
     kind: (set(read.split()), set(others.split()))
@@ -152,7 +152,10 @@ class FlatStep:
         states = self.embedding(ids)
         if self.positions is not None:
             states = states + self.positions(position_ids.select(1, 0))
-        turns = None if self.rotary is None else self.rotary.turns(position_ids, states.dtype)
+        turns = None
+        if self.rotary is not None:
+            cos, sin = self.rotary.turns(position_ids, states.dtype)
+            turns = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
         for layer, cache in zip(self.layers, caches, strict=True):
             states = layer(states, turns, mask, cache)
         return self.final_norm(states)
@@ -187,14 +190,13 @@ class _Layer:
         if self.qk_norms is not None:
             query, key, value = heads.split([queries, keys, keys], dim=1)
             heads = torch.cat([self.qk_norms[0](query), self.qk_norms[1](key), value], dim=1)
-        query, pairs = heads.split_with_sizes([queries, 2 * keys], 1)  # `split` takes twice as long
         if turns is not None:
-            rotated = turned(heads.narrow(1, 0, queries + keys), *turns)
-            query = rotated.narrow(1, 0, queries)
-            pairs = torch.cat([rotated.narrow(1, queries, keys), pairs.narrow(1, keys, keys)], dim=1)
+            heads = heads.to(turns[0].dtype)
+            _turn(heads.narrow(1, 0, queries + keys), *turns)
+        query, pairs = heads.split_with_sizes([queries, 2 * keys], 1)  # `split` takes twice as long
         key, value = cache.append_pairs(pairs)
-        if mask is None and queries == keys and query.dtype == torch.float32:
-            mixed = F.scaled_dot_product_attention(query, key, value)
+        if mask is None and query.dtype == torch.float32:
+            mixed = F.scaled_dot_product_attention(query, key, value, enable_gqa=queries != keys)
         else:
             mixed = attention(query, key, value, mask)
         states = states + self.project_out(mixed.flatten(1))
@@ -205,6 +207,12 @@ class _Layer:
         else:
             hidden = self.activation(hidden)
         return states + self.contract(hidden)
+
+
+def _turn(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """`turned` in place, in three operations instead of eight: (x_1, x_2) cos + (x_2, x_1) sin, where sin is (-sin, sin)."""
+    swapped = heads.roll(heads.shape[-1] // 2, -1)
+    heads.mul_(cos).addcmul_(swapped, sin)
 
 
 # A weight may be replaced at any time: what is kept is where it stands.
@@ -228,4 +236,13 @@ def _norm(layer: Any, parts: _Parts) -> Callable[[Tensor], Tensor]:
     own, shape, eps = parts.take(layer, nn.LayerNorm, RMSNorm)._parameters, layer.normalized_shape, layer.eps
     if isinstance(layer, nn.LayerNorm):
         return lambda x: torch.layer_norm(x, shape, own["weight"], own["bias"], eps)
-    return lambda x: rms_norm(x, own["weight"], eps)
+    dtype = torch.promote_types(layer.weight.dtype, torch.float32)
+    smallest, share = torch.tensor(eps, dtype=dtype, device=layer.weight.device), 1 / shape[0]
+
+    def rms_norm(x: Tensor) -> Tensor:
+        """`RMSNorm` in five operations, where torch takes a dozen."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
+        scale = torch.addcmul(smallest, length, length, value=share).rsqrt_()
+        return (x * scale * own["weight"]).to(x.dtype)
+
+    return rms_norm
