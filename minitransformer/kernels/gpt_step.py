@@ -210,7 +210,7 @@ class _Layer:
 
 
 def _turn(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """`turned` in place, in three operations instead of eight: (x_1, x_2) cos + (x_2, x_1) sin, where sin is (-sin, sin)."""
+    """`turned` in place, in three operations instead of eight: (x_1, x_2) cos + (x_2, x_1) (-sin, sin)."""
     swapped = heads.roll(heads.shape[-1] // 2, -1)
     heads.mul_(cos).addcmul_(swapped, sin)
 
