@@ -86,11 +86,16 @@ class Started:
             [sys.executable, "-m", script.__name__, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
         )  # fmt: skip
 
-    def until_training(self):
-        while self.process.poll() is None and not list(self.run.rglob("step-*")):
+    def until_step(self, number):
+        """Until the checkpoint of this step, or of a later one, is in place."""
+        while self.process.poll() is None and newest_step(self.run) < number:
             time.sleep(0.005)
-        assert self.process.poll() is None
-        return time.monotonic()
+
+
+def newest_step(run):
+    """0 before the first. Does not look into the checkpoints, since old ones vanish meanwhile."""
+    steps = [*run.glob("checkpoints/step-*[0-9]"), *run.glob("*/checkpoints/step-*[0-9]")]
+    return max((int(step.name.removeprefix("step-")) for step in steps), default=0)
 
 
 @pytest.mark.slow
@@ -100,25 +105,18 @@ class Started:
 def test_a_process_killed_in_training_ends_as_one_never_killed(name, kills, tmp_path):
     """The same by the clock and from outside, on processes of their own."""
     data, whole = write_corpora(tmp_path), tmp_path / "whole"
-    started = Started(name, data, whole, hash_seed=0)
-    began = started.until_training()
-    while not list(whole.rglob("model.safetensors")):
-        time.sleep(0.005)
-    seconds = time.monotonic() - began
-    assert started.process.wait() == 0
-    expected, draw, seeds = ending(whole), random.Random(0), iter(range(1, 1000))
+    assert Started(name, data, whole, hash_seed=0).process.wait() == 0
+    expected, last, draw, seeds = ending(whole), newest_step(whole), random.Random(0), iter(range(1, 1000))
     for number in range(kills):
         run, torn = tmp_path / f"run-{number}", tmp_path / f"torn-{number}"
-        wait = draw.uniform(0, seconds)
         while True:
             started = Started(name, data, run, next(seeds))
-            started.until_training()
-            time.sleep(wait)
+            started.until_step(draw.randrange(1, last))
+            time.sleep(draw.uniform(0, 0.05))
             started.process.kill()
-            if started.process.wait() == -signal.SIGKILL and not list(run.rglob("model.safetensors")):
+            if started.process.wait() == -signal.SIGKILL:
                 break
             shutil.rmtree(run)  # it was faster this time
-            wait *= 0.7
         shutil.copytree(run, torn)
         truncate_newest(torn, draw)
         for folder in (run, torn):
