@@ -20,7 +20,7 @@ from minitransformer.data.corpora import minilm
 from minitransformer.models import BERT, BERTConfig, SequenceClassifier
 from minitransformer.models.bert import NO_TARGET
 from minitransformer.tokenization import load_tokenizer
-from train.benchmark.timing import Machine, epoch_of, in_turns, our_loss, speeds
+from train.benchmark.timing import Machine, epoch_of, in_turns, our_loss, speeds, times_as_fast
 
 # layers, width, heads, vocabulary, length, rows a batch, batches
 TRAINING = [(4, 128, 4, 4000, 64, 32, 16), (6, 384, 6, 8000, 128, 8, 8)]
@@ -113,7 +113,7 @@ def bert_training(settings: Any, machine: Machine, console: Console) -> list[dic
                 console.print(
                     f"masked tokens {row['setting']}, {precision}: {row['ours']:,.0f} tokens/s "
                     f"({row['ours_real_tokens']:.0%} of the slots are real) against {row['theirs']:,.0f} "
-                    f"({row['theirs_real_tokens']:.0%}): {row['ratio']:.2f} times as fast"
+                    f"({row['theirs_real_tokens']:.0%}): {times_as_fast(row)}"
                 )
                 rows.append(row)
     return rows
@@ -155,7 +155,7 @@ def minilm_finetuning(settings: Any, machine: Machine, console: Console) -> list
             f"fine-tuning MiniLM, {precision}: {row['ours']:.1f} sentences/s, an epoch of reviews in "
             f"{row['ours_epoch_seconds']:.0f} s ({row['ours_real_tokens']:.0%} of the slots are real) against "
             f"{row['theirs']:.1f}, {row['theirs_epoch_seconds']:.0f} s ({row['theirs_real_tokens']:.0%}): "
-            f"{row['ratio']:.2f} times as fast"
+            f"{times_as_fast(row)}"
         )
         rows.append(row)
     return rows

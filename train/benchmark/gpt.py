@@ -17,7 +17,7 @@ from minitransformer.models import GPT, GPTConfig, Loss
 from minitransformer.models.base import target_loss
 from minitransformer.optim import adamw, muon
 from minitransformer.tokenization import end_of_text_id, train_character_tokenizer
-from train.benchmark.timing import Machine, epoch_of, our_loss, speeds, step_of
+from train.benchmark.timing import Machine, epoch_of, our_loss, speeds, step_of, times_as_fast
 from train.pretrain.gpt.stream_loss import stream_loss
 from train.pretrain.settings import MODERN
 
@@ -93,7 +93,7 @@ def gpt_training(settings: Any, machine: Machine, console: Console) -> list[dict
             console.print(
                 f"training {row['setting']}, {precision}: {row['ours']:,.0f} tokens/s "
                 f"({row['ours_share_of_peak']:.0%} of the matmul peak) against {row['theirs']:,.0f} "
-                f"({row['theirs_share_of_peak']:.0%}): {row['ratio']:.2f} times as fast"
+                f"({row['theirs_share_of_peak']:.0%}): {times_as_fast(row)}"
             )
             rows.append(row)
     return rows
@@ -134,7 +134,7 @@ def generation_speeds(
 def print_generation(row: Mapping[str, Any], console: Console) -> None:
     console.print(
         f"generation {row['setting']}, {row['precision']}: {row['ours']:,.0f} tokens/s against "
-        f"{row['theirs']:,.0f}: {row['ratio']:.2f} times as fast; weights read at "
+        f"{row['theirs']:,.0f}: {times_as_fast(row)}; weights read at "
         f"{row['bytes_per_second'] / 1e9:.1f} GB/s, {row['share_of_read_rate']:.0%} of the read rate"
     )
 

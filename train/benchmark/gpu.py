@@ -20,7 +20,7 @@ from rich.console import Console
 from torch import Tensor
 
 from train.benchmark.gpt import PROMPT, Rival, flops_per_token, generations, generators, our_gpt
-from train.benchmark.timing import Machine, in_turns, our_loss, ratio, step_of, timed
+from train.benchmark.timing import Machine, in_turns, our_loss, ratios, step_of, timed
 from train.engine.data_parallel import replicate
 from train.engine.processes import Processes
 
@@ -145,7 +145,7 @@ def training(sizes: Sizes, batch_size: int, card: Card, rounds: int, console: Co
     row: dict[str, Any] = {"batch": batch_size, "memory": memory, **spread(seconds, tokens)}
     pairs = {"ours": "theirs", f"ours{COMPILED}": f"theirs{COMPILED}"}
     row["ratios"] = {
-        ours: ratio(seconds[theirs], seconds[ours])
+        ours: ratios(seconds[theirs], seconds[ours])["ratio"]
         for ours, theirs in pairs.items()
         if ours in seconds and theirs in seconds
     }
@@ -223,7 +223,7 @@ def generation(sizes: Sizes, card: Card, rounds: int, console: Console) -> Itera
             seconds = in_turns(contenders, rounds=min(rounds, 3), repeats=1)
             row: dict[str, Any] = {"batch": batch_size, "precision": precision}
             row |= spread(seconds, batch_size * sizes.new_tokens)
-            row["ratio"] = ratio(seconds["theirs"], seconds["ours"])
+            row |= ratios(seconds["theirs"], seconds["ours"])
             mine, other = row["speed"]["ours"], row["speed"]["theirs"]
             row["share_of_read_rate"] = weights * mine["median"] / batch_size / card.read_rate
             row["profile"] = profile(contenders["ours"], card.device)

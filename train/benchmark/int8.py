@@ -15,7 +15,7 @@ from minitransformer.int8 import quantize
 from minitransformer.models import GPT
 from minitransformer.tokenization import train_character_tokenizer
 from train.benchmark.gpt import NEW_TOKENS, PROMPT, generations, generators, trained_by_recipe
-from train.benchmark.timing import Machine, speeds
+from train.benchmark.timing import Machine, speeds, times_as_fast
 from train.pretrain.gpt.stream_loss import stream_loss
 
 
@@ -29,7 +29,7 @@ def gpt_int8(settings: Any, machine: Machine, console: Console) -> dict[str, Any
     row = speeds(contenders, NEW_TOKENS, rounds=min(settings.rounds, 3), repeats=1, warm_up=False)
     console.print(
         f"generation {layers} x {width}, batch 1: {row['ours']:,.0f} tokens/s in int8 against {row['theirs']:,.0f} of "
-        f"transformers in fp32: {row['ratio']:.2f} times as fast"
+        f"transformers in fp32: {times_as_fast(row)}"
     )
     return {"speed": row, "quality": _quality(settings, console)}
 

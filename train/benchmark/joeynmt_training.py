@@ -19,7 +19,7 @@ from minitransformer.data import load
 from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.models import Transformer, TransformerConfig
 from minitransformer.tokenization import BOS, EOS, PAD, UNK, special_id
-from train.benchmark.timing import Machine, our_loss, ratio, step_of
+from train.benchmark.timing import Machine, our_loss, ratios, step_of, times_as_fast
 from train.benchmark.translation import SIZES
 from train.benchmark.translation_training import BATCH_TOKENS, DROPOUT, SMOOTHING, profile
 from train.translate.data import tokenizers_for
@@ -71,7 +71,7 @@ def measured(sides: dict[str, Turn], settings: Any) -> dict[str, Any]:
         row[f"{name}_tokens_per_step"] = sum(tokens for tokens, _, _ in found) / sum(steps for _, steps, _ in found)
     if "theirs" in turns:
         times = {name: [seconds / tokens for tokens, _, seconds in found] for name, found in turns.items()}
-        row["ratio"] = ratio(times["theirs"], times["ours"])
+        row |= ratios(times["theirs"], times["ours"])
     return row
 
 
@@ -84,7 +84,7 @@ def print_row(row: dict[str, Any], console: Console) -> None:
     }
     line = f"translation 3 + 3 x 256, {row['precision']}: {texts['ours']}"
     if "theirs" in texts:
-        line += f" against {texts['theirs']} of JoeyNMT in fp32, all it has on a CPU: {row['ratio']:.2f} times as fast"
+        line += f" against {texts['theirs']} of JoeyNMT in fp32, all it has on a CPU: {times_as_fast(row)}"
     console.print(line)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in row["profile"].items())
     console.print(f"where our time goes, {row['precision']}: {shares}")

@@ -14,7 +14,7 @@ from rich.console import Console
 from minitransformer import kernels
 from minitransformer.generation import greedy
 from train.benchmark.jobs import JOBS, gpt
-from train.benchmark.timing import Machine, in_turns, our_loss, ratio, step_of
+from train.benchmark.timing import Machine, in_turns, our_loss, ratios, step_of
 
 TRAINING = {
     "dropout": ["finetune", "translate sentences"],
@@ -33,7 +33,8 @@ def kernel_gains(settings: Any, machine: Machine, console: Console) -> list[dict
                 run()
 
         seconds = in_turns({"with": run, "without": without}, rounds=settings.rounds, repeats=repeats)
-        row = {"kernel": kernel, "job": job, "precision": precision, "gain": ratio(seconds["without"], seconds["with"])}
+        gain = ratios(seconds["without"], seconds["with"])["ratio"]
+        row = {"kernel": kernel, "job": job, "precision": precision, "gain": gain}
         milliseconds = 1e3 * statistics.median(seconds["with"])
         console.print(f"{kernel}, {job}, {precision}: {row['gain']:.2f} ({milliseconds:.1f} ms)")
         rows.append(row)

@@ -122,12 +122,17 @@ def in_turns(
 
 
 def speeds(contenders: Mapping[str, Callable[[], Any]], work: float, **turns: Any) -> dict[str, float]:
-    """What "ours" and "theirs" do of the `work` of a call per second, medians over rounds, and their `ratio`."""
+    """What "ours" and "theirs" do of the `work` of a call per second, medians over rounds, and their `ratios`."""
     seconds = in_turns(contenders, **turns)
     medians = {name: work / statistics.median(times) for name, times in seconds.items()}
-    return {"ratio": ratio(seconds["theirs"], seconds["ours"]), **medians}
+    return {**ratios(seconds["theirs"], seconds["ours"]), **medians}
 
 
-def ratio(theirs: list[float], ours: list[float]) -> float:
-    """How many times as fast ours is: the median over rounds, each of which compares neighbours in time."""
-    return statistics.median(their / our for their, our in zip(theirs, ours, strict=True))
+def ratios(theirs: list[float], ours: list[float]) -> dict[str, float]:
+    """How many times as fast ours is in a round, whose turns are neighbours in time: the median and the extremes."""
+    each = [their / our for their, our in zip(theirs, ours, strict=True)]
+    return {"ratio": statistics.median(each), "lowest_ratio": min(each), "highest_ratio": max(each)}
+
+
+def times_as_fast(row: Mapping[str, Any]) -> str:
+    return f"{row['ratio']:.2f} times as fast ({row['lowest_ratio']:.2f} to {row['highest_ratio']:.2f})"

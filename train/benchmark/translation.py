@@ -14,7 +14,7 @@ from minitransformer.generation import beam_search
 from minitransformer.models import Memory, Transformer, TransformerConfig
 from minitransformer.text_encoding import pad
 from train.benchmark.joeynmt import joeynmt_search
-from train.benchmark.timing import Machine, in_turns
+from train.benchmark.timing import Machine, in_turns, ratios, times_as_fast
 
 PAD, BOS, EOS = 0, 2, 3
 SIZES: dict[str, Any] = dict(d_model=256, num_heads=4, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3)
@@ -192,19 +192,21 @@ def beam_search_speed(settings: Any, machine: Machine, console: Console) -> list
         row: dict[str, Any] = {"setting": setting, "precision": precision}
         if joeynmt is not None:
             sides["JoeyNMT"], row["JoeyNMT_precision"] = joeynmt, "fp32"
-        row |= sentences_per_second(sides, sentences, settings)
+        seconds = seconds_of(sides, sentences, settings)
+        row |= {name: len(sentences) / statistics.median(times) for name, times in seconds.items()}
         console.print(f"beam search, {setting}, {precision}: {row['ours']:,.1f} sentences/s")
         for name in list(sides)[1:]:
-            row[f"{name}_ratio"] = row["ours"] / row[name]
-            console.print(f"  {row[f'{name}_ratio']:5.2f} x {row[name]:,.1f} of {labels.get(name, name)}")
+            row[f"{name}_ratios"] = ratios(seconds[name], seconds["ours"])
+            label = labels.get(name, name)
+            console.print(f"  {times_as_fast(row[f'{name}_ratios'])} as {label}, {row[name]:,.1f} sentences/s")
         rows.append(row)
     return rows
 
 
-def sentences_per_second(
+def seconds_of(
     sides: Mapping[str, Callable[..., Any]], sentences: Sequence[list[int]], settings: Any
-) -> dict[str, float]:
-    """The median over rounds in which all sides take turns."""
+) -> dict[str, list[float]]:
+    """Of each side in each round, with the fastest of some batch sizes."""
     # Sentences of similar length, as in the batches of the whole set.
     middle, around = len(sentences) // 2, 10 if settings.quick else 80
     sample = sorted(sentences, key=len)[middle - around : middle + around]
@@ -214,5 +216,4 @@ def sentences_per_second(
         for size in (8,) if settings.quick else (40, 80, 160):
             [tried[size]] = in_turns({name: partial(side, by_length(sample, size))}, rounds=1, repeats=1)[name]
         contenders[name] = partial(side, by_length(sentences, min(tried, key=tried.__getitem__)))
-    seconds = in_turns(contenders, rounds=min(settings.rounds, 3), repeats=1, warm_up=False)
-    return {name: len(sentences) / statistics.median(times) for name, times in seconds.items()}
+    return in_turns(contenders, rounds=min(settings.rounds, 3), repeats=1, warm_up=False)

@@ -16,7 +16,7 @@ from torch import Tensor
 from minitransformer.data.batching import token_batches
 from minitransformer.models import Transformer
 from minitransformer.text_encoding import pad
-from train.benchmark.timing import Machine, epoch_of, our_loss, speeds
+from train.benchmark.timing import Machine, epoch_of, our_loss, speeds, times_as_fast
 from train.benchmark.translation import BOS, LENGTHS, PAD, SIZES, VOCAB, both_models, random_sentences
 
 DROPOUT, SMOOTHING, BATCH_TOKENS, PAIRS = 0.1, 0.1, 4096, 2000
@@ -59,7 +59,7 @@ def translation_training(settings: Any, machine: Machine, console: Console) -> l
                 f"translation 3 + 3 x 256, vocabulary {VOCAB:,}, dropout {DROPOUT}, {kind}, {precision}: "
                 f"{row['ours']:,.0f} target tokens/s ({row['share_of_peak']:.0%} of the matmul peak, "
                 f"{row['real_tokens']:.0%} of the slots are real) against {row['theirs']:,.0f}: "
-                f"{row['ratio']:.2f} times as fast"
+                f"{times_as_fast(row)}"
             )
             rows.append(row)
         shares = ", ".join(f"{name} {share:.0%}" for name, share in rows[-2]["profile"].items())
