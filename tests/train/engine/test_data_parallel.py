@@ -288,10 +288,8 @@ def require_one_compilation():
     assert counter.frame_count == 2, counter.frame_count
 
 
-PROPER = [pytest.param(f"compiled_same({kind!r})", marks=pytest.mark.slow) for kind in KINDS]
-
-
-@pytest.mark.parametrize("check", ["one_compilation()", *PROPER])
+@pytest.mark.slow
+@pytest.mark.parametrize("check", ["one_compilation()", *(f"compiled_same({kind!r})" for kind in KINDS)])
 def test_compiled_models_compute_the_same(check):
     """And compile once. In a process of its own, without the checks of shapes, which a compiler cannot look through."""
     here = Path(__file__).parent
