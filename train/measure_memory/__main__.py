@@ -10,11 +10,9 @@ Each size is one run of the job itself, in a process of its own: it reads the te
 file, maps it, takes some steps with a tiny model and scores it on a validation split of 10 kB.
 """
 
-import os
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +24,7 @@ from minitransformer.files import require_place_for, write_json
 from minitransformer.reporting import reported_to_user
 from train.engine.console import table, wide_console
 from train.engine.flags_file import settings_of, write_flags
+from train.engine.measured_process import run_measured
 from train.engine.settings import Configurable
 from train.measure_memory.made_up_text import write_corpus
 
@@ -90,37 +89,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measured(settings: MemorySettings, num_bytes: int) -> dict[str, Any]:
-    """The figures for a text of this size, which is deleted afterwards with its tokens.
-
-    The peak is in megabytes of resident memory, which includes the pages of mapped files that are in use. Seconds are
-    the processor's, which other programs on the machine hardly change.
-    """
+    """The figures for a text of this size, which is deleted afterwards with its tokens."""
     with tempfile.TemporaryDirectory() as name:
-        corpus, cache, errors = (Path(name, part) for part in ("corpus", "cache", "errors"))
+        corpus, cache = Path(name, "corpus"), Path(name, "cache")
         write_corpus(settings.job, corpus, num_bytes)
         command = [sys.executable, "-m", *JOBS[settings.job], "--data", str(corpus), "--out", str(Path(name, "run"))]
         command += ["--steps", str(settings.steps), "--device", "cpu", "--threads", "1"]
         command += [] if settings.tokenizer is None else ["--tokenizer", settings.tokenizer]
-        environment = os.environ | {"MINITRANSFORMER_CACHE": str(cache)}
-        with errors.open("w") as file:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, env=environment)
-            _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            said = errors.read_text(errors="replace").splitlines() or [f"exit code {process.returncode}"]
-            raise InputError(f"the measurement of {num_bytes / 1e6:,.0f} MB failed: {said[-1]}")
+        usage = run_measured(command, f"the measurement of {num_bytes / 1e6:,.0f} MB", cache=cache)
         sizes = {
             f"{kind}_file_megabytes": sum(path.stat().st_size for path in (cache / f"{kind}s").rglob("*")) / 1e6
             for kind in ("table", "token")
             if (cache / f"{kind}s").is_dir()
         }
-        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-        return {
-            "megabytes": num_bytes / 1e6,
-            **sizes,
-            "peak_megabytes": peak,
-            "processor_seconds": usage.ru_utime + usage.ru_stime,
-        }
+        return {"megabytes": num_bytes / 1e6, **sizes, **asdict(usage)}
 
 
 def show(figures: list[dict[str, Any]], console: Console) -> None:

@@ -17,6 +17,7 @@ from train.compare_dates import CompareDatesSettings
 from train.engine.flags_file import read_flags, settings_of, write_flags
 from train.engine.run_folder import create_run, open_run, run_job
 from train.engine.settings import Settings
+from train.measure_growth import GrowthSettings
 from train.measure_memory import __main__ as measure_memory
 from train.measure_memory.__main__ import MemorySettings
 
@@ -100,6 +101,7 @@ def test_a_file_that_is_wrong_is_one_line(text, says, tmp_path, capsys):
 
 COMMANDS = {
     "compare_dates": (CompareDatesSettings, {"run": Path("runs/locales"), "pairs": 3}),
+    "measure_growth": (GrowthSettings, {"measurement": "corpus", "loss": 2.5}),
     "measure_memory": (MemorySettings, {"job": "bert", "megabytes": "1,2"}),
     "benchmark": (BenchmarkSettings, {"parts": "kernels", "target_loss": 1.5, "quick": True}),
 }
