@@ -81,6 +81,7 @@ def test_further_texts_to_pretrain_on_are_read_by_their_column_or_refused_before
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_train_every_row_together(data, tmp_path):
     together(2, lambda _: main(flags(data, tmp_path / "run", "--rows", "pretrained-here", "--seeds", "0")))
     assert list(results_of(tmp_path / "run")["rows"]) == ["pretrained-here"]

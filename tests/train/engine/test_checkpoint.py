@@ -75,7 +75,10 @@ def copied(written, tmp_path):
     return Path(shutil.copytree(written, tmp_path / written.name))
 
 
-@pytest.mark.parametrize(("optimizers", "world_size"), [(OPTIMIZERS, 1), (["muon"], 2), (["adamw"], 3)])
+@pytest.mark.parametrize(
+    ("optimizers", "world_size"),
+    [(OPTIMIZERS, 1), (["muon"], 2), pytest.param(["adamw"], 3, marks=pytest.mark.slow)],
+)
 def test_what_some_processes_wrote_is_read_by_any_number(tmp_path, optimizers, world_size):
     def write(processes):
         expected = {}
