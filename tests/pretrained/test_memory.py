@@ -41,6 +41,7 @@ def write_llama(folder, layers, width, vocab_size, files):
     (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="measures what Linux tells of a process")
 def test_loading_never_holds_two_copies(tmp_path):
     write_llama(tmp_path, layers=8, width=1024, vocab_size=8000, files=3)

@@ -134,6 +134,7 @@ def require_same_run(folder, results, other_folder, alone):
             torch.testing.assert_close(result["weights"][name], tensor, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_another_number_of_processes_and_another_way_of_sharing(tmp_path):
     """A signal to one process of several stops them all."""
     alone = trained(tmp_path / "one")
