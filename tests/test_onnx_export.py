@@ -51,14 +51,13 @@ def test_onnxruntime_computes_the_states_of_an_encoder(case, tmp_path):
 @pytest.mark.parametrize(
     ("case", "pooling"),
     [
-        ("GPT-2", "max"),
+        slow("GPT-2", "max"),
         slow("BERT", "first"),
         slow("RoBERTa", "mean"),
         slow("ALBERT", "attention"),
         slow("Qwen3", "last"),
     ],
 )
-@pytest.mark.slow
 @torch.no_grad()
 def test_onnxruntime_computes_the_logits_of_a_classifier(case, pooling, tmp_path):
     model = nudged(SequenceClassifier(ours_of(case), 3, pooling=pooling)).eval()
