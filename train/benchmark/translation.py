@@ -216,4 +216,4 @@ def seconds_of(
         for size in (8,) if settings.quick else (40, 80, 160):
             [tried[size]] = in_turns({name: partial(side, by_length(sample, size))}, rounds=1, repeats=1)[name]
         contenders[name] = partial(side, by_length(sentences, min(tried, key=tried.__getitem__)))
-    return in_turns(contenders, rounds=min(settings.rounds, 3), repeats=1, warm_up=False)
+    return in_turns(contenders, rounds=min(settings.rounds, 2), repeats=1, warm_up=False)  # minutes each
