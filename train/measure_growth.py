@@ -175,9 +175,9 @@ def measure(settings: GrowthSettings, value: int, console: Console) -> Figures:
     """The figures of a run for this value. Its folder is deleted afterwards."""
     kind, name = MEASUREMENTS[settings.measurement], f"{settings.measurement} {value}"
     flags = [*SHARED.split(), *kind.flags(value).split(), "--minutes", str(settings.seconds / 60)]
-    sizes = {"megabytes": 1, "processes": 1} | {kind.x: value}  # of other measurements they stay 1
+    sizes = {size: value if settings.measurement == size else 1 for size in ("corpus", "processes")}
     with tempfile.TemporaryDirectory() as temporary:
-        run = run_of(flags, Path(temporary), name, megabytes=sizes["megabytes"], processes=sizes["processes"])
+        run = run_of(flags, Path(temporary), name, megabytes=sizes["corpus"], processes=sizes["processes"])
         figures = kind.figures(run, settings.loss or LOSS)
     console.print(f"{name}: {', '.join(f'{curve} {shown(figure)}' for curve, figure in figures.items())} ({kind.y})")
     return figures

@@ -116,8 +116,10 @@ def test_a_process_killed_in_training_ends_as_one_never_killed(name, kills, tmp_
             started.until_step(draw.randrange(1, last))
             time.sleep(draw.uniform(0, 0.05))
             started.process.kill()
-            if started.process.wait() == -signal.SIGKILL:
+            code = started.process.wait()
+            if code == -signal.SIGKILL:
                 break
+            assert code == 0
             shutil.rmtree(run)  # it was faster this time
         shutil.copytree(run, torn)
         truncate_newest(torn, draw)

@@ -4,15 +4,17 @@ from typing import Any
 
 from train.engine.presets import Preset
 
-_CHARACTERS: dict[str, Any] = dict(tokenizer="character", architecture="modern", optimizer="muon", batch_size=16)
+_CHARACTERS: dict[str, Any] = dict(
+    tokenizer="character", architecture="modern", optimizer="muon", lr=5e-3, context=128, batch_size=16
+)
 
 PRESETS = {
     "characters-1min": Preset(
         "4 layers x 128, a minute on two cores. Loss on tinyshakespeare: 1.62.",
-        dict(_CHARACTERS, num_layers=4, d_model=128, num_heads=4, context=128, lr=5e-3, minutes=1.0),
+        dict(_CHARACTERS, num_layers=4, d_model=128, num_heads=4, minutes=1.0),
     ),
     "characters-5min": Preset(
         "5 layers x 192, 5 minutes. Loss on tinyshakespeare: 1.49.",
-        dict(_CHARACTERS, num_layers=5, d_model=192, num_heads=6, context=128, lr=5e-3, minutes=5.0),
+        dict(_CHARACTERS, num_layers=5, d_model=192, num_heads=6, minutes=5.0),
     ),
 }
