@@ -187,6 +187,9 @@ def choice(text: str, kind: str) -> list[int]:
     return [KINDS[kind], len(HOLE.findall(text)), *letters]
 
 
+CHOICES = [choice(rule, kind) for kind, rule in GRAMMAR]
+
+
 def sentence(english: str) -> list[list[int]]:
     """Each word's number and the `choice` of copying it. Only names are copied; of equal ones the first is."""
     words = english.split()

@@ -161,7 +161,7 @@ class TreeGen(Writer):
         """The states of the words. `final` has the kind of hole that each rule or word fills and how many it opens,
         (batch, SIZE + words, 2); how it is spelled, (batch, SIZE + words, d_model); and the rules so far, BOS first."""
         words, valid = inputs[..., 0], inputs[..., 0] != PAD
-        grammar = torch.tensor([language.choice(rule, kind) for kind, rule in language.GRAMMAR], device=self.device)
+        grammar = torch.tensor(language.CHOICES, device=self.device)
         choices = torch.cat([grammar.expand(len(inputs), -1, -1), inputs[..., 1:]], dim=1)
         spelled = self.spelling(self.letters(choices[..., 2:]).flatten(2))
         place, last = torch.arange(words.shape[1], device=self.device), valid.sum(dim=1)[:, None, None] - 1
