@@ -64,6 +64,7 @@ class _Parts:
 
     def __init__(self, model: nn.Module) -> None:
         self.modules: list[Any] = [model]
+        self.views: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
         self.compared_in: object | None = None
 
     def take(self, module: Any, *kinds: type[nn.Module]) -> Any:
@@ -92,6 +93,7 @@ class _Parts:
             places += [(children, name) for name in children]
         self.owners, self.names = [owner for owner, _ in places], [name for _, name in places]
         self.before = self.now()
+        self.view_weights()
 
     def now(self) -> tuple[list[Any], ...]:
         """The class of each module, how many things it holds, its submodules and the options that a step follows."""
@@ -101,10 +103,17 @@ class _Parts:
             list(map(dict.get, self.owners, self.names)),
         )
 
+    def view_weights(self) -> None:
+        """Transposed views of small weights, which may have been replaced by others of the same name."""
+        for own, view in self.views:
+            view["weight"] = own["weight"].t()
+
     def unchanged(self) -> bool:
         if (call := current_call()) is not None and call is self.compared_in:
             return True
         same = not any(self.hooks) and self.now() == self.before
+        if same:
+            self.view_weights()
         # The output is called as a module, and hooks on it may change the others.
         self.compared_in = call if same and untouched(self.modules[0].output, nn.Linear) else None
         return same
@@ -229,7 +238,17 @@ def _linear(layer: Any, parts: _Parts) -> Callable[[Tensor], Tensor]:
     own = parts.take(layer, nn.Linear, Int8Linear)._parameters
     if isinstance(layer, Int8Linear):
         return layer.forward
-    return lambda x: skinny_linear.linear(x, own["weight"], own["bias"])
+    if layer.weight.numel() >= skinny_linear.SMALLEST:
+        return lambda x: skinny_linear.linear(x, own["weight"], own["bias"])
+    view: dict[str, Tensor] = {}
+    parts.views.append((own, view))
+
+    def small(x: Tensor) -> Tensor:
+        """`F.linear` on a view that is kept: to make one takes an eighth of so small a product."""
+        bias = own["bias"]
+        return torch.mm(x, view["weight"]) if bias is None else torch.addmm(bias, x, view["weight"])
+
+    return small
 
 
 def _norm(layer: Any, parts: _Parts) -> Callable[[Tensor], Tensor]:
