@@ -238,7 +238,7 @@ def _linear(layer: Any, parts: _Parts) -> Callable[[Tensor], Tensor]:
     own = parts.take(layer, nn.Linear, Int8Linear)._parameters
     if isinstance(layer, Int8Linear):
         return layer.forward
-    if layer.weight.numel() >= skinny_linear.SMALLEST:
+    if layer.weight.numel() >= skinny_linear.smallest():
         return lambda x: skinny_linear.linear(x, own["weight"], own["bias"])
     view: dict[str, Tensor] = {}
     parts.views.append((own, view))

@@ -17,16 +17,19 @@ from minitransformer.kernels import enabled, untouched
 from minitransformer.processor import on_amd
 
 _MOST_ROWS = 32
-SMALLEST = 1 << 19
-"""Numbers of a weight that gains on some processor. Asked first: smaller models take steps of microseconds."""
 _FORWARD = nn.Linear.forward
+
+
+def smallest() -> int:
+    """How many numbers the smallest weight has that gains. A smaller one stays in a core's own cache."""
+    return 1 << 19 if on_amd() else (1 << 20) + 1
 
 
 def through(layer: nn.Module, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
     """`layer(x)`. A layer with a hook, a `forward` of its own or another class, as a parametrisation makes it, is
     called."""
     weight = layer._parameters.get("weight")
-    if weight is None or weight.numel() < SMALLEST or torch.is_grad_enabled():
+    if weight is None or weight.numel() < smallest() or torch.is_grad_enabled():
         return layer(x)
     if not untouched(layer, nn.Linear) or nn.Linear.forward is not _FORWARD:
         return layer(x)
@@ -39,7 +42,7 @@ def linear(
     bias: Float[Tensor, " out_features"] | None = None,
 ) -> Float[Tensor, "*batch out_features"]:
     """`F.linear(x, weight, bias)`."""
-    if weight.numel() < SMALLEST or torch.is_grad_enabled():
+    if weight.numel() < smallest() or torch.is_grad_enabled():
         return F.linear(x, weight, bias)
     if not enabled("skinny_linear") or not (blocks := _blocks(x, weight)):
         return F.linear(x, weight, bias)
@@ -55,9 +58,8 @@ def linear(
 
 def _blocks(x: Tensor, weight: Tensor) -> int:
     """Into how many blocks of rows the weight is cut; 0 where `F.linear` is as fast."""
-    # On AMD, MKL multiplies few rows on one core. A smaller weight stays in a core's own cache.
-    smallest, fewest_rows = (SMALLEST, 1) if on_amd() else ((1 << 20) + 1, 4)
-    if weight.numel() < smallest or not fewest_rows <= (rows := x.numel() // x.shape[-1]) <= _MOST_ROWS:
+    fewest_rows = 1 if on_amd() else 4  # on AMD, MKL multiplies few rows on one core
+    if not fewest_rows <= (rows := x.numel() // x.shape[-1]) <= _MOST_ROWS:
         return 0
     plain = type(x) is Tensor and type(weight) in (Tensor, nn.Parameter) and weight.is_contiguous()
     if not plain or x.dtype != torch.float32 or weight.dtype != torch.float32 or weight.device.type != "cpu":
