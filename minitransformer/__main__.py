@@ -11,6 +11,7 @@ import torch
 import tyro
 
 from minitransformer.attend import Attend, Explore
+from minitransformer.beam import ALPHA
 from minitransformer.checks import Count, Range, Seed, require_ranges
 from minitransformer.data.text_file import read_lines
 from minitransformer.decodable import MOST_NEW_TOKENS
@@ -83,7 +84,7 @@ class Translate(Lines):
 
     beam: Annotated[int, Range(at_least=1, at_most=10_000)] = 5
     """The beam size. 1 is greedy."""
-    alpha: Annotated[float, Range(at_least=0, at_most=10)] = 0.6
+    alpha: Annotated[float, Range(at_least=0, at_most=10)] = ALPHA
     """The length penalty: 0 prefers short translations, more than 1 long ones."""
     n_best: Count = 1
     """How many translations of each line to print."""

@@ -27,6 +27,10 @@ class Hypothesis:
     """log P in nats."""
 
 
+ALPHA = 1.0
+"""The default of α in the length penalty. On Multi30k's validation pairs 1.0 gave 0.5 BLEU more than 0.6."""
+
+
 def length_penalty(length: int, alpha: float) -> float:
     """``((5 + |Y|) / 6)^α`` (Wu et al. 2016, eq. 14); ``|Y|`` counts all tokens, EOS too, so that one costs 1."""
     return ((5 + length) / 6) ** alpha
@@ -41,7 +45,7 @@ def beam_search(
     *,
     max_new_tokens: int | Int[Tensor, " batch"],
     beam_size: int = 5,
-    alpha: float = 0.6,
+    alpha: float = ALPHA,
     n_best: int = 1,
     vocab_size: int | None = None,
 ) -> list[list[Hypothesis]]:

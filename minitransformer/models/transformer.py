@@ -74,6 +74,8 @@ class TransformerConfig(EncoderDecoderConfig):
     """On residuals and embeddings."""
     attention_dropout: float | None = None
     """On attention weights. None: `dropout`."""
+    word_dropout: float = 0.0
+    """On whole tokens, whose vectors become 0 on both sides (Gal and Ghahramani 2016; Sennrich and Zhang 2019)."""
     label_smoothing: float = 0.0
     """While training only."""
     pad_id: int = 0
@@ -88,6 +90,7 @@ class TransformerConfig(EncoderDecoderConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_block_fields(self)
+        self.require_fraction("word_dropout")
         self.require_positive("num_encoder_layers", "num_decoder_layers")
         if self.share_embeddings and self.source_vocab_size != self.target_vocab_size:
             raise InputError(
@@ -150,7 +153,7 @@ class Transformer(EncoderDecoder):
         )
         self.source_positions, self.target_positions = self._input_positions(), self._input_positions()
         self.embedding_scale = math.sqrt(c.d_model) if c.scale_embedding else 1.0
-        self.dropout = Dropout(c.dropout)
+        self.dropout, self.word_dropout = Dropout(c.dropout), nn.Dropout1d(c.word_dropout)
         parts, both_sides = block_arguments(c), attention_positions(c, bidirectional=True)
         encoder = [EncoderBlock(positions=both_sides, **parts) for _ in range(c.num_encoder_layers)]
         one_side = attention_positions(c, bidirectional=False)
@@ -241,7 +244,7 @@ class Transformer(EncoderDecoder):
 
     def _placed(self, states: Tensor, position_ids: Tensor, positions: nn.Module | None) -> Tensor:
         """Embedded tokens, scaled and at their positions."""
-        states = states * self.embedding_scale
+        states = self.word_dropout(states * self.embedding_scale)
         if positions is not None:
             states = states + positions(position_ids).to(states.dtype)
         return self.dropout(states)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from minitransformer.beam import MOST_BEAMS
+from minitransformer.beam import ALPHA, MOST_BEAMS
 from minitransformer.checks import require_given, require_whole
 from minitransformer.decodable import MOST_NEW_TOKENS, warn_in_training
 from minitransformer.errors import InputError
@@ -92,7 +92,7 @@ class Translator:
         *,
         max_new_tokens: int | None = None,
         beam_size: int = 1,
-        alpha: float = 0.6,
+        alpha: float = ALPHA,
     ) -> str | list[str]:
         """The best translation of each line, in order, by `beam_search` (one beam is greedy); blank lines stay blank.
 
@@ -117,7 +117,7 @@ class Translator:
         *,
         n_best: int = 1,
         beam_size: int = 5,
-        alpha: float = 0.6,
+        alpha: float = ALPHA,
         max_new_tokens: int | None = None,
     ) -> Iterator[list[Translation]]:
         """The results of `n_best`, line by line. `texts` may be endless: a block of them is read at a time.

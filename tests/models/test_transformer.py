@@ -159,6 +159,23 @@ def test_dropout_acts_on_embeddings_with_their_positions():
     assert 0.4 < dropped < 0.6
 
 
+def test_word_dropout_takes_whole_tokens_while_training():
+    model = tiny_transformer(dropout=0.0, word_dropout=0.25, positions="none").train()
+    read = []
+    for stack in (model.encoder, model.decoder):
+        stack.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    ids = torch.full((16, 16), 5)
+    model(ids, ids)
+    for states, table in zip(read, (model.source_embedding, model.target_embedding), strict=True):
+        whole = table.weight[5] * model.embedding_scale / 0.75
+        dropped = (states == 0).all(dim=-1)
+        assert 0.15 < dropped.float().mean() < 0.35
+        assert_close(states, torch.where(dropped[..., None], 0.0, whole))
+    read.clear()
+    model.eval()(ids, ids)
+    assert not any((states == 0).all(dim=-1).any() for states in read)
+
+
 def test_attention_dropout_has_a_rate_of_its_own():
     model = tiny_transformer(dropout=0.25, attention_dropout=0.75)
     assert {layer.attention.dropout for layer in (*model.encoder.layers, *model.decoder.layers)} == {0.75}

@@ -10,6 +10,7 @@ import datasets
 import torch
 from tokenizers import Tokenizer
 
+from minitransformer.beam import ALPHA
 from minitransformer.data.columns import texts
 from minitransformer.data.pair_batches import Seq2SeqData
 from minitransformer.errors import InputError
@@ -109,7 +110,7 @@ class TranslationData:
         tokens = evaluation_tokens(model.config.target_vocab_size // 4, most=Translator.batch_tokens)
         return Translator(model, self.source_tokenizer, self.target_tokenizer, batch_tokens=tokens)
 
-    def translations(self, model: Seq2SeqModel, split: str, *, beam_size: int = 1, alpha: float = 0.6) -> list[str]:
+    def translations(self, model: Seq2SeqModel, split: str, *, beam_size: int = 1, alpha: float = ALPHA) -> list[str]:
         """As the `translate` command translates, under the same limit."""
         with limit_of_the_data():
             return self.translator(model)(self.corpus[split]["source"], beam_size=beam_size, alpha=alpha)

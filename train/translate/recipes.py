@@ -140,8 +140,13 @@ LOCALES = {
     ),
 }
 
+# RNNs with Bahdanau's attention, with Luong's and input feeding, and without.
 # With dropout on attention weights, a CPU could not use its fast attention kernels.
 SENTENCES: dict[str, Any] = dict(
+    d_model=128,
+    d_ff=512,
+    num_encoder_layers=4,
+    num_decoder_layers=4,
     num_heads=4,
     pre_norm=True,
     positions="rotary",
@@ -150,33 +155,25 @@ SENTENCES: dict[str, Any] = dict(
     activation="relu_squared",
     bias=False,
     zero_residual=True,
+    dropout=0.1,
     attention_dropout=0.0,
+    word_dropout=0.1,
     label_smoothing=0.1,
 )
+SENTENCES_RNN: dict[str, Any] = dict(d_model=256, hidden_size=256, tie_output=True, dropout=0.3, label_smoothing=0.1)
+RNN_KINDS: dict[str, dict[str, Any]] = {
+    "rnn-additive": dict(attention="additive", bidirectional=True),
+    "rnn-dot": dict(attention="dot", input_feeding=True),
+    "rnn-general": dict(attention="general", bidirectional=True, input_feeding=True),
+    "rnn-concat": dict(attention="concat", bidirectional=True, input_feeding=True),
+    "rnn-local-p": dict(attention="local-p", bidirectional=True, input_feeding=True),
+    "rnn-none": dict(attention="none", bidirectional=True),
+}
 BATCHES: dict[str, Any] = dict(max_tokens=4096, pool=200)
-
-
-def sentence_recipes(*, rnn_size: int, **sizes: Any) -> dict[str, Recipe]:
-    """A Transformer of these sizes; and RNNs with Bahdanau's attention, with Luong's and input feeding, and without."""
-    kinds: dict[str, dict[str, Any]] = {
-        "rnn-additive": dict(attention="additive", bidirectional=True),
-        "rnn-dot": dict(attention="dot", input_feeding=True),
-        "rnn-general": dict(attention="general", bidirectional=True, input_feeding=True),
-        "rnn-concat": dict(attention="concat", bidirectional=True, input_feeding=True),
-        "rnn-local-p": dict(attention="local-p", bidirectional=True, input_feeding=True),
-        "rnn-none": dict(attention="none", bidirectional=True),
-    }
-    shared: dict[str, Any] = dict(d_model=rnn_size, hidden_size=rnn_size, tie_output=True)
-    shared |= dict(dropout=0.3, label_smoothing=0.1)
-    rates: dict[str, Any] = dict(lr=5e-3, optimizer=muon, other_rates={"adamw": 6e-3})
-    return {
-        "transformer": Recipe(transformer(**SENTENCES, **sizes), **rates, **BATCHES),
-        **{name: Recipe(rnn(**kind, **shared), lr=3e-3, **BATCHES) for name, kind in kinds.items()},
-    }
-
-
-TINY = sentence_recipes(rnn_size=256, d_model=128, d_ff=512, num_encoder_layers=4, num_decoder_layers=4, dropout=0.1)
-SMALL = sentence_recipes(rnn_size=384, d_model=256, d_ff=1024, num_encoder_layers=3, num_decoder_layers=3, dropout=0.2)
+TINY = {
+    "transformer": Recipe(transformer(**SENTENCES), lr=5e-3, optimizer=muon, other_rates={"adamw": 6e-3}, **BATCHES),
+    **{name: Recipe(rnn(**kind, **SENTENCES_RNN), lr=3e-3, **BATCHES) for name, kind in RNN_KINDS.items()},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +196,6 @@ PRESETS = {
         tokenizer="character",
     ),
     "tiny": ModelsPreset("4 + 4 layers x 128 for sentences, RNNs of 256.", recipes=TINY),
-    "small": ModelsPreset("3 + 3 layers x 256 for sentences, RNNs of 384.", recipes=SMALL),
 }
 
 

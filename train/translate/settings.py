@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from minitransformer.beam import ALPHA
 from minitransformer.checks import Count, CountOrZero, Range, Share, flag_name
 from minitransformer.data.locales import locale_names
 from minitransformer.errors import InputError
@@ -88,7 +89,7 @@ class TranslateSettings(Settings):
 
     beam: Annotated[int, Range(at_least=1, at_most=1000)] | None = None
     """Beam size of the final translations; 1 is greedy, as during training. Default: 5; on short strings 1."""
-    alpha: Annotated[float, Range(at_least=0, at_most=10)] = 0.6
+    alpha: Annotated[float, Range(at_least=0, at_most=10)] = ALPHA
     """Length penalty of the beam (Wu et al. 2016): 0 for none; more prefers longer translations."""
 
     def validate(self) -> None:

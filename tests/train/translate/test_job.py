@@ -90,8 +90,8 @@ def test_what_the_texts_look_like_chooses_the_measure_and_is_said_with_the_flag_
 
 
 def test_a_preset_for_other_texts_is_used_and_the_presets_for_these_are_named():
-    with pytest.warns(UserWarning, match="--preset small is not for .*: characters, dates-15s$"):
-        assert prepare(TranslateSettings(data="dates", preset="small")).preset == "small"
+    with pytest.warns(UserWarning, match="--preset tiny is not for .*: characters, dates-15s$"):
+        assert prepare(TranslateSettings(data="dates", preset="tiny")).preset == "tiny"
 
 
 def test_generated_data_are_short_strings_whatever_the_sizes_of_the_models():
