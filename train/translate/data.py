@@ -20,7 +20,7 @@ from train.engine.tokenizer_text import first
 from train.engine.training_data import evaluation_tokens
 from train.translate.recipes import Seq2SeqModel
 
-VOCAB_SIZE = 4000
+VOCAB_SIZE = 8000
 """Tokens of a bpe vocabulary, unless the texts have many characters."""
 
 LONG = 1000
@@ -39,7 +39,7 @@ def tokenizers_for(
             return chain.from_iterable(first(texts(split, column), of=f"the {column}s") for column in columns)
 
         # Chinese and Japanese texts have thousands of characters.
-        size = vocab_size or max(VOCAB_SIZE, len(set(chain.from_iterable(read()))) + VOCAB_SIZE // 2)
+        size = vocab_size or max(VOCAB_SIZE, len(set(chain.from_iterable(read()))) + VOCAB_SIZE // 4)
         return train_bpe_tokenizer(read(), size)
 
     if joint:

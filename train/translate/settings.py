@@ -49,7 +49,7 @@ class TranslateSettings(Settings):
     """bpe takes the texts for sentences, which are scored by BLEU; character for short strings, which must match
     exactly. Default: what the texts look like, which the job says."""
     vocab_size: VocabSize | None = None
-    """Tokens of a bpe vocabulary. Default: 4,000, or 2,000 more than the texts have characters."""
+    """Tokens of a bpe vocabulary. Default: 8,000, or 2,000 more than the texts have characters."""
     joint: bool = True
     """One bpe vocabulary for source and target, and one embedding table in a Transformer, rather than two."""
     max_length: Count | None = None
