@@ -195,6 +195,12 @@ PRESETS = {
         recipes=QUICK,
         tokenizer="character",
     ),
+    "dates-of-all-locales": ModelsPreset(
+        "Dates in every language of CLDR, one Transformer, 25 minutes on one core.",
+        dict(data="dates", locales="all", models="transformer", steps=8000),
+        recipes=LOCALES,
+        tokenizer="character",
+    ),
     "tiny": ModelsPreset("4 + 4 layers x 128 for sentences, RNNs of 256.", recipes=TINY),
     "multi30k-20min": ModelsPreset(
         "The same for 20 minutes on two cores. BLEU on Multi30k's validation pairs, German to English: 43.9.",

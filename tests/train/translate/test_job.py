@@ -90,7 +90,7 @@ def test_what_the_texts_look_like_chooses_the_measure_and_is_said_with_the_flag_
 
 
 def test_a_preset_for_other_texts_is_used_and_the_presets_for_these_are_named():
-    with pytest.warns(UserWarning, match="--preset tiny is not for .*: characters, dates-15s$"):
+    with pytest.warns(UserWarning, match="--preset tiny is not for .*: characters, dates-15s, dates-of-all-locales$"):
         assert prepare(TranslateSettings(data="dates", preset="tiny")).preset == "tiny"
 
 

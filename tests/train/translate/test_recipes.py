@@ -11,6 +11,7 @@ TABLES = [
     ("characters", "locales"),
     ("dates-15s", "dates"),
     ("tiny", ""),
+    ("dates-of-all-locales", "locales"),
 ]
 
 
