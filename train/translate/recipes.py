@@ -196,7 +196,7 @@ PRESETS = {
         tokenizer="character",
     ),
     "dates-of-all-locales": ModelsPreset(
-        "Dates in every language of CLDR, one Transformer, 25 minutes on one core.",
+        "Dates in every language of CLDR, one Transformer: 99.7% in 26 minutes on one core.",
         dict(data="dates", locales="all", models="transformer", steps=8000),
         recipes=LOCALES,
         tokenizer="character",
