@@ -28,7 +28,7 @@ class Hypothesis:
 
 
 ALPHA = 1.0
-"""The default of α in the length penalty. On Multi30k's validation pairs 1.0 gave 0.5 BLEU more than 0.6."""
+"""The default of α in the length penalty. On Multi30k's validation pairs 1.0 gave 0.1 to 0.5 BLEU more than 0.6."""
 
 
 def length_penalty(length: int, alpha: float) -> float:
