@@ -52,7 +52,7 @@ def test_onnxruntime_computes_the_states_of_an_encoder(case, tmp_path):
     ("case", "pooling"),
     [
         ("GPT-2", "max"),
-        slow("BERT", "first"),
+        ("BERT", "first"),
         slow("RoBERTa", "mean"),
         slow("ALBERT", "attention"),
         slow("Qwen3", "last"),

@@ -27,11 +27,16 @@ class Pooling(nn.Module):
         raise NotImplementedError
 
 
+def _rows(states: Tensor) -> Tensor:
+    # Not len(states): it is a plain number, which would fix the batch size of an exported model.
+    return torch.arange(states.shape[0], device=states.device)
+
+
 class First(Pooling):
     """The state of the first real token: BERT's [CLS]."""
 
     def pool(self, states: Tensor, valid: Tensor) -> Tensor:
-        return states[torch.arange(len(states), device=states.device), valid.int().argmax(dim=1)]
+        return states[_rows(states), valid.int().argmax(dim=1)]
 
 
 class Last(Pooling):
@@ -39,7 +44,7 @@ class Last(Pooling):
 
     def pool(self, states: Tensor, valid: Tensor) -> Tensor:
         places = torch.arange(valid.shape[1], device=valid.device)
-        return states[torch.arange(len(states), device=states.device), (places * valid).argmax(dim=1)]
+        return states[_rows(states), (places * valid).argmax(dim=1)]
 
 
 class Mean(Pooling):
