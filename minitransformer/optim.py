@@ -94,7 +94,14 @@ class Muon(torch.optim.Muon):
     larger operations: matrices of the same shape go through the iterations together.
 
     The iterations run in bfloat16, as torch's, where it is multiplied faster, and elsewhere in float32.
+
+    `normalize` is Muon+ (Zhang et al. 2026): after the iterations each column of an update gets the length 1, then each
+    row, and the whole its norm from before. A column here is a slice along the shorter side.
     """
+
+    def __init__(self, params: Iterable[nn.Parameter], *, normalize: bool = False, **options: Any):
+        super().__init__(params, **options)
+        self.normalize = normalize
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -114,12 +121,26 @@ class Muon(torch.optim.Muon):
             for (rows, _), places in by_shape.items():
                 wide = torch.stack([updates[i] if updates[i].shape[0] == rows else updates[i].T for i in places])
                 wide = orthogonal(wide, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                if self.normalize:
+                    wide = normalized(wide, group["eps"])
                 for i, update in zip(places, wide.to(updates[0].dtype), strict=True):
                     updates[i] = update if parameters[i].shape[0] == rows else update.T
             for parameter, update in zip(parameters, updates, strict=True):
                 rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], parameter.shape)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=rate)
         return loss
+
+
+def normalized(matrices: Float[Tensor, "batch rows columns"], eps: float) -> Float[Tensor, "batch rows columns"]:
+    """Each matrix with columns, then rows of equal length, and with its norm. Zeros stay zeros."""
+    even = matrices
+    for dims in (1, 2):
+        even = even / _norm(even, dims).clamp(min=eps)
+    return even * (_norm(matrices, (1, 2)) / _norm(even, (1, 2)).clamp(min=eps))
+
+
+def _norm(matrices: Tensor, dims: int | tuple[int, int]) -> Tensor:
+    return torch.linalg.vector_norm(matrices, dim=dims, keepdim=True)
 
 
 def orthogonal(
@@ -132,7 +153,7 @@ def orthogonal(
     X <- PX with P = aI + bA + cA² and A = XXᵀ."""
     in_bfloat16 = multiplies_bfloat16(matrices.device)
     x = matrices.bfloat16() if in_bfloat16 else matrices.float()
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    x = x / _norm(x, (1, 2)).clamp(min=eps)
     # Not of the shards of FSDP, whose diagonal is a copy.
     if not in_bfloat16 and x.shape[2] >= 2 * x.shape[1] and type(x) is Tensor:
         return _orthogonal_by_gram(x, coefficients, steps)
@@ -184,6 +205,7 @@ def muon(
     lr: float,
     weight_decay: float = 0.01,
     momentum: float = 0.95,
+    normalize: bool = False,
     **options: Any,
 ) -> torch.optim.Optimizer:
     """`Muon` for the matrices inside blocks; `adamw` with `options` for embeddings, output head, norms and biases.
@@ -194,7 +216,8 @@ def muon(
     hidden = [p for p in _decayed(model) if p.dim() == 2 and p in inside]
     if not hidden:
         raise InputError(f"a {type(model).__name__} has no matrices inside blocks for Muon: take adamw")
-    matrices = Muon(hidden, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw")
+    of_matrices: dict[str, Any] = {"momentum": momentum, "normalize": normalize, "adjust_lr_fn": "match_rms_adamw"}
+    matrices = Muon(hidden, lr=lr, weight_decay=weight_decay, **of_matrices)
     return JoinedOptimizer([matrices, adamw(model, lr=lr, weight_decay=weight_decay, exclude=hidden, **options)])
 
 

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -115,6 +116,33 @@ def test_muons_iterations_are_the_polynomial_of_the_gram_matrix(columns):
     torch.testing.assert_close(orthogonal(matrices, coefficients, 5, 1e-7), expected.float(), rtol=0, atol=1e-4)
     no_steps = orthogonal(matrices, coefficients, 0, 1e-7)
     torch.testing.assert_close(no_steps, matrices / matrices.norm(dim=(1, 2), keepdim=True))
+
+
+def test_muon_plus_is_the_formula_of_the_paper_on_every_shape():
+    """Norm_row(Norm_col(O)) of Zhang et al. 2026 with the norm of O, in float64; columns along the shorter side."""
+    torch.manual_seed(0)
+    options = {"lr": 0.1, "weight_decay": 0.0}
+    shapes = [(12, 5), (5, 12), (8, 8), (12, 5)]
+    plain, even = ([nn.Parameter(torch.zeros(shape)) for shape in shapes] for _ in range(2))
+    for one, other in zip(plain, even, strict=True):
+        one.grad = other.grad = torch.randn_like(one) * torch.rand(one.shape[1])
+    Muon(plain, **options).step()
+    Muon(even, normalize=True, **options).step()
+    for one, other in zip(plain, even, strict=True):
+        update = one.detach().double().numpy()
+        wide = update if update.shape[0] <= update.shape[1] else update.T
+        columns = wide / np.sqrt((wide**2).sum(axis=0))
+        rows = columns / np.sqrt((columns**2).sum(axis=1))[:, None]
+        expected = rows * np.sqrt((wide**2).sum()) / np.sqrt((rows**2).sum())
+        found = other.detach().double().numpy()
+        np.testing.assert_allclose(found if wide is update else found.T, expected, atol=1e-6)
+
+
+def test_muon_plus_leaves_zeros_alone():
+    parameter = nn.Parameter(torch.ones(3, 4))
+    parameter.grad = torch.zeros(3, 4)
+    Muon([parameter], normalize=True, lr=0.1, weight_decay=0.0).step()
+    assert torch.equal(parameter, torch.ones(3, 4))
 
 
 def tiny_gpt(**options):

@@ -200,7 +200,7 @@ def gpt_quality(settings: Any, machine: Machine, console: Console) -> dict[str, 
     return figures
 
 
-RECIPE: dict[str, Any] = dict(lr=1e-2, batch_size=16, steps=200, momentum=0.8, betas=(0.9, 0.99))
+RECIPE: dict[str, Any] = dict(lr=1.2e-2, batch_size=16, steps=160, momentum=0.8, betas=(0.9, 0.99))
 """What each choice gains is in docs/results.md."""
 
 
@@ -221,12 +221,12 @@ def trained_by_recipe(
     rates: dict[str, Any] = dict(lr=RECIPE["lr"], momentum=RECIPE["momentum"], betas=RECIPE["betas"])
     figures = train_for(
         model,
-        muon(model, weight_decay=0.01, eps=1e-8, **rates),
+        muon(model, weight_decay=0.01, eps=1e-8, normalize=True, **rates),
         streams,
         context=sizes["context"],
         batch_size=RECIPE["batch_size"],
         steps=20 if quick else RECIPE["steps"],
-        rate=lambda step, done: learning_rate("linear", RECIPE["lr"], step=step, progress=done, warmup_steps=10),
+        rate=lambda step, done: learning_rate("linear", RECIPE["lr"], step=step, progress=done),
         dtype=dtype,
         console=console,
         name=name,
