@@ -34,14 +34,14 @@ class PretrainSettings(Settings):
     text: str | None = None
     """The column of the texts in a table. Default: text, sentence, or the only one."""
 
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """muon: Muon for the matrices inside blocks, AdamW for the rest."""
+    optimizer: Literal["muon", "muon+", "adamw"] = "muon"
+    """muon: Muon for the matrices inside blocks, AdamW for the rest. muon+: the same with normalized updates."""
     lr: LearningRate | None = None
-    """Peak learning rate. Default: 0.005 with muon, 0.001 with adamw."""
+    """Peak learning rate. Default: 0.001 with adamw, else 0.005."""
     schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
     warmup_steps: CountOrZero = 20
     momentum: Share = 0.95
-    """The momentum of muon. Runs of a few hundred steps learn faster with 0.9."""
+    """The momentum of Muon. Runs of a few hundred steps learn faster with 0.9."""
     weight_decay: Annotated[float, Range(at_least=0, at_most=1000)] = 0.01
     accumulate: Accumulate = 1
     """Batches per step and process."""
@@ -74,7 +74,7 @@ class PretrainSettings(Settings):
 
     @property
     def peak_lr(self) -> float:
-        return self.lr or (5e-3 if self.optimizer == "muon" else 1e-3)
+        return self.lr or (1e-3 if self.optimizer == "adamw" else 5e-3)
 
     def loop_options(self, *, minutes: float | None = None, **options: Any) -> LoopOptions:
         return super().loop_options(
@@ -92,7 +92,7 @@ class PretrainSettings(Settings):
         options: dict[str, Any] = {"lr": self.peak_lr, "weight_decay": self.weight_decay}
         if self.optimizer == "adamw":
             return adamw(model, **options)
-        return muon(model, momentum=self.momentum, **options)
+        return muon(model, momentum=self.momentum, normalize=self.optimizer == "muon+", **options)
 
     def require_context_within(self, model: Any) -> None:
         """`InputError` if --context is longer than the learned positions of a model that --init names."""

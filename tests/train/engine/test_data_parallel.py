@@ -187,7 +187,7 @@ def test_summed_losses_and_bfloat16_are_those_of_one_process():
     require_equal([r["bf16"] for r in several], trained("gpt", Processes(), autocast=torch.bfloat16), tolerance=1e-2)
 
 
-@pytest.mark.parametrize("optimizer", [adamw, muon])
+@pytest.mark.parametrize("optimizer", [adamw, muon, functools.partial(muon, normalize=True)])
 def test_other_optimizers_step_as_in_one_process(optimizer):
     """Adam and Muon magnify rounding where a gradient is almost zero."""
     several = together(2, lambda p: [trained("gpt", p, fsdp=fsdp, optimizer=optimizer) for fsdp in (False, True)])

@@ -16,6 +16,7 @@ from minitransformer.models import GPT, GPTConfig
 from minitransformer.pipelines.completer import Completer
 from minitransformer.tokenization import load_tokenizer
 from train.pretrain.__main__ import main
+from train.pretrain.gpt.settings import GPTSettings
 from train.pretrain.gpt.stream_loss import stream_loss
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -29,6 +30,13 @@ def text(tmp_path_factory):
     lines = (f"{number} green bottles, hanging on the wall.\n" for number in range(60))
     path.write_text("".join(lines), encoding="utf-8")
     return path
+
+
+def test_muon_plus_is_muon_with_normalized_updates():
+    model = GPT(GPTConfig(8, 8, 8, 2, num_layers=1))
+    matrices = {name: GPTSettings(optimizer=name).new_optimizer(model).optimizers[0] for name in ("muon", "muon+")}
+    assert {name: optimizer.normalize for name, optimizer in matrices.items()} == {"muon": False, "muon+": True}
+    assert GPTSettings(optimizer="muon+").peak_lr == 5e-3
 
 
 @pytest.fixture(scope="module")
