@@ -134,13 +134,13 @@ class Muon(torch.optim.Muon):
 def normalized(matrices: Float[Tensor, "batch rows columns"], eps: float) -> Float[Tensor, "batch rows columns"]:
     """Each matrix with columns, then rows of equal length, and with its norm. Zeros stay zeros."""
     even = matrices
-    for dims in (1, 2):
-        even = even / _norm(even, dims).clamp(min=eps)
+    for dim in (1, 2):
+        even = even / _norm(even, dim).clamp(min=eps)
     return even * (_norm(matrices, (1, 2)) / _norm(even, (1, 2)).clamp(min=eps))
 
 
-def _norm(matrices: Tensor, dims: int | tuple[int, int]) -> Tensor:
-    return torch.linalg.vector_norm(matrices, dim=dims, keepdim=True)
+def _norm(matrices: Tensor, dim: int | tuple[int, int]) -> Tensor:
+    return torch.linalg.vector_norm(matrices, dim=dim, keepdim=True)
 
 
 def orthogonal(

@@ -203,7 +203,7 @@ PRESETS = {
     ),
     "tiny": ModelsPreset("4 + 4 layers x 128 for sentences, RNNs of 256.", recipes=TINY),
     "multi30k-20min": ModelsPreset(
-        "The same for 20 minutes on two cores. BLEU on Multi30k's validation pairs, German to English: 43.9.",
+        "The same for 20 minutes on two cores. BLEU on Multi30k's validation pairs, German to English: 44.0.",
         dict(minutes=20.0),
         recipes=TINY,
     ),
